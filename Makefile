@@ -1,0 +1,34 @@
+# Every target sets itself up: virtual environment, torch first, then the rest at the tested versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint benchmark clean
+
+help:            ## Show this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
+
+quickstart: $(INSTALLED)  ## Distil three students from a real teacher on real data (about 15 minutes on 2 cores)
+	$(BIN)/python examples/quickstart.py
+
+test: $(INSTALLED)  ## Run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+benchmark: $(INSTALLED)  ## Measure trainer overhead and student quality (see benchmarks/)
+	$(BIN)/python benchmarks/trainer_overhead.py
+	$(BIN)/python benchmarks/quality_movie_reviews.py
+
+clean:  ## Remove the virtual environment and all outputs
+	rm -rf $(VENV) outputs build dist *.egg-info
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,41 @@
+"""Distil and compress Hugging Face encoders with a drop-in extension of `transformers.Trainer`.
+
+Public names load on first use, so `import hf_distill` costs milliseconds and does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_PUBLIC_NAMES = {
+    "DistillationTrainer": "hf_distill.trainers.distillation_trainer",
+    "DistillationTrainingArguments": "hf_distill.trainers.distillation_arguments",
+    "FrozenTeacher": "hf_distill.teachers.frozen",
+    "Teacher": "hf_distill.teachers.outputs",
+    "TeacherOutputs": "hf_distill.teachers.outputs",
+    "label_transfer_set": "hf_distill.teachers.labelling",
+    "create_student": "hf_distill.students",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
+
+if TYPE_CHECKING:
+    from hf_distill.students import create_student
+    from hf_distill.teachers.frozen import FrozenTeacher
+    from hf_distill.teachers.labelling import label_transfer_set
+    from hf_distill.teachers.outputs import Teacher, TeacherOutputs
+    from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+    from hf_distill.trainers.distillation_trainer import DistillationTrainer
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

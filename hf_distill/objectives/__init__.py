@@ -1,0 +1,1 @@
+"""Losses as pure functions of tensors, and the weighted objective built from them. Imports torch only."""

@@ -1,0 +1,1 @@
+"""Where a teacher's outputs come from: a live frozen model, or a column of the transfer set."""

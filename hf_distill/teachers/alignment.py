@@ -1,0 +1,92 @@
+"""Do teacher and student speak of the same thing: the same labels in the same order, the same tokens?"""
+
+from __future__ import annotations
+
+import re
+
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+_PROBE_TEXT = "A Déjà-vu of NAÏVE tests: 1,024 re-tokenized words @home & 東京!"
+
+
+def label_permutation(student: PretrainedConfig, teacher: PretrainedConfig) -> list[int] | None:
+    """Which teacher label each student label is, matched by name without regard to case.
+
+    A side whose labels carry only their default names (LABEL_0, ...) is taken to be in the other side's order.
+
+    Args:
+        student: The student's configuration.
+        teacher: The teacher's configuration.
+
+    Returns:
+        Teacher index per student index, or None when the orders agree.
+
+    Raises:
+        ValueError: The numbers of labels differ, or the sets of names do.
+    """
+    if student.num_labels != teacher.num_labels:
+        raise ValueError(
+            f"the teacher has {teacher.num_labels} labels {_names(teacher)} and the student {student.num_labels} "
+            f"{_names(student)}; soft labels need the same labels on both sides. Create the student with "
+            f"num_labels={teacher.num_labels}, or fine-tune the teacher on the student's task first."
+        )
+    if not has_label_names(student) or not has_label_names(teacher):
+        return None
+    student_names, teacher_names = (list(map(str.casefold, _names(config))) for config in (student, teacher))
+    if sorted(student_names) != sorted(teacher_names):
+        raise ValueError(
+            f"the teacher's labels are {_names(teacher)}, the student's {_names(student)}; they must be the same set "
+            "(order and case may differ). Set the student's id2label and label2id to the teacher's names, or pass a "
+            "teacher trained on the same labels."
+        )
+    permutation = [teacher_names.index(name) for name in student_names]
+    return None if permutation == list(range(len(permutation))) else permutation
+
+
+def has_label_names(config: PretrainedConfig) -> bool:
+    """Whether the configuration names its labels with anything but the defaults LABEL_0, LABEL_1, ..."""
+    return not all(re.fullmatch(r"LABEL_\d+", name) for name in _names(config))
+
+
+def require_same_vocabulary(
+    student: PretrainedConfig,
+    teacher: PretrainedConfig,
+    student_tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Refuse a teacher that would read other words than the student in the same token ids.
+
+    With both tokenizers at hand, their vocabularies and one probe sentence decide; else the vocabulary sizes do.
+
+    Raises:
+        ValueError: The vocabularies or tokenizations differ.
+    """
+    student_size, teacher_size = getattr(student, "vocab_size", None), getattr(teacher, "vocab_size", None)
+    if student_size is None or teacher_size is None:
+        return
+    advice = (
+        "Both models read the same token ids, so they need the same tokenizer: create the student over the teacher's "
+        "vocabulary (create_student does), or pick a teacher of the student's family."
+    )
+    if student_tokenizer is None or teacher_tokenizer is None:
+        if student_size != teacher_size:
+            raise ValueError(f"the teacher's vocabulary has {teacher_size} tokens, the student's {student_size}. {advice}")
+        return
+    student_vocabulary, teacher_vocabulary = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()
+    if student_vocabulary != teacher_vocabulary:
+        differing = student_vocabulary.items() ^ teacher_vocabulary.items()
+        raise ValueError(
+            f"the teacher's tokenizer ({len(teacher_vocabulary)} tokens) and the student's ({len(student_vocabulary)}) "
+            f"differ in {len(differing)} entries, for example {min(differing, key=lambda entry: entry[1])}. {advice}"
+        )
+    student_ids, teacher_ids = (tokenizer(_PROBE_TEXT)["input_ids"] for tokenizer in (student_tokenizer, teacher_tokenizer))
+    if student_ids != teacher_ids:
+        raise ValueError(
+            f"teacher and student share a vocabulary but split text differently (lower-casing or accents?): "
+            f"{teacher_tokenizer.convert_ids_to_tokens(teacher_ids)} against "
+            f"{student_tokenizer.convert_ids_to_tokens(student_ids)}. {advice}"
+        )
+
+
+def _names(config: PretrainedConfig) -> list[str]:
+    return [str(config.id2label[index]) for index in sorted(config.id2label)]

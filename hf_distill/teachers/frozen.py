@@ -1,0 +1,115 @@
+"""A live teacher: a model that answers and never changes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_distill.hardware import fast_bfloat16
+from hf_distill.teachers.outputs import TeacherOutputs
+
+AUTO_DTYPE_MIN_AGREEMENT = 0.99
+AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
+
+
+class FrozenTeacher:
+    """A model in evaluation mode, without gradients, in a precision of its own.
+
+    The model passed in is frozen in place (`requires_grad` off, evaluation mode). When the precision differs from
+    the model's own, a copy is converted and the original left as it was.
+
+    Args:
+        model: The teacher.
+        dtype: "auto", or the precision to compute in: "float32", "bfloat16" or "float16". "auto" is bfloat16 where
+            `fast_bfloat16` says the device gains from it and `settle_dtype` found the predictions unchanged, else
+            the model's own precision.
+        device: Where to compute; None leaves the model where it is.
+        label_permutation: Teacher label for each student label; None when the orders agree.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dtype: str = "auto",
+        device: torch.device | str | None = None,
+        label_permutation: Sequence[int] | None = None,
+    ):
+        self.model = model.requires_grad_(False).eval()
+        self.device = torch.device(device) if device is not None else next(model.parameters()).device
+        self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
+        self._accepted = set(inspect.signature(model.forward).parameters)
+        self._dtype_is_open = dtype == "auto"
+        if not self._dtype_is_open:
+            self.model = _converted(self.model, getattr(torch, dtype))
+        self.model.to(self.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision the teacher computes in."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def input_names(self) -> set[str]:
+        """The model inputs the teacher reads."""
+        return self._accepted
+
+    def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
+        """The teacher's logits for a batch of model inputs; inputs its forward does not name are left out."""
+        if self.model.training:
+            self.model.eval()
+        accepted = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
+        with torch.inference_mode():
+            logits = self.model(**accepted).logits
+        # A copy made outside inference mode can be saved for the backward pass.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
+        if self.label_permutation is not None:
+            logits = logits[..., self.label_permutation.to(logits.device)]
+        return TeacherOutputs(logits=logits)
+
+    def settle_dtype(self, inputs: Mapping[str, Any]) -> None:
+        """Decide "auto": keep bfloat16 when it is fast here and these inputs get the same predictions as before.
+
+        "The same" means at least 99 % equal top classes (single-label heads; where the two leading classes are
+        within 0.02 of each other, either counts) and no probability moved by more than 0.02. Regression heads
+        compare their outputs, scaled by their standard deviation.
+
+        Args:
+            inputs: A batch of model inputs on the teacher's device.
+        """
+        if not self._dtype_is_open:
+            return
+        self._dtype_is_open = False
+        if self.dtype != torch.float32 or not fast_bfloat16(self.device):
+            return
+        full = self.outputs(inputs).logits
+        original = self.model
+        self.model = _converted(original, torch.bfloat16)
+        if not _same_predictions(full, self.outputs(inputs).logits):
+            self.model = original
+
+    def _cast(self, value: Any) -> Any:
+        is_float = isinstance(value, Tensor) and value.is_floating_point()
+        return value.to(self.dtype) if is_float else value
+
+
+def _converted(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    if next(model.parameters()).dtype == dtype:
+        return model
+    return copy.deepcopy(model).to(dtype)
+
+
+def _same_predictions(reference: Tensor, candidate: Tensor) -> bool:
+    if reference.shape[-1] == 1:
+        spread = reference.std(correction=0).clamp(min=torch.finfo(reference.dtype).eps)
+        return bool(((reference - candidate).abs() / spread).max() <= AUTO_DTYPE_MAX_PROBABILITY_CHANGE)
+    reference, candidate = reference.softmax(dim=-1), candidate.softmax(dim=-1)
+    close = (reference - candidate).abs().max() <= AUTO_DTYPE_MAX_PROBABILITY_CHANGE
+    leading = reference.topk(2, dim=-1).values
+    undecided = leading[..., 0] - leading[..., 1] <= AUTO_DTYPE_MAX_PROBABILITY_CHANGE
+    agreement = ((reference.argmax(dim=-1) == candidate.argmax(dim=-1)) | undecided).float().mean()
+    return bool(close & (agreement >= AUTO_DTYPE_MIN_AGREEMENT))

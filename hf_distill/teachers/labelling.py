@@ -1,0 +1,55 @@
+"""Ask a teacher once about every text of a transfer set, and keep the answers beside the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import datasets
+import torch
+from tqdm.auto import tqdm
+
+from hf_distill.length_bucket_sampler import example_lengths
+from hf_distill.teachers.column import TEACHER_LOGITS
+from hf_distill.teachers.frozen import FrozenTeacher
+
+
+def label_transfer_set(
+    dataset: datasets.Dataset,
+    teacher: FrozenTeacher,
+    data_collator: Callable[[list[dict]], dict],
+    batch_size: int = 64,
+    disable_tqdm: bool = False,
+) -> datasets.Dataset:
+    """Add the column `teacher_logits`, which `DistillationTrainer` reads instead of running the teacher.
+
+    Texts are answered in order of length, so that almost nothing is padding; rows keep their order.
+
+    Args:
+        dataset: A tokenized dataset (with `input_ids`).
+        teacher: The teacher, its labels in the student's order (see `load_teacher`).
+        data_collator: Makes a batch of model inputs out of rows; columns the teacher does not read are left out.
+        batch_size: Rows per forward pass.
+        disable_tqdm: No progress bar.
+
+    Returns:
+        The dataset with one more column, float32 (rows, classes).
+
+    Raises:
+        ValueError: The dataset has no `input_ids`, or the teacher's answer to a batch is not finite.
+    """
+    lengths = example_lengths(dataset)
+    if lengths is None:
+        raise ValueError(f"label_transfer_set needs a tokenized dataset with input_ids, got {dataset.column_names}")
+    readable = dataset.select_columns([name for name in dataset.column_names if name in teacher.input_names])
+    by_length = torch.tensor(lengths).argsort(descending=True)  # the longest first: too little memory shows at once
+    logits = None
+    batches = by_length.split(batch_size)
+    for rows in tqdm(batches, desc="Labelling the transfer set", disable=disable_tqdm):
+        inputs = data_collator([readable[row] for row in rows.tolist()])
+        answer = teacher.outputs({name: value.to(teacher.device) for name, value in inputs.items()}).logits.cpu()
+        if not answer.isfinite().all():
+            raise ValueError(f"the teacher's logits are not finite for rows {rows.tolist()} of the dataset")
+        if logits is None:
+            logits = torch.empty(len(dataset), *answer.shape[1:])
+        logits[rows] = answer
+    return dataset.add_column(TEACHER_LOGITS, logits.tolist(), feature=datasets.List(datasets.Value("float32")))

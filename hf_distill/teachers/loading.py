@@ -1,0 +1,122 @@
+"""Load a teacher by name and check it against its student."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
+from hf_distill.teachers.frozen import FrozenTeacher
+
+_HEADS = {
+    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+}
+
+
+def load_teacher(
+    teacher_model: PreTrainedModel | nn.Module | str | os.PathLike,
+    student: PreTrainedModel,
+    student_tokenizer: PreTrainedTokenizerBase | None = None,
+    dtype: str = "auto",
+    device: torch.device | str | None = None,
+    revision: str | None = None,
+    init_kwargs: dict[str, Any] | None = None,
+) -> FrozenTeacher:
+    """A frozen teacher for this student, with its labels in the student's order.
+
+    A student whose labels have only their default names takes over the teacher's names.
+
+    Args:
+        teacher_model: A model, a Hub id or a local path.
+        student: The model it will teach.
+        student_tokenizer: Compared with the teacher's, when the teacher's can be loaded.
+        dtype: See `FrozenTeacher`.
+        device: Where the teacher computes; None leaves it where it is.
+        revision: Branch, tag or commit of a Hub id.
+        init_kwargs: Further arguments of `from_pretrained`.
+
+    Returns:
+        The teacher, in evaluation mode and without gradients.
+
+    Raises:
+        ValueError: Other labels, another vocabulary, an untrained head, or the student itself as teacher.
+    """
+    if teacher_model is student:
+        raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")
+    init_kwargs = dict(init_kwargs or {})
+    tokenizer = None
+    if isinstance(teacher_model, nn.Module):
+        if revision is not None or init_kwargs:
+            raise ValueError(
+                "teacher_revision and teacher_model_init_kwargs describe how to load a teacher by name, but "
+                f"teacher_model is already a model ({type(teacher_model).__name__}); drop them or pass a name"
+            )
+        model = teacher_model
+    else:
+        model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs)
+    permutation = _align(student.config, model, student_tokenizer, tokenizer)
+    return FrozenTeacher(model, dtype=dtype, device=device, label_permutation=permutation)
+
+
+def _align(
+    student: PretrainedConfig,
+    teacher: nn.Module,
+    student_tokenizer: PreTrainedTokenizerBase | None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+) -> list[int] | None:
+    config = getattr(teacher, "config", None)
+    if not isinstance(config, PretrainedConfig):
+        return None
+    permutation = label_permutation(student, config)
+    require_same_vocabulary(student, config, student_tokenizer, teacher_tokenizer)
+    if has_label_names(config) and not has_label_names(student):
+        student.id2label, student.label2id = dict(config.id2label), dict(config.label2id)
+    return permutation
+
+
+def _from_pretrained(
+    name: str, student: PreTrainedModel, revision: str | None, init_kwargs: dict[str, Any]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    auto_class = auto_class_of(student)
+    # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
+    config = AutoConfig.from_pretrained(name, revision=revision)
+    label_permutation(student.config, config)
+    model, report = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **init_kwargs)
+    if report["missing_keys"]:
+        raise ValueError(
+            f"the teacher {name!r} has no trained weights for {sorted(report['missing_keys'])}: a random head teaches "
+            "nothing. Fine-tune the teacher on the task first."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, KeyError):
+        tokenizer = None  # a teacher saved without its tokenizer: the vocabulary sizes are all there is to compare
+    return model, tokenizer
+
+
+def auto_class_of(model: nn.Module) -> type:
+    """The `AutoModelFor...` class whose models include this one.
+
+    Raises:
+        ValueError: The model is of a class no supported auto class makes.
+    """
+    class_name = type(unwrapped(model)).__name__
+    for auto_name, mapping_name in _HEADS.items():
+        mapping = getattr(transformers.models.auto.modeling_auto, mapping_name)
+        if class_name in mapping.values():
+            return getattr(transformers, auto_name)
+    raise ValueError(
+        f"cannot tell which head a teacher for a {class_name} needs; supported by name are the models of "
+        f"{', '.join(_HEADS)}. Pass the teacher as a model instead."
+    )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside a torch.compile or PEFT wrapper."""
+    model = getattr(model, "_orig_mod", model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

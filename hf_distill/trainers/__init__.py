@@ -1,0 +1,1 @@
+"""Trainers and their arguments: who runs, when, and on what."""

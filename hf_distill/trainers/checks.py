@@ -1,0 +1,103 @@
+"""What can be found wrong before training starts, said in terms of what was given and what would do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import TrainingArguments
+
+from hf_distill.objectives.reduction import has_labels
+from hf_distill.teachers.loading import unwrapped
+
+
+def require_writable(args: TrainingArguments) -> None:
+    """Refuse an output folder that cannot be made or written, on the process that will write.
+
+    Raises:
+        OSError: Names the folder and the reason.
+    """
+    if not args.should_save:
+        return
+    try:
+        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=args.output_dir):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"output_dir {str(args.output_dir)!r} cannot be written ({error.strerror or error}); "
+            "pass a folder this process may create or write to"
+        ) from error
+
+
+def require_nonempty(dataset: Any) -> None:
+    """Refuse a training set of known length 0.
+
+    Raises:
+        ValueError: It has no example.
+    """
+    if hasattr(dataset, "__len__") and len(dataset) == 0:
+        raise ValueError("train_dataset holds 0 examples; training needs at least 1")
+
+
+def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None:
+    """Refuse a batch without the labels its objective learns from.
+
+    Raises:
+        ValueError: Names the inputs there are and the labels there should be.
+    """
+    if label_names and not has_labels(batch, label_names):
+        raise ValueError(
+            f"hard_label_weight is above 0 but the training examples carry no {list(label_names)}; they give "
+            f"{sorted(batch)}. Add the labels (remove_unused_columns drops columns the model does not name), or learn "
+            "from soft labels alone (hard_label_weight=0 and a teacher)."
+        )
+
+
+def head_kind(model: nn.Module, labels: Tensor | None) -> str:
+    """What the student's logits mean: "single_label_classification", "multi_label_classification" or "regression".
+
+    Args:
+        model: The student; its configuration's `problem_type` decides where it is set.
+        labels: A batch of labels, where there is one; float labels of several columns mean multi-label.
+    """
+    config = getattr(unwrapped(model), "config", None)
+    if getattr(config, "problem_type", None):
+        return config.problem_type
+    if getattr(config, "num_labels", 2) == 1:
+        return "regression"
+    if labels is not None and labels.is_floating_point():
+        return "multi_label_classification"
+    return "single_label_classification"
+
+
+def soft_label_loss_for(chosen: str | None, problem_type: str) -> str:
+    """The soft-label loss for a head: the chosen one, or the head's default.
+
+    Raises:
+        ValueError: A divergence between distributions was chosen for a regression head.
+    """
+    chosen = None if chosen is None else getattr(chosen, "value", chosen)
+    if problem_type == "regression":
+        if chosen not in (None, "logit_mse"):
+            raise ValueError(
+                f"soft_label_loss is {chosen!r}, a divergence between class distributions, but the student has a "
+                "regression head; use 'logit_mse' or leave it None"
+            )
+        return "logit_mse"
+    return chosen or "forward_kl"
+
+
+def describe_unusable_logits(logits: Tensor, inputs: Mapping[str, Any], where: str, processing_class: Any) -> str:
+    """Error message for teacher logits that are not finite: how many, in which rows of which batch, and their text."""
+    bad_rows = (~logits.isfinite()).reshape(len(logits), -1).any(dim=1).nonzero().flatten().tolist()
+    message = (
+        f"the teacher's logits are not finite in {len(bad_rows)} of {len(logits)} rows of {where} (rows {bad_rows[:8]})"
+    )
+    if hasattr(processing_class, "decode") and "input_ids" in inputs:
+        text = processing_class.decode(inputs["input_ids"][bad_rows[0]], skip_special_tokens=True)
+        message += f"; the first of them reads {text[:120]!r}"
+    return f"{message}. Check the teacher's weights, or try teacher_dtype=float32."
