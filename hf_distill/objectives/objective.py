@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary
-from hf_distill.objectives.reduction import batch_rows, count_label_items, share_of_batch
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, batch_rows, count_label_items, share_of_batch
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Objective:
 
     def num_items(self, inputs: Mapping[str, object]) -> Tensor:
         """Items of each term in this micro-batch, float (terms,)."""
-        return torch.stack([term.num_items(inputs) for term in self.terms]).float()
+        num_items = torch.stack([term.num_items(inputs) for term in self.terms]).float()
+        return torch.zeros_like(num_items) if NO_REAL_EXAMPLE in inputs else num_items
 
     def __call__(self, evidence: Evidence, num_items: Tensor, total_items: Tensor) -> tuple[Tensor, Tensor]:
         """Contribution of a micro-batch to its optimizer step.

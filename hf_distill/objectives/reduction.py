@@ -13,6 +13,9 @@ from torch import Tensor
 
 IGNORE_INDEX = -100
 
+# Input of a batch whose rows are all repetitions, there only so that every process takes part in the step.
+NO_REAL_EXAMPLE = "no_real_example"
+
 
 def masked_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mean of the valid values; 0 when none is valid.

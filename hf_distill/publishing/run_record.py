@@ -122,7 +122,7 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
             continue
         value = getattr(args, argument.name, None)
         default = argument.default if argument.default_factory is MISSING else argument.default_factory()
-        if value != default and isinstance(value, (str, int, float, bool, list, dict)):
+        if value != default and (value or default) and isinstance(value, (str, int, float, bool, list, dict)):
             changed[argument.name] = value.value if isinstance(value, Enum) else value
     return changed
 

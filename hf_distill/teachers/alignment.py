@@ -70,7 +70,9 @@ def require_same_vocabulary(
     )
     if student_tokenizer is None or teacher_tokenizer is None:
         if student_size != teacher_size:
-            raise ValueError(f"the teacher's vocabulary has {teacher_size} tokens, the student's {student_size}. {advice}")
+            raise ValueError(
+                f"the teacher's vocabulary has {teacher_size} tokens, the student's {student_size}. {advice}"
+            )
         return
     student_vocabulary, teacher_vocabulary = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()
     if student_vocabulary != teacher_vocabulary:
@@ -79,7 +81,9 @@ def require_same_vocabulary(
             f"the teacher's tokenizer ({len(teacher_vocabulary)} tokens) and the student's ({len(student_vocabulary)}) "
             f"differ in {len(differing)} entries, for example {min(differing, key=lambda entry: entry[1])}. {advice}"
         )
-    student_ids, teacher_ids = (tokenizer(_PROBE_TEXT)["input_ids"] for tokenizer in (student_tokenizer, teacher_tokenizer))
+    student_ids, teacher_ids = (
+        tokenizer(_PROBE_TEXT)["input_ids"] for tokenizer in (student_tokenizer, teacher_tokenizer)
+    )
     if student_ids != teacher_ids:
         raise ValueError(
             f"teacher and student share a vocabulary but split text differently (lower-casing or accents?): "

@@ -52,7 +52,9 @@ class RunRecordCallback(TrainerCallback):
     def _record_of(self, args: TrainingArguments, state: TrainerState) -> RunRecord:
         trainer = self._trainer
         teacher_model = getattr(trainer.teacher, "model", None)
-        teacher = None if teacher_model is None else describe_model(teacher_model) | {"dtype": str(trainer.teacher.dtype)}
+        teacher = (
+            None if teacher_model is None else describe_model(teacher_model) | {"dtype": str(trainer.teacher.dtype)}
+        )
         evaluations = [entry for entry in state.log_history if "eval_loss" in entry]
         return RunRecord(
             trainer=type(trainer).__name__,

@@ -89,15 +89,3 @@ def soft_label_loss_for(chosen: str | None, problem_type: str) -> str:
             )
         return "logit_mse"
     return chosen or "forward_kl"
-
-
-def describe_unusable_logits(logits: Tensor, inputs: Mapping[str, Any], where: str, processing_class: Any) -> str:
-    """Error message for teacher logits that are not finite: how many, in which rows of which batch, and their text."""
-    bad_rows = (~logits.isfinite()).reshape(len(logits), -1).any(dim=1).nonzero().flatten().tolist()
-    message = (
-        f"the teacher's logits are not finite in {len(bad_rows)} of {len(logits)} rows of {where} (rows {bad_rows[:8]})"
-    )
-    if hasattr(processing_class, "decode") and "input_ids" in inputs:
-        text = processing_class.decode(inputs["input_ids"][bad_rows[0]], skip_special_tokens=True)
-        message += f"; the first of them reads {text[:120]!r}"
-    return f"{message}. Check the teacher's weights, or try teacher_dtype=float32."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,15 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.length_bucket_sampler import LengthBucketSampler, example_lengths
-from hf_distill.objectives.objective import Evidence, Objective, hard_label_term, soft_label_term
-from hf_distill.objectives.reduction import has_labels, share_of_batch
+from hf_distill.objectives.objective import Evidence, Objective, Term, hard_label_term, soft_label_term
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, batch_rows, has_labels, share_of_batch
 from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.loading import load_teacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checks import (
-    describe_unusable_logits,
     head_kind,
     require_labels,
     require_nonempty,
@@ -32,6 +32,8 @@ from hf_distill.trainers.checks import (
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.meters import ExampleMeter, TermMeter
 from hf_distill.trainers.random_state import random_state_kept
+from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
+from hf_distill.trainers.teacher_watch import TeacherWatch
 
 _PROBE_EXAMPLES = 64
 
@@ -80,7 +82,7 @@ class DistillationTrainer(Trainer):
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
         self._term_meter, self._example_meter = TermMeter(), ExampleMeter()
         self._evaluated: dict[str, Tensor] = {}
-        self._teacher_was_finite: Tensor | None = None
+        self._teacher_watch = TeacherWatch(self.processing_class)
         self.teacher = self._make_teacher(teacher_model)
         self._teacher_only_inputs = self._inputs_only_the_teacher_reads()
         self.problem_type = head_kind(self.model, None)
@@ -99,8 +101,7 @@ class DistillationTrainer(Trainer):
             multi_label = self.problem_type == "multi_label_classification"
             terms.append(soft_label_term(soft, self.soft_label_loss, self.args.temperature, multi_label))
         if hard > 0:
-            shifted = getattr(self, "_loss_shifts_labels", False)
-            terms.append(hard_label_term(hard, self.label_names, causal_shift=shifted))
+            terms.append(self._hard_label_term(hard))
         return Objective(terms)
 
     @property
@@ -129,8 +130,9 @@ class DistillationTrainer(Trainer):
         objective = self._objective_for(inputs, model.training)
         num_items = objective.num_items(inputs)
         hard_label_loss, outputs = self._ask_student(model, inputs, objective)
-        teacher_logits = self._ask_teacher(inputs)
-        student_logits = None if self.teacher is None else outputs["logits"]
+        asked = self.teacher is not None and (model.training or self._teacher_answers(inputs))
+        teacher_logits = self._ask_teacher(inputs) if asked else None
+        student_logits = outputs["logits"] if asked else None
         evidence = Evidence(student_logits, teacher_logits, hard_label_loss)
         if model.training:
             total = num_items if num_items_in_batch is None else num_items_in_batch
@@ -139,25 +141,43 @@ class DistillationTrainer(Trainer):
             loss = loss * self._gradient_averaging
         else:
             loss, parts = objective(evidence, num_items, num_items)
-            self._evaluated = self._evaluation_values(evidence)
+            self._evaluated = self._evaluation_values(evidence, objective)
         return (loss, outputs) if return_outputs else loss
 
     def _objective_for(self, inputs: Mapping[str, Any], training: bool) -> Objective:
-        """The objective; evaluation of a batch without labels leaves the hard-label term out."""
-        if training or self.teacher is None or has_labels(inputs, self.label_names):
+        """The objective; in evaluation without the terms that this batch lacks labels or a teacher's answer for."""
+        if training or self.teacher is None:
             return self.objective
-        terms = [term for term in self.objective.terms if term.name != "hard_label"]
-        if not terms:
+        labelled = has_labels(inputs, self.label_names)
+        possible = {"soft_label": self._teacher_answers(inputs), "hard_label": labelled}
+        terms = [term for term in self.objective.terms if possible[term.name]]
+        if not terms and not labelled:
             raise ValueError(
-                f"the evaluation examples carry no {list(self.label_names)} (they give {sorted(inputs)}) and the "
-                "objective learns from nothing else; add labels, or set soft_label_weight above 0"
+                f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
+                f"{list(self.label_names)} nor anything a teacher answers. Add labels, or pass teacher_model."
             )
-        return Objective(terms)
+        return Objective(terms or [self._hard_label_term(weight=1.0)])
+
+    def _teacher_answers(self, inputs: Mapping[str, Any]) -> bool:
+        return TEACHER_LOGITS in inputs or not isinstance(self.teacher, ColumnTeacher)
+
+    def _hard_label_term(self, weight: float) -> Term:
+        shifted = getattr(self, "_loss_shifts_labels", False)
+        return hard_label_term(weight, self.label_names, causal_shift=shifted)
 
     @property
     def _gradient_averaging(self) -> int:
         """What undoes the averaging of gradients over processes, once items are counted over all of them."""
         return self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list[dict], Tensor | None]:
+        """Trainer's micro-batches of a step; rows repeated to give every process equally many are taken out again."""
+        batches = list(islice(epoch_iterator, num_batches))
+        if batches:
+            batches[-1] = without_repeats(batches[-1], self.accelerator, self.args.dataloader_drop_last)
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict], device: torch.device) -> Tensor | None:
         """Items of each term over the micro-batches of a step and all processes, (terms,)."""
@@ -173,7 +193,8 @@ class DistillationTrainer(Trainer):
         self, model: nn.Module, inputs: Mapping[str, Any], objective: Objective
     ) -> tuple[Tensor | None, Any]:
         """The student's own loss, when something asks for it, and its outputs."""
-        student_inputs = {name: value for name, value in inputs.items() if name not in self._teacher_only_inputs}
+        hidden = self._teacher_only_inputs | {NO_REAL_EXAMPLE}
+        student_inputs = {name: value for name, value in inputs.items() if name not in hidden}
         wanted = any(term.name == "hard_label" for term in objective.terms)
         if not wanted and (model.training or not has_labels(inputs, self.label_names)):
             unlabelled = {name: value for name, value in student_inputs.items() if name not in self.label_names}
@@ -186,32 +207,11 @@ class DistillationTrainer(Trainer):
         # Without num_items_in_batch every head answers with the mean over this micro-batch.
         return super().compute_loss(model, student_inputs, return_outputs=True)
 
-    def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor | None:
-        if self.teacher is None:
-            return None
+    def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor:
         teacher = ColumnTeacher() if TEACHER_LOGITS in inputs else self.teacher
         logits = teacher.outputs({name: v for name, v in inputs.items() if name not in self.label_names}).logits
-        self._watch(logits, inputs)
+        self._teacher_watch.look(logits, inputs, step=self.state.global_step + 1)
         return logits
-
-    def _watch(self, teacher_logits: Tensor, inputs: Mapping[str, Any]) -> None:
-        """Notice a teacher that is not finite: at once on a CPU, elsewhere without waiting for the device."""
-        finite = teacher_logits.isfinite().all()
-        if teacher_logits.device.type == "cpu":
-            if not finite:
-                where = f"a batch of optimizer step {self.state.global_step + 1}"
-                raise FloatingPointError(describe_unusable_logits(teacher_logits, inputs, where, self.processing_class))
-        else:
-            known = self._teacher_was_finite
-            self._teacher_was_finite = finite if known is None else known & finite
-
-    def _require_finite_teacher(self) -> None:
-        if self._teacher_was_finite is not None and not self._teacher_was_finite:
-            raise FloatingPointError(
-                f"the teacher's logits were not finite for a batch since the last logged step, before step "
-                f"{self.state.global_step}; its dtype is {getattr(self.teacher, 'dtype', 'unknown')}. Try teacher_dtype="
-                "float32, or logging_steps=1 to find the batch."
-            )
 
     # Data
 
@@ -286,7 +286,7 @@ class DistillationTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""
         if self.teacher is not None and "loss" in logs:
-            self._require_finite_teacher()
+            self._teacher_watch.require_finite(self.state.global_step)
             names = [term.name for term in self.objective.terms]
             logs.update(self._term_meter.read(names, lambda sums: self.accelerator.reduce(sums, reduction="sum")))
         elif "train_loss" in logs:
@@ -294,7 +294,7 @@ class DistillationTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._require_finite_teacher()
+        self._teacher_watch.require_finite(self.state.global_step)
         super()._save_checkpoint(model, trial)
 
     def prediction_step(
@@ -307,17 +307,19 @@ class DistillationTrainer(Trainer):
         """Trainer's prediction step; with a teacher, batches without labels have a loss too."""
         if self.teacher is None:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        rows = int(batch_rows(inputs))
+        inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
         if has_labels(inputs, self.label_names):
-            answer = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         else:
             inputs = self._prepare_inputs(inputs)
             with torch.no_grad(), self.compute_loss_context_manager():
                 loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-            answer = (loss, None if prediction_loss_only else outputs["logits"], None)
-        # Values of examples repeated to fill the last batch of a distributed run are dropped here.
-        gathered = self.accelerator.gather_for_metrics(self._evaluated)
-        self._example_meter.add(gathered)
-        return answer
+            logits, labels = None if prediction_loss_only else outputs["logits"], None
+        # Every process must gather equally many rows; those added here are the ones the gathering drops.
+        logits, labels, values = fill_up_rows((logits, labels, self._evaluated), rows)
+        self._example_meter.add(self.accelerator.gather_for_metrics(values))
+        return loss, logits, labels
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Trainer's evaluation loop; with a teacher its metrics also say each term and the fidelity to the teacher."""
@@ -326,16 +328,16 @@ class DistillationTrainer(Trainer):
             output.metrics[f"{metric_key_prefix}_{name}"] = value
         return output
 
-    def _evaluation_values(self, evidence: Evidence) -> dict[str, Tensor]:
+    def _evaluation_values(self, evidence: Evidence, objective: Objective) -> dict[str, Tensor]:
         """Each term and the fidelity to the teacher, one value per example, (batch,)."""
         if evidence.teacher_logits is None:
             return {}
         values = fidelity_values(evidence.student_logits, evidence.teacher_logits, self.problem_type)
-        for term in self.objective.terms:
-            if term.name != "hard_label":
-                value = term.values(evidence)
-                values[f"{term.name}_loss"] = value.reshape(len(value), -1).mean(dim=1)
+        for term in objective.terms:
+            value = term.values(evidence)
+            values[f"{term.name}_loss"] = value.reshape(len(value), -1).mean(dim=1) if value.dim() else value
         if evidence.hard_label_loss is not None:
             values["hard_label_loss"] = evidence.hard_label_loss
+        values["loss"] = sum(term.weight * values[f"{term.name}_loss"] for term in objective.terms)
         rows = len(evidence.student_logits)
         return {name: value.float().expand(rows).contiguous() for name, value in values.items()}

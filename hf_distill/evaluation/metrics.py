@@ -1,0 +1,72 @@
+"""The metrics of the GLUE tasks, computed here: nothing is fetched from the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
+from transformers import EvalPrediction
+
+_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": accuracy_score,
+    "f1": f1_score,
+    "matthews_correlation": matthews_corrcoef,
+    "mse": mean_squared_error,
+    "pearson": lambda labels, predicted: pearsonr(labels, predicted).statistic,
+    "spearmanr": lambda labels, predicted: spearmanr(labels, predicted).statistic,
+}
+_OF_TASK = {
+    "cola": ("matthews_correlation",),
+    "mnli": ("accuracy",),
+    "mnli_matched": ("accuracy",),
+    "mnli_mismatched": ("accuracy",),
+    "mrpc": ("accuracy", "f1"),
+    "qnli": ("accuracy",),
+    "qqp": ("accuracy", "f1"),
+    "rte": ("accuracy",),
+    "sst2": ("accuracy",),
+    "stsb": ("pearson", "spearmanr"),
+    "wnli": ("accuracy",),
+}
+_IGNORED_LABEL = -100
+
+
+def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The metric of a GLUE task, to be passed to a trainer as `compute_metrics`.
+
+    Args:
+        task_name: Name of a GLUE task in the datasets library. None: any other task, judged by accuracy, or by mean
+            squared error when the model has one output.
+
+    Returns:
+        A function of an evaluation's predictions (examples, classes), or (examples,) for regression, and labels
+        (examples,). Its keys are those of the Hub's "glue" metric. Class labels of -100 do not count; when no other
+        is left the dictionary is empty.
+
+    Raises:
+        ValueError: There is no such task.
+
+    Source:
+        Wang et al. 2019, arXiv 1804.07461, table 1.
+    """
+    if task_name is not None and task_name not in _OF_TASK:
+        raise ValueError(f"task_name must be one of {sorted(_OF_TASK)} or None, got {task_name!r}")
+
+    def compute(evaluation: EvalPrediction) -> dict[str, float]:
+        # Models that also return hidden states or attentions give a tuple, logits first.
+        first = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
+        logits, labels = np.asarray(first), np.asarray(evaluation.label_ids)
+        is_regression = logits.ndim == 1 or logits.shape[-1] == 1
+        if is_regression:
+            predicted, labels = logits.reshape(-1), labels.reshape(-1)
+        else:
+            counted = labels != _IGNORED_LABEL
+            predicted, labels = logits.argmax(axis=-1)[counted], labels[counted]
+        if not len(labels):
+            return {}
+        names = ("mse" if is_regression else "accuracy",) if task_name is None else _OF_TASK[task_name]
+        return {name: float(_METRICS[name](labels, predicted)) for name in names}
+
+    return compute

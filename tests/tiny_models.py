@@ -1,0 +1,62 @@
+"""Models and data small enough that a training run takes a second; also imported by worker processes."""
+
+from __future__ import annotations
+
+import datasets
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+VOCABULARY = 100
+
+
+def tiny_tokenizer(lowercase: bool = True, prefix: str = "w") -> PreTrainedTokenizerFast:
+    """100 words w0 ... w99, of which the first four are special."""
+    words = {f"{prefix}{index}": index for index in range(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=f"{prefix}1"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=f"{prefix}0", unk_token=f"{prefix}1", model_max_length=64
+    )
+
+
+def tiny_bert(hidden_size: int = 16, layers: int = 1, seed: int = 0, dropout: float = 0.0, **config):
+    """A BERT classifier with random weights large enough to give different answers to different texts."""
+    torch.manual_seed(seed)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=config.pop("vocab_size", VOCABULARY),
+            hidden_size=hidden_size,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=2 * hidden_size,
+            max_position_embeddings=64,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            initializer_range=0.3,
+            **config,
+        )
+    )
+    torch.manual_seed(0)
+    return model
+
+
+def encoded_sentences(rows: int, labels: str | None = "class") -> datasets.Dataset:
+    """Random sequences of 3 to 20 tokens with labels of a kind: "class", "multi", "float" or None."""
+    generator = torch.Generator().manual_seed(7)
+    examples = []
+    for row in range(rows):
+        length = int(torch.randint(3, 21, (1,), generator=generator))
+        tokens = torch.randint(4, VOCABULARY, (length,), generator=generator).tolist()
+        label = {"class": row % 2, "multi": [float(row % 2), float(row % 3 == 0), 1.0], "float": row / rows, None: None}
+        examples.append({"input_ids": tokens, "attention_mask": [1] * length, "labels": label[labels]})
+        if labels is None:
+            del examples[-1]["labels"]
+    return datasets.Dataset.from_list(examples)
+
+
+def parameters_of(model) -> torch.Tensor:
+    """All parameters of a model as one vector."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
