@@ -30,12 +30,15 @@ logger = transformers.logging.get_logger("transformers.run_glue")
 
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json"}
-# For each split: the flag that asks for it, its file, and its limit.
-SPLITS = {
+STRINGS = ("string", "large_string")
+# The flag that asks for a stage, its file, and its limit.
+STAGES = {
     "train": ("do_train", "train_file", "max_train_samples"),
     "validation": ("do_eval", "validation_file", "max_eval_samples"),
     "test": ("do_predict", "test_file", "max_predict_samples"),
 }
+Splits = dict[str, Dataset]
+Config = transformers.PretrainedConfig
 
 
 @dataclass
@@ -62,8 +65,8 @@ class DataTrainingArguments:
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(
         default=None,
-        help="Training data, .csv, .json or .jsonl: columns label (not needed to learn from a teacher's soft labels "
-        "alone), and text or else the first one or two columns of strings.",
+        help="Training data, .csv, .json or .jsonl: the columns label (not needed to learn from a teacher's soft labels "
+        "alone), and text or else the first one or two of strings.",
     )
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
     test_file: str | None = HfArg(default=None, help="Data for --do_predict; columns as in --train_file.")
@@ -71,14 +74,15 @@ class DataTrainingArguments:
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
     pad_to_max_length: bool = HfArg(
         default=False,
-        help="Pad every input to --max_seq_length, not to the longest of its batch. Differs from transformers' script, "
-        "whose default (True) computes the same results and wastes most of the time on padding.",
+        help="Pad every input to --max_seq_length, not to the longest of its batch. transformers' script does so by "
+        "default, which wastes most of the computation and changes no result.",
     )
     max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples.")
     max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
     max_predict_samples: int | None = HfArg(default=None, help="Use only this many test examples.")
 
     def __post_init__(self) -> None:
+        self.files = {name: getattr(self, name) for _, name, _ in STAGES.values() if getattr(self, name)}
         self.task_name = self.task_name and self.task_name.lower()
         if self.task_name and self.task_name not in GLUE_TASKS:
             raise ValueError(f"task_name must be one of {GLUE_TASKS}, got {self.task_name!r}")
@@ -89,14 +93,7 @@ class DataTrainingArguments:
             raise ValueError(f"data must come from {allowed}, got {given or 'none of them'}")
         for name, path in self.files.items():
             if Path(path).suffix not in FILE_TYPES or not Path(path).is_file():
-                raise ValueError(
-                    f"{name} must be an existing file that ends in one of {list(FILE_TYPES)}, got {path!r}"
-                )
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Local files by the argument that names them."""
-        return {name: getattr(self, name) for _, name, _ in SPLITS.values() if getattr(self, name)}
+                raise ValueError(f"{name} must be an existing {' or '.join(FILE_TYPES)} file, got {path!r}")
 
 
 def parse_arguments() -> tuple[ModelArguments, DataTrainingArguments, DistillationTrainingArguments]:
@@ -106,7 +103,7 @@ def parse_arguments() -> tuple[ModelArguments, DataTrainingArguments, Distillati
     model_args, data_args, training_args = parsed
     if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
         raise ValueError("nothing to do: pass at least one of --do_train, --do_eval and --do_predict")
-    for flag, file, _ in SPLITS.values():
+    for flag, file, _ in STAGES.values():
         if getattr(training_args, flag) and data_args.files and file not in data_args.files:
             raise ValueError(f"{flag} needs {file}, got only {data_args.files}")
     return model_args, data_args, training_args
@@ -114,21 +111,23 @@ def parse_arguments() -> tuple[ModelArguments, DataTrainingArguments, Distillati
 
 def checkpoint_to_continue(args: DistillationTrainingArguments) -> str | None:
     """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any."""
-    wanted = str(args.resume_from_checkpoint)
-    if not args.do_train or wanted.lower() == "false":
+    wanted = str(args.resume_from_checkpoint).lower()
+    if not args.do_train or wanted == "false":
         return None
-    if wanted.lower() not in ("none", "true") and Path(wanted).is_dir():
-        return wanted
-    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-    if wanted.lower() != "none" and (last is None or wanted.lower() != "true"):
-        allowed = f"a checkpoint's folder, false, or (given a checkpoint in {args.output_dir!r}) true"
-        raise ValueError(f"resume_from_checkpoint must be {allowed}, got {wanted!r}")
-    if last is not None:
-        logger.warning(f"Continuing from {last}. To start afresh, pass --resume_from_checkpoint false.")
-    return last
+    searched = wanted in ("none", "true")
+    folder = str(args.output_dir if searched else args.resume_from_checkpoint)
+    found = None if not Path(folder).is_dir() else get_last_checkpoint(folder) if searched else folder
+    if found is None and wanted != "none":
+        raise ValueError(
+            f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
+            f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
+        )
+    if found is not None:
+        logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
+    return found
 
 
-def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> dict[str, Dataset]:
+def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Splits:
     shared = {"cache_dir": model_args.cache_dir, "token": model_args.token}
     if data_args.task_name:
         return load_dataset("nyu-mll/glue", data_args.task_name, **shared)
@@ -136,7 +135,7 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> di
         return load_dataset(data_args.dataset_name, data_args.dataset_config_name, **shared)
     raw = {}
     # One call per file: files loaded together must have the same columns, and a training set may lack labels.
-    for split, (_, file, _) in SPLITS.items():
+    for split, (_, file, _) in STAGES.items():
         if path := data_args.files.get(file):
             file_type = FILE_TYPES[Path(path).suffix]
             # Only an empty field is a missing value: "None" and "NA" are words, and may be labels.
@@ -145,21 +144,13 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> di
     return raw
 
 
-def find_labels(
-    raw: dict[str, Dataset],
-    task_name: str | None,
-    own: transformers.PretrainedConfig,
-    teacher: transformers.PretrainedConfig | None,
-) -> tuple[list[str], dict[str, int]]:
-    """Classes of the training data, else of the teacher, else of the model as it comes; none for regression.
-
-    Returns:
-        Their names in the order of the model's outputs, and the index for each string that may stand for one.
-    """
+def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], dict[str, int]]:
+    """Names of the classes in the order of the outputs, and the index each string stands for; none for regression."""
+    # The classes of the training data, else of the teacher, else of the model as it comes.
     column = raw["train"].features.get("label") if "train" in raw else None
     source = teacher or own
     names = [str(source.id2label[index]) for index in range(source.num_labels)]
-    if len(names) == 1 if column is None else task_name == "stsb" or column.dtype.startswith("float"):
+    if len(names) == 1 if column is None else str(column.dtype).startswith("float"):
         return [], {}
     if isinstance(column, ClassLabel):
         names = column.names
@@ -188,30 +179,26 @@ def encode_label(value: Any, ids: dict[str, int]) -> int | float:
     return ids[key] if ids else float(value)
 
 
-def load_model(args: ModelArguments, raw: dict[str, Dataset], task_name: str | None, teacher_revision: str | None):
+def load_model(args: ModelArguments, raw: Splits, teacher_revision: str | None) -> tuple:
     """Model, tokenizer, and classes; by the classes' names the trainer puts a teacher's outputs in order."""
     hub = {"cache_dir": args.cache_dir, "token": args.token, "trust_remote_code": args.trust_remote_code}
     teacher = args.teacher_model_name_or_path
     teacher_config = teacher and AutoConfig.from_pretrained(teacher, revision=teacher_revision, **hub)
     hub["revision"] = args.model_revision
     config = AutoConfig.from_pretrained(args.config_name or args.model_name_or_path, **hub)
-    names, ids = find_labels(raw, task_name, config, teacher_config)
-    config.num_labels = len(names) or 1
+    names, ids = find_labels(raw, config, teacher_config)
     config.problem_type = "single_label_classification" if names else "regression"
-    if names:
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: index for index, name in enumerate(names)}
+    config.id2label = dict(enumerate(names or ["LABEL_0"]))
+    config.label2id = {name: index for index, name in config.id2label.items()}
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer_name or args.model_name_or_path, **hub)
     hub["ignore_mismatched_sizes"] = args.ignore_mismatched_sizes
     model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path, config=config, **hub)
     return model, tokenizer, names, ids
 
 
-def encode(
-    data: Dataset, texts: list[str], ids: dict[str, int], tokenizer: Any, args: DataTrainingArguments
-) -> Dataset:
+def encode(raw: Dataset, texts: list[str], ids: dict[str, int], tokenizer: Any, args: DataTrainingArguments) -> Dataset:
     """Model inputs from the columns of texts, with labels where the data have them."""
-    name_of = getattr(data.features.get("label"), "int2str", lambda value: value)
+    name_of = getattr(raw.features.get("label"), "int2str", lambda value: value)
     padding = "max_length" if args.pad_to_max_length else False
     max_length = min(args.max_seq_length, tokenizer.model_max_length)
 
@@ -223,32 +210,29 @@ def encode(
         return inputs
 
     cached = not args.overwrite_cache
-    return data.map(encode_rows, batched=True, remove_columns=data.column_names, load_from_cache_file=cached)
+    return raw.map(encode_rows, batched=True, remove_columns=raw.column_names, load_from_cache_file=cached)
 
 
-def prepare(
-    raw: dict[str, Dataset], stage: str, args: DataTrainingArguments, tokenizer: Any, ids: dict[str, int]
-) -> dict[str, Dataset]:
+def prepare(raw: Splits, stage: str, args: DataTrainingArguments, tokenizer: Any, ids: dict[str, int]) -> Splits:
     """Model inputs by split; the first split of a stage is the one watched during training."""
     features = (raw["train"] if "train" in raw else next(iter(raw.values()))).features
-    strings = [name for name in features if name != "label" and str(features[name].dtype).endswith("string")]
+    strings = [name for name in features if name != "label" and getattr(features[name], "dtype", None) in STRINGS]
     texts = ["text"] if "text" in strings else strings[:2]
-    flag, _, limit = SPLITS[stage]
+    flag, _, limit = STAGES[stage]
     prepared = {}
     for suffix in ("_matched", "_mismatched") if args.task_name == "mnli" and stage != "train" else ("",):
         data = raw.get(stage + suffix)
         if not texts or data is None or not set(texts) <= set(data.column_names):
-            got = {name: split.features for name, split in raw.items()}
-            raise ValueError(f"{flag} needs a split {stage + suffix!r} with columns {texts or 'of strings'}, got {got}")
+            raise ValueError(f"{flag} needs a split {stage + suffix!r} with columns {texts or 'of strings'}, got {raw}")
         if stage == "test":  # GLUE keeps its test labels secret: they read -1
             data = data.select_columns(texts)
-        data = data.take(min(len(data), getattr(args, limit) or len(data)))
+        data = data.select(range(len(data))[: getattr(args, limit)])
         logger.info(f"{stage + suffix}: {len(data)} examples, read from the columns {texts}")
         prepared[stage + suffix] = encode(data, texts, ids, tokenizer, args)
     return prepared
 
 
-def evaluate(trainer: DistillationTrainer, splits: dict[str, Dataset]) -> None:
+def evaluate(trainer: DistillationTrainer, splits: Splits) -> None:
     combined = {}
     # The run's record keeps the last evaluation: the matched split's.
     for split, dataset in reversed(splits.items()):
@@ -259,7 +243,7 @@ def evaluate(trainer: DistillationTrainer, splits: dict[str, Dataset]) -> None:
     trainer.save_metrics("eval", combined)
 
 
-def predict(trainer: DistillationTrainer, splits: dict[str, Dataset], task_name: str | None, names: list[str]) -> None:
+def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None, names: list[str]) -> None:
     for split, dataset in splits.items():
         logits = trainer.predict(dataset, metric_key_prefix="predict").predictions
         logits = logits[0] if isinstance(logits, tuple) else logits
@@ -282,8 +266,8 @@ def main() -> None:
     checkpoint = checkpoint_to_continue(args)
     transformers.set_seed(args.seed)
     raw = load_raw(model_args, data_args)
-    model, tokenizer, names, ids = load_model(model_args, raw, data_args.task_name, args.teacher_revision)
-    stages = [stage for stage, (flag, _, _) in SPLITS.items() if getattr(args, flag)]
+    model, tokenizer, names, ids = load_model(model_args, raw, args.teacher_revision)
+    stages = [stage for stage, (flag, _, _) in STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):
         data = {stage: prepare(raw, stage, data_args, tokenizer, ids) for stage in stages}
     trainer = DistillationTrainer(

@@ -9,6 +9,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
 from transformers import EvalPrediction
 
+from hf_distill.objectives.reduction import IGNORE_INDEX
+
 _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy_score,
     "f1": f1_score,
@@ -30,7 +32,6 @@ _OF_TASK = {
     "stsb": ("pearson", "spearmanr"),
     "wnli": ("accuracy",),
 }
-_IGNORED_LABEL = -100
 
 
 def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -62,7 +63,7 @@ def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, f
         if is_regression:
             predicted, labels = logits.reshape(-1), labels.reshape(-1)
         else:
-            counted = labels != _IGNORED_LABEL
+            counted = labels != IGNORE_INDEX
             predicted, labels = logits.argmax(axis=-1)[counted], labels[counted]
         if not len(labels):
             return {}

@@ -21,7 +21,18 @@ RUN_RECORD_NAME = "run.json"
 
 _PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")
 # Where the run wrote and with which secrets: nobody else's business, and wrong on any other machine.
-_PRIVATE_ARGUMENTS = {"output_dir", "hub_token", "hub_model_id", "run_name", "deepspeed", "fsdp_config", "local_rank"}
+_PRIVATE_ARGUMENTS = {
+    "output_dir",
+    "hub_token",
+    "hub_model_id",
+    "run_name",
+    "deepspeed",
+    "fsdp_config",
+    "local_rank",
+    "resume_from_checkpoint",
+    "teacher_model_init_kwargs",
+    "disable_tqdm",
+}
 
 
 @dataclass

@@ -13,6 +13,16 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
 from hf_distill.teachers.frozen import FrozenTeacher
 
+# Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
+_SOURCE_KWARGS = {
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+}
 _HEADS = {
     "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
 }
@@ -84,7 +94,8 @@ def _from_pretrained(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     auto_class = auto_class_of(student)
     # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
-    config = AutoConfig.from_pretrained(name, revision=revision)
+    source = {"revision": revision, **{key: init_kwargs[key] for key in _SOURCE_KWARGS & init_kwargs.keys()}}
+    config = AutoConfig.from_pretrained(name, **source)
     label_permutation(student.config, config)
     model, report = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **init_kwargs)
     if report["missing_keys"]:
@@ -93,7 +104,7 @@ def _from_pretrained(
             "nothing. Fine-tune the teacher on the task first."
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, **source)
     except (OSError, ValueError, KeyError):
         tokenizer = None  # a teacher saved without its tokenizer: the vocabulary sizes are all there is to compare
     return model, tokenizer

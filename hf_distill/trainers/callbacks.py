@@ -51,7 +51,8 @@ class RunRecordCallback(TrainerCallback):
 
     def _record_of(self, args: TrainingArguments, state: TrainerState) -> RunRecord:
         trainer = self._trainer
-        teacher_model = getattr(trainer.teacher, "model", None)
+        learned_from = any(term.name == "soft_label" for term in trainer.training_objective.terms)
+        teacher_model = getattr(trainer.teacher, "model", None) if learned_from else None
         teacher = (
             None if teacher_model is None else describe_model(teacher_model) | {"dtype": str(trainer.teacher.dtype)}
         )
@@ -60,7 +61,7 @@ class RunRecordCallback(TrainerCallback):
             trainer=type(trainer).__name__,
             student=describe_model(unwrapped(trainer.model)),
             teacher=teacher,
-            objective=[self._describe_term(term) for term in trainer.objective.terms],
+            objective=[self._describe_term(term) for term in trainer.training_objective.terms],
             arguments=changed_arguments(args),
             data={
                 "train_examples": _length(trainer.train_dataset),

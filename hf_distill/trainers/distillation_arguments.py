@@ -104,7 +104,9 @@ class DistillationTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Train the student under bfloat16 autocast. None: where the device is fast at it, unless fp16, "
-            "DeepSpeed or the accelerate launcher has decided the precision."
+            "DeepSpeed or the accelerate launcher has decided the precision.",
+            "nargs": "?",
+            "const": True,  # a bare --bf16 means true, as it does for Trainer scripts
         },
     )
 

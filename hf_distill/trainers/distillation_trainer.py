@@ -87,13 +87,13 @@ class DistillationTrainer(Trainer):
         self._teacher_only_inputs = self._inputs_only_the_teacher_reads()
         self.problem_type = head_kind(self.model, None)
         self._check_training_set()
-        self.objective  # noqa: B018 -- refuses impossible weights before any training
+        self.training_objective  # noqa: B018 -- refuses impossible weights before any training
         self.add_callback(RunRecordCallback(self))
 
     # What is learned, and from whom
 
     @property
-    def objective(self) -> Objective:
+    def training_objective(self) -> Objective:
         """The weighted terms of the loss, as the arguments (which a hyper-parameter search may change) say."""
         soft, hard = self.args.resolved_weights(has_teacher=self.teacher is not None)
         terms = []
@@ -130,7 +130,8 @@ class DistillationTrainer(Trainer):
         objective = self._objective_for(inputs, model.training)
         num_items = objective.num_items(inputs)
         hard_label_loss, outputs = self._ask_student(model, inputs, objective)
-        asked = self.teacher is not None and (model.training or self._teacher_answers(inputs))
+        needed = any(term.name == "soft_label" for term in objective.terms) or not model.training
+        asked = self.teacher is not None and needed and (model.training or self._teacher_answers(inputs))
         teacher_logits = self._ask_teacher(inputs) if asked else None
         student_logits = outputs["logits"] if asked else None
         evidence = Evidence(student_logits, teacher_logits, hard_label_loss)
@@ -147,10 +148,10 @@ class DistillationTrainer(Trainer):
     def _objective_for(self, inputs: Mapping[str, Any], training: bool) -> Objective:
         """The objective; in evaluation without the terms that this batch lacks labels or a teacher's answer for."""
         if training or self.teacher is None:
-            return self.objective
+            return self.training_objective
         labelled = has_labels(inputs, self.label_names)
         possible = {"soft_label": self._teacher_answers(inputs), "hard_label": labelled}
-        terms = [term for term in self.objective.terms if possible[term.name]]
+        terms = [term for term in self.training_objective.terms if possible[term.name]]
         if not terms and not labelled:
             raise ValueError(
                 f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
@@ -183,7 +184,7 @@ class DistillationTrainer(Trainer):
         """Items of each term over the micro-batches of a step and all processes, (terms,)."""
         if not batch_samples:
             return None
-        objective = self.objective
+        objective = self.training_objective
         num_items = sum(objective.num_items(batch) for batch in batch_samples).to(device)
         if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1:
             num_items = self.accelerator.reduce(num_items, reduction="sum")
@@ -259,7 +260,7 @@ class DistillationTrainer(Trainer):
         if batch is None:
             return
         self.problem_type = head_kind(self.model, batch.get("labels"))
-        if any(term.name == "hard_label" for term in self.objective.terms) and not self.can_return_loss:
+        if any(term.name == "hard_label" for term in self.training_objective.terms) and not self.can_return_loss:
             require_labels(batch, self.label_names)
         if self.teacher is None:
             return
@@ -287,7 +288,7 @@ class DistillationTrainer(Trainer):
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""
         if self.teacher is not None and "loss" in logs:
             self._teacher_watch.require_finite(self.state.global_step)
-            names = [term.name for term in self.objective.terms]
+            names = [term.name for term in self.training_objective.terms]
             logs.update(self._term_meter.read(names, lambda sums: self.accelerator.reduce(sums, reduction="sum")))
         elif "train_loss" in logs:
             self._term_meter.reset()

@@ -39,7 +39,7 @@ def test_arguments(arguments, overrides, message):
 
 
 def test_soft_labels_without_a_teacher(arguments):
-    with pytest.raises(ValueError, match="soft_label_weight is 1.0 but there is no teacher: pass teacher_model"):
+    with pytest.raises(ValueError, match=r"soft_label_weight is 1\.0 but there is no teacher: pass teacher_model"):
         make(arguments, soft_label_weight=1.0)
 
 
@@ -126,7 +126,7 @@ def test_labels_needed_but_missing(arguments, teacher):
 
 
 def test_divergence_for_a_regression_head(arguments):
-    with pytest.raises(ValueError, match="soft_label_loss is 'reverse_kl'.*regression"):
+    with pytest.raises(ValueError, match=r"soft_label_loss is 'reverse_kl'.*regression"):
         make(
             arguments, student=tiny_bert(num_labels=1), teacher_model=tiny_bert(num_labels=1, seed=1),
             dataset=encoded_sentences(5, "float"), soft_label_loss="reverse_kl",

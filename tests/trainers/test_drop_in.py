@@ -102,7 +102,7 @@ def test_plain_training_arguments_distil_with_the_defaults(student, teacher, sen
         student, args, train_dataset=sentences, processing_class=tokenizer, teacher_model=teacher
     )
     trainer.train()
-    assert [term.name for term in trainer.objective.terms] == ["soft_label"]
+    assert [term.name for term in trainer.training_objective.terms] == ["soft_label"]
     assert "soft_label_loss" in trainer.state.log_history[0]
     assert vars(args) == before and type(args) is TrainingArguments
 

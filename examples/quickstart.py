@@ -1,0 +1,257 @@
+"""Distil three small students from a real teacher on real data, on a CPU, without a model hub.
+
+    python examples/quickstart.py
+
+Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label the texts of four domains, and trains each student twice
+from the same first weights and for equally many steps: on labels alone, and on the teacher's soft labels. Leaves in
+outputs/quickstart a folder per student with weights, run.json and model card, results.json and a plot. Interrupted
+and started again, it continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import datasets
+import transformers
+from rich.console import Console
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
+from transformers.trainer_utils import get_last_checkpoint, set_seed
+
+from hf_distill import (
+    DistillationTrainer,
+    DistillationTrainingArguments,
+    FrozenTeacher,
+    create_student,
+    label_transfer_set,
+)
+from hf_distill.evaluation.latency import measure_latency
+from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.evaluation.report import ReportRow, report_plot, report_table
+from hf_distill.hardware import hardware_name
+from hf_distill.publishing.model_card import write_model_card
+from hf_distill.publishing.run_record import RunRecord, weights_sha256
+from hf_distill.resources.minilm import minilm_path
+from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
+
+BATCH_SIZE = 32
+SEED = 0
+console = Console()
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student of the quickstart: what it is and how fast it learns (best of three rates on the validation set)."""
+
+    name: str
+    shape: str
+    initialisation: str
+    learning_rate: float
+
+
+STUDENTS = (
+    Student("MiniLM-3-layers", "3/384", "truncated", 1e-4),
+    Student("BERT-Mini", "4/256", "embeddings", 5e-4),
+    Student("BERT-Tiny", "2/128", "embeddings", 1e-3),
+)
+
+
+class Quickstart:
+    """The stages, each of which finds what an earlier start left and goes on from there.
+
+    Args:
+        folder: Where everything is kept.
+        steps: Optimizer steps of each training.
+        examples: Examples of each data set used; None for all.
+    """
+
+    def __init__(self, folder: Path, steps: int, examples: int | None):
+        self.folder, self.steps, self.examples = folder, steps, examples
+        self.tokenizer = AutoTokenizer.from_pretrained(minilm_path())
+        self.splits = {name: self._tokenized(split) for name, split in load_sentiment().items()}
+
+    def run(self) -> None:
+        """All stages; the table comes last."""
+        teacher = self._trained("teacher", self._untrained_teacher, self._arguments("teacher", 5e-5), None)
+        transfer_set = self._labelled_transfer_set(teacher)
+        models = {("MiniLM-6-layers", "teacher"): teacher}
+        for student in STUDENTS:
+            for training, dataset in (("labels only", None), ("distilled", transfer_set)):
+                models[student.name, training] = self._trained_student(student, training, dataset, teacher)
+        self._report(models, teacher)
+
+    def _trained_student(
+        self, student: Student, training: str, transfer_set: datasets.Dataset | None, teacher: PreTrainedModel
+    ) -> PreTrainedModel:
+        name = f"{student.name}-{training.replace(' ', '-')}"
+        weights = dict(soft_label_weight=0.0, hard_label_weight=1.0) if transfer_set is None else {}
+
+        def untrained() -> PreTrainedModel:
+            set_seed(SEED)
+            return create_student(student.shape, teacher, student.initialisation)
+
+        args = self._arguments(name, student.learning_rate, **weights)
+        return self._trained(name, untrained, args, teacher, transfer_set, student.initialisation)
+
+    def _trained(
+        self,
+        name: str,
+        untrained: Callable[[], PreTrainedModel],
+        args: DistillationTrainingArguments,
+        teacher: PreTrainedModel | None,
+        transfer_set: datasets.Dataset | None = None,
+        initialisation: str = "pre-trained",
+    ) -> PreTrainedModel:
+        """The finished model of an earlier start, or the one trained now, from its last checkpoint if it has one."""
+        folder = self.folder / name
+        if (folder / "finished.json").exists():
+            console.print(f"[bold]{name}[/]: found in {folder}")
+            return AutoModelForSequenceClassification.from_pretrained(folder)
+        console.print(f"[bold]{name}[/]: {self.steps} steps")
+        trainer = DistillationTrainer(
+            untrained(),
+            args,
+            train_dataset=self.splits["train"] if transfer_set is None else transfer_set,
+            eval_dataset=self.splits["validation"],
+            processing_class=self.tokenizer,
+            compute_metrics=glue_metric(None),
+            teacher_model=teacher,
+        )
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+        metrics = trainer.evaluate() | trainer.predict(self.splits["test"]).metrics
+        trainer.save_model()
+        record = RunRecord.load(folder)
+        record.student |= {"name": name, "initialisation": initialisation}
+        record.save(folder)
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        _write_json(folder / "finished.json", metrics)
+        return trainer.model
+
+    def _arguments(self, name: str, learning_rate: float, **more: float) -> DistillationTrainingArguments:
+        return DistillationTrainingArguments(
+            str(self.folder / name),
+            max_steps=self.steps,
+            per_device_train_batch_size=BATCH_SIZE,
+            per_device_eval_batch_size=128,
+            learning_rate=learning_rate,
+            warmup_steps=0.1,
+            seed=SEED,
+            logging_steps=50,
+            save_steps=100,
+            save_total_limit=1,
+            report_to="none",
+            dataloader_pin_memory=False,
+            **more,
+        )
+
+    def _untrained_teacher(self) -> PreTrainedModel:
+        set_seed(SEED)
+        names = dict(enumerate(LABELS))
+        return AutoModelForSequenceClassification.from_pretrained(
+            minilm_path(), id2label=names, label2id={label: index for index, label in names.items()}
+        )
+
+    def _labelled_transfer_set(self, teacher: PreTrainedModel) -> datasets.Dataset:
+        """The texts of all four domains with the teacher's logits; labelled again when the teacher is another."""
+        folder = self.folder / f"transfer-set-{weights_sha256(teacher)[:12]}"
+        if not folder.exists():
+            texts = self._tokenized(load_transfer_set())
+            labelled = label_transfer_set(texts, FrozenTeacher(teacher), DataCollatorWithPadding(self.tokenizer))
+            partial = folder.with_suffix(".partial")
+            labelled.save_to_disk(partial)
+            partial.rename(folder)
+        return datasets.load_from_disk(folder)
+
+    def _tokenized(self, dataset: datasets.Dataset) -> datasets.Dataset:
+        if self.examples is not None:
+            dataset = dataset.select(range(min(self.examples, len(dataset))))
+        dropped = [name for name in dataset.column_names if name != "label"]
+        return dataset.map(
+            lambda rows: self.tokenizer(rows["text"], truncation=True, max_length=128),
+            batched=True,
+            remove_columns=dropped,
+        )
+
+    def _report(self, models: dict[tuple[str, str], PreTrainedModel], teacher: PreTrainedModel) -> None:
+        """Table, results.json, plot, and the card of every student."""
+        # Both trainings of a student have one architecture and so one latency: it is measured once.
+        shapes = {name: model for (name, _), model in models.items()}
+        latency = measure_latency(shapes, batch_size=1, sequence_length=32)
+        rows = []
+        for (name, training), model in models.items():
+            metrics = json.loads((self._folder_of(name, training) / "finished.json").read_text())
+            rows.append(
+                ReportRow(
+                    name=name,
+                    training=training,
+                    accuracy=metrics["test_accuracy"],
+                    agreement=metrics.get("test_teacher_agreement"),
+                    parameters=model.num_parameters(),
+                    latency_ms=latency[name]["median_ms"],
+                )
+            )
+        title = f"Movie reviews: {len(self.splits['test']):,} test sentences"
+        _write_json(self.folder / "results.json", {"rows": [asdict(row) for row in rows], "latency": latency})
+        report_plot(rows, title, self.folder / "comparison.png")
+        for row in rows[1:]:
+            self._write_card(row, rows, latency[row.name])
+        wide_enough = Console(width=max(console.width, 100))  # a log file counts as 80 columns, which cut the table
+        wide_enough.print(report_table(rows, title))
+        console.print(f"Students, cards, plot and results.json: {self.folder}")
+
+    def _write_card(self, own: ReportRow, rows: list[ReportRow], latency: dict) -> None:
+        folder = self._folder_of(own.name, own.training)
+        record = RunRecord.load(folder)
+        record.comparison = [asdict(row) | {"this": row == own} for row in rows]
+        test_examples = len(self.splits["test"])
+        record.data |= {
+            "name": "ICWSM-2014 movie reviews",
+            "language": "en",
+            "license": "apache-2.0",
+            "test_examples": test_examples,
+            "accuracy_error_points": 100 * (own.accuracy * (1 - own.accuracy) / test_examples) ** 0.5,
+            "train_text": "the movie reviews' training split, with labels"
+            if own.training == "labels only"
+            else "texts of movie reviews, product reviews, editorials and tweets, labelled by the teacher",
+            "evaluation_text": f"Test split of the ICWSM-2014 movie-review sentences: {test_examples:,} sentences the "
+            "models have not seen. *Trained on* says whether a model learned from labels alone or from the teacher's "
+            "soft labels; both start from the same weights and take the same number of steps.",
+            "latency_text": f"Latency of one text of {latency['sequence_length']} tokens, batch "
+            f"{latency['batch_size']}, {latency['dtype']}, {latency['threads']} threads, {latency['runs']} runs, on "
+            f"{hardware_name('cpu')}; all models in turn in one process.",
+            "source_text": "Hutto and Gilbert 2014, *VADER: A Parsimonious Rule-based Model for Sentiment Analysis of "
+            "Social Media Text*, ICWSM (MIT licence): sentences rated by 20 people each; labels are the sign of the "
+            "mean rating where it is beyond ±0.5. No text is in two splits, and no evaluation text in the transfer set.",
+        }
+        record.save(folder)
+        shutil.copy(self.folder / "comparison.png", folder)
+        write_model_card(folder)
+
+    def _folder_of(self, name: str, training: str) -> Path:
+        return self.folder / ("teacher" if training == "teacher" else f"{name}-{training.replace(' ', '-')}")
+
+
+def _write_json(path: Path, content: dict) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
+    parser.add_argument("--steps", type=int, default=750, help="optimizer steps of each of the seven trainings")
+    parser.add_argument("--examples", type=int, default=None, help="use only the first examples of each data set")
+    options = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    Quickstart(options.output_dir, options.steps, options.examples).run()
+
+
+if __name__ == "__main__":
+    main()

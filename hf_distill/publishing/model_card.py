@@ -1,0 +1,67 @@
+"""A model card rendered from a run record alone."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_distill.publishing.run_record import RunRecord
+
+_TEMPLATE = "student_card.md.jinja"
+_PIPELINE_TAGS = {"ForSequenceClassification": "text-classification"}
+
+
+def render_model_card(record: RunRecord) -> ModelCard:
+    """The card of the student a run made.
+
+    Args:
+        record: What the run left. `comparison`, where it is filled, becomes the results table, and the row marked
+            `this` the results in the metadata.
+
+    Returns:
+        Card with valid metadata; `save` writes it.
+    """
+    with resources.as_file(resources.files("hf_distill.publishing") / "templates" / _TEMPLATE) as template:
+        return ModelCard.from_template(_metadata(record), template_path=str(template), record=record)
+
+
+def write_model_card(folder: str | os.PathLike) -> Path:
+    """Render the `run.json` of a student folder into its README.md.
+
+    Raises:
+        FileNotFoundError: The folder has no `run.json`.
+    """
+    path = Path(folder) / "README.md"
+    render_model_card(RunRecord.load(folder)).save(path)
+    return path
+
+
+def _metadata(record: RunRecord) -> ModelCardData:
+    own = next((row for row in record.comparison if row.get("this")), None)
+    results = None
+    if own is not None:
+        results = [
+            EvalResult(
+                task_type="text-classification",
+                dataset_type=record.data.get("name", "unknown"),
+                dataset_name=record.data.get("name", "unknown"),
+                metric_type="accuracy",
+                metric_value=round(own["accuracy"], 4),
+            )
+        ]
+    architecture = record.student["architecture"]
+    tag = next((tag for ending, tag in _PIPELINE_TAGS.items() if architecture.endswith(ending)), None)
+    return ModelCardData(
+        language=record.data.get("language"),
+        license=record.data.get("license"),
+        library_name="transformers",
+        pipeline_tag=tag,
+        tags=["hf_distill", "knowledge-distillation" if record.teacher else "fine-tuning"],
+        datasets=None,
+        metrics=["accuracy"] if own else None,
+        model_name=record.student["name"],
+        eval_results=results,
+    )

@@ -1,0 +1,189 @@
+"""Terms added up over micro-batches are the terms of the whole batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from hf_distill.objectives.logits import SOFT_LABEL_LOSSES
+from hf_distill.objectives.objective import (
+    Evidence,
+    Objective,
+    Term,
+    hard_label_term,
+    soft_label_term,
+    soft_label_values,
+)
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
+
+CLASSES = 4
+SOFT_WEIGHT, HARD_WEIGHT = 0.75, 0.5
+SPLITS = {
+    "even": [4, 4, 4],
+    "uneven": [1, 6, 2, 3],
+    "one unlabelled": [3, 4, 5],  # rows 3 to 6 carry no label
+    "single rows": [1] * 12,
+}
+TERMS = {
+    "both": [
+        soft_label_term(SOFT_WEIGHT, "forward_kl", temperature=2.0, multi_label=False),
+        hard_label_term(HARD_WEIGHT, ["labels"]),
+    ],
+    "soft": [soft_label_term(SOFT_WEIGHT, "jensen_shannon", temperature=1.0, multi_label=False)],
+    "hard": [hard_label_term(HARD_WEIGHT, ["labels"])],
+    "multi-label soft": [soft_label_term(SOFT_WEIGHT, "reverse_kl", temperature=4.0, multi_label=True)],
+}
+
+
+@pytest.fixture
+def batch():
+    """Twelve rows, of which 0, 1, 2, 8 and 11 are labelled."""
+    generator = torch.Generator().manual_seed(5)
+    features, teacher_logits = (torch.randn(12, CLASSES, generator=generator, dtype=torch.float64) for _ in range(2))
+    labels = torch.full((12,), -100)
+    labels[[0, 1, 2, 8, 11]] = torch.tensor([0, 3, 1, 2, 2])
+    return {"features": features, "teacher_logits": 3 * teacher_logits, "labels": labels}
+
+
+@pytest.fixture
+def student():
+    return nn.Linear(CLASSES, CLASSES, dtype=torch.float64)
+
+
+def split(batch, sizes):
+    pieces = {name: value.split(sizes) for name, value in batch.items()}
+    return [{name: pieces[name][index] for name in batch} for index in range(len(sizes))]
+
+
+def evidence_of(student, inputs):
+    logits = student(inputs["features"])
+    return Evidence(logits, inputs["teacher_logits"], cross_entropy(logits, inputs["labels"]))
+
+
+def step(objective, student, micro_batches, dtype=torch.float64):
+    """Value, parts and gradient of an optimizer step; counts in `dtype`, double to see the sums agree to the end."""
+    student.zero_grad()
+    counts = [objective.num_items(inputs).to(dtype) for inputs in micro_batches]
+    value, parts = torch.zeros((), dtype=dtype), torch.zeros(len(objective.terms))
+    for inputs, num_items in zip(micro_batches, counts, strict=True):
+        loss, micro_parts = objective(evidence_of(student, inputs), num_items, sum(counts))
+        loss.backward()
+        value, parts = value + loss.detach(), parts + micro_parts
+    return value, parts, torch.cat([parameter.grad.flatten() for parameter in student.parameters()])
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
+def test_micro_batches_add_up_to_the_whole_batch(student, batch, terms, sizes):
+    objective = Objective(TERMS[terms])
+    value, parts, gradient = step(objective, student, [batch])
+    split_value, split_parts, split_gradient = step(objective, student, split(batch, sizes))
+    torch.testing.assert_close(split_value, value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(split_gradient, gradient, rtol=0, atol=1e-12)
+    torch.testing.assert_close(split_parts, parts)
+    assert gradient.norm() > 0.01
+
+
+def test_counts_in_single_precision_agree_to_single_precision(student, batch):
+    objective = Objective(TERMS["both"])
+    assert objective.num_items(batch).dtype == torch.float32
+    value, _, gradient = step(objective, student, [batch], dtype=torch.float32)
+    split_value, _, split_gradient = step(objective, student, split(batch, [1, 6, 2, 3]), dtype=torch.float32)
+    torch.testing.assert_close(split_value, value, rtol=1e-6, atol=0)
+    torch.testing.assert_close(split_gradient, gradient, rtol=1e-6, atol=1e-7)
+
+
+def test_whole_batch_is_the_weighted_sum_of_the_two_means(student, batch):
+    value, parts, _ = step(Objective(TERMS["both"]), student, [batch])
+    logits = student(batch["features"]).detach()
+    labelled = batch["labels"] >= 0
+    soft = SOFT_LABEL_LOSSES["forward_kl"](logits, batch["teacher_logits"], 2.0).mean()
+    hard = cross_entropy(logits[labelled], batch["labels"][labelled])
+    torch.testing.assert_close(value, SOFT_WEIGHT * soft + HARD_WEIGHT * hard, rtol=0, atol=1e-12)
+    torch.testing.assert_close(parts, torch.stack([soft, hard]).float())
+
+
+def test_micro_batch_without_a_label_is_inert(student, batch):
+    objective = Objective(TERMS["hard"])
+    unlabelled = split(batch, [3, 4, 5])[1]
+    evidence = evidence_of(student, unlabelled)
+    assert evidence.hard_label_loss.isnan()
+    value, parts = objective(evidence, objective.num_items(unlabelled), torch.tensor([5.0]))
+    value.backward()
+    assert value.item() == 0
+    assert parts.tolist() == [0]
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in student.parameters())
+
+
+def test_step_without_a_label_learns_from_soft_labels_alone(student, batch):
+    unlabelled = split(batch, [3, 4, 5])[1]
+    both_value, both_parts, both_gradient = step(Objective(TERMS["both"]), student, split(unlabelled, [1, 3]))
+    soft_value, _, soft_gradient = step(Objective(TERMS["both"][:1]), student, [unlabelled])
+    torch.testing.assert_close(both_value, soft_value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(both_gradient, soft_gradient, rtol=0, atol=1e-12)
+    assert both_parts[1] == 0
+
+
+def test_micro_batch_of_repeated_rows_is_inert(student, batch):
+    objective = Objective(TERMS["both"])
+    repeated = batch | {NO_REAL_EXAMPLE: True}
+    assert objective.num_items(repeated).tolist() == [0, 0]
+    value, parts, gradient = step(objective, student, [batch])
+    padded_value, padded_parts, padded_gradient = step(objective, student, [batch, repeated])
+    torch.testing.assert_close(padded_value, value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(padded_gradient, gradient, rtol=0, atol=1e-12)
+    torch.testing.assert_close(padded_parts, parts)
+
+
+def test_num_items_counts_rows_for_soft_labels_and_labels_for_hard(batch):
+    assert Objective(TERMS["both"]).num_items(batch).tolist() == [12, 5]
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_weight_scales_the_total_and_not_the_part(weight):
+    values = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
+    terms = [
+        Term("fixed", 1.0, lambda evidence: evidence.student_logits, lambda inputs: torch.tensor(3)),
+        Term("scaled", weight, lambda evidence: evidence.student_logits.square(), lambda inputs: torch.tensor(3)),
+    ]
+    objective = Objective(terms)
+    num_items = objective.num_items({})
+    total, parts = objective(Evidence(values, None, None), num_items, 2 * num_items)
+    total.backward()
+    assert total.item() == pytest.approx(1.5 + weight * 41 / 6)  # half of the means 3 and 41/3
+    assert parts.tolist() == pytest.approx([1.5, 41 / 6])
+    torch.testing.assert_close(values.grad, (1 + 2 * weight * values.detach()) / 6)
+
+
+def test_parts_are_detached_and_single_precision(student, batch):
+    objective = Objective(TERMS["both"])
+    num_items = objective.num_items(batch)
+    total, parts = objective(evidence_of(student, batch), num_items, num_items)
+    assert total.requires_grad
+    assert not parts.requires_grad
+    assert (parts.shape, parts.dtype) == ((2,), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("loss", "multi_label", "shape"),
+    [
+        ("forward_kl", False, (12,)),
+        ("forward_kl", True, (12, CLASSES)),
+        ("logit_mse", False, (12,)),
+        ("logit_mse", True, (12,)),
+    ],
+)
+def test_values_per_example_or_per_label(student, batch, loss, multi_label, shape):
+    assert soft_label_values(loss, multi_label, 1.0, evidence_of(student, batch)).shape == shape
+
+
+@pytest.mark.parametrize("loss", SOFT_LABEL_LOSSES)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_student_like_its_teacher_has_nothing_to_learn(batch, loss, multi_label):
+    """The gradient of every loss is 0 at agreement, also that of soft cross-entropy, whose value is not."""
+    logits = batch["teacher_logits"].clone().requires_grad_()
+    values = soft_label_values(loss, multi_label, 2.0, Evidence(logits, batch["teacher_logits"], None))
+    (gradient,) = torch.autograd.grad(values.sum(), logits)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)

@@ -1,0 +1,416 @@
+"""The example script, as a user runs it: a process of its own on files of a few sentences and tiny models."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "run_glue.py"
+REVIEWS = [
+    ("a warm and funny film with a great cast", "positive"),
+    ("the plot is dull and the jokes are old", "negative"),
+    ("one of the best films of the year", "positive"),
+    ("two hours of my life that i will not get back", "negative"),
+    ("the acting is great and the ending is perfect", "positive"),
+    ("a long and boring film without a plot", "negative"),
+    ("funny , warm and never dull", "positive"),
+    ("not funny , not warm and far too long", "negative"),
+    ("a perfect cast in the best role of their life", "positive"),
+]
+TEXTS = [text for text, _ in REVIEWS]
+QUIET = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true"]
+
+
+def save_bert(folder: Path, hidden_size: int, layers: int, seed: int, labels: list[str] | None = None) -> str:
+    """A random BERT and its tokenizer, which knows every word of the reviews."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({word for text in TEXTS for word in text.split()})]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **special).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * hidden_size,
+        max_position_embeddings=32,
+        initializer_range=0.2,
+    )
+    if labels is not None:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return str(folder)
+
+
+def always_answering(folder: Path, labels: list[str], answer: str) -> str:
+    """A classifier that answers the same whatever it reads."""
+    model = BertForSequenceClassification.from_pretrained(save_bert(folder, 32, 1, seed=0, labels=labels))
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([5.0 if label == answer else 0.0 for label in labels]))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def write_csv(path: Path, header: list[str], rows: list) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return str(path)
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def run_script(*arguments: str, succeeds: bool = True) -> str:
+    """What a process of the script prints."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode == 0) == succeeds, done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def read_json(*parts: str | Path) -> dict:
+    return json.loads(Path(*parts).read_text(encoding="utf-8"))
+
+
+def predictions_in(path: Path) -> list[str]:
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert header == "index\tprediction"
+    assert [line.split("\t")[0] for line in lines] == [str(index) for index in range(len(lines))]
+    return [line.split("\t")[1] for line in lines]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _caches_of_their_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("HF_DATASETS_CACHE", str(cache))
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+        yield
+
+
+@pytest.fixture
+def script():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("run_glue", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["run_glue"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["run_glue"]
+
+
+@pytest.fixture
+def run_here(script, monkeypatch):
+    """Calls the script's main in this process."""
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["run_glue.py", *arguments])
+        script.main()
+
+    verbosity = transformers.logging.get_verbosity()
+    yield run
+    transformers.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture
+def bert(tmp_path):
+    return save_bert(tmp_path / "bert", hidden_size=32, layers=1, seed=0)
+
+
+def test_fine_tune_then_distil_then_continue(tmp_path):
+    start = save_bert(tmp_path / "start", hidden_size=32, layers=2, seed=1)
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    labelled = write_csv(tmp_path / "labelled.csv", ["label", "review"], [(label, text) for text, label in REVIEWS])
+    unlabelled = write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
+
+    # Without a teacher: ordinary fine-tuning, on the labels' names.
+    files = ["--train_file", labelled, "--validation_file", labelled, "--test_file", labelled]
+    training = ["--max_steps", "40", "--learning_rate", "5e-3", "--per_device_train_batch_size", "9"]
+    stages = ["--do_train", "--do_eval", "--do_predict", "--max_predict_samples", "4"]
+    places = ["--model_name_or_path", start, "--output_dir", str(teacher)]
+    run_script(*places, *files, *training, *stages, *QUIET, "--save_strategy", "no")
+    assert read_json(teacher, "config.json")["id2label"] == {"0": "negative", "1": "positive"}
+    results = read_json(teacher, "all_results.json")
+    assert results["train_samples"] == results["eval_samples"] == len(REVIEWS)
+    assert results["eval_accuracy"] == 1.0
+    assert "eval_teacher_agreement" not in results
+    assert predictions_in(teacher / "predict_results.txt") == [label for _, label in REVIEWS[:4]]
+    assert read_json(teacher, "trainer_state.json")["global_step"] == 40
+
+    # With a teacher: no labels to train on, arguments from a file. Names and number of the classes are the teacher's.
+    arguments = {
+        "model_name_or_path": save_bert(tmp_path / "small", hidden_size=32, layers=1, seed=2),
+        "teacher_model_name_or_path": str(teacher),
+        "train_file": unlabelled,
+        "validation_file": str(tmp_path / "validation.json"),
+        "output_dir": str(student),
+        "do_train": True,
+        "do_eval": True,
+        "max_steps": 4,
+        "save_steps": 2,
+        "learning_rate": 5e-3,
+        "temperature": 2.0,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    rows = [{"text": text, "label": label.upper()} for text, label in REVIEWS]
+    Path(arguments["validation_file"]).write_text(json.dumps(rows), encoding="utf-8")
+    argument_file = tmp_path / "arguments.json"
+    argument_file.write_text(json.dumps(arguments), encoding="utf-8")
+    run_script(str(argument_file))
+    assert read_json(student, "config.json")["id2label"] == {"0": "negative", "1": "positive"}
+    results = read_json(student, "eval_results.json")
+    assert {"eval_accuracy", "eval_teacher_agreement", "eval_soft_label_loss"} <= results.keys()
+    # The teacher is right about every sentence, so agreeing with it is being right.
+    assert results["eval_teacher_agreement"] == results["eval_accuracy"]
+    uninterrupted = load_file(student / "model.safetensors")
+
+    # As if stopped after step 2: the same weights come out, because the second half is repeated and not the first.
+    shutil.rmtree(student / "checkpoint-4")
+    (student / "model.safetensors").unlink()
+    argument_file.write_text(json.dumps(arguments | {"resume_from_checkpoint": True}), encoding="utf-8")
+    printed = run_script(str(argument_file))
+    assert f"Continuing from {student / 'checkpoint-2'}" in printed
+    assert "global step 2" in printed
+    assert read_json(student, "trainer_state.json")["global_step"] == 4
+    torch.testing.assert_close(load_file(student / "model.safetensors"), uninterrupted)
+
+
+def test_help_names_the_arguments_and_a_mistake_is_said_before_loading():
+    printed = run_script("--help")
+    for flag in ("--temperature", "--teacher_model_name_or_path", "--task_name", "--resume_from_checkpoint"):
+        assert flag in printed
+    places = ["--model_name_or_path", "nowhere", "--output_dir", "unused"]
+    printed = run_script(*places, "--do_train", "--task_name", "imdb", succeeds=False)
+    assert "ValueError: task_name must be one of ('cola', 'mnli'" in printed
+    assert "got 'imdb'" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--do_train"], r"exactly one of task_name, dataset_name and files .* got none of them"),
+        (
+            ["--do_train", "--task_name", "sst2", "--dataset_name", "imdb"],
+            r"exactly one of .* got \{'task_name': 'sst2'",
+        ),
+        (
+            ["--do_train", "--train_file", "{csv}.txt"],
+            r"train_file must be an existing .csv or .json or .jsonl file, got",
+        ),
+        (["--do_train", "--train_file", "absent.csv"], r"train_file must be an existing .* got 'absent.csv'"),
+        (["--train_file", "{csv}"], r"nothing to do: pass at least one of --do_train, --do_eval and --do_predict"),
+        (
+            ["--do_train", "--do_eval", "--train_file", "{csv}"],
+            r"do_eval needs validation_file, got only \{'train_file'",
+        ),
+        (
+            ["--do_train", "--train_file", "{csv}", "--resume_from_checkpoint", "true"],
+            r"true where output_dir has a checkpoint, got 'true' and output_dir",
+        ),
+        (
+            ["--do_train", "--train_file", "{csv}", "--resume_from_checkpoint", "absent"],
+            r"must be a checkpoint's folder, .* got 'absent'",
+        ),
+    ],
+)
+def test_mistakes_are_named_with_what_is_allowed(run_here, tmp_path, arguments, message):
+    path = write_csv(tmp_path / "data.csv", ["text", "label"], REVIEWS)
+    shutil.copy(path, f"{path}.txt")
+    given = [argument.replace("{csv}", path) for argument in arguments]
+    with pytest.raises(ValueError, match=message):
+        run_here("--model_name_or_path", "nowhere", "--output_dir", str(tmp_path / "output"), *given)
+
+
+def test_mnli_is_evaluated_on_both_sets_in_the_order_of_a_trained_head(run_here, script, tmp_path, monkeypatch):
+    names = ["entailment", "neutral", "contradiction"]
+    features = datasets.Features(
+        {
+            "premise": datasets.Value("string"),
+            "hypothesis": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=names),
+            "idx": datasets.Value("int32"),
+        }
+    )
+
+    def split(count: int, label: int | None) -> datasets.Dataset:
+        labels = [index % 3 if label is None else label for index in range(count)]
+        columns = {"premise": TEXTS[:count], "hypothesis": TEXTS[-count:], "label": labels, "idx": range(count)}
+        return datasets.Dataset.from_dict(columns, features=features)
+
+    glue = datasets.DatasetDict(
+        train=split(6, None),
+        validation_matched=split(5, 0),
+        validation_mismatched=split(4, 2),
+        test_matched=split(3, -1),
+        test_mismatched=split(2, -1),
+    )
+    asked = []
+    monkeypatch.setattr(script, "load_dataset", lambda *names, **options: asked.append(names) or glue)
+    # A head that always answers its class 0, which it calls contradiction: never right on the matched set, where all
+    # is entailment, and always on the mismatched one.
+    head = always_answering(tmp_path / "head", ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], answer="CONTRADICTION")
+    output = tmp_path / "output"
+    stages = ["--do_eval", "--do_predict", "--max_eval_samples", "4"]
+    run_here("--model_name_or_path", head, "--task_name", "MNLI", *stages, "--output_dir", str(output), *QUIET)
+    assert asked == [("nyu-mll/glue", "mnli")]
+    results = read_json(output, "eval_results.json")
+    assert (results["eval_accuracy"], results["eval_accuracy_mm"]) == (0.0, 1.0)
+    assert results["eval_samples"] == results["eval_samples_mm"] == 4
+    assert predictions_in(output / "predict_results_mnli.txt") == ["contradiction"] * 3
+    assert predictions_in(output / "predict_results_mnli-mm.txt") == ["contradiction"] * 2
+
+
+def test_a_teacher_with_its_classes_in_another_order_is_followed_by_name(run_here, tmp_path, bert):
+    teacher = always_answering(tmp_path / "teacher", ["Positive", "Negative"], answer="Positive")
+    path = write_csv(tmp_path / "data.csv", ["text", "label"], REVIEWS)
+    output = tmp_path / "output"
+    training = ["--max_steps", "30", "--learning_rate", "5e-3", "--save_strategy", "no", "--do_train", "--do_predict"]
+    start = ["--model_name_or_path", bert, "--teacher_model_name_or_path", teacher]
+    run_here(*start, "--train_file", path, "--test_file", path, "--output_dir", str(output), *training, *QUIET)
+    assert read_json(output, "config.json")["id2label"] == {"0": "negative", "1": "positive"}
+    assert predictions_in(output / "predict_results.txt") == ["positive"] * len(REVIEWS)
+
+    # A model that has learned its classes needs no training file to be evaluated.
+    again = ["--model_name_or_path", str(output), "--output_dir", str(tmp_path / "again"), "--do_eval"]
+    run_here(*again, "--validation_file", path, *QUIET)
+    positives = sum(label == "positive" for _, label in REVIEWS)
+    assert read_json(tmp_path / "again", "eval_results.json")["eval_accuracy"] == positives / len(REVIEWS)
+
+
+def test_padding_is_left_to_the_batch_unless_asked_for(script, bert):
+    tokenizer = script.AutoTokenizer.from_pretrained(bert)
+    raw = {"train": datasets.Dataset.from_dict({"text": [*TEXTS, " ".join(TEXTS)]})}
+
+    def lengths(**options):
+        arguments = script.DataTrainingArguments(task_name="sst2", max_seq_length=24, **options)
+        encoded = script.prepare(raw, "train", arguments, tokenizer, {})["train"]
+        return [len(tokens) for tokens in encoded["input_ids"]]
+
+    assert lengths() == [*(len(text.split()) + 2 for text in TEXTS), 24]
+    assert lengths(pad_to_max_length=True) == [24] * (len(TEXTS) + 1)
+    assert lengths(pad_to_max_length=True, max_train_samples=3) == [24] * 3
+
+
+def test_float_labels_mean_regression(run_here, tmp_path, bert):
+    rows = [
+        {"sentence1": text, "sentence2": TEXTS[0], "score_by": 7, "label": index / 2}
+        for index, text in enumerate(TEXTS)
+    ]
+    path = write_jsonl(tmp_path / "pairs.json", rows)
+    files = ["--train_file", path, "--validation_file", path, "--test_file", path]
+    output = tmp_path / "output"
+    places = ["--model_name_or_path", bert, "--ignore_mismatched_sizes", "--output_dir", str(output)]
+    stages = ["--do_train", "--do_eval", "--do_predict", "--max_steps", "2", "--save_strategy", "no"]
+    run_here(*places, *files, *stages, "--pad_to_max_length", "--max_seq_length", "24", *QUIET)
+    results = read_json(output, "eval_results.json")
+    assert results["eval_mse"] == pytest.approx(results["eval_loss"], rel=1e-4)
+    predicted = [float(value) for value in predictions_in(output / "predict_results.txt")]
+    squares = [(value - row["label"]) ** 2 for value, row in zip(predicted, rows, strict=True)]
+    assert sum(squares) / len(squares) == pytest.approx(results["eval_mse"], abs=0.01)
+
+
+class TestLabels:
+    """What the classes are called, and what stands for them."""
+
+    @staticmethod
+    def raw(labels: list | None) -> dict[str, datasets.Dataset]:
+        columns = {"text": TEXTS[: len(labels or TEXTS)]} | ({} if labels is None else {"label": labels})
+        return {"train": datasets.Dataset.from_dict(columns)}
+
+    @staticmethod
+    def config(*names: str) -> BertConfig:
+        return BertConfig(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+
+    def test_words_are_sorted(self, script):
+        names, ids = script.find_labels(self.raw(["no", "yes", "maybe", None]), BertConfig(), None)
+        assert names == ["maybe", "no", "yes"]
+        assert [script.encode_label(value, ids) for value in ("yes", "Maybe", None)] == [2, 0, -100]
+        with pytest.raises(ValueError, match=r"the label 'perhaps'; allowed are .*'maybe'"):
+            script.encode_label("perhaps", ids)
+
+    def test_numbers_from_0_have_no_names_but_a_teachers(self, script):
+        unnamed, ids = script.find_labels(self.raw([1, 0, 2, 1]), BertConfig(), None)
+        assert unnamed == ["LABEL_0", "LABEL_1", "LABEL_2"]
+        assert script.encode_label(2, ids) == 2
+        names, ids = script.find_labels(self.raw([1, 0]), BertConfig(), self.config("bad", "good"))
+        assert names == ["bad", "good"]
+        assert script.encode_label(1, ids) == script.encode_label("Good", ids) == 1
+
+    def test_other_numbers_are_names(self, script):
+        names, ids = script.find_labels(self.raw([10, 2, 2]), BertConfig(), None)
+        assert names == ["2", "10"]
+        assert script.encode_label(10, ids) == 1
+
+    def test_a_head_with_the_same_classes_keeps_its_order(self, script):
+        own, teacher = self.config("good", "bad"), self.config("bad", "good")
+        names, ids = script.find_labels(self.raw(["Bad", "Good"]), own, teacher)
+        assert names == ["Good", "Bad"]
+        assert script.encode_label("bad", ids) == 1
+        # A number means the teacher's class of that number: 0 is bad, which this head calls 1.
+        _, ids = script.find_labels(self.raw([0, 1]), own, teacher)
+        assert script.encode_label(0, ids) == 1
+
+    def test_floats_need_a_label_in_every_row(self, script):
+        names, ids = script.find_labels(self.raw([0.5, 2.0]), BertConfig(), None)
+        assert (names, ids) == ([], {})
+        assert script.encode_label(3, ids) == 3.0
+        with pytest.raises(ValueError, match="the label None; allowed are numbers"):
+            script.encode_label(None, ids)
+
+    def test_without_labels_the_teacher_decides_about_regression(self, script):
+        assert script.find_labels(self.raw(None), BertConfig(), self.config("rating")) == ([], {})
+        names, _ = script.find_labels(self.raw(None), BertConfig(), self.config("a", "b", "c"))
+        assert names == ["a", "b", "c"]
+
+
+def test_words_that_look_missing_are_read_as_words(script, tmp_path):
+    path = write_csv(tmp_path / "data.csv", ["text", "label"], [("NA", "None"), ("null", "some"), ("", "")])
+    arguments = script.DataTrainingArguments(train_file=path)
+    raw = script.load_raw(script.ModelArguments(model_name_or_path="unused"), arguments)
+    assert raw["train"]["label"][:] == ["None", "some", None]
+    assert raw["train"]["text"][:] == ["NA", "null", None]
+
+
+def test_checkpoints_are_found_unless_refused(script, tmp_path):
+    def found(**options):
+        arguments = {"output_dir": str(tmp_path), "do_train": True, "report_to": "none"} | options
+        return script.checkpoint_to_continue(script.DistillationTrainingArguments(**arguments))
+
+    assert found() is None
+    for step in (2, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    last, first = str(tmp_path / "checkpoint-10"), str(tmp_path / "checkpoint-2")
+    assert found() == found(resume_from_checkpoint=True) == found(resume_from_checkpoint="True") == last
+    assert found(resume_from_checkpoint=first) == first
+    assert found(resume_from_checkpoint="false") is None
+    assert found(do_train=False) is None
