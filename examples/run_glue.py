@@ -51,7 +51,7 @@ class ModelArguments:
     tokenizer_name: str | None = HfArg(default=None, help="Hub id or path of the tokenizer. None: the model's.")
     cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
     model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
-    token: str | None = HfArg(default=None, help="Access token of the Hub. A teacher needs `hf auth login` instead.")
+    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
     trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
     ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
 
@@ -267,6 +267,9 @@ def main() -> None:
     transformers.set_seed(args.seed)
     raw = load_raw(model_args, data_args)
     model, tokenizer, names, ids = load_model(model_args, raw, args.teacher_revision)
+    source = {"cache_dir": model_args.cache_dir, "token": model_args.token}
+    if model_args.teacher_model_name_or_path:
+        args.teacher_model_init_kwargs = source | (args.teacher_model_init_kwargs or {})
     stages = [stage for stage, (flag, _, _) in STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):
         data = {stage: prepare(raw, stage, data_args, tokenizer, ids) for stage in stages}

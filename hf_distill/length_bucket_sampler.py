@@ -8,6 +8,7 @@ import datasets
 import pyarrow.compute
 import torch
 from torch.utils.data import Dataset, Sampler
+from transformers import TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
@@ -41,6 +42,24 @@ class LengthBucketSampler(Sampler[int]):
         ragged = batches.pop() if len(batches[-1]) < self.batch_size else []
         order = torch.randperm(len(batches), generator=generator).tolist()
         return iter([index for batch in order for index in batches[batch]] + ragged)
+
+
+def length_bucket_sampler(
+    dataset: Dataset, args: TrainingArguments, batch_size: int, epoch: Callable[[], int]
+) -> LengthBucketSampler | None:
+    """The sampler for a training set whose lengths are known, None for any other.
+
+    Args:
+        dataset: The training set.
+        args: Give the seed, the column of lengths, and how a step is split.
+        batch_size: Examples of a micro-batch on one process.
+        epoch: The current epoch.
+    """
+    lengths = example_lengths(dataset, args.length_column_name)
+    if not lengths:
+        return None
+    seed = args.seed if args.data_seed is None else args.data_seed
+    return LengthBucketSampler(lengths, batch_size * args.gradient_accumulation_steps * args.world_size, seed, epoch)
 
 
 def example_lengths(dataset: Dataset, column: str = "length") -> list[int] | None:

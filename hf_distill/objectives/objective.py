@@ -51,6 +51,9 @@ class Objective:
     def __init__(self, terms: Sequence[Term]):
         self.terms = tuple(terms)
 
+    def __contains__(self, name: str) -> bool:
+        return any(term.name == name for term in self.terms)
+
     def num_items(self, inputs: Mapping[str, object]) -> Tensor:
         """Items of each term in this micro-batch, float (terms,)."""
         num_items = torch.stack([term.num_items(inputs) for term in self.terms]).float()

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
 from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.teachers.outputs import Teacher
 
 # Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
 _SOURCE_KWARGS = {
@@ -29,29 +30,29 @@ _HEADS = {
 
 
 def load_teacher(
-    teacher_model: PreTrainedModel | nn.Module | str | os.PathLike,
+    teacher_model: PreTrainedModel | nn.Module | Teacher | str | os.PathLike,
     student: PreTrainedModel,
-    student_tokenizer: PreTrainedTokenizerBase | None = None,
+    student_tokenizer: Any = None,
     dtype: str = "auto",
     device: torch.device | str | None = None,
     revision: str | None = None,
     init_kwargs: dict[str, Any] | None = None,
-) -> FrozenTeacher:
+) -> Teacher:
     """A frozen teacher for this student, with its labels in the student's order.
 
     A student whose labels have only their default names takes over the teacher's names.
 
     Args:
-        teacher_model: A model, a Hub id or a local path.
+        teacher_model: A model, a Hub id, a local path, or a teacher, which is returned as it is.
         student: The model it will teach.
-        student_tokenizer: Compared with the teacher's, when the teacher's can be loaded.
+        student_tokenizer: Compared with the teacher's, when it is a tokenizer and the teacher's can be loaded.
         dtype: See `FrozenTeacher`.
         device: Where the teacher computes; None leaves it where it is.
         revision: Branch, tag or commit of a Hub id.
         init_kwargs: Further arguments of `from_pretrained`.
 
     Returns:
-        The teacher, in evaluation mode and without gradients.
+        A `FrozenTeacher`, or the teacher given.
 
     Raises:
         ValueError: Other labels, another vocabulary, an untrained head, or the student itself as teacher.
@@ -60,6 +61,8 @@ def load_teacher(
         raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")
     init_kwargs = dict(init_kwargs or {})
     tokenizer = None
+    if not isinstance(student_tokenizer, PreTrainedTokenizerBase):
+        student_tokenizer = None  # an image processor has no vocabulary to compare
     if isinstance(teacher_model, nn.Module):
         if revision is not None or init_kwargs:
             raise ValueError(
@@ -67,6 +70,8 @@ def load_teacher(
                 f"teacher_model is already a model ({type(teacher_model).__name__}); drop them or pass a name"
             )
         model = teacher_model
+    elif isinstance(teacher_model, Teacher):
+        return teacher_model
     else:
         model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs)
     permutation = _align(student.config, model, student_tokenizer, tokenizer)

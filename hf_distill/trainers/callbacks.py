@@ -51,7 +51,7 @@ class RunRecordCallback(TrainerCallback):
 
     def _record_of(self, args: TrainingArguments, state: TrainerState) -> RunRecord:
         trainer = self._trainer
-        learned_from = any(term.name == "soft_label" for term in trainer.training_objective.terms)
+        learned_from = "soft_label" in trainer.training_objective
         teacher_model = getattr(trainer.teacher, "model", None) if learned_from else None
         teacher = (
             None if teacher_model is None else describe_model(teacher_model) | {"dtype": str(trainer.teacher.dtype)}

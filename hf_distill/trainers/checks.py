@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from transformers import TrainingArguments
 
 from hf_distill.objectives.reduction import has_labels
 from hf_distill.teachers.loading import unwrapped
+from hf_distill.trainers.random_state import random_state_kept
+
+_PROBE_EXAMPLES = 64
 
 
 def require_writable(args: TrainingArguments) -> None:
@@ -41,6 +44,22 @@ def require_nonempty(dataset: Any) -> None:
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError("train_dataset holds 0 examples; training needs at least 1")
+
+
+def first_batch(dataset: Any, collate: Callable[[list], dict[str, Any]]) -> dict[str, Any] | None:
+    """The first examples of an indexable data set as model inputs, no random number generator moved.
+
+    Args:
+        dataset: Any data set.
+        collate: Makes model inputs out of examples.
+
+    Returns:
+        A batch of up to 64 examples; None where looking would consume the data, or there is no data set.
+    """
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        return None
+    with random_state_kept():
+        return collate([dataset[index] for index in range(min(_PROBE_EXAMPLES, len(dataset)))])
 
 
 def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None:

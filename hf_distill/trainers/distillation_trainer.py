@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from hf_distill.evaluation.fidelity import fidelity_values
-from hf_distill.length_bucket_sampler import LengthBucketSampler, example_lengths
-from hf_distill.objectives.objective import Evidence, Objective, Term, hard_label_term, soft_label_term
+from hf_distill.evaluation.fidelity import example_values
+from hf_distill.length_bucket_sampler import length_bucket_sampler
+from hf_distill.objectives.objective import Evidence, Objective, hard_label_term, soft_label_term
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, batch_rows, has_labels, share_of_batch
 from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -23,6 +23,7 @@ from hf_distill.teachers.loading import load_teacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checks import (
+    first_batch,
     head_kind,
     require_labels,
     require_nonempty,
@@ -31,11 +32,8 @@ from hf_distill.trainers.checks import (
 )
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.meters import ExampleMeter, TermMeter
-from hf_distill.trainers.random_state import random_state_kept
 from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
 from hf_distill.trainers.teacher_watch import TeacherWatch
-
-_PROBE_EXAMPLES = 64
 
 
 class DistillationTrainer(Trainer):
@@ -51,7 +49,7 @@ class DistillationTrainer(Trainer):
         teacher_model: A model, a Hub id, a local path, or any `Teacher`. None: labels only, unless the training set
             has a `teacher_logits` column (see `label_transfer_set`). A model is frozen in place.
         trainer_args: Further positional arguments of Trainer.
-        trainer_kwargs: Further keyword arguments of Trainer.
+        trainer_kwargs: Its keyword arguments.
 
     Raises:
         ValueError: Teacher and student do not fit (labels, vocabulary, untrained head), the weights leave nothing to
@@ -86,6 +84,7 @@ class DistillationTrainer(Trainer):
         self.teacher = self._make_teacher(teacher_model)
         self._teacher_only_inputs = self._inputs_only_the_teacher_reads()
         self.problem_type = head_kind(self.model, None)
+        self._labels_are_shifted = getattr(self, "_loss_shifts_labels", False)  # by causal language models
         self._check_training_set()
         self.training_objective  # noqa: B018 -- refuses impossible weights before any training
         self.add_callback(RunRecordCallback(self))
@@ -101,7 +100,7 @@ class DistillationTrainer(Trainer):
             multi_label = self.problem_type == "multi_label_classification"
             terms.append(soft_label_term(soft, self.soft_label_loss, self.args.temperature, multi_label))
         if hard > 0:
-            terms.append(self._hard_label_term(hard))
+            terms.append(hard_label_term(hard, self.label_names, causal_shift=self._labels_are_shifted))
         return Objective(terms)
 
     @property
@@ -128,21 +127,18 @@ class DistillationTrainer(Trainer):
             Scalar loss; with `return_outputs` the pair of loss and student outputs.
         """
         objective = self._objective_for(inputs, model.training)
-        num_items = objective.num_items(inputs)
         hard_label_loss, outputs = self._ask_student(model, inputs, objective)
-        needed = any(term.name == "soft_label" for term in objective.terms) or not model.training
-        asked = self.teacher is not None and needed and (model.training or self._teacher_answers(inputs))
-        teacher_logits = self._ask_teacher(inputs) if asked else None
-        student_logits = outputs["logits"] if asked else None
-        evidence = Evidence(student_logits, teacher_logits, hard_label_loss)
+        teacher_logits = self._ask_teacher(inputs, objective, model.training)
+        evidence = Evidence(None if teacher_logits is None else outputs["logits"], teacher_logits, hard_label_loss)
+        num_items = objective.num_items(inputs)
+        total_items = num_items if num_items_in_batch is None or not model.training else num_items_in_batch
+        loss, parts = objective(evidence, num_items, total_items)
         if model.training:
-            total = num_items if num_items_in_batch is None else num_items_in_batch
-            loss, parts = objective(evidence, num_items, total)
-            self._term_meter.add(parts, share_of_batch(num_items, total))
-            loss = loss * self._gradient_averaging
-        else:
-            loss, parts = objective(evidence, num_items, num_items)
-            self._evaluated = self._evaluation_values(evidence, objective)
+            self._term_meter.add(parts, share_of_batch(num_items, total_items))
+            if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
+                loss = loss * self.accelerator.num_processes
+        elif teacher_logits is not None:
+            self._evaluated = example_values(evidence, objective, self.problem_type)
         return (loss, outputs) if return_outputs else loss
 
     def _objective_for(self, inputs: Mapping[str, Any], training: bool) -> Objective:
@@ -157,19 +153,7 @@ class DistillationTrainer(Trainer):
                 f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
                 f"{list(self.label_names)} nor anything a teacher answers. Add labels, or pass teacher_model."
             )
-        return Objective(terms or [self._hard_label_term(weight=1.0)])
-
-    def _teacher_answers(self, inputs: Mapping[str, Any]) -> bool:
-        return TEACHER_LOGITS in inputs or not isinstance(self.teacher, ColumnTeacher)
-
-    def _hard_label_term(self, weight: float) -> Term:
-        shifted = getattr(self, "_loss_shifts_labels", False)
-        return hard_label_term(weight, self.label_names, causal_shift=shifted)
-
-    @property
-    def _gradient_averaging(self) -> int:
-        """What undoes the averaging of gradients over processes, once items are counted over all of them."""
-        return self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        return Objective(terms or [hard_label_term(1.0, self.label_names, causal_shift=self._labels_are_shifted)])
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -196,8 +180,7 @@ class DistillationTrainer(Trainer):
         """The student's own loss, when something asks for it, and its outputs."""
         hidden = self._teacher_only_inputs | {NO_REAL_EXAMPLE}
         student_inputs = {name: value for name, value in inputs.items() if name not in hidden}
-        wanted = any(term.name == "hard_label" for term in objective.terms)
-        if not wanted and (model.training or not has_labels(inputs, self.label_names)):
+        if "hard_label" not in objective and (model.training or not has_labels(inputs, self.label_names)):
             unlabelled = {name: value for name, value in student_inputs.items() if name not in self.label_names}
             return None, model(**unlabelled)
         if self.compute_loss_func is not None:
@@ -208,7 +191,15 @@ class DistillationTrainer(Trainer):
         # Without num_items_in_batch every head answers with the mean over this micro-batch.
         return super().compute_loss(model, student_inputs, return_outputs=True)
 
-    def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor:
+    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> Tensor | None:
+        """The teacher's logits, when something asks for them: a term of the objective, or any evaluation."""
+        asked = "soft_label" in objective if training else self._teacher_answers(inputs)
+        return self._teacher_logits(inputs) if asked else None
+
+    def _teacher_answers(self, inputs: Mapping[str, Any]) -> bool:
+        return TEACHER_LOGITS in inputs or not (self.teacher is None or isinstance(self.teacher, ColumnTeacher))
+
+    def _teacher_logits(self, inputs: Mapping[str, Any]) -> Tensor:
         teacher = ColumnTeacher() if TEACHER_LOGITS in inputs else self.teacher
         logits = teacher.outputs({name: v for name, v in inputs.items() if name not in self.label_names}).logits
         self._teacher_watch.look(logits, inputs, step=self.state.global_step + 1)
@@ -220,13 +211,10 @@ class DistillationTrainer(Trainer):
         if teacher_model is None:
             has_column = TEACHER_LOGITS in (getattr(self.train_dataset, "column_names", None) or ())
             return ColumnTeacher() if has_column and self.args.soft_label_weight != 0 else None
-        if not isinstance(teacher_model, nn.Module) and isinstance(teacher_model, Teacher):
-            return teacher_model
-        tokenizer = self.processing_class if isinstance(self.processing_class, PreTrainedTokenizerBase) else None
         return load_teacher(
             teacher_model,
-            student=self.model,
-            student_tokenizer=tokenizer,
+            self.model,
+            self.processing_class,
             dtype=self.args.teacher_dtype.value,
             device=self.args.device,
             revision=self.args.teacher_revision,
@@ -244,43 +232,36 @@ class DistillationTrainer(Trainer):
         self._signature_columns += [name for name in self._teacher_only_inputs if name not in self._signature_columns]
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
         if self.args.length_bucketing and self.args.train_sampling_strategy == "random":
-            lengths = example_lengths(dataset, self.args.length_column_name)
-            if lengths:
-                step_examples = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-                seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-                return LengthBucketSampler(lengths, step_examples, seed, epoch=lambda: int(self.state.epoch or 0))
+            dataset = self.train_dataset if train_dataset is None else train_dataset
+            sampler = length_bucket_sampler(
+                dataset, self.args, self._train_batch_size, epoch=lambda: int(self.state.epoch or 0)
+            )
+            if sampler is not None:
+                return sampler
         return super()._get_train_sampler(train_dataset)
 
     def _check_training_set(self) -> None:
         """Look at the first examples of the training set: are there any, do they carry what the objective needs?"""
         require_nonempty(self.train_dataset)
-        batch = self._first_batch()
+        collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
+        batch = first_batch(self.train_dataset, collate)
         if batch is None:
             return
+        batch = self._prepare_inputs(batch)
         self.problem_type = head_kind(self.model, batch.get("labels"))
-        if any(term.name == "hard_label" for term in self.training_objective.terms) and not self.can_return_loss:
+        if "hard_label" in self.training_objective and not self.can_return_loss:
             require_labels(batch, self.label_names)
         if self.teacher is None:
             return
         if isinstance(self.teacher, FrozenTeacher) and TEACHER_LOGITS not in batch:
             self.teacher.settle_dtype(batch)
-        logits = self._ask_teacher(batch)
+        logits = self._teacher_logits(batch)
         if logits.dim() != 2:
             raise ValueError(
                 f"soft labels need one row of logits per example, (batch, classes); the teacher's have shape "
                 f"{tuple(logits.shape)} for a batch of {len(logits)}"
             )
-
-    def _first_batch(self) -> dict[str, Any] | None:
-        """The first examples of an indexable training set as model inputs; None where looking would consume data."""
-        dataset = self.train_dataset
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            return None
-        collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
-        with random_state_kept():
-            return self._prepare_inputs(collate([dataset[i] for i in range(min(_PROBE_EXAMPLES, len(dataset)))]))
 
     # Reports
 
@@ -310,6 +291,7 @@ class DistillationTrainer(Trainer):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         rows = int(batch_rows(inputs))
         inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
+        self._evaluated = {}
         if has_labels(inputs, self.label_names):
             loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         else:
@@ -328,17 +310,3 @@ class DistillationTrainer(Trainer):
         for name, value in self._example_meter.read().items():
             output.metrics[f"{metric_key_prefix}_{name}"] = value
         return output
-
-    def _evaluation_values(self, evidence: Evidence, objective: Objective) -> dict[str, Tensor]:
-        """Each term and the fidelity to the teacher, one value per example, (batch,)."""
-        if evidence.teacher_logits is None:
-            return {}
-        values = fidelity_values(evidence.student_logits, evidence.teacher_logits, self.problem_type)
-        for term in objective.terms:
-            value = term.values(evidence)
-            values[f"{term.name}_loss"] = value.reshape(len(value), -1).mean(dim=1) if value.dim() else value
-        if evidence.hard_label_loss is not None:
-            values["hard_label_loss"] = evidence.hard_label_loss
-        values["loss"] = sum(term.weight * values[f"{term.name}_loss"] for term in objective.terms)
-        rows = len(evidence.student_logits)
-        return {name: value.float().expand(rows).contiguous() for name, value in values.items()}

@@ -157,6 +157,19 @@ def test_extreme_logits(name, temperature, dtype):
         assert values[0].item() == pytest.approx(temperature**2 * LOG_2, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl"])
+def test_a_class_ruled_out_on_both_sides_does_not_count(name):
+    student, teacher = random_logits(3, 5)
+    student.requires_grad_()
+    loss = SOFT_LABEL_LOSSES[name]
+    ruled_out = torch.full((3, 1), -math.inf, dtype=torch.float64)
+    values = loss(torch.cat([student, ruled_out], dim=-1), torch.cat([teacher, ruled_out], dim=-1), 2.0)
+    expected = loss(student, teacher, 2.0)
+    torch.testing.assert_close(values, expected)
+    gradients = [torch.autograd.grad(value.sum(), student)[0] for value in (values, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 @each_temperature
 def test_yes_no_labels_are_bernoulli(temperature):
     student, teacher = random_logits(3, 4)
