@@ -11,6 +11,9 @@ from torch.utils.data import Dataset, Sampler
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+# Few enough that batches differ from epoch to epoch, many enough that a batch spans 2 % of the lengths.
+_BATCHES_SORTED_TOGETHER = 50
+
 
 class LengthBucketSampler(Sampler[int]):
     """Every example once an epoch, in shuffled batches of similar length.
@@ -37,7 +40,7 @@ class LengthBucketSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch())
-        grouped = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        grouped = get_length_grouped_indices(self.lengths, self.batch_size, _BATCHES_SORTED_TOGETHER, generator)
         batches = [grouped[start : start + self.batch_size] for start in range(0, len(grouped), self.batch_size)]
         ragged = batches.pop() if len(batches[-1]) < self.batch_size else []
         order = torch.randperm(len(batches), generator=generator).tolist()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from hf_distill.length_bucket_sampler import LengthBucketSampler, example_lengths
+from hf_distill.length_bucket_sampler import LengthBucketSampler, example_lengths, length_bucket_sampler
 
 BATCH = 16
 ROWS = [[5, 6, 7], [5], [], [5, 6], [7, 7, 7, 7]]
@@ -186,3 +186,26 @@ def test_other_datasets_have_no_lengths(tokenized, change):
 def test_set_transform_in_place_too(tokenized):
     tokenized.set_transform(lambda batch: batch)
     assert example_lengths(tokenized) is None
+
+
+@pytest.mark.parametrize(("data_seed", "seed"), [(None, 42), (5, 5), (0, 0)])
+def test_sampler_for_a_training_set(tokenized, arguments, data_seed, seed):
+    """What is sorted together is the optimizer step; data_seed, also 0, goes before seed."""
+    args = arguments(gradient_accumulation_steps=4, data_seed=data_seed, seed=42)
+    order = length_bucket_sampler(tokenized, args, batch_size=2, epoch=lambda: 3)
+    assert (order.lengths, order.batch_size, order.seed, order.epoch()) == (LENGTHS, 2 * 4, seed, 3)
+
+
+def test_sampler_reads_the_column_the_arguments_name(tokenized, arguments):
+    dataset = tokenized.add_column("words", [30, 10, 0, 20, 40])
+    order = length_bucket_sampler(dataset, arguments(length_column_name="words"), batch_size=2, epoch=lambda: 0)
+    assert order.lengths == [30, 10, 0, 20, 40]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda rows: rows.remove_columns("input_ids"), lambda rows: rows.to_list(), lambda rows: rows.select([])],
+    ids=["no tokens", "list", "empty"],
+)
+def test_no_sampler_without_lengths(tokenized, arguments, change):
+    assert length_bucket_sampler(change(tokenized), arguments(), batch_size=2, epoch=lambda: 0) is None

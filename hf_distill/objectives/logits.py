@@ -103,7 +103,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     Source:
         Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there summed over classes).
     """
-    return (student_logits.float() - teacher_logits.float()).square().mean(dim=-1)
+    return (_widened(student_logits) - _widened(teacher_logits)).square().mean(dim=-1)
 
 
 def as_binary(logits: Tensor) -> Tensor:
@@ -130,11 +130,12 @@ SOFT_LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 
 
 def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    # Half-precision logits are widened first: a log-softmax in bfloat16 keeps two to three digits.
-    return tuple(
-        log_softmax((z if z.dtype == torch.float64 else z.float()) / temperature, dim=-1)
-        for z in (student_logits, teacher_logits)
-    )
+    return tuple(log_softmax(_widened(z) / temperature, dim=-1) for z in (student_logits, teacher_logits))
+
+
+def _widened(logits: Tensor) -> Tensor:
+    """At least single precision: a log-softmax in bfloat16 keeps two to three digits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -37,12 +37,14 @@ class Term:
         weight: Factor in the total, at least 0.
         values: Evidence to one value per item, (batch, ...), or to their mean, scalar.
         num_items: Model inputs to the number of items in this micro-batch, integer scalar.
+        settings: What else defines the term, for the records.
     """
 
     name: str
     weight: float
     values: Callable[[Evidence], Tensor]
     num_items: Callable[[Mapping[str, object]], Tensor]
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 class Objective:
@@ -104,6 +106,7 @@ def soft_label_term(weight: float, loss: str, temperature: float, multi_label: b
         weight=weight,
         values=lambda evidence: soft_label_values(loss, multi_label, temperature, evidence),
         num_items=batch_rows,
+        settings={"loss": loss, "temperature": temperature},
     )
 
 

@@ -17,21 +17,6 @@ IGNORE_INDEX = -100
 NO_REAL_EXAMPLE = "no_real_example"
 
 
-def masked_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Mean of the valid values; 0 when none is valid.
-
-    Args:
-        values: One value per item, any shape.
-        valid: Boolean, same shape as `values`; None counts every value.
-
-    Returns:
-        Scalar.
-    """
-    if valid is None:
-        return values.mean()
-    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
-
-
 def share_of_batch(num_items: Tensor, total_items: Tensor) -> Tensor:
     """Share n / N of a micro-batch in its optimizer step; 0 where the whole step holds no item.
 

@@ -61,7 +61,9 @@ class RunRecordCallback(TrainerCallback):
             trainer=type(trainer).__name__,
             student=describe_model(unwrapped(trainer.model)),
             teacher=teacher,
-            objective=[self._describe_term(term) for term in trainer.training_objective.terms],
+            objective=[
+                {"name": term.name, "weight": term.weight, **term.settings} for term in trainer.training_objective.terms
+            ],
             arguments=changed_arguments(args),
             data={
                 "train_examples": _length(trainer.train_dataset),
@@ -77,12 +79,6 @@ class RunRecordCallback(TrainerCallback):
             },
             metrics=evaluations[-1] if evaluations else {},
         )
-
-    def _describe_term(self, term: Any) -> dict[str, Any]:
-        described = {"name": term.name, "weight": term.weight}
-        if term.name == "soft_label":
-            described |= {"loss": self._trainer.soft_label_loss, "temperature": self._trainer.args.temperature}
-        return described
 
 
 def _length(dataset: Any) -> int | None:

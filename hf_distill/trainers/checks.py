@@ -76,6 +76,19 @@ def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None
         )
 
 
+def require_one_answer_per_example(teacher_logits: Tensor) -> None:
+    """Refuse teacher logits that are not (batch, classes).
+
+    Raises:
+        ValueError: Names their shape.
+    """
+    if teacher_logits.dim() != 2:
+        raise ValueError(
+            f"soft labels need one row of logits per example, (batch, classes); the teacher's have shape "
+            f"{tuple(teacher_logits.shape)}"
+        )
+
+
 def head_kind(model: nn.Module, labels: Tensor | None) -> str:
     """What the student's logits mean: "single_label_classification", "multi_label_classification" or "regression".
 

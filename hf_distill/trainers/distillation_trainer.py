@@ -27,6 +27,7 @@ from hf_distill.trainers.checks import (
     head_kind,
     require_labels,
     require_nonempty,
+    require_one_answer_per_example,
     require_writable,
     soft_label_loss_for,
 )
@@ -40,8 +41,8 @@ class DistillationTrainer(Trainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
-    trains as Trainer does, bit for bit; with gradient accumulation or several processes it gives the gradient of the
-    whole batch, where Trainer's is a multiple of it for heads that ignore `num_items_in_batch` (BERT's, among others).
+    trains as Trainer does, bit for bit; but under gradient accumulation or several processes it gives the gradient of
+    the whole batch, where Trainer gives a multiple of it for heads that ignore `num_items_in_batch`, such as BERT's.
 
     Args:
         model: The student.
@@ -73,8 +74,8 @@ class DistillationTrainer(Trainer):
         **trainer_kwargs: Any,
     ):
         if args is None:
-            make = TrainingArguments if teacher_model is None else DistillationTrainingArguments
-            args = make(output_dir="tmp_trainer")
+            defaults = TrainingArguments if teacher_model is None else DistillationTrainingArguments
+            args = defaults(output_dir="tmp_trainer")
         args = DistillationTrainingArguments.adopt(args)
         require_writable(args)
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
@@ -89,24 +90,18 @@ class DistillationTrainer(Trainer):
         self.training_objective  # noqa: B018 -- refuses impossible weights before any training
         self.add_callback(RunRecordCallback(self))
 
-    # What is learned, and from whom
-
     @property
     def training_objective(self) -> Objective:
         """The weighted terms of the loss, as the arguments (which a hyper-parameter search may change) say."""
         soft, hard = self.args.resolved_weights(has_teacher=self.teacher is not None)
         terms = []
         if soft > 0:
+            loss = soft_label_loss_for(self.args.soft_label_loss, self.problem_type)
             multi_label = self.problem_type == "multi_label_classification"
-            terms.append(soft_label_term(soft, self.soft_label_loss, self.args.temperature, multi_label))
+            terms.append(soft_label_term(soft, loss, self.args.temperature, multi_label))
         if hard > 0:
             terms.append(hard_label_term(hard, self.label_names, causal_shift=self._labels_are_shifted))
         return Objective(terms)
-
-    @property
-    def soft_label_loss(self) -> str:
-        """The soft-label loss: the one chosen, or the default of the student's head."""
-        return soft_label_loss_for(self.args.soft_label_loss, self.problem_type)
 
     def compute_loss(
         self,
@@ -186,7 +181,7 @@ class DistillationTrainer(Trainer):
         if self.compute_loss_func is not None:
             labels = student_inputs.pop("labels", None)
             outputs = model(**student_inputs)
-            num_labels = objective.num_items(inputs)[-1]
+            num_labels = objective.num_items(inputs)[-1].clamp(min=1)
             return self.compute_loss_func(outputs, labels, num_items_in_batch=num_labels), outputs
         # Without num_items_in_batch every head answers with the mean over this micro-batch.
         return super().compute_loss(model, student_inputs, return_outputs=True)
@@ -204,8 +199,6 @@ class DistillationTrainer(Trainer):
         logits = teacher.outputs({name: v for name, v in inputs.items() if name not in self.label_names}).logits
         self._teacher_watch.look(logits, inputs, step=self.state.global_step + 1)
         return logits
-
-    # Data
 
     def _make_teacher(self, teacher_model: Any) -> Teacher | None:
         if teacher_model is None:
@@ -235,7 +228,7 @@ class DistillationTrainer(Trainer):
         if self.args.length_bucketing and self.args.train_sampling_strategy == "random":
             dataset = self.train_dataset if train_dataset is None else train_dataset
             sampler = length_bucket_sampler(
-                dataset, self.args, self._train_batch_size, epoch=lambda: int(self.state.epoch or 0)
+                dataset, self.args, self._train_batch_size, lambda: int(self.state.epoch or 0)
             )
             if sampler is not None:
                 return sampler
@@ -256,14 +249,7 @@ class DistillationTrainer(Trainer):
             return
         if isinstance(self.teacher, FrozenTeacher) and TEACHER_LOGITS not in batch:
             self.teacher.settle_dtype(batch)
-        logits = self._teacher_logits(batch)
-        if logits.dim() != 2:
-            raise ValueError(
-                f"soft labels need one row of logits per example, (batch, classes); the teacher's have shape "
-                f"{tuple(logits.shape)} for a batch of {len(logits)}"
-            )
-
-    # Reports
+        require_one_answer_per_example(self._teacher_logits(batch))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""

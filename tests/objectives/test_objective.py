@@ -141,6 +141,12 @@ def test_num_items_counts_rows_for_soft_labels_and_labels_for_hard(batch):
     assert Objective(TERMS["both"]).num_items(batch).tolist() == [12, 5]
 
 
+def test_objective_contains_its_terms_by_name():
+    objective = Objective(TERMS["soft"])
+    assert "soft_label" in objective
+    assert "hard_label" not in objective
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_weight_scales_the_total_and_not_the_part(weight):
     values = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
