@@ -1,4 +1,4 @@
-"""Counting items and averaging over them."""
+"""Counting items and sharing a step among micro-batches."""
 
 from __future__ import annotations
 
@@ -12,33 +12,11 @@ from hf_distill.objectives.reduction import (
     count_label_items,
     count_labels,
     has_labels,
-    masked_mean,
     share_of_batch,
 )
 
 IDS = torch.zeros(3, 5, dtype=torch.long)
 PARTLY_LABELLED = torch.tensor([[4, -100, 2], [-100, 0, 1]])
-
-
-@pytest.mark.parametrize(
-    ("valid", "expected"),
-    [(None, 2.5), ([True, False, False, True], 2.5), ([False, True, True, True], 3.0), ([False] * 4, 0.0)],
-    ids=["all", "ends", "three", "none"],
-)
-def test_masked_mean(valid, expected):
-    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    mask = None if valid is None else torch.tensor(valid).reshape(2, 2)
-    mean = masked_mean(values, mask)
-    assert mean.shape == ()
-    assert mean.item() == expected
-
-
-def test_masked_mean_never_touches_what_is_masked():
-    values = torch.tensor([1.0, float("nan"), 3.0, float("inf")], requires_grad=True)
-    mean = masked_mean(values, torch.tensor([True, False, True, False]))
-    mean.backward()
-    assert mean.item() == 2.0
-    assert values.grad.tolist() == [0.5, 0.0, 0.5, 0.0]
 
 
 def test_share_of_batch():

@@ -27,9 +27,7 @@ def test_every_rated_text_is_there_once(domains):
     movies = domains["movie_reviews"]
     assert [len(movies[split]) for split in ("train", "validation", "test")] == [7985, 998, 1058]
     for split in movies.values():
-        assert all(
-            (rating > 0.5) == label and abs(rating) > 0.5 for rating, label in zip(split["rating"], split["label"])
-        )
+        assert all((row["rating"] > 0.5) == row["label"] and abs(row["rating"]) > 0.5 for row in split)
         assert 0.45 < sum(split["label"]) / len(split) < 0.55
 
 
