@@ -39,6 +39,11 @@ from hf_distill.publishing.run_record import RunRecord, weights_sha256
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
 
+TEACHER = "all-MiniLM-L6-v2, fine-tuned on movie reviews"
+INITIALISATIONS = {
+    "truncated": "the teacher's embeddings, bottom layers and head",
+    "embeddings": "the teacher's embeddings on their leading principal directions; all other weights random",
+}
 BATCH_SIZE = 32
 SEED = 0
 console = Console()
@@ -96,7 +101,7 @@ class Quickstart:
             return create_student(student.shape, teacher, student.initialisation)
 
         args = self._arguments(name, student.learning_rate, **weights)
-        return self._trained(name, untrained, args, teacher, transfer_set, student.initialisation)
+        return self._trained(name, untrained, args, teacher, transfer_set, INITIALISATIONS[student.initialisation])
 
     def _trained(
         self,
@@ -208,6 +213,8 @@ class Quickstart:
     def _write_card(self, own: ReportRow, rows: list[ReportRow], latency: dict) -> None:
         folder = self._folder_of(own.name, own.training)
         record = RunRecord.load(folder)
+        if record.teacher is not None:
+            record.teacher["name"] = TEACHER
         record.comparison = [asdict(row) | {"this": row == own} for row in rows]
         test_examples = len(self.splits["test"])
         record.data |= {

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, describe_model
 from hf_distill.teachers.loading import unwrapped
 
-if TYPE_CHECKING:
-    from hf_distill.trainers.distillation_trainer import DistillationTrainer
-
 
 class RunRecordCallback(TrainerCallback):
-    """Writes `run.json` into the output folder when training ends, and adds later evaluations to it."""
+    """Writes `run.json` into the output folder when training ends, and adds later evaluations to it.
 
-    def __init__(self, trainer: DistillationTrainer):
+    Args:
+        trainer: The `DistillationTrainer`, or one derived from it, that the record is about.
+    """
+
+    def __init__(self, trainer: Trainer):
         self._trainer = trainer
         self._record: RunRecord | None = None
         self._started = 0.0

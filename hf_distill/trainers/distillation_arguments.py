@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from hf_distill.hardware import fast_bfloat16
@@ -119,47 +119,45 @@ class DistillationTrainingArguments(TrainingArguments):
             self.soft_label_loss = SoftLabelLoss(self.soft_label_loss)
         require_valid_objective(self)
 
-    @classmethod
-    def adopt(cls, args: TrainingArguments) -> DistillationTrainingArguments:
-        """Plain `TrainingArguments` with the own fields at their defaults, except those that change plain training.
-
-        Args:
-            args: Returned as they are when they are already of this class; else left unchanged and copied.
-        """
-        if isinstance(args, cls):
-            return args
-        adopted = copy.copy(args)
-        adopted.__class__ = cls
-        for own in fields(cls):
-            if not hasattr(args, own.name):
-                setattr(adopted, own.name, own.default)
-        adopted.length_bucketing = False
-        return adopted
-
-    def resolved_weights(self, has_teacher: bool) -> tuple[float, float]:
-        """The weights of soft and hard labels, None replaced by its meaning.
-
-        Raises:
-            ValueError: Soft labels are asked for and nobody gives them, or all weights are 0.
-        """
-        require_valid_objective(self)
-        soft = float(has_teacher) if self.soft_label_weight is None else self.soft_label_weight
-        hard = float(not has_teacher) if self.hard_label_weight is None else self.hard_label_weight
-        if soft > 0 and not has_teacher:
-            raise ValueError(
-                f"soft_label_weight is {soft} but there is no teacher: pass teacher_model (a model, a Hub id or a local "
-                "path), give the dataset a teacher_logits column (label_transfer_set), or set soft_label_weight to 0"
-            )
-        if soft == 0 and hard == 0:
-            raise ValueError(
-                f"soft_label_weight is {soft} and hard_label_weight {hard}"
-                f"{' (its default with a teacher)' if self.hard_label_weight is None else ''}: at least one must be "
-                "above 0, else there is nothing to learn from"
-            )
-        return soft, hard
-
     def _precision_is_open(self) -> bool:
         return not (self.fp16 or self.deepspeed or "ACCELERATE_MIXED_PRECISION" in os.environ)
+
+
+def complete(args: TrainingArguments) -> TrainingArguments:
+    """Give plain `TrainingArguments` the fields of `DistillationTrainingArguments` that they lack, at their defaults.
+
+    Only `length_bucketing` is off for them, since it changes plain training.
+
+    Returns:
+        The same object.
+    """
+    for own in fields(DistillationTrainingArguments):
+        if not hasattr(args, own.name):
+            setattr(args, own.name, False if own.name == "length_bucketing" else own.default)
+    return args
+
+
+def resolved_weights(args: TrainingArguments, has_teacher: bool) -> tuple[float, float]:
+    """The weights of soft and hard labels, None replaced by its meaning.
+
+    Raises:
+        ValueError: Soft labels are asked for and nobody gives them, or all weights are 0.
+    """
+    require_valid_objective(args)
+    soft = float(has_teacher) if args.soft_label_weight is None else args.soft_label_weight
+    hard = float(not has_teacher) if args.hard_label_weight is None else args.hard_label_weight
+    if soft > 0 and not has_teacher:
+        raise ValueError(
+            f"soft_label_weight is {soft} but there is no teacher: pass teacher_model (a model, a Hub id or a local "
+            "path), give the dataset a teacher_logits column (label_transfer_set), or set soft_label_weight to 0"
+        )
+    if soft == 0 and hard == 0:
+        raise ValueError(
+            f"soft_label_weight is {soft} and hard_label_weight {hard}"
+            f"{' (its default with a teacher)' if args.hard_label_weight is None else ''}: at least one must be "
+            "above 0, else there is nothing to learn from"
+        )
+    return soft, hard
 
 
 def require_valid_objective(args: Any) -> None:
@@ -179,6 +177,4 @@ def require_valid_objective(args: Any) -> None:
 
 
 def _default_device() -> str:
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -31,7 +31,12 @@ from hf_distill.trainers.checks import (
     require_writable,
     soft_label_loss_for,
 )
-from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+from hf_distill.trainers.distillation_arguments import (
+    DistillationTrainingArguments,
+    TeacherDtype,
+    complete,
+    resolved_weights,
+)
 from hf_distill.trainers.meters import ExampleMeter, TermMeter
 from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
 from hf_distill.trainers.teacher_watch import TeacherWatch
@@ -76,9 +81,8 @@ class DistillationTrainer(Trainer):
         if args is None:
             defaults = TrainingArguments if teacher_model is None else DistillationTrainingArguments
             args = defaults(output_dir="tmp_trainer")
-        args = DistillationTrainingArguments.adopt(args)
         require_writable(args)
-        super().__init__(model, args, *trainer_args, **trainer_kwargs)
+        super().__init__(model, complete(args), *trainer_args, **trainer_kwargs)
         self._term_meter, self._example_meter = TermMeter(), ExampleMeter()
         self._evaluated: dict[str, Tensor] = {}
         self._teacher_watch = TeacherWatch(self.processing_class)
@@ -93,7 +97,7 @@ class DistillationTrainer(Trainer):
     @property
     def training_objective(self) -> Objective:
         """The weighted terms of the loss, as the arguments (which a hyper-parameter search may change) say."""
-        soft, hard = self.args.resolved_weights(has_teacher=self.teacher is not None)
+        soft, hard = resolved_weights(self.args, has_teacher=self.teacher is not None)
         terms = []
         if soft > 0:
             loss = soft_label_loss_for(self.args.soft_label_loss, self.problem_type)
@@ -208,15 +212,13 @@ class DistillationTrainer(Trainer):
             teacher_model,
             self.model,
             self.processing_class,
-            dtype=self.args.teacher_dtype.value,
+            dtype=TeacherDtype(self.args.teacher_dtype).value,
             device=self.args.device,
             revision=self.args.teacher_revision,
             init_kwargs=self.args.teacher_model_init_kwargs,
         )
 
     def _inputs_only_the_teacher_reads(self) -> frozenset[str]:
-        if self.teacher is None:
-            return frozenset()
         read_by_student = set(inspect.signature(self.model.forward).parameters)
         return frozenset({TEACHER_LOGITS, *getattr(self.teacher, "input_names", ())} - read_by_student)
 
