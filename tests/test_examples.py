@@ -19,10 +19,15 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerFast,
 )
+
+from hf_distill import create_student
+from hf_distill.resources.minilm import minilm_path
+from hf_distill.resources.sentiment import LABELS, load_sentiment
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "examples" / "run_glue.py"
@@ -447,3 +452,25 @@ def test_quickstart_leaves_students_cards_plot_and_results_and_continues(tmp_pat
     second = start()
     assert second.returncode == 0 and second.stdout.count("found in") == 6, second.stderr[-3000:]
     assert (folder / "model.safetensors").stat().st_mtime == weights
+
+
+@pytest.mark.real_data
+def test_run_glue_on_movie_reviews_with_the_real_encoder(run_here, tmp_path):
+    files = {}
+    for split, reviews in load_sentiment().items():
+        rows = [[row["text"], LABELS[row["label"]]] for row in reviews.shuffle(seed=0).select(range(96))]
+        files[split] = write_csv(tmp_path / f"{split}.csv", ["text", "label"], rows)
+    names = dict(id2label=dict(enumerate(LABELS)), label2id={label: index for index, label in enumerate(LABELS)})
+    teacher = AutoModelForSequenceClassification.from_pretrained(minilm_path(), **names)
+    for folder, model in (("teacher", teacher), ("student", create_student("tiny", teacher, "embeddings"))):
+        model.save_pretrained(tmp_path / folder)
+        AutoTokenizer.from_pretrained(minilm_path()).save_pretrained(tmp_path / folder)
+    run_here(
+        "--model_name_or_path", str(tmp_path / "student"), "--teacher_model_name_or_path", str(tmp_path / "teacher"),
+        "--train_file", files["train"], "--validation_file", files["validation"], "--do_train", "--do_eval",
+        "--output_dir", str(tmp_path / "output"), "--num_train_epochs", "6", "--learning_rate", "1e-3", *QUIET,
+    )  # fmt: skip
+    metrics = read_json(tmp_path, "output", "eval_results.json")
+    assert metrics["eval_teacher_agreement"] > 0.6 and 0 < metrics["eval_teacher_kl"] < 0.1
+    student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "output")
+    assert student.config.id2label == names["id2label"] and student.num_parameters() == 4_386_178
