@@ -3,9 +3,9 @@
     python examples/quickstart.py
 
 Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label the texts of four domains, and trains each student twice
-from the same first weights and for equally many steps: on labels alone, and on the teacher's soft labels. Leaves in
-outputs/quickstart a folder per student with weights, run.json and model card, results.json and a plot. Interrupted
-and started again, it continues.
+from the same first weights: on the labelled reviews alone, and on the teacher's soft labels for all texts, as many
+epochs each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
+a plot. Interrupted and started again, it continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ console = Console()
 
 @dataclass(frozen=True)
 class Student:
-    """A student of the quickstart: what it is and how fast it learns (best of three rates on the validation set)."""
+    """A student of the quickstart: what it is, what it starts from, and how fast it learns."""
 
     name: str
     shape: str
@@ -60,9 +60,9 @@ class Student:
 
 
 STUDENTS = (
-    Student("MiniLM-3-layers", "3/384", "truncated", 1e-4),
+    Student("MiniLM-2-layers", "2/384", "truncated", 1e-4),
     Student("BERT-Mini", "4/256", "embeddings", 5e-4),
-    Student("BERT-Tiny", "2/128", "embeddings", 1e-3),
+    Student("BERT-Tiny", "2/128", "embeddings", 5e-4),
 )
 
 
@@ -71,12 +71,12 @@ class Quickstart:
 
     Args:
         folder: Where everything is kept.
-        steps: Optimizer steps of each training.
+        epochs: Passes of each training over its data.
         examples: Examples of each data set used; None for all.
     """
 
-    def __init__(self, folder: Path, steps: int, examples: int | None):
-        self.folder, self.steps, self.examples = folder, steps, examples
+    def __init__(self, folder: Path, epochs: float, examples: int | None):
+        self.folder, self.epochs, self.examples = folder, epochs, examples
         self.tokenizer = AutoTokenizer.from_pretrained(minilm_path())
         self.splits = {name: self._tokenized(split) for name, split in load_sentiment().items()}
 
@@ -117,7 +117,7 @@ class Quickstart:
         if (folder / "finished.json").exists():
             console.print(f"[bold]{name}[/]: found in {folder}")
             return AutoModelForSequenceClassification.from_pretrained(folder)
-        console.print(f"[bold]{name}[/]: {self.steps} steps")
+        console.print(f"[bold]{name}[/]: {self.epochs:g} epochs")
         trainer = DistillationTrainer(
             untrained(),
             args,
@@ -141,7 +141,7 @@ class Quickstart:
     def _arguments(self, name: str, learning_rate: float, **more: float) -> DistillationTrainingArguments:
         return DistillationTrainingArguments(
             str(self.folder / name),
-            max_steps=self.steps,
+            num_train_epochs=self.epochs,
             per_device_train_batch_size=BATCH_SIZE,
             per_device_eval_batch_size=128,
             learning_rate=learning_rate,
@@ -228,7 +228,7 @@ class Quickstart:
             else "texts of movie reviews, product reviews, editorials and tweets, labelled by the teacher",
             "evaluation_text": f"Test split of the ICWSM-2014 movie-review sentences: {test_examples:,} sentences the "
             "models have not seen. *Trained on* says whether a model learned from labels alone or from the teacher's "
-            "soft labels; both start from the same weights and take the same number of steps.",
+            "soft labels of the transfer set; both start from the same weights and make as many passes over their data.",
             "latency_text": f"Latency of one text of {latency['sequence_length']} tokens, batch "
             f"{latency['batch_size']}, {latency['dtype']}, {latency['threads']} threads, {latency['runs']} runs, on "
             f"{hardware_name('cpu')}; all models in turn in one process.",
@@ -253,11 +253,11 @@ def _write_json(path: Path, content: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
-    parser.add_argument("--steps", type=int, default=750, help="optimizer steps of each of the seven trainings")
+    parser.add_argument("--epochs", type=float, default=2, help="passes of each of the seven trainings over its data")
     parser.add_argument("--examples", type=int, default=None, help="use only the first examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    Quickstart(options.output_dir, options.steps, options.examples).run()
+    Quickstart(options.output_dir, options.epochs, options.examples).run()
 
 
 if __name__ == "__main__":
