@@ -1,10 +1,10 @@
 """Labels only against distilled, on movie reviews, with equal effort: python benchmarks/quality_movie_reviews.py
 
-One teacher (all-MiniLM-L6-v2 fine-tuned on the training split) and for each student three ways of training it, from the
-same first weights: on labels for some epochs (`labels`), on labels for as many steps as distillation takes
-(`labels_long`), and on the teacher's soft labels of a larger, unlabelled transfer set for as many epochs (`distilled`).
-Each has its own best learning rate of the same list (by validation accuracy with the first seed), then the remaining
-seeds at that rate. A cell that is done is not run again; several processes may share the work (--students, --arms).
+One teacher (all-MiniLM-L6-v2 fine-tuned on the training split) and for each student several ways of training it, from
+the same first weights: on labels for some epochs (`labels`), on the teacher's soft labels of a larger, unlabelled
+transfer set for as many epochs (`distilled`), and, as a control, on labels for as many steps as that (`labels_long`).
+Each has its own best learning rate of the same list, by validation accuracy with the first seed; then come the remaining
+seeds at that rate. A cell that is done is not run again, and students and arms may be run one by one (--add).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STUDENTS = {
     "2/384-truncated": (1e-4,),
     "2/128-embeddings": (5e-4, 1e-3),
 }
-ARMS = ("labels", "labels_long", "distilled")
+ARMS = ("labels", "distilled", "labels_long")
 
 
 @dataclass
@@ -170,26 +170,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds per student and arm, at least 3")
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=list(STUDENTS), help="which students")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="which ways of training")
+    parser.add_argument("--add", action="store_true", help="add to the results there are instead of replacing them")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     experiment, teacher = prepare(options.folder, options.epochs, options.seeds)
     found = {student: {arm: experiment.arm(student, arm) for arm in options.arms} for student in options.students}
-    if set(options.students) != set(STUDENTS) or set(options.arms) != set(ARMS):
-        return  # a share of the work: whoever runs all students next finds its cells and writes the result
-    content = {
-        "teacher": teacher,
-        "students": found,
-        "conditions": {
-            "epochs": options.epochs,
-            "batch_size": BATCH_SIZE,
-            "seeds": options.seeds,
-            "train_examples": len(experiment.splits["train"]),
-            "transfer_set_examples": len(experiment.transfer_set),
-            "test_examples": len(experiment.splits["test"]),
-            "hardware": hardware_name("cuda" if torch.cuda.is_available() else "cpu"),
-            "versions": package_versions(),
-        },
+    conditions = {
+        "epochs": options.epochs,
+        "batch_size": BATCH_SIZE,
+        "seeds": options.seeds,
+        "train_examples": len(experiment.splits["train"]),
+        "transfer_set_examples": len(experiment.transfer_set),
+        "test_examples": len(experiment.splits["test"]),
+        "hardware": hardware_name("cuda" if torch.cuda.is_available() else "cpu"),
+        "versions": package_versions(),
     }
+    content = {"teacher": teacher, "conditions": conditions, "students": {}}
+    if options.add and RESULTS.exists():
+        content = json.loads(RESULTS.read_text())
+        if content["teacher"] != teacher or content["conditions"] != conditions:
+            raise SystemExit(f"{RESULTS.name} was measured under other conditions: {content['conditions']}")
+    for student, arms in found.items():
+        content["students"][student] = content["students"].get(student, {}) | arms
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(content, indent=2) + "\n")
 

@@ -68,7 +68,7 @@ class DistillationTrainer(Trainer):
 
     # compute_loss divides by the items of the whole accumulated batch (attribute exists since transformers 5.19).
     loss_is_scaled_for_ga = True
-    _tag_names = ["hf_distill", "knowledge-distillation"]
+    _tag_names = ["hf_distill"]
 
     def __init__(
         self,
