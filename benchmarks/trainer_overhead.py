@@ -177,7 +177,8 @@ def textbrewer_steps(student: nn.Module, teacher: nn.Module, batches: list[dict]
         adaptor_T=lambda batch, outputs: {"logits": outputs.logits},
         adaptor_S=lambda batch, outputs: {"logits": outputs.logits},
     )  # fmt: skip
-    with distiller:
+    half = fast_bfloat16(device)
+    with distiller, torch.autocast(device, torch.bfloat16, enabled=half):
         optimizer = torch.optim.AdamW(student.parameters(), lr=5e-4, fused=True)
         begin = now(device)
         distiller.train(

@@ -152,6 +152,7 @@ class Quickstart:
             save_total_limit=1,
             report_to="none",
             dataloader_pin_memory=False,
+            disable_tqdm=False,
             **more,
         )
 
