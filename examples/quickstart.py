@@ -44,6 +44,7 @@ INITIALISATIONS = {
     "truncated": "the teacher's embeddings, bottom layers and head",
     "embeddings": "the teacher's embeddings on their leading principal directions; all other weights random",
 }
+TEACHER_EPOCHS = 1.0
 BATCH_SIZE = 32
 SEED = 0
 console = Console()
@@ -71,7 +72,7 @@ class Quickstart:
 
     Args:
         folder: Where everything is kept.
-        epochs: Passes of each training over its data.
+        epochs: Passes of each student's training over its data.
         examples: Examples of each data set used; None for all.
     """
 
@@ -82,7 +83,8 @@ class Quickstart:
 
     def run(self) -> None:
         """All stages; the table comes last."""
-        teacher = self._trained("teacher", self._untrained_teacher, self._arguments("teacher", 5e-5), None)
+        args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS)
+        teacher = self._trained("teacher", self._untrained_teacher, args, None)
         transfer_set = self._labelled_transfer_set(teacher)
         models = {("MiniLM-6-layers", "teacher"): teacher}
         for student in STUDENTS:
@@ -117,7 +119,7 @@ class Quickstart:
         if (folder / "finished.json").exists():
             console.print(f"[bold]{name}[/]: found in {folder}")
             return AutoModelForSequenceClassification.from_pretrained(folder)
-        console.print(f"[bold]{name}[/]: {self.epochs:g} epochs")
+        console.print(f"[bold]{name}[/]: {args.num_train_epochs:g} epochs")
         trainer = DistillationTrainer(
             untrained(),
             args,
@@ -141,7 +143,6 @@ class Quickstart:
     def _arguments(self, name: str, learning_rate: float, **more: float) -> DistillationTrainingArguments:
         return DistillationTrainingArguments(
             str(self.folder / name),
-            num_train_epochs=self.epochs,
             per_device_train_batch_size=BATCH_SIZE,
             per_device_eval_batch_size=128,
             learning_rate=learning_rate,
@@ -153,7 +154,7 @@ class Quickstart:
             report_to="none",
             dataloader_pin_memory=False,
             disable_tqdm=False,
-            **more,
+            **({"num_train_epochs": self.epochs} | more),
         )
 
     def _untrained_teacher(self) -> PreTrainedModel:
@@ -254,7 +255,7 @@ def _write_json(path: Path, content: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
-    parser.add_argument("--epochs", type=float, default=2, help="passes of each of the seven trainings over its data")
+    parser.add_argument("--epochs", type=float, default=1.5, help="passes of each student's training over its data")
     parser.add_argument("--examples", type=int, default=None, help="use only the first examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
