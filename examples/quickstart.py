@@ -83,7 +83,7 @@ class Quickstart:
 
     def run(self) -> None:
         """All stages; the table comes last."""
-        args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS)
+        args = self._arguments("teacher", 1.5e-4, num_train_epochs=TEACHER_EPOCHS)
         teacher = self._trained("teacher", self._untrained_teacher, args, None)
         transfer_set = self._labelled_transfer_set(teacher)
         models = {("MiniLM-6-layers", "teacher"): teacher}
