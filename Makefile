@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
 
-quickstart: $(INSTALLED)  ## Distil three students from a real teacher on real data (about 15 minutes on 2 cores)
+quickstart: $(INSTALLED)  ## Distil three students from a real teacher on real data (a coffee break on 2 cores)
 	$(BIN)/python examples/quickstart.py
 
 test: $(INSTALLED)  ## Run the test suite

@@ -44,7 +44,7 @@ INITIALISATIONS = {
     "truncated": "the teacher's embeddings, bottom layers and head",
     "embeddings": "the teacher's embeddings on their leading principal directions; all other weights random",
 }
-TEACHER_EPOCHS = 1.0
+TEACHER_EPOCHS = 3.0
 BATCH_SIZE = 32
 SEED = 0
 console = Console()
@@ -83,7 +83,7 @@ class Quickstart:
 
     def run(self) -> None:
         """All stages; the table comes last."""
-        args = self._arguments("teacher", 1.5e-4, num_train_epochs=TEACHER_EPOCHS)
+        args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS)
         teacher = self._trained("teacher", self._untrained_teacher, args, None)
         transfer_set = self._labelled_transfer_set(teacher)
         models = {("MiniLM-6-layers", "teacher"): teacher}
@@ -255,7 +255,7 @@ def _write_json(path: Path, content: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
-    parser.add_argument("--epochs", type=float, default=1.5, help="passes of each student's training over its data")
+    parser.add_argument("--epochs", type=float, default=2, help="passes of each student's training over its data")
     parser.add_argument("--examples", type=int, default=None, help="use only the first examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
