@@ -51,14 +51,27 @@ def count_labels(labels: Tensor, causal_shift: bool = False) -> Tensor:
 
 
 def batch_rows(inputs: Mapping[str, object]) -> Tensor:
-    """Number of examples in a batch of model inputs: the length of its first tensor, as an integer scalar.
+    """Number of examples in a batch of model inputs, as an integer scalar on the batch's device.
 
     Raises:
         ValueError: `inputs` holds no tensor.
     """
+    return torch.full((), row_count(inputs), device=_first_tensor(inputs).device)
+
+
+def row_count(inputs: Mapping[str, object]) -> int:
+    """Number of examples in a batch of model inputs, read from a shape: nothing waits for the device.
+
+    Raises:
+        ValueError: `inputs` holds no tensor.
+    """
+    return len(_first_tensor(inputs))
+
+
+def _first_tensor(inputs: Mapping[str, object]) -> Tensor:
     for value in inputs.values():
         if isinstance(value, Tensor) and value.dim() > 0:
-            return torch.full((), value.shape[0], device=value.device)
+            return value
     raise ValueError(f"cannot count the examples of a batch without tensors; it holds {sorted(inputs)}")
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from hf_distill.evaluation.fidelity import example_values
 from hf_distill.length_bucket_sampler import length_bucket_sampler
 from hf_distill.objectives.objective import Evidence, Objective, hard_label_term, soft_label_term
-from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, batch_rows, has_labels, share_of_batch
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, row_count, share_of_batch
 from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.loading import load_teacher
@@ -277,7 +277,7 @@ class DistillationTrainer(Trainer):
         """Trainer's prediction step; with a teacher, batches without labels have a loss too."""
         if self.teacher is None:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        rows = int(batch_rows(inputs))
+        rows = row_count(inputs)
         inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
         self._evaluated = {}
         if has_labels(inputs, self.label_names):

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, batch_rows
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, row_count
 
 
 def without_repeats(batch: dict[str, Any], accelerator: Accelerator, drop_last: bool) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def without_repeats(batch: dict[str, Any], accelerator: Accelerator, drop_last: 
     filled_up = accelerator.num_processes > 1 and accelerator.even_batches and not drop_last and loader.remainder > 0
     if not (filled_up and loader.end_of_dataloader):
         return batch
-    rows = int(batch_rows(batch))
+    rows = row_count(batch)
     num_real = min(max(loader.remainder - accelerator.process_index * rows, 0), rows)
     return batch if num_real == rows else drop_repeated_rows(batch, num_real)
 
@@ -39,7 +39,7 @@ def drop_repeated_rows(batch: Mapping[str, Any], num_real: int) -> dict[str, Any
     Returns:
         The batch with `num_real` rows, or with one row and the input `NO_REAL_EXAMPLE`.
     """
-    rows = int(batch_rows(batch))
+    rows = row_count(batch)
     kept = {
         name: value[: max(num_real, 1)] if isinstance(value, Tensor) and len(value) == rows else value
         for name, value in batch.items()
