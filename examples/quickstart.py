@@ -4,7 +4,7 @@
 
 Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label the texts of four domains, and trains each student twice
 from the same first weights: on the labelled reviews alone, and on the teacher's soft labels for all texts, as many
-epochs each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
+steps each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
 a plot. Interrupted and started again, it continues.
 """
 
@@ -72,18 +72,18 @@ class Quickstart:
 
     Args:
         folder: Where everything is kept.
-        epochs: Passes of each student's training over its data.
+        steps: Optimizer steps of each student's training.
         examples: Examples of each data set used; None for all.
     """
 
-    def __init__(self, folder: Path, epochs: float, examples: int | None):
-        self.folder, self.epochs, self.examples = folder, epochs, examples
+    def __init__(self, folder: Path, steps: int, examples: int | None):
+        self.folder, self.steps, self.examples = folder, steps, examples
         self.tokenizer = AutoTokenizer.from_pretrained(minilm_path())
         self.splits = {name: self._tokenized(split) for name, split in load_sentiment().items()}
 
     def run(self) -> None:
         """All stages; the table comes last."""
-        args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS)
+        args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS, max_steps=-1)
         teacher = self._trained("teacher", self._untrained_teacher, args, None)
         transfer_set = self._labelled_transfer_set(teacher)
         models = {("MiniLM-6-layers", "teacher"): teacher}
@@ -119,7 +119,8 @@ class Quickstart:
         if (folder / "finished.json").exists():
             console.print(f"[bold]{name}[/]: found in {folder}")
             return AutoModelForSequenceClassification.from_pretrained(folder)
-        console.print(f"[bold]{name}[/]: {args.num_train_epochs:g} epochs")
+        length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+        console.print(f"[bold]{name}[/]: {length}")
         trainer = DistillationTrainer(
             untrained(),
             args,
@@ -154,7 +155,7 @@ class Quickstart:
             report_to="none",
             dataloader_pin_memory=False,
             disable_tqdm=False,
-            **({"num_train_epochs": self.epochs} | more),
+            **({"max_steps": self.steps} | more),
         )
 
     def _untrained_teacher(self) -> PreTrainedModel:
@@ -230,7 +231,7 @@ class Quickstart:
             else "texts of movie reviews, product reviews, editorials and tweets, labelled by the teacher",
             "evaluation_text": f"Test split of the ICWSM-2014 movie-review sentences: {test_examples:,} sentences the "
             "models have not seen. *Trained on* says whether a model learned from labels alone or from the teacher's "
-            "soft labels of the transfer set; both start from the same weights and make as many passes over their data.",
+            "soft labels of the transfer set; both start from the same weights and make as many optimizer steps.",
             "latency_text": f"Latency of one text of {latency['sequence_length']} tokens, batch "
             f"{latency['batch_size']}, {latency['dtype']}, {latency['threads']} threads, {latency['runs']} runs, on "
             f"{hardware_name('cpu')}; all models in turn in one process.",
@@ -255,11 +256,11 @@ def _write_json(path: Path, content: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
-    parser.add_argument("--epochs", type=float, default=2, help="passes of each student's training over its data")
+    parser.add_argument("--steps", type=int, default=600, help="optimizer steps of each student's training")
     parser.add_argument("--examples", type=int, default=None, help="use only the first examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    Quickstart(options.output_dir, options.epochs, options.examples).run()
+    Quickstart(options.output_dir, options.steps, options.examples).run()
 
 
 if __name__ == "__main__":

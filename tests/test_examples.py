@@ -430,7 +430,7 @@ def test_checkpoints_are_found_unless_refused(script, tmp_path):
 @pytest.mark.real_data
 def test_quickstart_leaves_students_cards_plot_and_results_and_continues(tmp_path):
     def start():
-        command = [sys.executable, "examples/quickstart.py", "--epochs=1", "--examples=40", f"--output_dir={tmp_path}"]
+        command = [sys.executable, "examples/quickstart.py", "--steps=2", "--examples=40", f"--output_dir={tmp_path}"]
         return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300, check=False)
 
     first = start()
