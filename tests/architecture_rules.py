@@ -14,8 +14,10 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = {
-    **dict.fromkeys(["objectives", "hardware", "flops"], 0),
-    **dict.fromkeys(["length_bucket_sampler", "features", "layer_map", "budget", "resources"], 1),
+    **dict.fromkeys(["objectives", "hardware", "flops", "recipes", "layer_map"], 0),
+    **dict.fromkeys(
+        ["length_bucket_sampler", "features", "masked_head", "projections", "tasks", "budget", "resources"], 1
+    ),
     **dict.fromkeys(["students", "teachers", "pruning"], 2),
     **dict.fromkeys(["evaluation", "publishing"], 3),
     "trainers": 4,

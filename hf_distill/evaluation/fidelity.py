@@ -1,54 +1,66 @@
-"""How far a student is from its teacher, per example."""
+"""How far a student is from its teacher."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import torch
 from torch import Tensor
 
+from hf_distill.objectives.evidence import Evidence
 from hf_distill.objectives.logits import as_binary, forward_kl, logit_mse
-from hf_distill.objectives.objective import Evidence, Objective
+from hf_distill.objectives.objective import Objective
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items
 
 
 def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type: str) -> dict[str, Tensor]:
-    """Agreement with the teacher, one value per example.
+    """Agreement with the teacher, one value per distribution.
 
     Args:
-        student_logits: (batch, classes).
-        teacher_logits: (batch, classes).
+        student_logits: (..., classes).
+        teacher_logits: (..., classes).
         problem_type: "single_label_classification", "multi_label_classification" or "regression", as in
             `PretrainedConfig.problem_type`.
 
     Returns:
-        For classes `teacher_agreement` (1 where the predicted class, or the share of labels predicted, is the
-        teacher's) and `teacher_kl` (forward KL at temperature 1, nats; mean over labels), each (batch,). For
-        regression `teacher_mse`, (batch,).
+        For classes `teacher_agreement` (1 where the predicted class is the teacher's) and `teacher_kl` (forward KL at
+        temperature 1, nats), each (...), or (..., labels) for a multi-label head. For regression `teacher_mse`, (...).
     """
     if problem_type == "regression":
         return {"teacher_mse": logit_mse(student_logits, teacher_logits)}
     if problem_type == "multi_label_classification":
         student_logits, teacher_logits = as_binary(student_logits), as_binary(teacher_logits)  # (batch, labels, 2)
     agreement = (student_logits.argmax(dim=-1) == teacher_logits.argmax(dim=-1)).float()
-    kl = forward_kl(student_logits, teacher_logits)
-    per_example = (values.reshape(len(values), -1).mean(dim=-1) for values in (agreement, kl))
-    return dict(zip(("teacher_agreement", "teacher_kl"), per_example, strict=True))
+    return {"teacher_agreement": agreement, "teacher_kl": forward_kl(student_logits, teacher_logits)}
 
 
-def example_values(evidence: Evidence, objective: Objective, problem_type: str) -> dict[str, Tensor]:
-    """All that an evaluation with a teacher reports: fidelity, each term as `<term>_loss`, and their sum as `loss`.
+def evaluation_sums(
+    evidence: Evidence,
+    inputs: Mapping[str, object],
+    objective: Objective,
+    problem_type: str,
+    items: Callable[[Mapping[str, object]], Tensor],
+) -> dict[str, Tensor]:
+    """All that an evaluation with a teacher reports about one batch: fidelity, and each term as `<term>_loss`.
 
     Args:
-        evidence: Outputs for a batch, the teacher's among them.
-        objective: The terms that are summed; the student's own loss on the labels is reported where it is known.
+        evidence: Outputs for the batch.
+        inputs: The batch.
+        objective: The terms.
         problem_type: See `fidelity_values`.
+        items: Model inputs to the distributions that count, as for the soft labels.
 
     Returns:
-        One value per example, float (batch,); a term known only as the batch's mean has that mean in every row.
+        By name the sum over items and their number, (2,).
     """
-    values = fidelity_values(evidence.student_logits, evidence.teacher_logits, problem_type)
-    for term in objective.terms:
-        value = term.values(evidence)
-        values[f"{term.name}_loss"] = value.reshape(len(value), -1).mean(dim=1) if value.dim() else value
-    values["loss"] = sum(term.weight * values[f"{term.name}_loss"] for term in objective.terms)
-    if evidence.hard_label_loss is not None:
-        values["hard_label_loss"] = evidence.hard_label_loss
-    rows = len(evidence.student_logits)
-    return {name: value.float().expand(rows).contiguous() for name, value in values.items()}
+    means, counts = objective.means(evidence, inputs), objective.num_items(inputs)
+    sums = torch.where(counts > 0, means * counts, 0)
+    found = {f"{term.name}_loss": torch.stack(both) for term, *both in zip(objective.terms, sums, counts, strict=True)}
+    if evidence.teacher is None:
+        return found
+    counted = items(inputs)
+    count = counted.sum().float() * (NO_REAL_EXAMPLE not in inputs)
+    values = fidelity_values(evidence.student.logits, evidence.teacher.logits, problem_type)
+    return found | {
+        name: torch.stack([mean_over_items(value, counted).float() * count, count]) for name, value in values.items()
+    }

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from hf_distill.objectives.reduction import widened
+
 
 def forward_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Forward Kullback-Leibler divergence T² · Σ_y p_T(y) · (log p_T(y) - log p_S(y)).
@@ -31,7 +33,7 @@ def forward_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
         Hinton et al. 2015, arXiv 1503.02531; Turc et al. 2019, arXiv 1908.08962, section 2.
     """
     log_student, log_teacher = _log_probabilities(student_logits, teacher_logits, temperature)
-    return temperature**2 * _kl(log_teacher, log_student)
+    return temperature**2 * kl_of_log_probabilities(log_teacher, log_student)
 
 
 def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -49,7 +51,7 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
         Gu et al. 2024, arXiv 2306.08543, equation 2 (there over sequences; here per position).
     """
     log_student, log_teacher = _log_probabilities(student_logits, teacher_logits, temperature)
-    return temperature**2 * _kl(log_student, log_teacher)
+    return temperature**2 * kl_of_log_probabilities(log_student, log_teacher)
 
 
 def jensen_shannon(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -68,7 +70,11 @@ def jensen_shannon(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     """
     log_student, log_teacher = _log_probabilities(student_logits, teacher_logits, temperature)
     log_mixture = torch.logaddexp(log_student, log_teacher) - torch.log(log_student.new_tensor(2.0))
-    return temperature**2 * 0.5 * (_kl(log_teacher, log_mixture) + _kl(log_student, log_mixture))
+    return (
+        temperature**2
+        * 0.5
+        * (kl_of_log_probabilities(log_teacher, log_mixture) + kl_of_log_probabilities(log_student, log_mixture))
+    )
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -103,7 +109,52 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     Source:
         Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there summed over classes).
     """
-    return (_widened(student_logits) - _widened(teacher_logits)).square().mean(dim=-1)
+    return (widened(student_logits) - widened(teacher_logits)).square().mean(dim=-1)
+
+
+def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The k most probable classes and one bucket for the rest, which keeps the truncated distribution unbiased.
+
+    Args:
+        logits: (..., classes).
+        k: Between 1 and classes - 1.
+        temperature: T > 0, softens the distribution before it is cut.
+
+    Returns:
+        Class indices (..., k), and log-probabilities of these classes and of all others together, (..., k + 1).
+
+    Raises:
+        ValueError: k is out of range.
+
+    Source:
+        Anshumann et al. 2025, arXiv 2503.16870, section 3: top-k without the rest is biased.
+    """
+    if not 1 <= k < logits.shape[-1]:
+        raise ValueError(f"k must be between 1 and {logits.shape[-1] - 1} (classes - 1), got {k}")
+    log_probabilities = log_softmax(widened(logits) / temperature, dim=-1)
+    indices = log_probabilities.topk(k, dim=-1).indices
+    return indices, _with_tail(log_probabilities, indices)
+
+
+def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Forward KL over the buckets of `top_k_with_tail`: T² · Σ_b p_T(b) · (log p_T(b) - log p_S(b)).
+
+    A lower bound of `forward_kl`, equal to it where the teacher spreads the tail as the student does.
+
+    Args:
+        student_logits: (..., classes).
+        indices: The teacher's top classes, (..., k).
+        log_teacher: Its log-probabilities of these and of the rest, (..., k + 1), softened by the same temperature.
+        temperature: T > 0.
+
+    Returns:
+        Nats, (...).
+
+    Source:
+        Anshumann et al. 2025, arXiv 2503.16870, section 3; the tail bucket is ours.
+    """
+    log_student = _with_tail(log_softmax(widened(student_logits) / temperature, dim=-1), indices)
+    return temperature**2 * kl_of_log_probabilities(widened(log_teacher), log_student)
 
 
 def as_binary(logits: Tensor) -> Tensor:
@@ -130,16 +181,25 @@ SOFT_LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 
 
 def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    return tuple(log_softmax(_widened(z) / temperature, dim=-1) for z in (student_logits, teacher_logits))
+    return tuple(log_softmax(widened(z) / temperature, dim=-1) for z in (student_logits, teacher_logits))
 
 
-def _widened(logits: Tensor) -> Tensor:
-    """At least single precision: a log-softmax in bfloat16 keeps two to three digits."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def _with_tail(log_probabilities: Tensor, indices: Tensor) -> Tensor:
+    """Log-probabilities of the classes at the indices, (..., k), and of all others together: (..., k + 1)."""
+    others = log_probabilities.scatter(-1, indices, -torch.inf)
+    return torch.cat([log_probabilities.gather(-1, indices), others.logsumexp(dim=-1, keepdim=True)], dim=-1)
 
 
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Σ p (log p - log q) over the last dimension; a class of probability zero contributes nothing."""
+def kl_of_log_probabilities(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Σ p (log p - log q) over the last dimension; a class of probability zero contributes nothing.
+
+    Args:
+        log_p: (..., classes).
+        log_q: (..., classes).
+
+    Returns:
+        Nats, (...).
+    """
     p = log_p.exp()
     difference = torch.where(p > 0, log_p - log_q, 0)
     return (p * difference).sum(dim=-1)

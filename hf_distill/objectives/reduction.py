@@ -2,6 +2,7 @@
 
 An optimizer step covers N items, spread over accumulated micro-batches and processes. A micro-batch that holds n of
 them contributes its mean times n / N, so the contributions add up to the mean over all N, however they were split.
+What an item is (an example, a position, a label) a term says with one of the `..._items` functions.
 """
 
 from __future__ import annotations
@@ -30,33 +31,77 @@ def share_of_batch(num_items: Tensor, total_items: Tensor) -> Tensor:
     return num_items / total_items.clamp(min=1)
 
 
-def count_labels(labels: Tensor, causal_shift: bool = False) -> Tensor:
-    """Number of labels a loss averages over.
-
-    Class indices equal to -100 are ignored, as torch's cross-entropy does; float labels (regression, multi-label)
-    all count, since mean squared error and binary cross-entropy average over every element.
+def mean_over_items(values: Tensor, items: Tensor) -> Tensor:
+    """Mean of the items' values, 0 without items; dimensions of the values beyond those of the items are averaged.
 
     Args:
-        labels: Integer (batch,) or (batch, sequence), or float of any shape.
-        causal_shift: Position i is predicted from position i - 1, so the first position is never a target.
+        values: (*items.shape, ...); or (number of items, ...), already picked out; or their mean, scalar.
+        items: Which positions count, bool of any shape.
 
     Returns:
-        Integer scalar on the labels' device.
+        Scalar.
     """
-    if labels.is_floating_point():
-        return torch.full((), labels.numel(), device=labels.device)
-    if causal_shift:
-        labels = labels[..., 1:]
-    return labels.ne(IGNORE_INDEX).sum()
+    if values.dim() == 0:
+        return values
+    if values.shape[: items.dim()] != items.shape:
+        return values.sum() / max(values.numel(), 1)
+    per_item = values.reshape(*items.shape, -1).mean(dim=-1)
+    return torch.where(items, per_item, 0).sum() / items.sum().clamp(min=1)
 
 
-def batch_rows(inputs: Mapping[str, object]) -> Tensor:
-    """Number of examples in a batch of model inputs, as an integer scalar on the batch's device.
+def example_items(inputs: Mapping[str, object]) -> Tensor:
+    """Every example of a batch of model inputs, bool (batch,) of ones.
 
     Raises:
         ValueError: `inputs` holds no tensor.
     """
-    return torch.full((), row_count(inputs), device=_first_tensor(inputs).device)
+    return torch.ones(row_count(inputs), dtype=torch.bool, device=_first_tensor(inputs).device)
+
+
+def position_items(inputs: Mapping[str, object]) -> Tensor:
+    """Every position that is no padding, bool (batch, sequence); every example where inputs are no sequences."""
+    valid = valid_positions(inputs)
+    if valid is not None:
+        return valid
+    input_ids = inputs.get("input_ids")
+    return example_items(inputs) if input_ids is None else torch.ones_like(input_ids, dtype=torch.bool)
+
+
+def valid_positions(inputs: Mapping[str, object]) -> Tensor | None:
+    """The attention mask as bool (batch, sequence); None where there is none."""
+    mask = inputs.get("attention_mask")
+    return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def label_items(inputs: Mapping[str, object], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
+    """What the student's own loss averages over: its labels, or its examples when the batch carries none.
+
+    Class indices of -100 are ignored, as torch's cross-entropy does; float labels (regression, multi-label) all
+    count, since mean squared error and binary cross-entropy average over every element.
+
+    Args:
+        inputs: Model inputs.
+        label_names: The inputs that carry labels; the first of them present is counted.
+        causal_shift: The label at position i + 1 is learned at position i, so the first is never a target.
+
+    Returns:
+        Bool of the labels' shape, true at the position whose output is compared with a label.
+    """
+    labels = next((inputs[name] for name in label_names if isinstance(inputs.get(name), Tensor)), None)
+    if labels is None:
+        return example_items(inputs)
+    if labels.is_floating_point():
+        return torch.ones_like(labels, dtype=torch.bool)
+    if causal_shift:
+        labels = torch.nn.functional.pad(labels[..., 1:], (0, 1), value=IGNORE_INDEX)
+    return labels.ne(IGNORE_INDEX)
+
+
+def token_items(inputs: Mapping[str, object], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
+    """Positions of a token task, bool (batch, sequence): those with a label, or, without labels, all but padding."""
+    if has_labels(inputs, label_names):
+        return label_items(inputs, label_names, causal_shift)
+    return position_items(inputs)
 
 
 def row_count(inputs: Mapping[str, object]) -> int:
@@ -68,21 +113,18 @@ def row_count(inputs: Mapping[str, object]) -> int:
     return len(_first_tensor(inputs))
 
 
+def has_labels(inputs: Mapping[str, object], label_names: Sequence[str]) -> bool:
+    """Whether the batch carries every label the student's own loss reads."""
+    return bool(label_names) and all(inputs.get(name) is not None for name in label_names)
+
+
+def widened(values: Tensor) -> Tensor:
+    """At least single precision: a log-softmax in bfloat16 keeps two to three digits."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def _first_tensor(inputs: Mapping[str, object]) -> Tensor:
     for value in inputs.values():
         if isinstance(value, Tensor) and value.dim() > 0:
             return value
     raise ValueError(f"cannot count the examples of a batch without tensors; it holds {sorted(inputs)}")
-
-
-def count_label_items(inputs: Mapping[str, object], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
-    """Number of items the student's own loss averages over: its labels, or its rows when the batch carries none."""
-    for name in label_names:
-        if isinstance(inputs.get(name), Tensor):
-            return count_labels(inputs[name], causal_shift)
-    return batch_rows(inputs)
-
-
-def has_labels(inputs: Mapping[str, object], label_names: Sequence[str]) -> bool:
-    """Whether the batch carries every label the student's own loss reads."""
-    return bool(label_names) and all(inputs.get(name) is not None for name in label_names)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hf_distill.features import FeatureTap, features_of
 from hf_distill.hardware import fast_bfloat16
+from hf_distill.objectives.evidence import FeatureRequest
+from hf_distill.objectives.reduction import valid_positions
+from hf_distill.tasks import logits_of
 from hf_distill.teachers.outputs import TeacherOutputs
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
@@ -43,6 +48,7 @@ class FrozenTeacher:
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
         self._accepted = set(inspect.signature(model.forward).parameters)
+        self._tap: FeatureTap | None = None
         self._dtype_is_open = dtype == "auto"
         if not self._dtype_is_open:
             self.model = _converted(self.model, getattr(torch, dtype))
@@ -58,18 +64,34 @@ class FrozenTeacher:
         """The model inputs the teacher reads."""
         return self._accepted
 
+    def record(self, request: FeatureRequest) -> None:
+        """From now on every answer also holds these features.
+
+        Raises:
+            ValueError: The teacher's class cannot give them.
+        """
+        if self._tap is not None:
+            self._tap.remove()
+        self._tap = FeatureTap(self.model, request) if request else None
+        self._dtype_is_open = False  # a converted copy would not be tapped
+
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The teacher's logits for a batch of model inputs; inputs its forward does not name are left out."""
+        """The teacher's answer to a batch of model inputs; inputs its forward does not name are left out."""
         if self.model.training:
             self.model.eval()
         accepted = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
-        with torch.inference_mode():
-            logits = self.model(**accepted).logits
-        # A copy made outside inference mode can be saved for the backward pass.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
+        with torch.inference_mode(), nullcontext() if self._tap is None else self._tap.on():
+            output = self.model(**accepted)
+            features = features_of(output, logits_of(output, valid_positions(inputs)))
+        # Copies made outside inference mode can be saved for the backward pass.
+        logits = features.logits.to(torch.promote_types(features.logits.dtype, torch.float32), copy=True)
         if self.label_permutation is not None:
             logits = logits[..., self.label_permutation.to(logits.device)]
-        return TeacherOutputs(logits=logits)
+        copied = {
+            name: {index: tensor.clone() for index, tensor in getattr(features, name).items()}
+            for name in ("hidden_states", "queries", "keys", "values")
+        }
+        return TeacherOutputs(logits, **copied)
 
     def settle_dtype(self, inputs: Mapping[str, Any]) -> None:
         """Decide "auto": keep bfloat16 when it is fast here and these inputs get the same predictions as before.

@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_distill.tasks import Task, auto_class_of, task_of
 from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
@@ -24,9 +24,7 @@ _SOURCE_KWARGS = {
     "token",
     "trust_remote_code",
 }
-_HEADS = {
-    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-}
+_TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
 
 
 def load_teacher(
@@ -74,12 +72,12 @@ def load_teacher(
         return teacher_model
     else:
         model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs)
-    permutation = _align(student.config, model, student_tokenizer, tokenizer)
+    permutation = _align(student, model, student_tokenizer, tokenizer)
     return FrozenTeacher(model, dtype=dtype, device=device, label_permutation=permutation)
 
 
 def _align(
-    student: PretrainedConfig,
+    student: PreTrainedModel,
     teacher: nn.Module,
     student_tokenizer: PreTrainedTokenizerBase | None,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
@@ -87,11 +85,15 @@ def _align(
     config = getattr(teacher, "config", None)
     if not isinstance(config, PretrainedConfig):
         return None
-    permutation = label_permutation(student, config)
-    require_same_vocabulary(student, config, student_tokenizer, teacher_tokenizer)
-    if has_label_names(config) and not has_label_names(student):
-        student.id2label, student.label2id = dict(config.id2label), dict(config.label2id)
+    permutation = _label_permutation(student, config)
+    require_same_vocabulary(student.config, config, student_tokenizer, teacher_tokenizer)
+    if has_label_names(config) and not has_label_names(student.config):
+        student.config.id2label, student.config.label2id = dict(config.id2label), dict(config.label2id)
     return permutation
+
+
+def _label_permutation(student: PreTrainedModel, teacher: PretrainedConfig) -> list[int] | None:
+    return None if task_of(student) in _TASKS_WITHOUT_LABELS else label_permutation(student.config, teacher)
 
 
 def _from_pretrained(
@@ -101,7 +103,7 @@ def _from_pretrained(
     # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
     source = {"revision": revision, **{key: init_kwargs[key] for key in _SOURCE_KWARGS & init_kwargs.keys()}}
     config = AutoConfig.from_pretrained(name, **source)
-    label_permutation(student.config, config)
+    _label_permutation(student, config)
     model, report = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **init_kwargs)
     if report["missing_keys"]:
         raise ValueError(
@@ -113,26 +115,3 @@ def _from_pretrained(
     except (OSError, ValueError, KeyError):
         tokenizer = None  # a teacher saved without its tokenizer: the vocabulary sizes are all there is to compare
     return model, tokenizer
-
-
-def auto_class_of(model: nn.Module) -> type:
-    """The `AutoModelFor...` class whose models include this one.
-
-    Raises:
-        ValueError: The model is of a class no supported auto class makes.
-    """
-    class_name = type(unwrapped(model)).__name__
-    for auto_name, mapping_name in _HEADS.items():
-        mapping = getattr(transformers.models.auto.modeling_auto, mapping_name)
-        if class_name in mapping.values():
-            return getattr(transformers, auto_name)
-    raise ValueError(
-        f"cannot tell which head a teacher for a {class_name} needs; supported by name are the models of "
-        f"{', '.join(_HEADS)}. Pass the teacher as a model instead."
-    )
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside a torch.compile or PEFT wrapper."""
-    model = getattr(model, "_orig_mod", model)
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from hf_distill.objectives.evidence import Features
 
 
 @dataclass(frozen=True)
-class TeacherOutputs:
-    """A teacher's outputs for one batch, without gradient.
+class TeacherOutputs(Features):
+    """A teacher's outputs for one batch, without gradient; logits in the student's order of labels.
 
-    Attributes:
-        logits: In the student's order of labels, at least single precision, (batch, classes).
+    See `Features` for the shapes. A teacher that gives nothing but logits serves soft labels alone.
     """
-
-    logits: Tensor
 
 
 @runtime_checkable

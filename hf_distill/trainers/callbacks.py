@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, describe_model
-from hf_distill.teachers.loading import unwrapped
+from hf_distill.tasks import unwrapped
 
 
 class RunRecordCallback(TrainerCallback):

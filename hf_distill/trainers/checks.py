@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from hf_distill.objectives.reduction import has_labels
-from hf_distill.teachers.loading import unwrapped
+from hf_distill.tasks import Task, unwrapped
 from hf_distill.trainers.random_state import random_state_kept
 
 _PROBE_EXAMPLES = 64
@@ -76,17 +76,16 @@ def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None
         )
 
 
-def require_one_answer_per_example(teacher_logits: Tensor) -> None:
-    """Refuse teacher logits that are not (batch, classes).
+def require_logits_of_task(teacher_logits: Tensor, task: Task | None) -> None:
+    """Refuse teacher logits that are not one distribution per example, or, for token tasks, per position.
 
     Raises:
         ValueError: Names their shape.
     """
-    if teacher_logits.dim() != 2:
-        raise ValueError(
-            f"soft labels need one row of logits per example, (batch, classes); the teacher's have shape "
-            f"{tuple(teacher_logits.shape)}"
-        )
+    per_token = task is not None and task.is_per_token
+    if teacher_logits.dim() != (3 if per_token else 2):
+        wanted = "(batch, sequence, classes)" if per_token else "(batch, classes), one row of logits per example"
+        raise ValueError(f"soft labels need logits {wanted}; the teacher's have shape {tuple(teacher_logits.shape)}")
 
 
 def head_kind(model: nn.Module, labels: Tensor | None) -> str:

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, field, fields
-from enum import Enum
-from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from hf_distill.hardware import fast_bfloat16
-
-
-class SoftLabelLoss(str, Enum):
-    """How the student's class distribution is compared with the teacher's; functions of `objectives.logits`."""
-
-    FORWARD_KL = "forward_kl"
-    REVERSE_KL = "reverse_kl"
-    JENSEN_SHANNON = "jensen_shannon"
-    SOFT_CROSS_ENTROPY = "soft_cross_entropy"
-    LOGIT_MSE = "logit_mse"
-
-
-class TeacherDtype(str, Enum):
-    """The precision the teacher computes in."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
+from hf_distill.trainers.argument_rules import require_valid_objective, settle
+from hf_distill.trainers.choices import (
+    AttentionLoss,
+    HiddenStateLoss,
+    HiddenStatePositions,
+    Projection,
+    RecipeName,
+    SoftLabelLoss,
+    TeacherDtype,
+)
 
 
 # The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware), and the order of the training
@@ -48,6 +36,13 @@ class DistillationTrainingArguments(TrainingArguments):
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
 
+    recipe: RecipeName | None = field(
+        default=None,
+        metadata={
+            "help": "Sets the fields below to a paper's values; fields given explicitly win. `hf-distill recipes` "
+            "prints each one's formula, values and paper. None: no recipe."
+        },
+    )
     soft_label_weight: float | None = field(
         default=None,
         metadata={"help": "Weight of the soft-label loss, at least 0. None: 1 with a teacher, 0 without."},
@@ -66,11 +61,94 @@ class DistillationTrainingArguments(TrainingArguments):
             "one yes/no divergence per label), logit_mse for regression, where it is the only choice."
         },
     )
-    temperature: float = field(
-        default=1.0,
+    soft_label_top_k: int | None = field(
+        default=None,
+        metadata={
+            "help": "Compare only the teacher's k most probable classes, and all others as one; forward_kl only. "
+            "None: every class."
+        },
+    )
+    temperature: float | None = field(
+        default=None,
         metadata={
             "help": "Softens both distributions (the papers' τ or T), above 0. The loss is multiplied by its square, "
-            "so gradients keep their size. Without effect on logit_mse."
+            "so gradients keep their size. Without effect on logit_mse. None: the recipe's, else 1."
+        },
+    )
+    hidden_state_weight: float | None = field(
+        default=None,
+        metadata={"help": "Weight of the hidden states of the mapped layers, at least 0. None: the recipe's, else 0."},
+    )
+    hidden_state_loss: HiddenStateLoss | None = field(
+        default=None,
+        metadata={
+            "help": "How hidden states are compared: mean squared error, that of their directions, or 1 - cosine. "
+            "None: the recipe's, else mse."
+        },
+    )
+    hidden_state_positions: HiddenStatePositions | None = field(
+        default=None,
+        metadata={
+            "help": "Compare every position that is no padding, or the first ([CLS]) only. None: the recipe's, else all."
+        },
+    )
+    embedding_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the mean squared error of the embeddings' output, at least 0. None: the recipe's, else 0."
+        },
+    )
+    attention_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the attentions of the mapped layers, at least 0; student and teacher need equally many "
+            "heads. None: the recipe's, else 0."
+        },
+    )
+    attention_loss: AttentionLoss | None = field(
+        default=None,
+        metadata={
+            "help": "score_mse: mean squared error of the scores before the softmax; distribution_kl: divergence of "
+            "the distributions. None: the recipe's, else score_mse."
+        },
+    )
+    layer_map: str | None = field(
+        default=None,
+        metadata={
+            "help": "Which teacher layer each student layer imitates, for hidden states and attention: uniform, first, "
+            "last, skip, final, or pairs student:teacher counted from 0, such as 0:2,1:5. None: the recipe's, else "
+            "uniform."
+        },
+    )
+    relation_weight: float | None = field(
+        default=None,
+        metadata={"help": "Weight of the self-attention relations (MiniLMv2), at least 0. None: the recipe's, else 0."},
+    )
+    relations: str | None = field(
+        default=None,
+        metadata={
+            "help": "Which relations, of queries, keys and values. None: the recipe's, else queries,keys,values."
+        },
+    )
+    relation_heads: int | None = field(
+        default=None,
+        metadata={
+            "help": "Relation heads that queries, keys and values are split into; divides both hidden sizes. None: the "
+            "teacher's number of heads."
+        },
+    )
+    relation_layer_map: str | None = field(
+        default=None,
+        metadata={
+            "help": "Layers whose relations are compared, written as layer_map is. None: the recipe's, else final (the "
+            "student's last imitates the teacher's last)."
+        },
+    )
+    projection: Projection = field(
+        default=Projection.AUTO,
+        metadata={
+            "help": "Learned linear map from the student's hidden states to the teacher's width, trained with the "
+            "student and not exported. auto: where the widths differ; always; never."
         },
     )
     teacher_dtype: TeacherDtype = field(
@@ -115,8 +193,7 @@ class DistillationTrainingArguments(TrainingArguments):
             self.bf16 = self._precision_is_open() and fast_bfloat16("cpu" if self.use_cpu else _default_device())
         super().__post_init__()
         self.teacher_dtype = TeacherDtype(self.teacher_dtype)
-        if self.soft_label_loss is not None:
-            self.soft_label_loss = SoftLabelLoss(self.soft_label_loss)
+        settle(self)
         require_valid_objective(self)
 
     def _precision_is_open(self) -> bool:
@@ -134,46 +211,8 @@ def complete(args: TrainingArguments) -> TrainingArguments:
     for own in fields(DistillationTrainingArguments):
         if not hasattr(args, own.name):
             setattr(args, own.name, False if own.name == "length_bucketing" else own.default)
+    settle(args)
     return args
-
-
-def resolved_weights(args: TrainingArguments, has_teacher: bool) -> tuple[float, float]:
-    """The weights of soft and hard labels, None replaced by its meaning.
-
-    Raises:
-        ValueError: Soft labels are asked for and nobody gives them, or all weights are 0.
-    """
-    require_valid_objective(args)
-    soft = float(has_teacher) if args.soft_label_weight is None else args.soft_label_weight
-    hard = float(not has_teacher) if args.hard_label_weight is None else args.hard_label_weight
-    if soft > 0 and not has_teacher:
-        raise ValueError(
-            f"soft_label_weight is {soft} but there is no teacher: pass teacher_model (a model, a Hub id or a local "
-            "path), give the dataset a teacher_logits column (label_transfer_set), or set soft_label_weight to 0"
-        )
-    if soft == 0 and hard == 0:
-        raise ValueError(
-            f"soft_label_weight is {soft} and hard_label_weight {hard}"
-            f"{' (its default with a teacher)' if args.hard_label_weight is None else ''}: at least one must be "
-            "above 0, else there is nothing to learn from"
-        )
-    return soft, hard
-
-
-def require_valid_objective(args: Any) -> None:
-    """Refuse weights and temperatures that no objective can be made of.
-
-    Raises:
-        ValueError: Names the field, the value got and the values allowed.
-    """
-    weights = {name: getattr(args, name) for name in ("soft_label_weight", "hard_label_weight")}
-    for name, weight in weights.items():
-        if weight is not None and not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"{name} must be a finite number of at least 0, got {weight}")
-    if all(weight == 0 for weight in weights.values()):
-        raise ValueError(f"at least one weight must be above 0, got {weights}: there is nothing to learn from")
-    if not (math.isfinite(args.temperature) and args.temperature > 0):
-        raise ValueError(f"temperature must be a finite number above 0, got {args.temperature}")
 
 
 def _default_device() -> str:

@@ -6,43 +6,48 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_distill.evaluation.fidelity import example_values
+from hf_distill.features import features_of
 from hf_distill.length_bucket_sampler import length_bucket_sampler
-from hf_distill.objectives.objective import Evidence, Objective, hard_label_term, soft_label_term
-from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, row_count, share_of_batch
+from hf_distill.objectives.evidence import Evidence
+from hf_distill.objectives.objective import Objective
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
+from hf_distill.tasks import Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.loading import load_teacher
-from hf_distill.teachers.outputs import Teacher
+from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checks import (
     first_batch,
     head_kind,
     require_labels,
+    require_logits_of_task,
     require_nonempty,
-    require_one_answer_per_example,
     require_writable,
-    soft_label_loss_for,
 )
 from hf_distill.trainers.distillation_arguments import (
     DistillationTrainingArguments,
     TeacherDtype,
     complete,
-    resolved_weights,
 )
-from hf_distill.trainers.meters import ExampleMeter, TermMeter
-from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
+from hf_distill.trainers.instruments import Instruments
+from hf_distill.trainers.meters import MeanMeter
+from hf_distill.trainers.objective_building import build_objective
+from hf_distill.trainers.repeated_rows import without, without_repeats
+from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
 from hf_distill.trainers.teacher_watch import TeacherWatch
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(TeacherEvaluation, Trainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
@@ -83,29 +88,20 @@ class DistillationTrainer(Trainer):
             args = defaults(output_dir="tmp_trainer")
         require_writable(args)
         super().__init__(model, complete(args), *trainer_args, **trainer_kwargs)
-        self._term_meter, self._example_meter = TermMeter(), ExampleMeter()
-        self._evaluated: dict[str, Tensor] = {}
+        self._term_meter, self._evaluation_meter = MeanMeter(), MeanMeter()
         self._teacher_watch = TeacherWatch(self.processing_class)
+        self.task = task_of(self.model)
         self.teacher = self._make_teacher(teacher_model)
         self._teacher_only_inputs = self._inputs_only_the_teacher_reads()
         self.problem_type = head_kind(self.model, None)
-        self._labels_are_shifted = getattr(self, "_loss_shifts_labels", False)  # by causal language models
-        self._check_training_set()
-        self.training_objective  # noqa: B018 -- refuses impossible weights before any training
+        self._instruments = self._prepare()
         self.add_callback(RunRecordCallback(self))
 
     @property
     def training_objective(self) -> Objective:
         """The weighted terms of the loss, as the arguments (which a hyper-parameter search may change) say."""
-        soft, hard = resolved_weights(self.args, has_teacher=self.teacher is not None)
-        terms = []
-        if soft > 0:
-            loss = soft_label_loss_for(self.args.soft_label_loss, self.problem_type)
-            multi_label = self.problem_type == "multi_label_classification"
-            terms.append(soft_label_term(soft, loss, self.args.temperature, multi_label))
-        if hard > 0:
-            terms.append(hard_label_term(hard, self.label_names, causal_shift=self._labels_are_shifted))
-        return Objective(terms)
+        student = unwrapped(self.model)
+        return build_objective(self.args, student, self.teacher, self.task, self.problem_type, self.label_names)
 
     def compute_loss(
         self,
@@ -125,34 +121,31 @@ class DistillationTrainer(Trainer):
         Returns:
             Scalar loss; with `return_outputs` the pair of loss and student outputs.
         """
-        objective = self._objective_for(inputs, model.training)
-        hard_label_loss, outputs = self._ask_student(model, inputs, objective)
-        teacher_logits = self._ask_teacher(inputs, objective, model.training)
-        evidence = Evidence(None if teacher_logits is None else outputs["logits"], teacher_logits, hard_label_loss)
-        num_items = objective.num_items(inputs)
-        total_items = num_items if num_items_in_batch is None or not model.training else num_items_in_batch
-        loss, parts = objective(evidence, num_items, total_items)
+        for_training = model.training or self.teacher is None
+        objective = self.training_objective if for_training else self._evaluation_objective(inputs)
+        positions = self._positions_to_predict(inputs, model.training)
+        with self._instruments.on(features=bool(objective.student_needs), positions=positions):
+            hard_label_loss, outputs = self._ask_student(model, inputs, objective, positions)
+            teacher = self._ask_teacher(inputs, objective, model.training)
+        valid = valid_positions(inputs)
+        student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
+        evidence = Evidence(student, teacher, hard_label_loss, valid)
+        loss, parts, shares = objective(evidence, inputs, num_items_in_batch if model.training else None)
         if model.training:
-            self._term_meter.add(parts, share_of_batch(num_items, total_items))
+            names = [f"{term.name}_loss" for term in objective.terms]
+            self._term_meter.add(dict(zip(names, torch.stack([parts, shares], dim=1), strict=True)))
             if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
                 loss = loss * self.accelerator.num_processes
-        elif teacher_logits is not None:
-            self._evaluated = example_values(evidence, objective, self.problem_type)
+        elif self.teacher is not None:
+            self._note_evaluation(evidence, inputs, objective)
         return (loss, outputs) if return_outputs else loss
 
-    def _objective_for(self, inputs: Mapping[str, Any], training: bool) -> Objective:
-        """The objective; in evaluation without the terms that this batch lacks labels or a teacher's answer for."""
-        if training or self.teacher is None:
-            return self.training_objective
-        labelled = has_labels(inputs, self.label_names)
-        possible = {"soft_label": self._teacher_answers(inputs), "hard_label": labelled}
-        terms = [term for term in self.training_objective.terms if possible[term.name]]
-        if not terms and not labelled:
-            raise ValueError(
-                f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
-                f"{list(self.label_names)} nor anything a teacher answers. Add labels, or pass teacher_model."
-            )
-        return Objective(terms or [hard_label_term(1.0, self.label_names, causal_shift=self._labels_are_shifted)])
+    def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
+        """The masked positions, when only their logits are needed; else None."""
+        is_possible = self._instruments.picks_positions and has_labels(inputs, self.label_names)
+        if not is_possible or (self._all_logits_wanted and not training) or self.compute_loss_func is not None:
+            return None
+        return label_items(inputs, self.label_names)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -174,35 +167,36 @@ class DistillationTrainer(Trainer):
         return num_items
 
     def _ask_student(
-        self, model: nn.Module, inputs: Mapping[str, Any], objective: Objective
+        self, model: nn.Module, inputs: Mapping[str, Any], objective: Objective, positions: Tensor | None
     ) -> tuple[Tensor | None, Any]:
         """The student's own loss, when something asks for it, and its outputs."""
         hidden = self._teacher_only_inputs | {NO_REAL_EXAMPLE}
         student_inputs = {name: value for name, value in inputs.items() if name not in hidden}
-        if "hard_label" not in objective and (model.training or not has_labels(inputs, self.label_names)):
-            unlabelled = {name: value for name, value in student_inputs.items() if name not in self.label_names}
-            return None, model(**unlabelled)
+        if "hard_label" not in objective:
+            return None, model(**without(student_inputs, self.label_names))
         if self.compute_loss_func is not None:
             labels = student_inputs.pop("labels", None)
             outputs = model(**student_inputs)
             num_labels = objective.num_items(inputs)[-1].clamp(min=1)
             return self.compute_loss_func(outputs, labels, num_items_in_batch=num_labels), outputs
+        if positions is not None:
+            student_inputs |= {name: student_inputs[name][positions] for name in self.label_names}
         # Without num_items_in_batch every head answers with the mean over this micro-batch.
         return super().compute_loss(model, student_inputs, return_outputs=True)
 
-    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> Tensor | None:
-        """The teacher's logits, when something asks for them: a term of the objective, or any evaluation."""
-        asked = "soft_label" in objective if training else self._teacher_answers(inputs)
-        return self._teacher_logits(inputs) if asked else None
+    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
+        """The teacher's answer, when something asks for it: a term of the objective, or any evaluation."""
+        asked = objective.needs_teacher if training else self._teacher_answers(inputs)
+        return self._teacher_outputs(inputs) if asked else None
 
     def _teacher_answers(self, inputs: Mapping[str, Any]) -> bool:
         return TEACHER_LOGITS in inputs or not (self.teacher is None or isinstance(self.teacher, ColumnTeacher))
 
-    def _teacher_logits(self, inputs: Mapping[str, Any]) -> Tensor:
+    def _teacher_outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         teacher = ColumnTeacher() if TEACHER_LOGITS in inputs else self.teacher
-        logits = teacher.outputs({name: v for name, v in inputs.items() if name not in self.label_names}).logits
-        self._teacher_watch.look(logits, inputs, step=self.state.global_step + 1)
-        return logits
+        outputs = teacher.outputs(without(inputs, self.label_names))
+        self._teacher_watch.look(outputs.logits, inputs, step=self.state.global_step + 1)
+        return outputs
 
     def _make_teacher(self, teacher_model: Any) -> Teacher | None:
         if teacher_model is None:
@@ -236,65 +230,57 @@ class DistillationTrainer(Trainer):
                 return sampler
         return super()._get_train_sampler(train_dataset)
 
-    def _check_training_set(self) -> None:
-        """Look at the first examples of the training set: are there any, do they carry what the objective needs?"""
+    def _prepare(self) -> Instruments:
+        """Look at the first examples of the training set: do they, and both models, give what the objective needs?"""
         require_nonempty(self.train_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
         batch = first_batch(self.train_dataset, collate)
-        if batch is None:
-            return
-        batch = self._prepare_inputs(batch)
-        self.problem_type = head_kind(self.model, batch.get("labels"))
-        if "hard_label" in self.training_objective and not self.can_return_loss:
+        if batch is not None:
+            batch = self._prepare_inputs(batch)
+            self.problem_type = head_kind(self.model, batch.get("labels"))
+        objective = self.training_objective  # refuses impossible weights
+        unlabelled = None if batch is None else without(batch, {*self.label_names, TEACHER_LOGITS})
+        if batch is not None and "hard_label" in objective and not self.can_return_loss:
             require_labels(batch, self.label_names)
-        if self.teacher is None:
-            return
-        if isinstance(self.teacher, FrozenTeacher) and TEACHER_LOGITS not in batch:
-            self.teacher.settle_dtype(batch)
-        require_one_answer_per_example(self._teacher_logits(batch))
+        if batch is not None and isinstance(self.teacher, FrozenTeacher) and TEACHER_LOGITS not in batch:
+            self.teacher.settle_dtype(unlabelled)
+        student = unwrapped(self.model)
+        instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabelled)
+        if batch is not None and self.teacher is not None:
+            instruments.probe(student, unlabelled)
+            if self.task is not Task.MASKED_LM:
+                require_logits_of_task(self._teacher_outputs(batch).logits, self.task)
+        return instruments
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """A fresh student for a trial of a hyper-parameter search."""
+        model = super().call_model_init(trial)
+        if hasattr(self, "_instruments"):
+            student = unwrapped(model)
+            self._instruments = Instruments(
+                self.args, self.training_objective, student, self.teacher, self.task, batch=None
+            )
+        return model
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""
         if self.teacher is not None and "loss" in logs:
             self._teacher_watch.require_finite(self.state.global_step)
-            names = [term.name for term in self.training_objective.terms]
-            logs.update(self._term_meter.read(names, lambda sums: self.accelerator.reduce(sums, reduction="sum")))
+            logs.update(self._term_meter.read(self._sum_over_processes))
         elif "train_loss" in logs:
-            self._term_meter.reset()
+            self._term_meter = MeanMeter()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._teacher_watch.require_finite(self.state.global_step)
         super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            self._instruments.save(folder)
 
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Trainer's prediction step; with a teacher, batches without labels have a loss too."""
-        if self.teacher is None:
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        rows = row_count(inputs)
-        inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
-        self._evaluated = {}
-        if has_labels(inputs, self.label_names):
-            loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        else:
-            inputs = self._prepare_inputs(inputs)
-            with torch.no_grad(), self.compute_loss_context_manager():
-                loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-            logits, labels = None if prediction_loss_only else outputs["logits"], None
-        # Every process must gather equally many rows; those added here are the ones the gathering drops.
-        logits, labels, values = fill_up_rows((logits, labels, self._evaluated), rows)
-        self._example_meter.add(self.accelerator.gather_for_metrics(values))
-        return loss, logits, labels
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._instruments.load(Path(resume_from_checkpoint))
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Trainer's evaluation loop; with a teacher its metrics also say each term and the fidelity to the teacher."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        for name, value in self._example_meter.read().items():
-            output.metrics[f"{metric_key_prefix}_{name}"] = value
-        return output
+    def _sum_over_processes(self, sums: Tensor) -> Tensor:
+        return self.accelerator.reduce(sums, reduction="sum")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -61,3 +61,8 @@ def fill_up_rows(values: Any, rows: int) -> Any:
     if values is None or len(values) >= rows:
         return values
     return torch.cat([values, values[-1:].expand(rows - len(values), *values.shape[1:])])
+
+
+def without(inputs: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The batch without the named inputs."""
+    return {name: value for name, value in inputs.items() if name not in names}

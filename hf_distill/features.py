@@ -1,0 +1,151 @@
+"""What a forward pass must leave behind: hidden states by index; queries, keys and values of chosen layers.
+
+Nothing here needs eager attention: one attention function, registered with transformers, notes what it is handed and
+calls the function the model used before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from hf_distill.objectives.evidence import FeatureRequest, Features
+
+FEATURES = "distillation_features"
+_PREFIX = "hf_distill_"
+_ATTENTION = ("queries", "keys", "values")
+
+# The tap whose model is running; the attention function is called deep inside and gets no other sign of it.
+_active: list[FeatureTap] = []
+
+
+class FeatureTap:
+    """Makes a model's forward leave the requested features in its output, within `on()`.
+
+    The output becomes a plain dict with one more entry, `distillation_features`, which `features_of` reads: wrappers
+    such as DistributedDataParallel must find there every tensor that the loss uses.
+
+    Args:
+        model: The model itself, not its wrapper.
+        request: What to leave behind.
+        project: Applied to the hidden states (by index) inside the forward, so that wrappers see its parameters used.
+
+    Raises:
+        ValueError: The model's class cannot give what is requested.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        request: FeatureRequest,
+        project: Callable[[Mapping[int, Tensor]], dict[int, Tensor]] | None = None,
+    ):
+        if not isinstance(model, PreTrainedModel):
+            raise ValueError(
+                f"hidden states and attention can be read from transformers models only, got {type(model).__name__}; "
+                "use soft and hard labels alone"
+            )
+        self._request, self._project = request, project
+        self._enabled = False
+        self._attention: dict[str, dict[int, Tensor]] = {}
+        self._calls = 0
+        if request.attention:
+            _record_attention(model)
+        self._hooks = [
+            model.register_forward_pre_hook(self._before, with_kwargs=True),
+            model.register_forward_hook(self._after, always_call=True),
+        ]
+
+    @contextmanager
+    def on(self, enabled: bool = True) -> Iterator[None]:
+        """Within it the model leaves its features behind; outside it is as it always was."""
+        self._enabled = enabled
+        try:
+            yield
+        finally:
+            self._enabled = False
+
+    def remove(self) -> None:
+        """Leave the model as it was, but for its attention function, which does nothing more without a tap."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def record(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> None:
+        """Note one attention layer's vectors, if they were asked for; layers are told apart by the order of calls."""
+        layer, self._calls = self._calls, self._calls + 1
+        if layer not in self._request.attention:
+            return
+        usual = query.shape[-1] ** -0.5
+        if scaling is not None and scaling != usual:
+            query = query * (scaling / usual)
+        for name, vectors in zip(_ATTENTION, (query, key, value), strict=True):
+            self._attention[name][layer] = vectors
+
+    def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if not self._enabled:
+            return None
+        self._calls, self._attention = 0, {name: {} for name in _ATTENTION}
+        _active.append(self)
+        if self._request.hidden_states:
+            kwargs["output_hidden_states"] = sorted(self._request.hidden_states)
+        return args, kwargs
+
+    def _after(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        if self in _active:
+            _active.remove(self)
+        if not self._enabled or output is None:  # None: the forward has raised
+            return None
+        output = dict(output)
+        states = output.pop("hidden_states", ())
+        hidden_states = {index: states[index] for index in sorted(self._request.hidden_states)}
+        missing = self._request.attention - self._attention["queries"].keys()
+        if missing:
+            raise ValueError(
+                f"{type(module).__name__} handed over no queries, keys and values for layers {sorted(missing)}: its "
+                "attention does not go through transformers' AttentionInterface. Soft labels and hidden states work "
+                "with it; set attention_weight and relation_weight to 0, or use another architecture."
+            )
+        if self._project is not None:
+            hidden_states = self._project(hidden_states)
+        output[FEATURES] = {"hidden_states": hidden_states, **self._attention}
+        self._attention = {}
+        return output
+
+
+def features_of(output: Any, logits: Tensor | None) -> Features:
+    """Take the features out of a tapped model's output.
+
+    Args:
+        output: What the forward returned, changed in place.
+        logits: The logits that go with them.
+    """
+    left = output.pop(FEATURES, None) if type(output) is dict else None
+    return Features(logits, **(left or {}))
+
+
+def _record_attention(model: PreTrainedModel) -> None:
+    current = model.config._attn_implementation
+    if current.startswith(_PREFIX):
+        return
+    base = current if current in ALL_ATTENTION_FUNCTIONS.valid_keys() else "sdpa"
+    name = _PREFIX + base
+    AttentionInterface.register(name, _recording(ALL_ATTENTION_FUNCTIONS[base]))
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
+    model.set_attn_implementation(name)
+
+
+def _recording(attention: Callable) -> Callable:
+    def record_and_attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        if _active:
+            _active[-1].record(query, key, value, kwargs.get("scaling"))
+        return attention(module, query, key, value, attention_mask, **kwargs)
+
+    return record_and_attend

@@ -1,0 +1,79 @@
+"""Distances between attentions, computed from queries and keys: one value per query position, 0 where both agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from hf_distill.objectives.logits import kl_of_log_probabilities
+from hf_distill.objectives.reduction import widened
+
+
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """Scores Q Kᵀ / √(head size) before the softmax, without any mask.
+
+    Args:
+        query: (batch, heads, sequence, head size).
+        key: (batch, key heads, sequence, head size); fewer key heads are shared by neighbouring query heads.
+
+    Returns:
+        (batch, heads, sequence, sequence).
+    """
+    query, key = widened(query), widened(key)
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)  # (batch, heads, sequence, head size)
+    return query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+
+
+def score_mse(student_scores: Tensor, teacher_scores: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean squared error of the scores over heads and valid keys.
+
+    Args:
+        student_scores: (batch, heads, sequence, sequence).
+        teacher_scores: The same shape.
+        valid: The positions that are no padding, bool (batch, sequence); None where all are.
+
+    Returns:
+        Squared score units, (batch, sequence); what stands at padding has no meaning.
+
+    Source:
+        Jiao et al. 2020 (TinyBERT), arXiv 1909.10351, equation 7.
+    """
+    squares = (student_scores - teacher_scores).square().mean(dim=1)  # (batch, sequence, sequence)
+    if valid is None:
+        return squares.mean(dim=-1)
+    keys = valid[:, None, :]
+    return torch.where(keys, squares, 0).sum(dim=-1) / keys.sum(dim=-1).clamp(min=1)
+
+
+def distribution_kl(student_scores: Tensor, teacher_scores: Tensor, valid: Tensor | None = None) -> Tensor:
+    """KL(softmax(A_T) ‖ softmax(A_S)) over valid keys, mean over heads.
+
+    Args:
+        student_scores: (batch, heads, sequence, sequence).
+        teacher_scores: The same shape.
+        valid: The positions that are no padding, bool (batch, sequence); None where all are.
+
+    Returns:
+        Nats, (batch, sequence); what stands at padding has no meaning.
+
+    Source:
+        Wang et al. 2020 (MiniLM), arXiv 2002.10957, equation 2.
+    """
+    log_teacher, log_student = (_log_attention(scores, valid) for scores in (teacher_scores, student_scores))
+    return kl_of_log_probabilities(log_teacher, log_student).mean(dim=1)
+
+
+def _log_attention(scores: Tensor, valid: Tensor | None) -> Tensor:
+    if valid is not None:
+        # Not minus infinity: its difference from itself is NaN, in the value or in the gradient.
+        scores = scores.masked_fill(~valid[:, None, None, :], torch.finfo(scores.dtype).min / 2)
+    return log_softmax(scores, dim=-1)
+
+
+ATTENTION_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "score_mse": score_mse,
+    "distribution_kl": distribution_kl,
+}

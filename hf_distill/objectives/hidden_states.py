@@ -1,0 +1,67 @@
+"""Distances between hidden states of equal width: one value per position, 0 where both agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from hf_distill.objectives.reduction import widened
+
+
+def mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
+    """Mean squared error over the hidden dimensions.
+
+    Args:
+        student_states: (..., hidden), projected to the teacher's width where the widths differ.
+        teacher_states: (..., hidden).
+
+    Returns:
+        Squared units, (...).
+
+    Source:
+        Jiao et al. 2020 (TinyBERT), arXiv 1909.10351, equations 8 and 9.
+    """
+    return (widened(student_states) - widened(teacher_states)).square().mean(dim=-1)
+
+
+def normalised_mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
+    """Squared distance ‖h_S / ‖h_S‖ - h_T / ‖h_T‖‖² of the directions, in [0, 4].
+
+    Args:
+        student_states: (..., hidden).
+        teacher_states: (..., hidden).
+
+    Returns:
+        Dimensionless, (...).
+
+    Source:
+        Sun et al. 2019 (Patient Knowledge Distillation), arXiv 1908.09355, equation 7.
+    """
+    directions = (normalize(widened(states), dim=-1) for states in (student_states, teacher_states))
+    student_direction, teacher_direction = directions
+    return (student_direction - teacher_direction).square().sum(dim=-1)
+
+
+def cosine(student_states: Tensor, teacher_states: Tensor) -> Tensor:
+    """1 - cos(h_S, h_T), in [0, 2].
+
+    Args:
+        student_states: (..., hidden).
+        teacher_states: (..., hidden).
+
+    Returns:
+        Dimensionless, (...).
+
+    Source:
+        Sanh et al. 2019 (DistilBERT), arXiv 1910.01108, section 3.
+    """
+    return 1 - cosine_similarity(widened(student_states), widened(teacher_states), dim=-1)
+
+
+HIDDEN_STATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": mse,
+    "normalised_mse": normalised_mse,
+    "cosine": cosine,
+}

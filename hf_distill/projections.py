@@ -1,0 +1,62 @@
+"""Linear maps from the student's width to the teacher's, trained with the student and never exported with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NAME = "distillation_projections"
+
+
+class Projections(nn.Module):
+    """One map for the embeddings' output (W_e), one shared by all layers (W_h), as TinyBERT has them.
+
+    Args:
+        indices: Hidden-state indices that will be projected; 0 is the embeddings' output.
+        student_size: Student's hidden size.
+        teacher_size: Teacher's hidden size.
+        seed: Of the first weights; the global generators are not moved.
+
+    Source:
+        Jiao et al. 2020, arXiv 1909.10351, equations 8 and 9.
+    """
+
+    def __init__(self, indices: Iterable[int], student_size: int, teacher_size: int, seed: int):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            names = sorted({_map_of(index) for index in indices})
+            self.maps = nn.ModuleDict({name: nn.Linear(student_size, teacher_size, bias=False) for name in names})
+
+    def forward(self, hidden_states: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Each (batch, sequence, student hidden) by index to (batch, sequence, teacher hidden)."""
+        return {index: self.maps[_map_of(index)](states) for index, states in hidden_states.items()}
+
+
+def _map_of(index: int) -> str:
+    return "embeddings" if index == 0 else "layers"
+
+
+def attach(model: nn.Module, projections: Projections) -> None:
+    """Make the projections train with the model, as its submodule, while its state dict stays what it was.
+
+    Args:
+        model: The student itself, not its wrapper.
+        projections: Moved to the model's device; kept in single precision or the model's own.
+    """
+    parameter = next(model.parameters())
+    model.add_module(NAME, projections.to(parameter.device, parameter.dtype))
+    model.register_state_dict_post_hook(_leave_out)
+    model.register_load_state_dict_post_hook(_do_not_miss)
+
+
+def _leave_out(module: nn.Module, state_dict: dict, prefix: str, local_metadata: Any) -> None:
+    for name in [name for name in state_dict if name.startswith(f"{prefix}{NAME}.")]:
+        del state_dict[name]
+
+
+def _do_not_miss(module: nn.Module, incompatible: Any) -> None:
+    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if f"{NAME}." not in name]

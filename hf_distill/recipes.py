@@ -1,0 +1,99 @@
+"""The field's ways of distilling by name: what each sets the distillation arguments to, its formula and its paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published objective.
+
+    Attributes:
+        formula: The loss.
+        paper: Where it comes from, and where we deviate.
+        arguments: Fields of `DistillationTrainingArguments` it sets; explicit values win.
+    """
+
+    formula: str
+    paper: str
+    arguments: MappingProxyType
+
+
+def _recipe(formula: str, paper: str, **arguments: object) -> Recipe:
+    soft_and_hard = {"soft_label_weight": 0.0, "hard_label_weight": 0.0}
+    return Recipe(formula, paper, MappingProxyType(soft_and_hard | arguments))
+
+
+RECIPES: dict[str, Recipe] = {
+    "pre_trained_distillation": _recipe(
+        "KL(p_T ‖ p_S), τ = 1, no labels",
+        "Turc et al. 2019, arXiv 1908.08962, stage 2",
+        soft_label_weight=1.0,
+        temperature=1.0,
+    ),
+    "vanilla_kd": _recipe(
+        "½ τ² KL(p_T ‖ p_S) + ½ CE(y, p_S), τ = 2",
+        "Hinton et al. 2015, arXiv 1503.02531; equal weights and τ = 2 are ours",
+        soft_label_weight=0.5,
+        hard_label_weight=0.5,
+        temperature=2.0,
+    ),
+    "distilbert": _recipe(
+        "5 τ² KL(p_T ‖ p_S) + 2 CE(y, p_S) + 1 · (1 - cos(h_S, h_T)) on the last layer, τ = 2",
+        "Sanh et al. 2019, arXiv 1910.01108; weights of its published training script",
+        soft_label_weight=5.0,
+        hard_label_weight=2.0,
+        temperature=2.0,
+        hidden_state_weight=1.0,
+        hidden_state_loss="cosine",
+        layer_map="final",
+    ),
+    "patient_kd": _recipe(
+        "½ τ² KL(p_T ‖ p_S) + ½ CE(y, p_S) + 10 Σ_m ‖h_S/‖h_S‖ - h_T/‖h_T‖‖² on [CLS], τ = 5",
+        "Sun et al. 2019, arXiv 1908.09355 (PKD-Skip); α, β and τ are single values of its grid, chosen by us",
+        soft_label_weight=0.5,
+        hard_label_weight=0.5,
+        temperature=5.0,
+        hidden_state_weight=10.0,
+        hidden_state_loss="normalised_mse",
+        hidden_state_positions="first",
+        layer_map="skip",
+    ),
+    "tinybert_general": _recipe(
+        "MSE(E_S W_e, E_T) + Σ_m [MSE(A_S, A_T) + MSE(H_S W_h, H_T)], A before the softmax",
+        "Jiao et al. 2020, arXiv 1909.10351, general stage",
+        embedding_weight=1.0,
+        hidden_state_weight=1.0,
+        attention_weight=1.0,
+        layer_map="uniform",
+    ),
+    "tinybert_task": _recipe(
+        "τ² KL(p_T ‖ p_S), τ = 1, + the general stage's terms",
+        "Jiao et al. 2020, arXiv 1909.10351, task stage; both parts at once, the paper trains one after the other",
+        soft_label_weight=1.0,
+        temperature=1.0,
+        embedding_weight=1.0,
+        hidden_state_weight=1.0,
+        attention_weight=1.0,
+        layer_map="uniform",
+    ),
+    "minilm": _recipe(
+        "KL(A_T ‖ A_S) + KL(VR_T ‖ VR_S) on the last layer, VR = softmax(V Vᵀ / √d)",
+        "Wang et al. 2020, arXiv 2002.10957; student and teacher have equally many heads",
+        attention_weight=1.0,
+        attention_loss="distribution_kl",
+        layer_map="final",
+        relation_weight=1.0,
+        relations="values",
+        relation_layer_map="final",
+    ),
+    "minilmv2": _recipe(
+        "Σ_{X ∈ Q, K, V} KL(R_T ‖ R_S) on the last layer, R = softmax(X Xᵀ / √d_r)",
+        "Wang et al. 2021, arXiv 2012.15828; relation_heads 48 and 64 there, here the teacher's own number by default",
+        relation_weight=1.0,
+        relations="queries,keys,values",
+        relation_layer_map="final",
+    ),
+}

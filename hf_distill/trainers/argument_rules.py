@@ -1,0 +1,124 @@
+"""What the arguments mean together: recipes filled in, impossible values refused."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Any
+
+from transformers import TrainingArguments
+
+from hf_distill.recipes import RECIPES
+from hf_distill.trainers.choices import (
+    AttentionLoss,
+    HiddenStateLoss,
+    HiddenStatePositions,
+    Projection,
+    RecipeName,
+    SoftLabelLoss,
+)
+
+WEIGHTS = (
+    "soft_label_weight",
+    "hard_label_weight",
+    "hidden_state_weight",
+    "embedding_weight",
+    "attention_weight",
+    "relation_weight",
+)
+# What None means in fields that neither the user nor a recipe has set.
+UNSET = {
+    "temperature": 1.0,
+    "hidden_state_weight": 0.0,
+    "embedding_weight": 0.0,
+    "attention_weight": 0.0,
+    "relation_weight": 0.0,
+    "hidden_state_loss": HiddenStateLoss.MSE,
+    "hidden_state_positions": HiddenStatePositions.ALL,
+    "attention_loss": AttentionLoss.SCORE_MSE,
+    "layer_map": "uniform",
+    "relation_layer_map": "final",
+    "relations": "queries,keys,values",
+}
+_CHOICES = {
+    "recipe": RecipeName,
+    "soft_label_loss": SoftLabelLoss,
+    "hidden_state_loss": HiddenStateLoss,
+    "hidden_state_positions": HiddenStatePositions,
+    "attention_loss": AttentionLoss,
+    "projection": Projection,
+}
+
+
+def settle(args: Any) -> None:
+    """Fill fields that are None from the recipe, then with their plain values; turn names into choices."""
+    if args.recipe is not None:
+        args.recipe = _choice(RecipeName, args.recipe, "recipe")
+        for name, value in RECIPES[args.recipe.value].arguments.items():
+            if getattr(args, name) is None:
+                setattr(args, name, value)
+    for name, value in UNSET.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    for name, choices in _CHOICES.items():
+        if getattr(args, name) is not None:
+            setattr(args, name, _choice(choices, getattr(args, name), name))
+
+
+def _choice(choices: type[Enum], value: Any, name: str) -> Enum:
+    try:
+        return choices(value)
+    except ValueError:
+        raise ValueError(f"{name} must be one of {[choice.value for choice in choices]}, got {value!r}") from None
+
+
+def resolved_weights(args: TrainingArguments, has_teacher: bool) -> dict[str, float]:
+    """The weights of all terms by field name, None replaced by its meaning.
+
+    Raises:
+        ValueError: A term that needs a teacher has none, or all weights are 0.
+    """
+    require_valid_objective(args)
+    weights = {name: getattr(args, name) for name in WEIGHTS}
+    imitates = any(weights[name] for name in WEIGHTS[2:])
+    if weights["soft_label_weight"] is None:
+        weights["soft_label_weight"] = float(has_teacher)
+    if weights["hard_label_weight"] is None:
+        weights["hard_label_weight"] = float(not has_teacher and not imitates)
+    taught = [name for name in WEIGHTS if name != "hard_label_weight" and weights[name] > 0]
+    if taught and not has_teacher:
+        raise ValueError(
+            f"{taught[0]} is {weights[taught[0]]} but there is no teacher: pass teacher_model (a model, a Hub id or a "
+            f"local path), give the dataset a teacher_logits column (label_transfer_set), or set {taught[0]} to 0"
+        )
+    if not any(weights.values()):
+        raise ValueError(
+            f"soft_label_weight is {weights['soft_label_weight']} and hard_label_weight {weights['hard_label_weight']}"
+            f"{' (its default with a teacher)' if args.hard_label_weight is None else ''}: at least one weight must be "
+            "above 0, else there is nothing to learn from"
+        )
+    return weights
+
+
+def require_valid_objective(args: Any) -> None:
+    """Refuse weights, temperatures and combinations that no objective can be made of.
+
+    Raises:
+        ValueError: Names the field, the value got and the values allowed.
+    """
+    weights = {name: getattr(args, name) for name in WEIGHTS}
+    for name, weight in weights.items():
+        if weight is not None and not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"{name} must be a finite number of at least 0, got {weight}")
+    if all(weight == 0 for weight in weights.values()):
+        raise ValueError(f"at least one weight must be above 0, got {weights}: there is nothing to learn from")
+    if not (math.isfinite(args.temperature) and args.temperature > 0):
+        raise ValueError(f"temperature must be a finite number above 0, got {args.temperature}")
+    for name in ("soft_label_top_k", "relation_heads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be None or at least 1, got {value}")
+    if args.soft_label_top_k is not None and args.soft_label_loss not in (None, SoftLabelLoss.FORWARD_KL):
+        raise ValueError(
+            f"soft_label_top_k works with forward_kl only, got soft_label_loss {args.soft_label_loss.value}"
+        )

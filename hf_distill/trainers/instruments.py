@@ -1,0 +1,129 @@
+"""What is fastened to student and teacher so that they leave behind what the objective compares."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, TrainingArguments
+
+from hf_distill.features import FeatureTap
+from hf_distill.masked_head import HeadAtPositions
+from hf_distill.objectives.objective import Objective
+from hf_distill.projections import Projections, attach
+from hf_distill.tasks import Task
+from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.teachers.outputs import Teacher
+from hf_distill.trainers.objective_building import build_projections
+from hf_distill.trainers.random_state import random_state_kept
+
+logger = logging.getLogger(__name__)
+
+_FILE = "distillation_projections.safetensors"
+
+
+class Instruments:
+    """Feature taps, projections, and heads that run at the masked positions only.
+
+    Args:
+        args: Say when to project.
+        objective: Says what it needs of both models.
+        student: The student itself, not its wrapper; gets projections as a submodule where it needs them.
+        teacher: Its teacher; a `FrozenTeacher` is told what to record.
+        task: What the student's head is for.
+        batch: Example inputs without labels, to find out whether the heads can run at chosen positions; None: unknown.
+
+    Raises:
+        ValueError: A model cannot give what the objective needs.
+    """
+
+    def __init__(
+        self,
+        args: TrainingArguments,
+        objective: Objective,
+        student: nn.Module,
+        teacher: Teacher | None,
+        task: Task | None,
+        batch: Mapping[str, Any] | None,
+    ):
+        self.projections: Projections | None = build_projections(args, objective, student, teacher)
+        if self.projections is not None:
+            attach(student, self.projections)
+        self._tap = None
+        if objective.student_needs:
+            self._tap = FeatureTap(student, objective.student_needs, self.projections)
+        if isinstance(teacher, FrozenTeacher):
+            teacher.record(objective.teacher_needs)
+        self._heads: list[HeadAtPositions] = []
+        # Without a teacher the trainer is Trainer, bit for bit.
+        if task is Task.MASKED_LM and isinstance(teacher, FrozenTeacher) and batch is not None and args.n_gpu <= 1:
+            self._heads = _heads_at_positions([student, teacher.model], batch)
+
+    @property
+    def picks_positions(self) -> bool:
+        """Whether the heads can run at chosen positions only."""
+        return bool(self._heads)
+
+    @contextmanager
+    def on(self, features: bool, positions: Tensor | None) -> Iterator[None]:
+        """Within it the models leave their features behind and give logits at the positions only.
+
+        Args:
+            features: The objective at hand compares features of the student.
+            positions: Bool (batch, sequence); None: all.
+        """
+        with ExitStack() as stack:
+            if self._tap is not None:
+                stack.enter_context(self._tap.on(features))
+            for head in self._heads:
+                stack.enter_context(head.at(positions))
+            yield
+
+    def probe(self, student: nn.Module, batch: Mapping[str, Any]) -> None:
+        """One forward of the student on example inputs: it raises what would otherwise come up at the first step."""
+        if self._tap is None:
+            return
+        training = student.training
+        with random_state_kept(), torch.no_grad(), self._tap.on():
+            student.eval()(**batch)
+        student.train(training)
+
+    def save(self, folder: Path) -> None:
+        """Write the projections, if there are any, into a checkpoint."""
+        if self.projections is not None:
+            save_file(self.projections.state_dict(), folder / _FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read the projections, if there are any, from a checkpoint.
+
+        Raises:
+            FileNotFoundError: The checkpoint has none.
+        """
+        if self.projections is None:
+            return
+        if not (folder / _FILE).exists():
+            raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run with these arguments")
+        self.projections.load_state_dict(load_file(folder / _FILE))
+
+
+def _heads_at_positions(models: list[nn.Module], batch: Mapping[str, Any]) -> list[HeadAtPositions]:
+    heads = []
+    for model in models:
+        head = HeadAtPositions(model) if isinstance(model, PreTrainedModel) else None
+        accepted = inspect.signature(model.forward).parameters
+        few_rows = {name: value[:2] for name, value in batch.items() if name in accepted}
+        if head is None or not head.works(model, few_rows):
+            logger.warning(
+                f"the head of {type(model).__name__} cannot run at the masked positions only: logits are computed for "
+                "every position, which costs time and memory"
+            )
+            return []
+        heads.append(head)
+    return heads

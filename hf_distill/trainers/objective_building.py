@@ -1,0 +1,176 @@
+"""From arguments and two models to the objective they train with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+from transformers import PretrainedConfig, TrainingArguments
+
+from hf_distill.layer_map import layer_map
+from hf_distill.objectives.objective import Objective, Term
+from hf_distill.objectives.reduction import example_items, label_items, token_items
+from hf_distill.objectives.terms import (
+    Relation,
+    attention_term,
+    hard_label_term,
+    hidden_state_term,
+    relation_term,
+    soft_label_term,
+)
+from hf_distill.projections import Projections
+from hf_distill.tasks import Task
+from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.teachers.outputs import Teacher
+from hf_distill.trainers.argument_rules import resolved_weights
+from hf_distill.trainers.checks import soft_label_loss_for
+from hf_distill.trainers.choices import HiddenStatePositions, Projection
+
+
+def build_objective(
+    args: TrainingArguments,
+    student: nn.Module,
+    teacher: Teacher | None,
+    task: Task | None,
+    problem_type: str,
+    label_names: Sequence[str],
+) -> Objective:
+    """The weighted terms that the arguments ask for.
+
+    Args:
+        args: `DistillationTrainingArguments`, or plain arguments completed with their fields.
+        student: The student itself.
+        teacher: Its teacher, where there is one.
+        task: What the student's head is for; None for a model that is none of transformers'.
+        problem_type: "single_label_classification", "multi_label_classification" or "regression".
+        label_names: The model inputs that carry labels.
+
+    Raises:
+        ValueError: Weights leave nothing to learn from, or student and teacher cannot be compared as asked.
+    """
+    weights = resolved_weights(args, has_teacher=teacher is not None)
+    terms = []
+    if weights["soft_label_weight"] > 0:
+        terms.append(
+            soft_label_term(
+                weights["soft_label_weight"],
+                soft_label_loss_for(args.soft_label_loss, problem_type),
+                args.temperature,
+                problem_type == "multi_label_classification",
+                soft_label_items(task, label_names),
+                args.soft_label_top_k,
+            )
+        )
+    if weights["hard_label_weight"] > 0:
+        terms.append(hard_label_term(weights["hard_label_weight"], label_names, task is Task.CAUSAL_LM))
+    return Objective(terms + _feature_terms(args, weights, student, teacher))
+
+
+def soft_label_items(task: Task | None, label_names: Sequence[str]):
+    """Which of a batch's distributions soft labels compare, as a function of the model inputs."""
+    if task is Task.MASKED_LM:
+        return partial(_labelled_positions, label_names=label_names)
+    if task in (Task.TOKEN_CLASSIFICATION, Task.CAUSAL_LM):
+        return partial(token_items, label_names=label_names, causal_shift=task is Task.CAUSAL_LM)
+    return example_items
+
+
+def _labelled_positions(inputs: Mapping[str, object], label_names: Sequence[str]) -> Tensor:
+    if not any(inputs.get(name) is not None for name in label_names):
+        raise ValueError(
+            f"masked-language-model distillation compares the masked positions, which the labels mark; the batch has "
+            f"{sorted(inputs)}. Use DataCollatorForLanguageModeling."
+        )
+    return label_items(inputs, label_names)
+
+
+def build_projections(args: TrainingArguments, objective: Objective, student: nn.Module, teacher: Teacher | None):
+    """Maps to the teacher's width for the hidden states that need one; None where none does.
+
+    Raises:
+        ValueError: The widths differ and projections are off.
+    """
+    indices = objective.student_needs.hidden_states
+    if not indices:
+        return None
+    student_size, teacher_size = student.config.hidden_size, teacher.model.config.hidden_size
+    if student_size == teacher_size and args.projection is not Projection.ALWAYS:
+        return None
+    if args.projection is Projection.NEVER:
+        raise ValueError(
+            f"the student's hidden size is {student_size}, the teacher's {teacher_size}, and projection is 'never': "
+            "hidden states of different widths cannot be compared. Use projection 'auto', or a student of the "
+            "teacher's width."
+        )
+    return Projections(indices, student_size, teacher_size, args.seed)
+
+
+def _feature_terms(
+    args: TrainingArguments, weights: Mapping[str, float], student: nn.Module, teacher: Teacher | None
+) -> list[Term]:
+    hidden, embedding, attention, relation = (
+        weights[name] for name in ("hidden_state_weight", "embedding_weight", "attention_weight", "relation_weight")
+    )
+    if not (hidden or embedding or attention or relation):
+        return []
+    student_config, teacher_config = _configs(student, teacher)
+    depths = student_config.num_hidden_layers, teacher_config.num_hidden_layers
+    terms = []
+    if hidden or attention:
+        pairs = layer_map(args.layer_map, *depths)
+    if hidden:
+        # Hidden state 0 is the embeddings' output, so layer i leaves hidden state i + 1.
+        states = [(student_layer + 1, teacher_layer + 1) for student_layer, teacher_layer in pairs]
+        first_only = args.hidden_state_positions is HiddenStatePositions.FIRST
+        terms.append(hidden_state_term(hidden, args.hidden_state_loss.value, states, first_only))
+    if embedding:
+        terms.append(hidden_state_term(embedding, "mse", [(0, 0)], name="embedding"))
+    if attention:
+        _require_equal_heads(student_config, teacher_config)
+        terms.append(attention_term(attention, args.attention_loss.value, pairs))
+    if relation:
+        heads = _relation_heads(args.relation_heads, student_config, teacher_config)
+        terms.append(relation_term(relation, _relations(args), heads, layer_map(args.relation_layer_map, *depths)))
+    return terms
+
+
+def _configs(student: nn.Module, teacher: Teacher | None) -> tuple[PretrainedConfig, PretrainedConfig]:
+    configs = getattr(student, "config", None), getattr(getattr(teacher, "model", None), "config", None)
+    if not isinstance(teacher, FrozenTeacher) or not all(isinstance(config, PretrainedConfig) for config in configs):
+        raise ValueError(
+            "hidden states, attention and relations are compared between two live transformers models; the student is "
+            f"a {type(student).__name__}, the teacher a {type(teacher).__name__}. Pass teacher_model as a model or its "
+            "name, or learn from soft and hard labels alone."
+        )
+    return configs
+
+
+def _require_equal_heads(student: PretrainedConfig, teacher: PretrainedConfig) -> None:
+    if student.num_attention_heads != teacher.num_attention_heads:
+        raise ValueError(
+            f"attention is compared head by head, but the student has {student.num_attention_heads} heads and the "
+            f"teacher {teacher.num_attention_heads}; give the student as many, or use relation_weight, whose relation "
+            "heads are split anew"
+        )
+
+
+def _relation_heads(chosen: int | None, student: PretrainedConfig, teacher: PretrainedConfig) -> int:
+    heads = teacher.num_attention_heads if chosen is None else chosen
+    sizes = {"student": student.hidden_size, "teacher": teacher.hidden_size}
+    for side, size in sizes.items():
+        if size % heads:
+            fitting = [number for number in range(1, 129) if not any(size % number for size in sizes.values())]
+            raise ValueError(
+                f"{heads} relation heads do not divide the {side}'s hidden size {size}; relation_heads that divide "
+                f"both sizes ({sizes['student']} and {sizes['teacher']}) are {fitting}"
+            )
+    return heads
+
+
+def _relations(args: TrainingArguments) -> list[Relation]:
+    names = [name.strip() for name in args.relations.split(",")]
+    allowed = [relation.value for relation in Relation]
+    if not names or not set(names) <= set(allowed) or len(set(names)) < len(names):
+        raise ValueError(f"relations must be some of {','.join(allowed)}, each once, got {args.relations!r}")
+    return [Relation(name) for name in names]

@@ -1,0 +1,87 @@
+"""Evaluation with a teacher: every term and the fidelity to the teacher among the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_distill.evaluation.fidelity import evaluation_sums
+from hf_distill.objectives.evidence import Evidence
+from hf_distill.objectives.objective import Objective
+from hf_distill.objectives.reduction import has_labels, row_count
+from hf_distill.objectives.terms import hard_label_term
+from hf_distill.tasks import Task, unwrapped
+from hf_distill.trainers.argument_rules import resolved_weights
+from hf_distill.trainers.objective_building import soft_label_items
+from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
+
+
+class TeacherEvaluation:
+    """The part of `DistillationTrainer` that evaluates."""
+
+    _all_logits_wanted = False  # by an evaluation that returns its predictions
+
+    def _note_evaluation(self, evidence: Evidence, inputs: Mapping[str, Any], objective: Objective) -> None:
+        items = soft_label_items(self.task, self.label_names)
+        self._evaluation_meter.add(evaluation_sums(evidence, inputs, objective, self.problem_type, items))
+
+    def _evaluation_objective(self, inputs: Mapping[str, Any]) -> Objective:
+        """The objective as far as this batch allows: the labels' term where there are labels, and what a teacher answers."""
+        terms = [term for term in self.training_objective.terms if term.name != "hard_label"]
+        terms = terms if self._teacher_answers(inputs) else []
+        if has_labels(inputs, self.label_names):
+            weight = resolved_weights(self.args, has_teacher=True)["hard_label_weight"] if terms else 1.0
+            terms.append(hard_label_term(weight, self.label_names, causal_shift=self.task is Task.CAUSAL_LM))
+        if not terms:
+            raise ValueError(
+                f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
+                f"{list(self.label_names)} nor anything a teacher answers. Add labels, or pass teacher_model."
+            )
+        return Objective(terms)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Trainer's prediction step; with a teacher, batches without labels have a loss too."""
+        if self.teacher is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        rows = row_count(inputs)
+        inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
+        self._all_logits_wanted = not prediction_loss_only
+        if has_labels(inputs, self.label_names):
+            loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        else:
+            inputs = self._prepare_inputs(inputs)
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            logits, labels = None if prediction_loss_only else self._predictions(outputs, ignore_keys), None
+        # Every process must gather equally many rows; those added here are the ones the gathering drops.
+        logits, labels = fill_up_rows((logits, labels), rows)
+        return loss, logits, labels
+
+    def _predictions(self, outputs: Mapping[str, Any], ignore_keys: list[str] | None) -> Any:
+        """A model's outputs as Trainer returns them: one tensor where there is one, else all in a tuple."""
+        if ignore_keys is None:
+            config = getattr(unwrapped(self.model), "config", None)
+            ignore_keys = getattr(config, "keys_to_ignore_at_inference", ["past_key_values"])
+        predictions = tuple(outputs[name] for name in outputs if name not in {"loss", *ignore_keys})
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """Trainer's evaluation loop; with a teacher its metrics also say each term and the fidelity to the teacher."""
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        means = self._evaluation_meter.read(self._sum_over_processes)
+        weights = {f"{term.name}_loss": term.weight for term in self.training_objective.terms}
+        parts = [weights[name] * means[name] for name in weights.keys() & means.keys()]
+        if means:
+            means["loss"] = sum(parts) if parts else means["hard_label_loss"]
+        for name, value in means.items():
+            output.metrics[f"{metric_key_prefix}_{name}"] = value
+        return output
