@@ -10,9 +10,9 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 VOCABULARY = 100
 
 
-def tiny_tokenizer(lowercase: bool = True, prefix: str = "w") -> PreTrainedTokenizerFast:
-    """100 words w0 ... w99, of which the first four are special."""
-    words = {f"{prefix}{index}": index for index in range(VOCABULARY)}
+def tiny_tokenizer(lowercase: bool = True, prefix: str = "w", shift: int = 0) -> PreTrainedTokenizerFast:
+    """100 words w0 ... w99, of which the first four are special; their numbers may start at `shift`."""
+    words = {f"{prefix}{index}": index + shift for index in range(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=f"{prefix}1"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     if lowercase:

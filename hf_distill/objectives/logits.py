@@ -6,7 +6,8 @@ temperature changes (Hinton et al. 2015, arXiv 1503.02531, section 2.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -155,6 +156,24 @@ def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, tempe
     """
     log_student = _with_tail(log_softmax(widened(student_logits) / temperature, dim=-1), indices)
     return temperature**2 * kl_of_log_probabilities(widened(log_teacher), log_student)
+
+
+def average_probabilities(logits: Sequence[Tensor], weights: Sequence[float], temperature: float = 1.0) -> Tensor:
+    """Logits T · log Σ_i w_i softmax(z_i / T), whose softmax at temperature T is the mean of the softened probabilities.
+
+    Args:
+        logits: One per teacher, (..., classes).
+        weights: One per teacher, summing to 1.
+        temperature: T > 0.
+
+    Returns:
+        (..., classes).
+    """
+    weighted = [
+        log_softmax(widened(z) / temperature, dim=-1) + math.log(weight)
+        for z, weight in zip(logits, weights, strict=True)
+    ]
+    return temperature * torch.logsumexp(torch.stack(weighted), dim=0)
 
 
 def as_binary(logits: Tensor) -> Tensor:

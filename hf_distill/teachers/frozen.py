@@ -35,6 +35,7 @@ class FrozenTeacher:
             the model's own precision.
         device: Where to compute; None leaves the model where it is.
         label_permutation: Teacher label for each student label; None when the orders agree.
+        input_prefix: What the names of the teacher's own inputs start with in a batch that also holds the student's.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class FrozenTeacher:
         dtype: str = "auto",
         device: torch.device | str | None = None,
         label_permutation: Sequence[int] | None = None,
+        input_prefix: str = "",
     ):
         self.model = model.requires_grad_(False).eval()
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
+        self.input_prefix = input_prefix
         self._accepted = set(inspect.signature(model.forward).parameters)
         self._tap: FeatureTap | None = None
         self._dtype_is_open = dtype == "auto"
@@ -62,7 +65,7 @@ class FrozenTeacher:
     @property
     def input_names(self) -> set[str]:
         """The model inputs the teacher reads."""
-        return self._accepted
+        return {self.input_prefix + name for name in self._accepted}
 
     def record(self, request: FeatureRequest) -> None:
         """From now on every answer also holds these features.
@@ -79,6 +82,11 @@ class FrozenTeacher:
         """The teacher's answer to a batch of model inputs; inputs its forward does not name are left out."""
         if self.model.training:
             self.model.eval()
+        inputs = {
+            name.removeprefix(self.input_prefix): value
+            for name, value in inputs.items()
+            if name.startswith(self.input_prefix)
+        }
         accepted = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
         with torch.inference_mode(), nullcontext() if self._tap is None else self._tap.on():
             output = self.model(**accepted)

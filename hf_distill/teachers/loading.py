@@ -35,6 +35,7 @@ def load_teacher(
     device: torch.device | str | None = None,
     revision: str | None = None,
     init_kwargs: dict[str, Any] | None = None,
+    input_prefix: str = "",
 ) -> Teacher:
     """A frozen teacher for this student, with its labels in the student's order.
 
@@ -48,6 +49,7 @@ def load_teacher(
         device: Where the teacher computes; None leaves it where it is.
         revision: Branch, tag or commit of a Hub id.
         init_kwargs: Further arguments of `from_pretrained`.
+        input_prefix: Of the teacher's own encoding; the vocabularies are then not compared. "": it reads the student's.
 
     Returns:
         A `FrozenTeacher`, or the teacher given.
@@ -72,21 +74,17 @@ def load_teacher(
         return teacher_model
     else:
         model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs)
-    permutation = _align(student, model, student_tokenizer, tokenizer)
-    return FrozenTeacher(model, dtype=dtype, device=device, label_permutation=permutation)
+    permutation = _align(student, model)
+    if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
+        require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
+    return FrozenTeacher(model, dtype, device, permutation, input_prefix)
 
 
-def _align(
-    student: PreTrainedModel,
-    teacher: nn.Module,
-    student_tokenizer: PreTrainedTokenizerBase | None,
-    teacher_tokenizer: PreTrainedTokenizerBase | None,
-) -> list[int] | None:
+def _align(student: PreTrainedModel, teacher: nn.Module) -> list[int] | None:
     config = getattr(teacher, "config", None)
     if not isinstance(config, PretrainedConfig):
         return None
     permutation = _label_permutation(student, config)
-    require_same_vocabulary(student.config, config, student_tokenizer, teacher_tokenizer)
     if has_label_names(config) and not has_label_names(student.config):
         student.config.id2label, student.config.label2id = dict(config.id2label), dict(config.label2id)
     return permutation

@@ -52,11 +52,7 @@ class RunRecordCallback(TrainerCallback):
 
     def _record_of(self, args: TrainingArguments, state: TrainerState) -> RunRecord:
         trainer = self._trainer
-        learned_from = "soft_label" in trainer.training_objective
-        teacher_model = getattr(trainer.teacher, "model", None) if learned_from else None
-        teacher = (
-            None if teacher_model is None else describe_model(teacher_model) | {"dtype": str(trainer.teacher.dtype)}
-        )
+        teacher = _describe_teacher(trainer.teacher) if trainer.training_objective.needs_teacher else None
         evaluations = [entry for entry in state.log_history if "eval_loss" in entry]
         return RunRecord(
             trainer=type(trainer).__name__,
@@ -80,6 +76,24 @@ class RunRecordCallback(TrainerCallback):
             },
             metrics=evaluations[-1] if evaluations else {},
         )
+
+
+def _describe_teacher(teacher: Any) -> dict[str, Any] | None:
+    """A live teacher's description; for several that of the first, with the number of parameters of all."""
+    members = [
+        describe_model(member.model) | {"dtype": str(member.dtype)}
+        for member in getattr(teacher, "teachers", [teacher])
+        if hasattr(member, "model")
+    ]
+    if len(members) < 2:
+        return members[0] if members else None
+    together = {
+        "name": f"the mean of {len(members)} teachers",
+        "parameters": sum(member["parameters"] for member in members),
+        "members": members,
+        "member_weights": teacher.weights,
+    }
+    return members[0] | together
 
 
 def _length(dataset: Any) -> int | None:

@@ -170,6 +170,13 @@ class DistillationTrainingArguments(TrainingArguments):
             '\'{"attn_implementation": "eager"}\'. None: none.'
         },
     )
+    teacher_weights: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Weights of several teachers in the mean of their probabilities, above 0, one per teacher; only "
+            "their proportions count. None: equal."
+        },
+    )
     length_bucketing: bool = field(
         default=True,
         metadata={

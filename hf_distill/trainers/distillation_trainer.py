@@ -22,9 +22,8 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
 from hf_distill.tasks import Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
-from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.loading import load_teacher
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
+from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checks import (
     first_batch,
@@ -36,7 +35,6 @@ from hf_distill.trainers.checks import (
 )
 from hf_distill.trainers.distillation_arguments import (
     DistillationTrainingArguments,
-    TeacherDtype,
     complete,
 )
 from hf_distill.trainers.instruments import Instruments
@@ -44,6 +42,7 @@ from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.objective_building import build_objective
 from hf_distill.trainers.repeated_rows import without, without_repeats
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
+from hf_distill.trainers.teacher_making import make_teacher, require_comparable, separate_encodings
 from hf_distill.trainers.teacher_watch import TeacherWatch
 
 
@@ -58,7 +57,11 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         model: The student.
         args: `DistillationTrainingArguments`, or plain `TrainingArguments`, which distil with the defaults.
         teacher_model: A model, a Hub id, a local path, or any `Teacher`. None: labels only, unless the training set
-            has a `teacher_logits` column (see `label_transfer_set`). A model is frozen in place.
+            has a `teacher_logits` column (see `label_transfer_set`). A model is frozen in place. A list: the mean of
+            their probabilities, weighted by `teacher_weights`.
+        teacher_processing_class: The tokenizer or image processor of a teacher that does not read the student's
+            inputs but its own columns of the data (see `encode_for_teacher`); for several teachers a list, None for
+            those that do.
         trainer_args: Further positional arguments of Trainer.
         trainer_kwargs: Its keyword arguments.
 
@@ -80,7 +83,8 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         model: PreTrainedModel | nn.Module | None = None,
         args: TrainingArguments | None = None,
         *trainer_args: Any,
-        teacher_model: PreTrainedModel | nn.Module | Teacher | str | os.PathLike | None = None,
+        teacher_model: PreTrainedModel | nn.Module | Teacher | str | os.PathLike | list | None = None,
+        teacher_processing_class: Any = None,
         **trainer_kwargs: Any,
     ):
         if args is None:
@@ -91,7 +95,7 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         self._term_meter, self._evaluation_meter = MeanMeter(), MeanMeter()
         self._teacher_watch = TeacherWatch(self.processing_class)
         self.task = task_of(self.model)
-        self.teacher = self._make_teacher(teacher_model)
+        self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
         self._teacher_only_inputs = self._inputs_only_the_teacher_reads()
         self.problem_type = head_kind(self.model, None)
         self._instruments = self._prepare()
@@ -198,18 +202,18 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         self._teacher_watch.look(outputs.logits, inputs, step=self.state.global_step + 1)
         return outputs
 
-    def _make_teacher(self, teacher_model: Any) -> Teacher | None:
+    def _make_teacher(self, teacher_model: Any, teacher_processing_class: Any) -> Teacher | None:
         if teacher_model is None:
             has_column = TEACHER_LOGITS in (getattr(self.train_dataset, "column_names", None) or ())
             return ColumnTeacher() if has_column and self.args.soft_label_weight != 0 else None
-        return load_teacher(
+        self.data_collator = separate_encodings(self.data_collator, teacher_processing_class, teacher_model)
+        return make_teacher(
+            self.args,
             teacher_model,
+            teacher_processing_class,
             self.model,
             self.processing_class,
-            dtype=TeacherDtype(self.args.teacher_dtype).value,
-            device=self.args.device,
-            revision=self.args.teacher_revision,
-            init_kwargs=self.args.teacher_model_init_kwargs,
+            lambda: self.problem_type,
         )
 
     def _inputs_only_the_teacher_reads(self) -> frozenset[str]:
@@ -239,10 +243,13 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
             batch = self._prepare_inputs(batch)
             self.problem_type = head_kind(self.model, batch.get("labels"))
         objective = self.training_objective  # refuses impossible weights
+        require_comparable(
+            self.model, isinstance(self.data_collator, SeparateEncodings), {term.name for term in objective.terms}
+        )
         unlabelled = None if batch is None else without(batch, {*self.label_names, TEACHER_LOGITS})
         if batch is not None and "hard_label" in objective and not self.can_return_loss:
             require_labels(batch, self.label_names)
-        if batch is not None and isinstance(self.teacher, FrozenTeacher) and TEACHER_LOGITS not in batch:
+        if batch is not None and hasattr(self.teacher, "settle_dtype") and TEACHER_LOGITS not in batch:
             self.teacher.settle_dtype(unlabelled)
         student = unwrapped(self.model)
         instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabelled)

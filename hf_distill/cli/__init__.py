@@ -1,0 +1,1 @@
+"""`hf-distill`: the command line."""

@@ -1,0 +1,86 @@
+"""A teacher with a tokenizer of its own: the same example, encoded once for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import datasets
+import torch
+
+TEACHER_PREFIX = "teacher_"
+
+
+def teacher_prefix(index: int, teachers: int) -> str:
+    """What the columns of one of several teachers start with: "teacher_" for a single one, else "teacher0_", ..."""
+    return TEACHER_PREFIX if teachers == 1 else f"teacher{index}_"
+
+
+def encode_for_teacher(
+    dataset: datasets.Dataset,
+    processing_class: Callable,
+    columns: str | Sequence[str],
+    prefix: str = TEACHER_PREFIX,
+    **options: Any,
+) -> datasets.Dataset:
+    """Add the teacher's own encoding of raw columns, which `DistillationTrainer(teacher_processing_class=...)` reads.
+
+    Args:
+        dataset: Has the raw columns (texts, or images for an image processor).
+        processing_class: The teacher's tokenizer or image processor.
+        columns: One raw column, or two for pairs of texts.
+        prefix: Of the columns added, such as `teacher_input_ids`; "teacher0_", "teacher1_", ... for several teachers.
+        options: Passed to the processing class; `truncation=True` unless given, for tokenizers.
+
+    Returns:
+        The dataset with more columns.
+
+    Raises:
+        ValueError: A column is not there.
+    """
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    missing = sorted(set(columns) - set(dataset.column_names))
+    if missing:
+        raise ValueError(f"the dataset has no columns {missing}, it has {dataset.column_names}")
+    if hasattr(processing_class, "pad"):
+        options = {"truncation": True} | options
+
+    def encode(rows: dict[str, list]) -> dict[str, list]:
+        encoded = processing_class(*(rows[column] for column in columns), **options)
+        return {prefix + name: list(values) for name, values in encoded.items()}
+
+    return dataset.map(encode, batched=True)
+
+
+class SeparateEncodings:
+    """A data collator that makes the student's inputs as ever, and each teacher's beside them.
+
+    Args:
+        data_collator: Makes the student's inputs.
+        processing_classes: By prefix of its columns each teacher's tokenizer (pads) or image processor (stacks).
+    """
+
+    def __init__(self, data_collator: Callable[[list[dict]], dict], processing_classes: Mapping[str, Any]):
+        self.data_collator, self.processing_classes = data_collator, dict(processing_classes)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """One batch of model inputs.
+
+        Raises:
+            ValueError: The examples lack a teacher's encoding.
+        """
+        batch, rest = {}, [dict(example) for example in examples]
+        for prefix, processing_class in self.processing_classes.items():
+            names = [name for name in rest[0] if name.startswith(prefix) and name != "teacher_logits"]
+            if not names:
+                raise ValueError(
+                    f"teacher_processing_class was given, but the examples have no columns that start with {prefix!r} "
+                    f"(they have {sorted(examples[0])}); add them with encode_for_teacher"
+                )
+            own = [{name.removeprefix(prefix): example.pop(name) for name in names} for example in rest]
+            if hasattr(processing_class, "pad") and "input_ids" in own[0]:
+                encoded = processing_class.pad(own, return_tensors="pt")
+            else:
+                encoded = {name: torch.stack([torch.as_tensor(row[name]) for row in own]) for name in own[0]}
+            batch |= {prefix + name: values for name, values in encoded.items()}
+        return dict(self.data_collator(rest)) | batch

@@ -1,0 +1,95 @@
+"""From what a user passes as teacher to something that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import PreTrainedModel, TrainingArguments
+
+from hf_distill.tasks import task_of
+from hf_distill.teachers.ensemble import TeacherEnsemble
+from hf_distill.teachers.loading import load_teacher
+from hf_distill.teachers.outputs import Teacher
+from hf_distill.teachers.own_inputs import SeparateEncodings, teacher_prefix
+from hf_distill.trainers.choices import TeacherDtype
+
+
+def make_teacher(
+    args: TrainingArguments,
+    teacher_model: Any,
+    teacher_processing_class: Any,
+    student: PreTrainedModel,
+    processing_class: Any,
+    problem_type: Callable[[], str],
+) -> Teacher:
+    """One frozen teacher, or an ensemble of several.
+
+    Args:
+        args: Precision, revision, loading arguments, weights of several teachers.
+        teacher_model: A model, a name or a `Teacher`, or a list of them.
+        teacher_processing_class: The teacher's own, or a list with one or None per teacher.
+        student: The model to be taught.
+        processing_class: The student's.
+        problem_type: Asked by an ensemble.
+
+    Raises:
+        ValueError: Teacher and student do not fit, or one of several is no plain model.
+    """
+    models = list(teacher_model) if isinstance(teacher_model, list | tuple) else [teacher_model]
+    teachers = [
+        load_teacher(
+            model,
+            student,
+            processing_class,
+            dtype=TeacherDtype(args.teacher_dtype).value,
+            device=args.device,
+            revision=args.teacher_revision,
+            init_kwargs=args.teacher_model_init_kwargs,
+            input_prefix="" if own is None else teacher_prefix(index, len(models)),
+        )
+        for index, (model, own) in enumerate(zip(models, _per_teacher(teacher_processing_class, models), strict=True))
+    ]
+    if len(teachers) == 1 and not isinstance(teacher_model, list | tuple):
+        return teachers[0]
+    if task_of(student) is not None and task_of(student).is_per_token:
+        raise ValueError(
+            f"several teachers are averaged for classification and regression, not for {task_of(student).value}"
+        )
+    return TeacherEnsemble(teachers, args.teacher_weights, problem_type, lambda: args.temperature)
+
+
+def separate_encodings(collator: Callable, teacher_processing_class: Any, teacher_model: Any) -> Callable:
+    """The collator, made to give each teacher with a processing class its own encoding."""
+    models = list(teacher_model) if isinstance(teacher_model, list | tuple) else [teacher_model]
+    own = {
+        teacher_prefix(index, len(models)): processing_class
+        for index, processing_class in enumerate(_per_teacher(teacher_processing_class, models))
+        if processing_class is not None
+    }
+    return SeparateEncodings(collator, own) if own else collator
+
+
+def require_comparable(student: PreTrainedModel, has_own_encoding: bool, term_names: set[str]) -> None:
+    """Refuse what compares positions of two models that split the same text differently.
+
+    Raises:
+        ValueError: Names the task or the terms.
+    """
+    if not has_own_encoding:
+        return
+    task, positional = task_of(student), sorted(term_names - {"soft_label", "hard_label"})
+    if positional or (task is not None and task.is_per_token):
+        what = f"the terms {positional}" if positional else f"the task {task.value}"
+        raise ValueError(
+            f"teacher_processing_class gives the teacher tokens of its own, but {what} compare position by position: "
+            "token 5 of one model is not token 5 of the other. Use soft labels of classification or regression, or a "
+            "teacher with the student's tokenizer."
+        )
+
+
+def _per_teacher(processing_class: Any, models: list) -> list:
+    given = list(processing_class) if isinstance(processing_class, list | tuple) else [processing_class] * len(models)
+    if len(given) != len(models):
+        raise ValueError(f"teacher_processing_class has {len(given)} entries for {len(models)} teachers")
+    return given
