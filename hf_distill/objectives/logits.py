@@ -205,7 +205,8 @@ def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor, temperatu
 
 def _with_tail(log_probabilities: Tensor, indices: Tensor) -> Tensor:
     """Log-probabilities of the classes at the indices, (..., k), and of all others together: (..., k + 1)."""
-    others = log_probabilities.scatter(-1, indices, -torch.inf)
+    # Not minus infinity: where the rest is ruled out altogether, its gradient would be NaN.
+    others = log_probabilities.scatter(-1, indices, torch.finfo(log_probabilities.dtype).min / 2)
     return torch.cat([log_probabilities.gather(-1, indices), others.logsumexp(dim=-1, keepdim=True)], dim=-1)
 
 

@@ -7,16 +7,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from hf_distill.objectives.evidence import Evidence, Features
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES
-from hf_distill.objectives.objective import (
-    Evidence,
-    Objective,
-    Term,
-    hard_label_term,
-    soft_label_term,
-    soft_label_values,
-)
+from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
+from hf_distill.objectives.terms import hard_label_term, soft_label_term
 
 CLASSES = 4
 SOFT_WEIGHT, HARD_WEIGHT = 0.75, 0.5
@@ -59,50 +54,54 @@ def split(batch, sizes):
 
 def evidence_of(student, inputs):
     logits = student(inputs["features"])
-    return Evidence(logits, inputs["teacher_logits"], cross_entropy(logits, inputs["labels"]))
+    return Evidence(Features(logits), Features(inputs["teacher_logits"]), cross_entropy(logits, inputs["labels"]))
 
 
-def step(objective, student, micro_batches, dtype=torch.float64):
-    """Value, parts and gradient of an optimizer step; counts in `dtype`, double to see the sums agree to the end."""
+def step(objective, student, micro_batches):
+    """Value, parts, shares and gradient of an optimizer step."""
     student.zero_grad()
-    counts = [objective.num_items(inputs).to(dtype) for inputs in micro_batches]
-    value, parts = torch.zeros((), dtype=dtype), torch.zeros(len(objective.terms))
-    for inputs, num_items in zip(micro_batches, counts, strict=True):
-        loss, micro_parts = objective(evidence_of(student, inputs), num_items, sum(counts))
-        loss.backward()
-        value, parts = value + loss.detach(), parts + micro_parts
-    return value, parts, torch.cat([parameter.grad.flatten() for parameter in student.parameters()])
+    total_items = sum(objective.num_items(inputs) for inputs in micro_batches)
+    losses, parts, shares = zip(
+        *(objective(evidence_of(student, inputs), inputs, total_items) for inputs in micro_batches), strict=True
+    )
+    sum(losses).backward()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in student.parameters()])
+    return sum(losses).detach(), sum(parts), sum(shares), gradient
+
+
+def assert_same_step(step, other):
+    """To single precision, in which means and shares are kept."""
+    for one, another in zip(step, other, strict=True):
+        torch.testing.assert_close(one, another, rtol=2e-6, atol=2e-7)
 
 
 @pytest.mark.parametrize("terms", TERMS)
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
 def test_micro_batches_add_up_to_the_whole_batch(student, batch, terms, sizes):
     objective = Objective(TERMS[terms])
-    value, parts, gradient = step(objective, student, [batch])
-    split_value, split_parts, split_gradient = step(objective, student, split(batch, sizes))
-    torch.testing.assert_close(split_value, value, rtol=0, atol=1e-12)
-    torch.testing.assert_close(split_gradient, gradient, rtol=0, atol=1e-12)
-    torch.testing.assert_close(split_parts, parts)
-    assert gradient.norm() > 0.01
+    whole = step(objective, student, [batch])
+    assert_same_step(step(objective, student, split(batch, sizes)), whole)
+    assert whole[-1].norm() > 0.01
 
 
-def test_counts_in_single_precision_agree_to_single_precision(student, batch):
+def test_without_total_items_the_micro_batch_is_the_step(student, batch):
     objective = Objective(TERMS["both"])
-    assert objective.num_items(batch).dtype == torch.float32
-    value, _, gradient = step(objective, student, [batch], dtype=torch.float32)
-    split_value, _, split_gradient = step(objective, student, split(batch, [1, 6, 2, 3]), dtype=torch.float32)
-    torch.testing.assert_close(split_value, value, rtol=1e-6, atol=0)
-    torch.testing.assert_close(split_gradient, gradient, rtol=1e-6, atol=1e-7)
+    evidence = evidence_of(student, batch)
+    alone = objective(evidence, batch)
+    torch.testing.assert_close(alone, objective(evidence, batch, objective.num_items(batch)), rtol=0, atol=0)
+    assert alone[2].tolist() == [1, 1]
 
 
 def test_whole_batch_is_the_weighted_sum_of_the_two_means(student, batch):
-    value, parts, _ = step(Objective(TERMS["both"]), student, [batch])
+    value, parts, _, _ = step(Objective(TERMS["both"]), student, [batch])
     logits = student(batch["features"]).detach()
     labelled = batch["labels"] >= 0
     soft = SOFT_LABEL_LOSSES["forward_kl"](logits, batch["teacher_logits"], 2.0).mean()
     hard = cross_entropy(logits[labelled], batch["labels"][labelled])
-    torch.testing.assert_close(value, SOFT_WEIGHT * soft + HARD_WEIGHT * hard, rtol=0, atol=1e-12)
+    torch.testing.assert_close(value, (SOFT_WEIGHT * soft + HARD_WEIGHT * hard).float())
     torch.testing.assert_close(parts, torch.stack([soft, hard]).float())
+    means = Objective(TERMS["both"]).means(evidence_of(student, batch), batch)
+    torch.testing.assert_close(means, parts)
 
 
 def test_micro_batch_without_a_label_is_inert(student, batch):
@@ -110,35 +109,36 @@ def test_micro_batch_without_a_label_is_inert(student, batch):
     unlabelled = split(batch, [3, 4, 5])[1]
     evidence = evidence_of(student, unlabelled)
     assert evidence.hard_label_loss.isnan()
-    value, parts = objective(evidence, objective.num_items(unlabelled), torch.tensor([5.0]))
-    value.backward()
-    assert value.item() == 0
-    assert parts.tolist() == [0]
-    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in student.parameters())
+    for total_items in (torch.tensor([5.0]), torch.tensor([0.0]), None):
+        student.zero_grad()
+        value, parts, shares = objective(evidence, unlabelled, total_items)
+        value.backward(retain_graph=True)
+        assert value.item() == 0
+        assert parts.tolist() == shares.tolist() == [0]
+        assert all(parameter.grad is not None and not parameter.grad.any() for parameter in student.parameters())
 
 
 def test_step_without_a_label_learns_from_soft_labels_alone(student, batch):
     unlabelled = split(batch, [3, 4, 5])[1]
-    both_value, both_parts, both_gradient = step(Objective(TERMS["both"]), student, split(unlabelled, [1, 3]))
-    soft_value, _, soft_gradient = step(Objective(TERMS["both"][:1]), student, [unlabelled])
-    torch.testing.assert_close(both_value, soft_value, rtol=0, atol=1e-12)
-    torch.testing.assert_close(both_gradient, soft_gradient, rtol=0, atol=1e-12)
-    assert both_parts[1] == 0
+    both_value, both_parts, both_shares, both_gradient = step(
+        Objective(TERMS["both"]), student, split(unlabelled, [1, 3])
+    )
+    soft_value, _, _, soft_gradient = step(Objective(TERMS["both"][:1]), student, [unlabelled])
+    assert_same_step((both_value, both_gradient), (soft_value, soft_gradient))
+    assert both_parts[1] == both_shares[1] == 0
 
 
 def test_micro_batch_of_repeated_rows_is_inert(student, batch):
     objective = Objective(TERMS["both"])
     repeated = batch | {NO_REAL_EXAMPLE: True}
     assert objective.num_items(repeated).tolist() == [0, 0]
-    value, parts, gradient = step(objective, student, [batch])
-    padded_value, padded_parts, padded_gradient = step(objective, student, [batch, repeated])
-    torch.testing.assert_close(padded_value, value, rtol=0, atol=1e-12)
-    torch.testing.assert_close(padded_gradient, gradient, rtol=0, atol=1e-12)
-    torch.testing.assert_close(padded_parts, parts)
+    assert_same_step(step(objective, student, [batch, repeated]), step(objective, student, [batch]))
 
 
 def test_num_items_counts_rows_for_soft_labels_and_labels_for_hard(batch):
-    assert Objective(TERMS["both"]).num_items(batch).tolist() == [12, 5]
+    num_items = Objective(TERMS["both"]).num_items(batch)
+    assert num_items.tolist() == [12, 5]
+    assert num_items.dtype == torch.float32
 
 
 def test_objective_contains_its_terms_by_name():
@@ -147,29 +147,37 @@ def test_objective_contains_its_terms_by_name():
     assert "hard_label" not in objective
 
 
+@pytest.mark.parametrize(("terms", "needed"), [("both", True), ("soft", True), ("hard", False)])
+def test_only_labels_need_no_teacher(terms, needed):
+    assert Objective(TERMS[terms]).needs_teacher is needed
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_weight_scales_the_total_and_not_the_part(weight):
     values = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
-    terms = [
-        Term("fixed", 1.0, lambda evidence: evidence.student_logits, lambda inputs: torch.tensor(3)),
-        Term("scaled", weight, lambda evidence: evidence.student_logits.square(), lambda inputs: torch.tensor(3)),
-    ]
-    objective = Objective(terms)
-    num_items = objective.num_items({})
-    total, parts = objective(Evidence(values, None, None), num_items, 2 * num_items)
+
+    def three(inputs):
+        return torch.ones(3, dtype=torch.bool)
+
+    objective = Objective(
+        [
+            Term("fixed", 1.0, lambda evidence: evidence.student.logits, three),
+            Term("scaled", weight, lambda evidence: evidence.student.logits.square(), three),
+        ]
+    )
+    total, parts, shares = objective(Evidence(Features(values)), {}, 2 * objective.num_items({}))
     total.backward()
     assert total.item() == pytest.approx(1.5 + weight * 41 / 6)  # half of the means 3 and 41/3
     assert parts.tolist() == pytest.approx([1.5, 41 / 6])
+    assert shares.tolist() == [0.5, 0.5]
     torch.testing.assert_close(values.grad, (1 + 2 * weight * values.detach()) / 6)
 
 
 def test_parts_are_detached_and_single_precision(student, batch):
-    objective = Objective(TERMS["both"])
-    num_items = objective.num_items(batch)
-    total, parts = objective(evidence_of(student, batch), num_items, num_items)
+    total, parts, shares = Objective(TERMS["both"])(evidence_of(student, batch), batch)
     assert total.requires_grad
     assert not parts.requires_grad
-    assert (parts.shape, parts.dtype) == ((2,), torch.float32)
+    assert (parts.shape, parts.dtype) == (shares.shape, shares.dtype) == ((2,), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +190,8 @@ def test_parts_are_detached_and_single_precision(student, batch):
     ],
 )
 def test_values_per_example_or_per_label(student, batch, loss, multi_label, shape):
-    assert soft_label_values(loss, multi_label, 1.0, evidence_of(student, batch)).shape == shape
+    term = soft_label_term(1.0, loss, 1.0, multi_label)
+    assert term.values(evidence_of(student, batch)).shape == shape
 
 
 @pytest.mark.parametrize("loss", SOFT_LABEL_LOSSES)
@@ -190,6 +199,7 @@ def test_values_per_example_or_per_label(student, batch, loss, multi_label, shap
 def test_a_student_like_its_teacher_has_nothing_to_learn(batch, loss, multi_label):
     """The gradient of every loss is 0 at agreement, also that of soft cross-entropy, whose value is not."""
     logits = batch["teacher_logits"].clone().requires_grad_()
-    values = soft_label_values(loss, multi_label, 2.0, Evidence(logits, batch["teacher_logits"], None))
+    evidence = Evidence(Features(logits), Features(batch["teacher_logits"]))
+    values = soft_label_term(1.0, loss, 2.0, multi_label).values(evidence)
     (gradient,) = torch.autograd.grad(values.sum(), logits)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)

