@@ -1,15 +1,17 @@
 """What a forward pass must leave behind: hidden states by index; queries, keys and values of chosen layers.
 
-Nothing here needs eager attention: one attention function, registered with transformers, notes what it is handed and
+Nothing here needs eager attention: an attention function, registered with transformers, notes what it is handed and
 calls the function the model used before.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -55,6 +57,7 @@ class FeatureTap:
         self._enabled = False
         self._attention: dict[str, dict[int, Tensor]] = {}
         self._calls = 0
+        self._trains = False
         if request.attention:
             _record_attention(model)
         self._hooks = [
@@ -77,10 +80,19 @@ class FeatureTap:
             hook.remove()
 
     def record(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> None:
-        """Note one attention layer's vectors, if they were asked for; layers are told apart by the order of calls."""
+        """Note one attention layer's vectors, if they were asked for; layers are told apart by the order of calls.
+
+        Raises:
+            ValueError: No gradient would flow through them, although the model trains.
+        """
         layer, self._calls = self._calls, self._calls + 1
         if layer not in self._request.attention:
             return
+        if self._trains and not torch.is_grad_enabled():
+            raise ValueError(
+                "no gradient flows through attention inside re-entrant checkpoints; set gradient_checkpointing_kwargs="
+                '{"use_reentrant": False}'
+            )
         usual = query.shape[-1] ** -0.5
         if scaling is not None and scaling != usual:
             query = query * (scaling / usual)
@@ -91,6 +103,7 @@ class FeatureTap:
         if not self._enabled:
             return None
         self._calls, self._attention = 0, {name: {} for name in _ATTENTION}
+        self._trains = torch.is_grad_enabled()
         _active.append(self)
         if self._request.hidden_states:
             kwargs["output_hidden_states"] = sorted(self._request.hidden_states)
@@ -133,11 +146,15 @@ def _record_attention(model: PreTrainedModel) -> None:
     current = model.config._attn_implementation
     if current.startswith(_PREFIX):
         return
-    base = current if current in ALL_ATTENTION_FUNCTIONS.valid_keys() else "sdpa"
-    name = _PREFIX + base
-    AttentionInterface.register(name, _recording(ALL_ATTENTION_FUNCTIONS[base]))
-    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
+    name = _PREFIX + current.replace("/", "_")  # a name with a slash would be looked up on the hub
+    AttentionInterface.register(name, _recording(ALL_ATTENTION_FUNCTIONS.get(current, _eager)))
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[current])
     model.set_attn_implementation(name)
+
+
+def _eager(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """Eager attention is not registered: each architecture has its own, beside its attention layer."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
 
 
 def _recording(attention: Callable) -> Callable:

@@ -56,7 +56,7 @@ class HeadAtPositions:
                 with self.at(positions):
                     picked = model(**inputs).logits
             return picked.shape == dense.shape and torch.allclose(picked, dense, rtol=1e-2, atol=1e-3)
-        except (RuntimeError, ValueError, IndexError):
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
             return False
         finally:
             model.train(training)

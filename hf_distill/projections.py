@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-NAME = "distillation_projections"
+PROJECTIONS = "distillation_projections"
 
 
 class Projections(nn.Module):
@@ -27,7 +27,7 @@ class Projections(nn.Module):
     def __init__(self, indices: Iterable[int], student_size: int, teacher_size: int, seed: int):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # not torch.manual_seed: it moves the devices' generators too
             names = sorted({_map_of(index) for index in indices})
             self.maps = nn.ModuleDict({name: nn.Linear(student_size, teacher_size, bias=False) for name in names})
 
@@ -48,15 +48,15 @@ def attach(model: nn.Module, projections: Projections) -> None:
         projections: Moved to the model's device; kept in single precision or the model's own.
     """
     parameter = next(model.parameters())
-    model.add_module(NAME, projections.to(parameter.device, parameter.dtype))
+    model.add_module(PROJECTIONS, projections.to(parameter.device, parameter.dtype))
     model.register_state_dict_post_hook(_leave_out)
     model.register_load_state_dict_post_hook(_do_not_miss)
 
 
 def _leave_out(module: nn.Module, state_dict: dict, prefix: str, local_metadata: Any) -> None:
-    for name in [name for name in state_dict if name.startswith(f"{prefix}{NAME}.")]:
+    for name in [name for name in state_dict if name.startswith(f"{prefix}{PROJECTIONS}.")]:
         del state_dict[name]
 
 
 def _do_not_miss(module: nn.Module, incompatible: Any) -> None:
-    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if f"{NAME}." not in name]
+    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if f"{PROJECTIONS}." not in name]

@@ -52,8 +52,9 @@ def task_of(model: nn.Module) -> Task | None:
     """The task of a model's head; None for a class that is none of transformers'."""
     class_name = type(unwrapped(model)).__name__
     for task, (_, mapping_name) in _AUTO_CLASSES.items():
-        if class_name in getattr(transformers.models.auto.modeling_auto, mapping_name).values():
-            return task
+        for names in getattr(transformers.models.auto.modeling_auto, mapping_name).values():
+            if class_name in ((names,) if isinstance(names, str) else names):
+                return task
     return None
 
 

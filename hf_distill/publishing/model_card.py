@@ -9,9 +9,17 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_distill.publishing.run_record import RunRecord
+from hf_distill.recipes import RECIPES
 
 _TEMPLATE = "student_card.md.jinja"
-_PIPELINE_TAGS = {"ForSequenceClassification": "text-classification"}
+_PIPELINE_TAGS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "ForImageClassification": "image-classification",
+}
 
 
 def render_model_card(record: RunRecord) -> ModelCard:
@@ -25,7 +33,14 @@ def render_model_card(record: RunRecord) -> ModelCard:
         Card with valid metadata; `save` writes it.
     """
     with resources.as_file(resources.files("hf_distill.publishing") / "templates" / _TEMPLATE) as template:
-        return ModelCard.from_template(_metadata(record), template_path=str(template), record=record)
+        metadata = _metadata(record)
+        return ModelCard.from_template(
+            metadata,
+            template_path=str(template),
+            record=record,
+            task=metadata.pipeline_tag,
+            recipe=RECIPES.get(record.arguments.get("recipe")),
+        )
 
 
 def write_model_card(folder: str | os.PathLike) -> Path:

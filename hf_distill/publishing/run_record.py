@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from hf_distill.projections import PROJECTIONS
+
 SCHEMA_VERSION = 1
 RUN_RECORD_NAME = "run.json"
 
@@ -103,7 +105,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return {
         "name": public_name(getattr(config, "_name_or_path", "") or type(model).__name__),
         "architecture": type(model).__name__,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(p.numel() for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
         **{size: getattr(config, size) for size in sizes if hasattr(config, size)},
         "labels": [str(label) for label in getattr(config, "id2label", {}).values()],
@@ -133,6 +135,7 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
             continue
         value = getattr(args, argument.name, None)
         default = argument.default if argument.default_factory is MISSING else argument.default_factory()
+        default = getattr(args, "MEANING_OF_NONE", {}).get(argument.name, default)
         if value != default and (value or default) and isinstance(value, (str, int, float, bool, list, dict)):
             changed[argument.name] = value.value if isinstance(value, Enum) else value
     return changed

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import torch
 from transformers import TrainingArguments
 
 from hf_distill.hardware import fast_bfloat16
-from hf_distill.trainers.argument_rules import require_valid_objective, settle
+from hf_distill.trainers.argument_rules import UNSET, require_valid_objective, settle
 from hf_distill.trainers.choices import (
     AttentionLoss,
     HiddenStateLoss,
@@ -34,6 +35,7 @@ class DistillationTrainingArguments(TrainingArguments):
         ValueError: A weight is negative or not finite, all weights are 0, or the temperature is not above 0.
     """
 
+    MEANING_OF_NONE: ClassVar[dict[str, Any]] = UNSET
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
 
     recipe: RecipeName | None = field(

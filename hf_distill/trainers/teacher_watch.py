@@ -51,7 +51,8 @@ class TeacherWatch:
             f"the teacher's logits are not finite in {len(bad_rows)} of {len(logits)} rows of a batch of optimizer step "
             f"{step} (rows {bad_rows[:8]})"
         )
-        if hasattr(self._processing_class, "decode") and "input_ids" in inputs:
+        is_per_row = len(logits) == len(inputs.get("input_ids", ()))
+        if hasattr(self._processing_class, "decode") and is_per_row:
             text = self._processing_class.decode(inputs["input_ids"][bad_rows[0]], skip_special_tokens=True)
             message += f"; the first of them reads {text[:120]!r}"
         return f"{message}. Check the teacher's weights, or try teacher_dtype=float32."

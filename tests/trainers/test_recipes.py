@@ -6,7 +6,7 @@ from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from hf_distill import DistillationTrainer
-from hf_distill.projections import NAME
+from hf_distill.projections import PROJECTIONS
 from hf_distill.recipes import RECIPES
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
@@ -73,15 +73,15 @@ def test_arguments_survive_their_own_json(arguments):
 def test_projections_resume_exactly_and_are_not_exported(arguments, tmp_path):
     options = dict(save_strategy="steps", save_steps=3, max_steps=6)
     whole = trainer_for(arguments, "tinybert_general", **options)
-    first_maps = parameters_of(whole.model.get_submodule(NAME)).clone()
+    first_maps = parameters_of(whole.model.get_submodule(PROJECTIONS)).clone()
     whole.train()
-    assert not torch.equal(first_maps, parameters_of(whole.model.get_submodule(NAME)))
+    assert not torch.equal(first_maps, parameters_of(whole.model.get_submodule(PROJECTIONS)))
     resumed = trainer_for(arguments, "tinybert_general", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "output" / "checkpoint-3"))
     assert torch.equal(parameters_of(whole.model), parameters_of(resumed.model))
     whole.save_model(tmp_path / "student")
     with safe_open(tmp_path / "student" / "model.safetensors", "pt") as weights:
-        assert not [name for name in weights.keys() if NAME in name]  # noqa: SIM118 -- safe_open is no mapping
+        assert not [name for name in weights.keys() if PROJECTIONS in name]  # noqa: SIM118 -- safe_open is no mapping
     student, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     assert student.config._attn_implementation == "sdpa"
