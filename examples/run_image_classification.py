@@ -1,0 +1,290 @@
+r"""Fine-tune or distil an image classifier on folders of images, a dataset of the Hub, or scikit-learn's digits.
+
+Takes the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
+`DistillationTrainingArguments`, on the command line or as one .json file. Without a download:
+
+    small=image_size=8,patch_size=2,num_channels=1,num_attention_heads=4
+    python examples/run_image_classification.py --dataset_name digits --model_type vit \
+        --config_overrides $small,hidden_size=64,intermediate_size=128,num_hidden_layers=4 \
+        --do_train --do_eval --num_train_epochs 30 --learning_rate 1e-3 --output_dir outputs/teacher
+    python examples/run_image_classification.py --dataset_name digits --model_type vit \
+        --config_overrides $small,hidden_size=32,intermediate_size=64,num_hidden_layers=1 \
+        --teacher_model_name_or_path outputs/teacher --recipe vanilla_kd \
+        --do_train --do_eval --num_train_epochs 30 --learning_rate 1e-3 --output_dir outputs/student
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from datasets import ClassLabel, Dataset, load_dataset
+from PIL import Image
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    ViTImageProcessorPil,
+    default_data_collator,
+)
+from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.resources.digits import load_digits_dataset
+
+logger = transformers.logging.get_logger("transformers.run_image_classification")
+
+READY = "pixel_values"  # a column that needs no image processor
+SPLIT_SEED = 0  # the same validation images whatever the seed of the run
+
+
+@dataclass
+class ModelArguments:
+    """Which models to start from."""
+
+    model_name_or_path: str | None = HfArg(default=None, help="Weights to start from: Hub id or path. None: random.")
+    teacher_model_name_or_path: str | None = HfArg(default=None, help="A model trained on the task. None: no teacher.")
+    model_type: str | None = HfArg(default=None, help="Architecture of a model with random weights: vit, resnet.")
+    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
+    config_overrides: str | None = HfArg(default=None, help="Changes to that of --model_type: hidden_size=64,...")
+    image_processor_name: str | None = HfArg(
+        default=None, help="Hub id or path of the image processor. None: the model's, else the teacher's, else plain."
+    )
+    cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
+    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
+    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
+    trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
+    ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
+
+    def __post_init__(self) -> None:
+        if not (self.model_name_or_path or self.model_type or self.config_name):
+            raise ValueError("the model must come from model_name_or_path, model_type or config_name, got none of them")
+        if self.model_type and self.model_type not in CONFIG_MAPPING:
+            raise ValueError(f"model_type must be an architecture of transformers, got {self.model_type!r}")
+        if self.config_overrides and (self.config_name or self.model_name_or_path or not self.model_type):
+            raise ValueError("config_overrides changes the configuration of model_type only, not a given one")
+
+
+@dataclass
+class DataTrainingArguments:
+    """What to train and evaluate on."""
+
+    dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, a local folder with one, or digits.")
+    dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
+    train_dir: str | None = HfArg(default=None, help="Training images, one folder per class.")
+    validation_dir: str | None = HfArg(default=None, help="Images for --do_eval, in the same form.")
+    train_val_split: float = HfArg(default=0.15, help="Share of the training images for validation, if no other are.")
+    image_column_name: str = HfArg(default="image", help="Column of images; pixel_values are taken as they are.")
+    label_column_name: str = HfArg(default="label", help="Column of classes; not needed to learn from a teacher alone.")
+    augment: bool = HfArg(default=True, help="Train on random crops and mirror images; not for pixel_values.")
+    max_train_samples: int | None = HfArg(default=None, help="Use only this many training images, at random.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation images, at random.")
+
+    def __post_init__(self) -> None:
+        self.folders = {"train": self.train_dir, "validation": self.validation_dir}
+        self.folders = {split: folder for split, folder in self.folders.items() if folder}
+        if bool(self.dataset_name) == bool(self.folders):
+            given = {"dataset_name": self.dataset_name, **self.folders}
+            raise ValueError(f"data must come from either dataset_name or train_dir and validation_dir, got {given}")
+        for split, folder in self.folders.items():
+            if not Path(folder).is_dir():
+                raise ValueError(f"{split}_dir must be an existing folder, got {folder!r}")
+        if not 0 < self.train_val_split < 1:
+            raise ValueError(f"train_val_split must lie between 0 and 1, got {self.train_val_split}")
+
+
+def parse_arguments() -> tuple[ModelArguments, DataTrainingArguments, DistillationTrainingArguments]:
+    parser = HfArgumentParser((ModelArguments, DataTrainingArguments, DistillationTrainingArguments))
+    from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
+    parsed = parser.parse_json_file(sys.argv[1]) if from_file else parser.parse_args_into_dataclasses()
+    _, data_args, training_args = parsed
+    if not (training_args.do_train or training_args.do_eval):
+        raise ValueError("nothing to do: pass at least one of --do_train and --do_eval")
+    if training_args.do_train and data_args.folders and not data_args.train_dir:
+        raise ValueError(f"do_train needs train_dir, got only {data_args.folders}")
+    return parsed
+
+
+def checkpoint_to_continue(args: DistillationTrainingArguments) -> str | bool | None:
+    """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any."""
+    wanted = str(args.resume_from_checkpoint).lower()
+    if wanted != "none":
+        return {"true": True, "false": None}.get(wanted, args.resume_from_checkpoint)
+    found = get_last_checkpoint(args.output_dir) if args.do_train and Path(args.output_dir).is_dir() else None
+    if found is not None:
+        logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
+    return found
+
+
+def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Dataset]:
+    """The images by split; a validation set is taken off the training set where there is none."""
+    shared = {"cache_dir": model_args.cache_dir, "token": model_args.token}
+    if args.dataset_name == "digits":
+        raw = dict(load_digits_dataset())
+    elif args.dataset_name:
+        raw = dict(load_dataset(args.dataset_name, args.dataset_config_name, **shared))
+    else:  # one call per folder: their classes may differ, and are matched by name
+        files = {split: {"train": f"{folder}/**"} for split, folder in args.folders.items()}
+        raw = {split: load_dataset("imagefolder", data_files=files[split], split="train", **shared) for split in files}
+    for split, images in raw.items():
+        column = images.features.get(args.label_column_name)
+        if column is not None and not isinstance(column, ClassLabel):
+            raw[split] = images.class_encode_column(args.label_column_name)
+    if "train" in raw and "validation" not in raw:
+        parts = raw["train"].train_test_split(args.train_val_split, seed=SPLIT_SEED)
+        raw |= {"train": parts["train"], "validation": parts["test"]}
+    return raw
+
+
+def find_classes(raw: dict[str, Dataset], column: str, own: PretrainedConfig, teacher: PretrainedConfig | None) -> list:
+    """The classes of the training images, else of the teacher, else of the model; in the model's order if it has them."""
+    feature = raw["train"].features.get(column) if "train" in raw else None
+    known = [str(own.id2label[index]) for index in range(own.num_labels)]
+    if feature is not None:
+        names = list(feature.names)
+    else:
+        names = known if teacher is None else [str(teacher.id2label[index]) for index in range(teacher.num_labels)]
+    return known if set(known) == set(names) else names
+
+
+def load_model(
+    model_args: ModelArguments, args: DistillationTrainingArguments, raw: dict[str, Dataset], label_column: str
+) -> tuple[PreTrainedModel, Any]:
+    """Model and image processor; by the classes' names the trainer puts a teacher's outputs in order."""
+    code = {"trust_remote_code": model_args.trust_remote_code}
+    hub = {"cache_dir": model_args.cache_dir, "token": model_args.token, "revision": model_args.model_revision, **code}
+    start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
+    teachers = {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
+    if model_args.config_name or start:
+        config = AutoConfig.from_pretrained(model_args.config_name or start, **hub)
+    else:
+        config = CONFIG_MAPPING[model_args.model_type]()
+        if model_args.config_overrides:
+            config.update_from_string(model_args.config_overrides)
+    names = find_classes(raw, label_column, config, teacher and AutoConfig.from_pretrained(teacher, **teachers))
+    config.problem_type = "single_label_classification"
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    if start:
+        sizes = {"ignore_mismatched_sizes": model_args.ignore_mismatched_sizes}
+        model = AutoModelForImageClassification.from_pretrained(start, config=config, **hub, **sizes)
+    else:
+        model = AutoModelForImageClassification.from_config(config, **code)
+        logger.info(f"Training from scratch: {model.num_parameters():,} parameters with random weights")
+    if all(READY in images.column_names for images in raw.values()):
+        return model, None
+    if model_args.image_processor_name or start:
+        return model, AutoImageProcessor.from_pretrained(model_args.image_processor_name or start, **hub)
+    if teacher:
+        return model, AutoImageProcessor.from_pretrained(teacher, **teachers)
+    size = getattr(config, "image_size", 224)
+    logger.info(f"Images are scaled to {size} x {size} pixels from 0 to 1")
+    return model, ViTImageProcessorPil(size={"height": size, "width": size}, do_normalize=False)
+
+
+def random_view(image: Image.Image) -> Image.Image:
+    """A random part of an image, 8 % to all of its area and at most 4:3 wide or high, every second time mirrored.
+
+    Source: Szegedy et al. 2014, arXiv 1409.4842, section 6.
+    """
+    area, stretch, left, top, mirror = torch.rand(5).tolist()
+    side = (0.08 + 0.92 * area) ** 0.5
+    ratio = (3 / 4) ** (0.5 - stretch)  # root of the aspect ratio, which is 3:4 to 4:3
+    width = min(image.width, max(1, round(image.width * side * ratio)))
+    height = min(image.height, max(1, round(image.height * side / ratio)))
+    x, y = int(left * (image.width - width + 1)), int(top * (image.height - height + 1))
+    view = image.crop((x, y, x + width, y + height))
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror < 0.5 else view
+
+
+def prepare(
+    images: Dataset,
+    split: str,
+    limit: int | None,
+    args: DataTrainingArguments,
+    model: PreTrainedModel,
+    processor: Any,
+) -> Dataset:
+    """Model inputs, made when they are read; with labels where the data have them."""
+    augment = args.augment and split == "train"
+    if limit is not None:  # at random, because images come sorted by class
+        images = images.shuffle(SPLIT_SEED).select(range(len(images))[:limit])
+    ids, feature = model.config.label2id, images.features.get(args.label_column_name)
+    if feature is not None and not set(feature.names) <= ids.keys():
+        raise ValueError(f"the classes {sorted(set(feature.names) - ids.keys())} are none of the model's, {list(ids)}")
+    if processor is not None and args.image_column_name not in images.column_names:
+        raise ValueError(f"image_column_name is {args.image_column_name!r}, columns are {images.column_names}")
+    mode = "L" if getattr(model.config, "num_channels", 3) == 1 else "RGB"
+
+    def encode(rows: dict[str, list]) -> dict[str, list]:
+        if processor is None:
+            pixels = rows[READY]
+        else:
+            views = [random_view(image) if augment else image for image in rows[args.image_column_name]]
+            pixels = processor([view.convert(mode) for view in views], return_tensors="np")[READY]
+        encoded = {READY: [torch.as_tensor(np.asarray(image, dtype=np.float32)) for image in pixels]}
+        if feature is not None:
+            encoded["labels"] = [ids[feature.names[label]] for label in rows[args.label_column_name]]
+        return encoded
+
+    return images.with_transform(encode)
+
+
+def report(trainer: DistillationTrainer, stage: str, metrics: dict[str, float], dataset: Dataset) -> None:
+    metrics[f"{stage}_samples"] = len(dataset)
+    trainer.log_metrics(stage, metrics)
+    trainer.save_metrics(stage, metrics)
+
+
+def main() -> None:
+    model_args, data_args, args = parse_arguments()
+    if args.should_log:
+        transformers.logging.set_verbosity_info()
+    transformers.logging.set_verbosity(args.get_process_log_level())
+    checkpoint = checkpoint_to_continue(args)
+    transformers.set_seed(args.seed)
+    raw = load_raw(model_args, data_args)
+    if model_args.teacher_model_name_or_path:
+        source = {"cache_dir": model_args.cache_dir, "token": model_args.token}
+        args.teacher_model_init_kwargs = source | (args.teacher_model_init_kwargs or {})
+    model, processor = load_model(model_args, args, raw, data_args.label_column_name)
+    args.remove_unused_columns = False  # the images are made into model inputs when they are read
+    stages = {"train": args.do_train, "validation": args.do_eval}
+    limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
+    wanted = [split for split, is_wanted in stages.items() if is_wanted]
+    if not set(wanted) <= raw.keys():
+        raise ValueError(f"the splits {wanted} are needed, got only {sorted(raw)}")
+    data = {split: prepare(raw[split], split, limits[split], data_args, model, processor) for split in wanted}
+    trainer = DistillationTrainer(
+        model,
+        args,
+        teacher_model=model_args.teacher_model_name_or_path,
+        train_dataset=data.get("train"),
+        eval_dataset=data.get("validation"),
+        data_collator=default_data_collator,
+        processing_class=processor,
+        compute_metrics=glue_metric(None),
+    )
+    if args.do_train:
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model()
+        report(trainer, "train", result.metrics, trainer.train_dataset)
+        trainer.save_state()
+    if args.do_eval:
+        report(trainer, "eval", trainer.evaluate(), trainer.eval_dataset)
+    if args.push_to_hub:
+        trainer.push_to_hub(tasks="image-classification")
+
+
+if __name__ == "__main__":
+    main()

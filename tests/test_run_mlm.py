@@ -1,0 +1,152 @@
+"""The masked-language-modelling script on a few sentences with tiny random models, in this process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "run_mlm.py"
+LINES = [
+    "the old man walks along the long road",
+    "",
+    "the young woman walks along the old river",
+    "a small dog runs along the long river",
+    "the small cat sleeps near the old road",
+    "a young man sleeps near the small river",
+] * 8
+FILLED = [line for line in LINES if line]
+QUIET = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true"]
+TRAINING = ["--learning_rate", "5e-3", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
+SMALL = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=32"
+
+
+def save_tokenizer(folder: Path, extra_words: int = 0) -> int:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({word for line in LINES for word in line.split()})]
+    words += [f"extra{index}" for index in range(extra_words)]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **special).save_pretrained(folder)
+    return len(words)
+
+
+def save_bert(folder: Path, model_class: type = BertForMaskedLM, layers: int = 2, extra_words: int = 0) -> str:
+    vocab_size = save_tokenizer(folder, extra_words)
+    torch.manual_seed(layers)
+    config = BertConfig(
+        vocab_size=vocab_size, hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=32, initializer_range=0.2,
+    )  # fmt: skip
+    model_class(config).save_pretrained(folder)
+    return str(folder)
+
+
+def read_json(*parts: str | Path) -> dict:
+    return json.loads(Path(*parts).read_text(encoding="utf-8"))
+
+
+def losses_of(folder: Path) -> list[float]:
+    return [entry["loss"] for entry in read_json(folder, "trainer_state.json")["log_history"] if "loss" in entry]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _caches_of_their_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture
+def script():
+    spec = importlib.util.spec_from_file_location("run_mlm", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["run_mlm"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["run_mlm"]
+
+
+@pytest.fixture
+def run(script, monkeypatch, tmp_path):
+    """Calls main; the output folder is the first argument."""
+
+    def call(output: str, *arguments: str) -> Path:
+        monkeypatch.setattr(sys, "argv", ["run_mlm.py", "--output_dir", str(tmp_path / output), *arguments, *QUIET])
+        script.main()
+        return tmp_path / output
+
+    verbosity = transformers.logging.get_verbosity()
+    yield call
+    transformers.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture
+def text_file(tmp_path) -> str:
+    (tmp_path / "texts.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return str(tmp_path / "texts.txt")
+
+
+def test_train_a_teacher_from_scratch_then_distil(run, tmp_path, text_file):
+    save_tokenizer(tmp_path / "tokenizer")
+    places = ["--train_file", text_file, "--validation_file", text_file, "--max_seq_length", "16"]
+    stages = ["--do_train", "--do_eval", "--logging_steps", "5", *TRAINING]
+    scratch = ["--model_type", "bert", "--config_overrides", SMALL.replace("size=16", "size=32")]
+    teacher = run("teacher", *scratch, "--tokenizer_name", str(tmp_path / "tokenizer"), *places, *stages,
+                  "--max_steps", "100")  # fmt: skip
+    results = read_json(teacher, "all_results.json")
+    tokens = sum(len(line.split()) + 2 for line in FILLED)
+    assert results["train_samples"] == results["eval_samples"] == tokens // 16
+    assert results["perplexity"] == pytest.approx(math.exp(results["eval_loss"]))
+    assert "eval_teacher_kl" not in results
+    losses = losses_of(teacher)
+    assert losses[-1] < 0.85 * losses[0]
+
+    student = run("student", "--model_type", "bert", "--config_overrides", SMALL, "--recipe", "vanilla_kd",
+                  "--teacher_model_name_or_path", str(teacher), *places, *stages, "--max_steps", "40")  # fmt: skip
+    results = read_json(student, "all_results.json")
+    assert results["perplexity"] == pytest.approx(math.exp(results["eval_hard_label_loss"]))
+    assert {"eval_soft_label_loss", "eval_teacher_agreement", "eval_teacher_kl"} <= results.keys()
+    losses = losses_of(student)
+    assert losses[-1] < 0.9 * losses[0]
+    reloaded = AutoModelForMaskedLM.from_pretrained(student)
+    assert (reloaded.config.hidden_size, reloaded.config.vocab_size) == (
+        16,
+        len(AutoTokenizer.from_pretrained(student)),
+    )
+    assert isinstance(AutoModel.from_pretrained(student), BertModel)
+
+
+@pytest.mark.parametrize("recipe", ["minilmv2", "tinybert_general"])
+def test_a_teacher_without_a_head_teaches_what_needs_no_predictions(run, tmp_path, text_file, recipe, caplog):
+    teacher = save_bert(tmp_path / "teacher", BertModel)
+    arguments = ["--model_type", "bert", "--config_overrides", SMALL, "--teacher_model_name_or_path", teacher,
+                 "--train_file", text_file, "--do_train", "--do_eval", "--line_by_line", "--max_steps", "30",
+                 "--logging_steps", "5", *TRAINING]  # fmt: skip
+    student = run("student", *arguments, "--recipe", recipe)
+    assert caplog.text.count("has no trained ['cls.predictions") == 1
+    losses = losses_of(student)
+    assert losses[-1] < losses[0]
+    results = read_json(student, "eval_results.json")
+    assert results["perplexity"] == pytest.approx(math.exp(results["eval_hard_label_loss"]))
+    assert not [name for name in results if name.startswith("eval_teacher_")]
+    with pytest.raises(ValueError, match="no trained weights for"):
+        run("other", *arguments, "--recipe", "vanilla_kd")
