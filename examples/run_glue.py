@@ -12,7 +12,6 @@ Takes the arguments of transformers' examples/pytorch/text-classification/run_gl
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,26 @@ from typing import Any
 import transformers
 from datasets import ClassLabel, Dataset, load_dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
-from transformers.hf_argparser import HfArg, HfArgumentParser
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, encode_for_teacher
+from hf_distill.cli.scripts import (
+    FineTuningArguments,
+    begin,
+    first_rows,
+    load_files,
+    parse_arguments,
+    require_source,
+    require_splits,
+    run,
+    teacher_options,
+)
 from hf_distill.evaluation.metrics import glue_metric
 
 logger = transformers.logging.get_logger("transformers.run_glue")
 
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
-FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json"}
+FILE_TYPES = (".csv", ".json", ".jsonl")
 STRINGS = ("string", "large_string")
 # The flag that asks for a stage, its file, and its limit.
 STAGES = {
@@ -42,18 +51,12 @@ Config = transformers.PretrainedConfig
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(FineTuningArguments):
     """Which models to start from."""
 
-    model_name_or_path: str = HfArg(help="The model to train: a Hub id or a local path.")
-    teacher_model_name_or_path: str | None = HfArg(default=None, help="A model trained on the task. None: no teacher.")
-    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
-    tokenizer_name: str | None = HfArg(default=None, help="Hub id or path of the tokenizer. None: the model's.")
-    cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
-    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
-    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
-    trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
-    ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
+    teacher_tokenizer_name: str | None = HfArg(
+        default=None, help="Its own tokenizer, for a teacher with another vocabulary. None: the model's."
+    )
 
 
 @dataclass
@@ -82,66 +85,23 @@ class DataTrainingArguments:
     max_predict_samples: int | None = HfArg(default=None, help="Use only this many test examples.")
 
     def __post_init__(self) -> None:
-        self.files = {name: getattr(self, name) for _, name, _ in STAGES.values() if getattr(self, name)}
         self.task_name = self.task_name and self.task_name.lower()
         if self.task_name and self.task_name not in GLUE_TASKS:
             raise ValueError(f"task_name must be one of {GLUE_TASKS}, got {self.task_name!r}")
-        sources = {"task_name": self.task_name, "dataset_name": self.dataset_name, "files": self.files}
-        given = {name: source for name, source in sources.items() if source}
-        if len(given) != 1:
-            allowed = "exactly one of task_name, dataset_name and files (train_file, validation_file, test_file)"
-            raise ValueError(f"data must come from {allowed}, got {given or 'none of them'}")
-        for name, path in self.files.items():
-            if Path(path).suffix not in FILE_TYPES or not Path(path).is_file():
-                raise ValueError(f"{name} must be an existing {' or '.join(FILE_TYPES)} file, got {path!r}")
+        require_source(self.files, FILE_TYPES, task_name=self.task_name, dataset_name=self.dataset_name)
 
-
-def parse_arguments() -> tuple[ModelArguments, DataTrainingArguments, DistillationTrainingArguments]:
-    parser = HfArgumentParser((ModelArguments, DataTrainingArguments, DistillationTrainingArguments))
-    from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
-    parsed = parser.parse_json_file(sys.argv[1]) if from_file else parser.parse_args_into_dataclasses()
-    model_args, data_args, training_args = parsed
-    if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
-        raise ValueError("nothing to do: pass at least one of --do_train, --do_eval and --do_predict")
-    for flag, file, _ in STAGES.values():
-        if getattr(training_args, flag) and data_args.files and file not in data_args.files:
-            raise ValueError(f"{flag} needs {file}, got only {data_args.files}")
-    return model_args, data_args, training_args
-
-
-def checkpoint_to_continue(args: DistillationTrainingArguments) -> str | None:
-    """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any."""
-    wanted = str(args.resume_from_checkpoint).lower()
-    if not args.do_train or wanted == "false":
-        return None
-    searched = wanted in ("none", "true")
-    folder = str(args.output_dir if searched else args.resume_from_checkpoint)
-    found = None if not Path(folder).is_dir() else get_last_checkpoint(folder) if searched else folder
-    if found is None and wanted != "none":
-        raise ValueError(
-            f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
-            f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
-        )
-    if found is not None:
-        logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
-    return found
+    @property
+    def files(self) -> dict[str, str | None]:
+        return {file: getattr(self, file) for _, file, _ in STAGES.values()}
 
 
 def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Splits:
-    shared = {"cache_dir": model_args.cache_dir, "token": model_args.token}
     if data_args.task_name:
-        return load_dataset("nyu-mll/glue", data_args.task_name, **shared)
+        return load_dataset("nyu-mll/glue", data_args.task_name, **model_args.source)
     if data_args.dataset_name:
-        return load_dataset(data_args.dataset_name, data_args.dataset_config_name, **shared)
-    raw = {}
-    # One call per file: files loaded together must have the same columns, and a training set may lack labels.
-    for split, (_, file, _) in STAGES.items():
-        if path := data_args.files.get(file):
-            file_type = FILE_TYPES[Path(path).suffix]
-            # Only an empty field is a missing value: "None" and "NA" are words, and may be labels.
-            reading = {"keep_default_na": False, "na_values": [""]} if file_type == "csv" else {}
-            raw[split] = load_dataset(file_type, data_files=path, split="train", **reading, **shared)
-    return raw
+        return load_dataset(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
+    files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
+    return load_files(files, **model_args.source)
 
 
 def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], dict[str, int]]:
@@ -179,41 +139,55 @@ def encode_label(value: Any, ids: dict[str, int]) -> int | float:
     return ids[key] if ids else float(value)
 
 
-def load_model(args: ModelArguments, raw: Splits, teacher_revision: str | None) -> tuple:
+def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None) -> tuple:
     """Model, tokenizer, and classes; by the classes' names the trainer puts a teacher's outputs in order."""
-    hub = {"cache_dir": args.cache_dir, "token": args.token, "trust_remote_code": args.trust_remote_code}
-    teacher = args.teacher_model_name_or_path
-    teacher_config = teacher and AutoConfig.from_pretrained(teacher, revision=teacher_revision, **hub)
-    hub["revision"] = args.model_revision
-    config = AutoConfig.from_pretrained(args.config_name or args.model_name_or_path, **hub)
+    config = args.config()
     names, ids = find_labels(raw, config, teacher_config)
     config.problem_type = "single_label_classification" if names else "regression"
     config.id2label = dict(enumerate(names or ["LABEL_0"]))
     config.label2id = {name: index for index, name in config.id2label.items()}
-    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer_name or args.model_name_or_path, **hub)
-    hub["ignore_mismatched_sizes"] = args.ignore_mismatched_sizes
-    model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path, config=config, **hub)
+    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer_name or args.model_name_or_path, **args.hub)
+    sizes = {"ignore_mismatched_sizes": args.ignore_mismatched_sizes}
+    model = AutoModelForSequenceClassification.from_pretrained(
+        args.model_name_or_path, config=config, **args.hub, **sizes
+    )
     return model, tokenizer, names, ids
 
 
-def encode(raw: Dataset, texts: list[str], ids: dict[str, int], tokenizer: Any, args: DataTrainingArguments) -> Dataset:
-    """Model inputs from the columns of texts, with labels where the data have them."""
-    name_of = getattr(raw.features.get("label"), "int2str", lambda value: value)
-    padding = "max_length" if args.pad_to_max_length else False
-    max_length = min(args.max_seq_length, tokenizer.model_max_length)
+@dataclass
+class Encoder:
+    """Makes model inputs from texts, with labels where the data have them."""
 
-    def encode_rows(rows: dict[str, list]) -> dict[str, list]:
-        columns = [[text or "" for text in rows[name]] for name in texts]
-        inputs = dict(tokenizer(*columns, truncation=True, max_length=max_length, padding=padding))
-        if "label" in rows:
-            inputs["labels"] = [encode_label(name_of(value), ids) for value in rows["label"]]
-        return inputs
+    args: DataTrainingArguments
+    tokenizer: Any
+    ids: dict[str, int]
+    teacher_tokenizer: Any = None
 
-    cached = not args.overwrite_cache
-    return raw.map(encode_rows, batched=True, remove_columns=raw.column_names, load_from_cache_file=cached)
+    def __call__(self, raw: Dataset, texts: list[str]) -> Dataset:
+        """From the columns of texts."""
+        name_of = getattr(raw.features.get("label"), "int2str", lambda value: value)
+        padding = "max_length" if self.args.pad_to_max_length else False
+
+        def encode_rows(rows: dict[str, list]) -> dict[str, list]:
+            columns = [[text or "" for text in rows[name]] for name in texts]
+            max_length = self._max_length(self.tokenizer)
+            inputs = dict(self.tokenizer(*columns, truncation=True, max_length=max_length, padding=padding))
+            if "label" in rows:
+                inputs["labels"] = [encode_label(name_of(value), self.ids) for value in rows["label"]]
+            return inputs
+
+        cached = {"load_from_cache_file": not self.args.overwrite_cache}
+        columns = raw.column_names
+        if self.teacher_tokenizer is not None:
+            max_length = self._max_length(self.teacher_tokenizer)
+            raw = encode_for_teacher(raw, self.teacher_tokenizer, texts, max_length=max_length)
+        return raw.map(encode_rows, batched=True, remove_columns=columns, **cached)
+
+    def _max_length(self, tokenizer: Any) -> int:
+        return min(self.args.max_seq_length, tokenizer.model_max_length)
 
 
-def prepare(raw: Splits, stage: str, args: DataTrainingArguments, tokenizer: Any, ids: dict[str, int]) -> Splits:
+def prepare(raw: Splits, stage: str, args: DataTrainingArguments, encode: Encoder) -> Splits:
     """Model inputs by split; the first split of a stage is the one watched during training."""
     features = (raw["train"] if "train" in raw else next(iter(raw.values()))).features
     strings = [name for name in features if name != "label" and getattr(features[name], "dtype", None) in STRINGS]
@@ -226,21 +200,20 @@ def prepare(raw: Splits, stage: str, args: DataTrainingArguments, tokenizer: Any
             raise ValueError(f"{flag} needs a split {stage + suffix!r} with columns {texts or 'of strings'}, got {raw}")
         if stage == "test":  # GLUE keeps its test labels secret: they read -1
             data = data.select_columns(texts)
-        data = data.select(range(len(data))[: getattr(args, limit)])
+        data = first_rows(data, getattr(args, limit))
         logger.info(f"{stage + suffix}: {len(data)} examples, read from the columns {texts}")
-        prepared[stage + suffix] = encode(data, texts, ids, tokenizer, args)
+        prepared[stage + suffix] = encode(data, texts)
     return prepared
 
 
-def evaluate(trainer: DistillationTrainer, splits: Splits) -> None:
+def evaluate(trainer: DistillationTrainer, splits: Splits) -> dict[str, float]:
     combined = {}
     # The run's record keeps the last evaluation: the matched split's.
     for split, dataset in reversed(splits.items()):
         metrics = trainer.evaluate(dataset) | {"eval_samples": len(dataset)}
         suffix = "_mm" if split.endswith("mismatched") else ""
         combined |= {f"{name}{suffix}": value for name, value in metrics.items()}
-    trainer.log_metrics("eval", combined)
-    trainer.save_metrics("eval", combined)
+    return combined
 
 
 def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None, names: list[str]) -> None:
@@ -259,43 +232,38 @@ def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None,
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments()
-    if args.should_log:
-        transformers.logging.set_verbosity_info()
-    transformers.logging.set_verbosity(args.get_process_log_level())
-    checkpoint = checkpoint_to_continue(args)
-    transformers.set_seed(args.seed)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, DistillationTrainingArguments)
+    checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
-    model, tokenizer, names, ids = load_model(model_args, raw, args.teacher_revision)
-    source = {"cache_dir": model_args.cache_dir, "token": model_args.token}
-    if model_args.teacher_model_name_or_path:
-        args.teacher_model_init_kwargs = source | (args.teacher_model_init_kwargs or {})
+    suffix = "_matched" if data_args.task_name == "mnli" else ""
+    require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
+    teacher, teacher_tokenizer = model_args.teacher_model_name_or_path, model_args.teacher_tokenizer_name
+    teacher_config = teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
+    model, tokenizer, names, ids = load_model(model_args, raw, teacher_config)
+    if teacher_tokenizer:
+        teacher_tokenizer = AutoTokenizer.from_pretrained(teacher_tokenizer, **teacher_options(args))
+    encode = Encoder(data_args, tokenizer, ids, teacher_tokenizer)
     stages = [stage for stage, (flag, _, _) in STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):
-        data = {stage: prepare(raw, stage, data_args, tokenizer, ids) for stage in stages}
+        data = {stage: prepare(raw, stage, data_args, encode) for stage in stages}
     trainer = DistillationTrainer(
         model,
         args,
-        teacher_model=model_args.teacher_model_name_or_path,
+        teacher_model=teacher,
+        teacher_processing_class=teacher_tokenizer,
         train_dataset=data["train"]["train"] if args.do_train else None,
         eval_dataset=next(iter(data["validation"].values())) if args.do_eval else None,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=glue_metric(data_args.task_name),
     )
-    if args.do_train:
-        metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
-        metrics["train_samples"] = len(trainer.train_dataset)
-        trainer.save_model()
-        trainer.log_metrics("train", metrics)
-        trainer.save_metrics("train", metrics)
-        trainer.save_state()
-    if args.do_eval:
-        evaluate(trainer, data["validation"])
-    if args.do_predict:
-        predict(trainer, data["test"], data_args.task_name, names)
-    if args.push_to_hub:
-        trainer.push_to_hub(tasks="text-classification")
+    run(
+        trainer,
+        checkpoint,
+        "text-classification",
+        evaluate=lambda trainer: evaluate(trainer, data["validation"]),
+        predict=lambda trainer: predict(trainer, data["test"], data_args.task_name, names),
+    )
 
 
 if __name__ == "__main__":

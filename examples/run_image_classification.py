@@ -15,7 +15,6 @@ Takes the arguments of transformers' examples/pytorch/image-classification/run_i
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ import transformers
 from datasets import ClassLabel, Dataset, load_dataset
 from PIL import Image
 from transformers import (
-    CONFIG_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -35,10 +33,18 @@ from transformers import (
     ViTImageProcessorPil,
     default_data_collator,
 )
-from transformers.hf_argparser import HfArg, HfArgumentParser
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.scripts import (
+    AnyModelArguments,
+    begin,
+    first_rows,
+    parse_arguments,
+    require_splits,
+    run,
+    teacher_options,
+)
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.digits import load_digits_dataset
 
@@ -49,30 +55,13 @@ SPLIT_SEED = 0  # the same validation images whatever the seed of the run
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(AnyModelArguments):
     """Which models to start from."""
 
-    model_name_or_path: str | None = HfArg(default=None, help="Weights to start from: Hub id or path. None: random.")
-    teacher_model_name_or_path: str | None = HfArg(default=None, help="A model trained on the task. None: no teacher.")
-    model_type: str | None = HfArg(default=None, help="Architecture of a model with random weights: vit, resnet.")
-    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
-    config_overrides: str | None = HfArg(default=None, help="Changes to that of --model_type: hidden_size=64,...")
     image_processor_name: str | None = HfArg(
         default=None, help="Hub id or path of the image processor. None: the model's, else the teacher's, else plain."
     )
-    cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
-    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
-    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
-    trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
     ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
-
-    def __post_init__(self) -> None:
-        if not (self.model_name_or_path or self.model_type or self.config_name):
-            raise ValueError("the model must come from model_name_or_path, model_type or config_name, got none of them")
-        if self.model_type and self.model_type not in CONFIG_MAPPING:
-            raise ValueError(f"model_type must be an architecture of transformers, got {self.model_type!r}")
-        if self.config_overrides and (self.config_name or self.model_name_or_path or not self.model_type):
-            raise ValueError("config_overrides changes the configuration of model_type only, not a given one")
 
 
 @dataclass
@@ -103,32 +92,9 @@ class DataTrainingArguments:
             raise ValueError(f"train_val_split must lie between 0 and 1, got {self.train_val_split}")
 
 
-def parse_arguments() -> tuple[ModelArguments, DataTrainingArguments, DistillationTrainingArguments]:
-    parser = HfArgumentParser((ModelArguments, DataTrainingArguments, DistillationTrainingArguments))
-    from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
-    parsed = parser.parse_json_file(sys.argv[1]) if from_file else parser.parse_args_into_dataclasses()
-    _, data_args, training_args = parsed
-    if not (training_args.do_train or training_args.do_eval):
-        raise ValueError("nothing to do: pass at least one of --do_train and --do_eval")
-    if training_args.do_train and data_args.folders and not data_args.train_dir:
-        raise ValueError(f"do_train needs train_dir, got only {data_args.folders}")
-    return parsed
-
-
-def checkpoint_to_continue(args: DistillationTrainingArguments) -> str | bool | None:
-    """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any."""
-    wanted = str(args.resume_from_checkpoint).lower()
-    if wanted != "none":
-        return {"true": True, "false": None}.get(wanted, args.resume_from_checkpoint)
-    found = get_last_checkpoint(args.output_dir) if args.do_train and Path(args.output_dir).is_dir() else None
-    if found is not None:
-        logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
-    return found
-
-
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Dataset]:
     """The images by split; a validation set is taken off the training set where there is none."""
-    shared = {"cache_dir": model_args.cache_dir, "token": model_args.token}
+    shared = model_args.source
     if args.dataset_name == "digits":
         raw = dict(load_digits_dataset())
     elif args.dataset_name:
@@ -161,32 +127,27 @@ def load_model(
     model_args: ModelArguments, args: DistillationTrainingArguments, raw: dict[str, Dataset], label_column: str
 ) -> tuple[PreTrainedModel, Any]:
     """Model and image processor; by the classes' names the trainer puts a teacher's outputs in order."""
-    code = {"trust_remote_code": model_args.trust_remote_code}
-    hub = {"cache_dir": model_args.cache_dir, "token": model_args.token, "revision": model_args.model_revision, **code}
     start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
-    teachers = {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
-    if model_args.config_name or start:
-        config = AutoConfig.from_pretrained(model_args.config_name or start, **hub)
-    else:
-        config = CONFIG_MAPPING[model_args.model_type]()
-        if model_args.config_overrides:
-            config.update_from_string(model_args.config_overrides)
-    names = find_classes(raw, label_column, config, teacher and AutoConfig.from_pretrained(teacher, **teachers))
+    config = model_args.config()
+    names = find_classes(
+        raw, label_column, config, teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
+    )
     config.problem_type = "single_label_classification"
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     if start:
         sizes = {"ignore_mismatched_sizes": model_args.ignore_mismatched_sizes}
-        model = AutoModelForImageClassification.from_pretrained(start, config=config, **hub, **sizes)
+        model = AutoModelForImageClassification.from_pretrained(start, config=config, **model_args.hub, **sizes)
     else:
+        code = {"trust_remote_code": model_args.trust_remote_code}
         model = AutoModelForImageClassification.from_config(config, **code)
         logger.info(f"Training from scratch: {model.num_parameters():,} parameters with random weights")
     if all(READY in images.column_names for images in raw.values()):
         return model, None
     if model_args.image_processor_name or start:
-        return model, AutoImageProcessor.from_pretrained(model_args.image_processor_name or start, **hub)
+        return model, AutoImageProcessor.from_pretrained(model_args.image_processor_name or start, **model_args.hub)
     if teacher:
-        return model, AutoImageProcessor.from_pretrained(teacher, **teachers)
+        return model, AutoImageProcessor.from_pretrained(teacher, **teacher_options(args))
     size = getattr(config, "image_size", 224)
     logger.info(f"Images are scaled to {size} x {size} pixels from 0 to 1")
     return model, ViTImageProcessorPil(size={"height": size, "width": size}, do_normalize=False)
@@ -218,7 +179,7 @@ def prepare(
     """Model inputs, made when they are read; with labels where the data have them."""
     augment = args.augment and split == "train"
     if limit is not None:  # at random, because images come sorted by class
-        images = images.shuffle(SPLIT_SEED).select(range(len(images))[:limit])
+        images = first_rows(images.shuffle(SPLIT_SEED), limit)
     ids, feature = model.config.label2id, images.features.get(args.label_column_name)
     if feature is not None and not set(feature.names) <= ids.keys():
         raise ValueError(f"the classes {sorted(set(feature.names) - ids.keys())} are none of the model's, {list(ids)}")
@@ -240,31 +201,15 @@ def prepare(
     return images.with_transform(encode)
 
 
-def report(trainer: DistillationTrainer, stage: str, metrics: dict[str, float], dataset: Dataset) -> None:
-    metrics[f"{stage}_samples"] = len(dataset)
-    trainer.log_metrics(stage, metrics)
-    trainer.save_metrics(stage, metrics)
-
-
 def main() -> None:
-    model_args, data_args, args = parse_arguments()
-    if args.should_log:
-        transformers.logging.set_verbosity_info()
-    transformers.logging.set_verbosity(args.get_process_log_level())
-    checkpoint = checkpoint_to_continue(args)
-    transformers.set_seed(args.seed)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, DistillationTrainingArguments)
+    checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
-    if model_args.teacher_model_name_or_path:
-        source = {"cache_dir": model_args.cache_dir, "token": model_args.token}
-        args.teacher_model_init_kwargs = source | (args.teacher_model_init_kwargs or {})
+    splits = require_splits(raw, args, do_train="train", do_eval="validation")
     model, processor = load_model(model_args, args, raw, data_args.label_column_name)
     args.remove_unused_columns = False  # the images are made into model inputs when they are read
-    stages = {"train": args.do_train, "validation": args.do_eval}
     limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
-    wanted = [split for split, is_wanted in stages.items() if is_wanted]
-    if not set(wanted) <= raw.keys():
-        raise ValueError(f"the splits {wanted} are needed, got only {sorted(raw)}")
-    data = {split: prepare(raw[split], split, limits[split], data_args, model, processor) for split in wanted}
+    data = {split: prepare(raw[split], split, limits[split], data_args, model, processor) for split in splits}
     trainer = DistillationTrainer(
         model,
         args,
@@ -275,15 +220,7 @@ def main() -> None:
         processing_class=processor,
         compute_metrics=glue_metric(None),
     )
-    if args.do_train:
-        result = trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model()
-        report(trainer, "train", result.metrics, trainer.train_dataset)
-        trainer.save_state()
-    if args.do_eval:
-        report(trainer, "eval", trainer.evaluate(), trainer.eval_dataset)
-    if args.push_to_hub:
-        trainer.push_to_hub(tasks="image-classification")
+    run(trainer, checkpoint, "image-classification")
 
 
 if __name__ == "__main__":

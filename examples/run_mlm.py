@@ -11,15 +11,12 @@ Takes the arguments of transformers' examples/pytorch/language-modeling/run_mlm.
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import transformers
 from datasets import Dataset, IterableDataset, load_dataset
 from transformers import (
-    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -27,45 +24,35 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.hf_argparser import HfArg, HfArgumentParser
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.scripts import (
+    AnyModelArguments,
+    begin,
+    first_rows,
+    load_files,
+    parse_arguments,
+    require_source,
+    require_splits,
+    run,
+    teacher_options,
+)
 from hf_distill.teachers.alignment import require_same_vocabulary
 
 logger = transformers.logging.get_logger("transformers.run_mlm")
 
-FILE_TYPES = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+FILE_TYPES = (".txt", ".csv", ".json", ".jsonl")
 LONGEST_BLOCK = 1024  # for tokenizers without a limit of their own, as in transformers' script
 Texts = Dataset | IterableDataset
 
 
 @dataclass
-class ModelArguments:
-    """Which models to start from."""
+class ModelArguments(AnyModelArguments):
+    """Which models to start from; with --recipe minilmv2 or tinybert_general any encoder can teach."""
 
-    model_name_or_path: str | None = HfArg(default=None, help="Weights to start from: Hub id or path. None: random.")
-    teacher_model_name_or_path: str | None = HfArg(
-        default=None,
-        help="A masked language model, or with --recipe minilmv2 or tinybert_general any encoder. None: no teacher.",
-    )
-    model_type: str | None = HfArg(default=None, help="Architecture of a model with random weights, such as bert.")
-    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
-    config_overrides: str | None = HfArg(default=None, help="Changes to it: hidden_size=256,num_hidden_layers=4.")
     tokenizer_name: str | None = HfArg(default=None, help="Its Hub id or path. None: the model's, else the teacher's.")
-    cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
-    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
-    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
-    trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
     dtype: str | None = HfArg(default=None, help="Load the weights as float32, bfloat16 or float16. None: as saved.")
-
-    def __post_init__(self) -> None:
-        if not (self.model_name_or_path or self.model_type or self.config_name):
-            raise ValueError("the model must come from model_name_or_path, model_type or config_name, got none of them")
-        if self.model_type and self.model_type not in CONFIG_MAPPING:
-            raise ValueError(f"model_type must be an architecture of transformers, got {self.model_type!r}")
-        if self.config_overrides and (self.config_name or self.model_name_or_path or not self.model_type):
-            raise ValueError("config_overrides changes the configuration of model_type only, not a given one")
 
 
 @dataclass
@@ -88,55 +75,22 @@ class DataTrainingArguments:
     preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
 
     def __post_init__(self) -> None:
-        names = ("train_file", "validation_file")
-        self.files = {name: getattr(self, name) for name in names if getattr(self, name)}
-        if bool(self.dataset_name) == bool(self.files):
-            given = {"dataset_name": self.dataset_name, **self.files}
-            raise ValueError(f"data must come from either dataset_name or train_file and validation_file, got {given}")
-        for name, path in self.files.items():
-            if Path(path).suffix not in FILE_TYPES or not Path(path).is_file():
-                raise ValueError(f"{name} must be an existing {' or '.join(FILE_TYPES)} file, got {path!r}")
+        files = {"train_file": self.train_file, "validation_file": self.validation_file}
+        require_source(files, FILE_TYPES, dataset_name=self.dataset_name)
         if not 0 < self.validation_split_percentage < 100:
             raise ValueError(f"validation_split_percentage must be 1 to 99, got {self.validation_split_percentage}")
         if self.max_seq_length is not None and self.max_seq_length < 1:
             raise ValueError(f"max_seq_length must be at least 1, got {self.max_seq_length}")
 
 
-def parse_arguments() -> tuple[ModelArguments, DataTrainingArguments, DistillationTrainingArguments]:
-    parser = HfArgumentParser((ModelArguments, DataTrainingArguments, DistillationTrainingArguments))
-    from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
-    parsed = parser.parse_json_file(sys.argv[1]) if from_file else parser.parse_args_into_dataclasses()
-    _, data_args, training_args = parsed
-    if not (training_args.do_train or training_args.do_eval):
-        raise ValueError("nothing to do: pass at least one of --do_train and --do_eval")
-    if training_args.do_train and data_args.files and not data_args.train_file:
-        raise ValueError(f"do_train needs train_file, got only {data_args.files}")
-    return parsed
-
-
-def checkpoint_to_continue(args: DistillationTrainingArguments) -> str | bool | None:
-    """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any."""
-    wanted = str(args.resume_from_checkpoint).lower()
-    if wanted != "none":
-        return {"true": True, "false": None}.get(wanted, args.resume_from_checkpoint)
-    found = get_last_checkpoint(args.output_dir) if args.do_train and Path(args.output_dir).is_dir() else None
-    if found is not None:
-        logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
-    return found
-
-
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Texts]:
     """The texts by split; a validation set is taken off the training set where there is none."""
-    options = {"cache_dir": model_args.cache_dir, "token": model_args.token, "streaming": args.streaming}
+    options = model_args.source | {"streaming": args.streaming}
     if args.dataset_name:
         raw = dict(load_dataset(args.dataset_name, args.dataset_config_name, **options))
     else:
-        raw = {}
-        for name, path in args.files.items():
-            kind = FILE_TYPES[Path(path).suffix]
-            # Only an empty field is a missing value: "None" and "NA" are words.
-            reading = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
-            raw[name.removesuffix("_file")] = load_dataset(kind, data_files=path, split="train", **reading, **options)
+        files = {"train": args.train_file, "validation": args.validation_file}
+        raw = load_files({split: path for split, path in files.items() if path}, **options)
     if "train" in raw and "validation" not in raw:
         raw |= split_off_validation(raw["train"], args.validation_split_percentage)
     return raw
@@ -156,29 +110,21 @@ def load_model(
     model_args: ModelArguments, args: DistillationTrainingArguments
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Student and tokenizer; a student with random weights gets the vocabulary of its teacher."""
-    code = {"trust_remote_code": model_args.trust_remote_code}
-    hub = {"cache_dir": model_args.cache_dir, "token": model_args.token, "revision": model_args.model_revision, **code}
-    dtype = {} if model_args.dtype is None else {"dtype": model_args.dtype}
     start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
-    teachers = {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
+    dtype = {} if model_args.dtype is None else {"dtype": model_args.dtype}
     if model_args.tokenizer_name or start:
-        tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or start, **hub)
+        tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or start, **model_args.hub)
     elif teacher:
-        tokenizer = AutoTokenizer.from_pretrained(teacher, **teachers)
+        tokenizer = AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
     else:
         raise ValueError("a model with random weights and no teacher needs tokenizer_name, which is None")
-    if model_args.config_name or start:
-        config = AutoConfig.from_pretrained(model_args.config_name or start, **hub)
-    else:
-        config = CONFIG_MAPPING[model_args.model_type]()
-        # A teacher's embeddings may be padded beyond the tokenizer's words.
-        config.vocab_size = AutoConfig.from_pretrained(teacher, **teachers).vocab_size if teacher else len(tokenizer)
-        config.pad_token_id = tokenizer.pad_token_id
-        if model_args.config_overrides:
-            config.update_from_string(model_args.config_overrides)
+    # A teacher's embeddings may be padded beyond the tokenizer's words.
+    words = AutoConfig.from_pretrained(teacher, **teacher_options(args)).vocab_size if teacher else len(tokenizer)
+    config = model_args.config(vocab_size=words, pad_token_id=tokenizer.pad_token_id)
     if start:
-        model = AutoModelForMaskedLM.from_pretrained(start, config=config, **hub, **dtype)
+        model = AutoModelForMaskedLM.from_pretrained(start, config=config, **model_args.hub, **dtype)
     else:
+        code = {"trust_remote_code": model_args.trust_remote_code}
         model = AutoModelForMaskedLM.from_config(config, **code, **dtype)
         logger.info(f"Training from scratch: {model.num_parameters():,} parameters with random weights")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -192,7 +138,7 @@ def choose_teacher(
     """The teacher's name for the trainer to load; as a model if only its body was trained and no prediction is used."""
     if name is None or args.soft_label_weight != 0:
         return name
-    kwargs = args.teacher_model_init_kwargs | {"revision": args.teacher_revision}
+    kwargs = teacher_options(args)
     teacher, report = AutoModelForMaskedLM.from_pretrained(name, output_loading_info=True, **kwargs)
     missing = sorted(report["missing_keys"])
     if not missing or any(key.startswith(f"{teacher.base_model_prefix}.") for key in missing):
@@ -235,47 +181,28 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
         return encoded if limit is None else encoded.take(limit)
     if len(encoded) == 0:
         raise ValueError(f"column {column!r} has no text, or fewer than max_seq_length ({length}) tokens: no example")
-    return encoded.select(range(len(encoded))[:limit])
+    return first_rows(encoded, limit)
 
 
-def report(trainer: DistillationTrainer, stage: str, metrics: dict[str, float], dataset: Texts) -> None:
-    if isinstance(dataset, Dataset):
-        metrics[f"{stage}_samples"] = len(dataset)
-    trainer.log_metrics(stage, metrics)
-    trainer.save_metrics(stage, metrics)
-
-
-def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> None:
-    """Adds the perplexity over the masked tokens, from the loss that the labels give."""
+def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, float]:
+    """With the perplexity over the masked tokens, from the loss that the labels give."""
     metrics = trainer.evaluate()
     if not teacher_predicts:
         metrics = {name: value for name, value in metrics.items() if not name.startswith("eval_teacher_")}
     loss = metrics.get("eval_hard_label_loss", metrics["eval_loss"])
-    metrics["perplexity"] = math.exp(loss) if loss < 700 else math.inf
-    report(trainer, "eval", metrics, trainer.eval_dataset)
+    return metrics | {"perplexity": math.exp(loss) if loss < 700 else math.inf}
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments()
-    if args.should_log:
-        transformers.logging.set_verbosity_info()
-    transformers.logging.set_verbosity(args.get_process_log_level())
-    checkpoint = checkpoint_to_continue(args)
-    transformers.set_seed(args.seed)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, DistillationTrainingArguments)
+    checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
-    teacher_name = model_args.teacher_model_name_or_path
-    source = {"cache_dir": model_args.cache_dir, "token": model_args.token}
-    if teacher_name:
-        args.teacher_model_init_kwargs = source | (args.teacher_model_init_kwargs or {})
+    splits = require_splits(raw, args, do_train="train", do_eval="validation")
     model, tokenizer = load_model(model_args, args)
-    teacher = choose_teacher(teacher_name, args, tokenizer)
-    stages = {"train": args.do_train, "validation": args.do_eval}
+    teacher = choose_teacher(model_args.teacher_model_name_or_path, args, tokenizer)
     limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
-    wanted = [split for split, is_wanted in stages.items() if is_wanted]
-    if not set(wanted) <= raw.keys():
-        raise ValueError(f"the splits {wanted} are needed, got only {sorted(raw)}")
     with args.main_process_first(desc="tokenizing"):
-        data = {split: encode(raw[split], tokenizer, data_args, limits[split]) for split in wanted}
+        data = {split: encode(raw[split], tokenizer, data_args, limits[split]) for split in splits}
     trainer = DistillationTrainer(
         model,
         args,
@@ -285,15 +212,7 @@ def main() -> None:
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=data_args.mlm_probability),
         processing_class=tokenizer,
     )
-    if args.do_train:
-        result = trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model()
-        report(trainer, "train", result.metrics, trainer.train_dataset)
-        trainer.save_state()
-    if args.do_eval:
-        evaluate(trainer, teacher_predicts=isinstance(teacher, str))
-    if args.push_to_hub:
-        trainer.push_to_hub(tasks="fill-mask")
+    run(trainer, checkpoint, "fill-mask", evaluate=lambda trainer: evaluate(trainer, isinstance(teacher, str)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ calls the function the model used before.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ class FeatureTap:
     Args:
         model: The model itself, not its wrapper.
         request: What to leave behind.
-        project: Applied to the hidden states (by index) inside the forward, so that wrappers see its parameters used.
+        project: Applied to each hidden state and its index inside the forward, so that wrappers see its parameters used.
 
     Raises:
         ValueError: The model's class cannot give what is requested.
@@ -46,7 +46,7 @@ class FeatureTap:
         self,
         model: nn.Module,
         request: FeatureRequest,
-        project: Callable[[Mapping[int, Tensor]], dict[int, Tensor]] | None = None,
+        project: Callable[[Tensor, int], Tensor] | None = None,
     ):
         if not isinstance(model, PreTrainedModel):
             raise ValueError(
@@ -125,7 +125,7 @@ class FeatureTap:
                 "with it; set attention_weight and relation_weight to 0, or use another architecture."
             )
         if self._project is not None:
-            hidden_states = self._project(hidden_states)
+            hidden_states = {index: self._project(states, index) for index, states in hidden_states.items()}
         output[FEATURES] = {"hidden_states": hidden_states, **self._attention}
         self._attention = {}
         return output

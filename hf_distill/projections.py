@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -31,9 +31,9 @@ class Projections(nn.Module):
             names = sorted({_map_of(index) for index in indices})
             self.maps = nn.ModuleDict({name: nn.Linear(student_size, teacher_size, bias=False) for name in names})
 
-    def forward(self, hidden_states: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Each (batch, sequence, student hidden) by index to (batch, sequence, teacher hidden)."""
-        return {index: self.maps[_map_of(index)](states) for index, states in hidden_states.items()}
+    def forward(self, states: Tensor, index: int) -> Tensor:
+        """Hidden state `index`, (batch, sequence, student hidden), as (batch, sequence, teacher hidden)."""
+        return self.maps[_map_of(index)](states)
 
 
 def _map_of(index: int) -> str:

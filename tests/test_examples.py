@@ -242,7 +242,7 @@ def test_help_names_the_arguments_and_a_mistake_is_said_before_loading():
         (["--train_file", "{csv}"], r"nothing to do: pass at least one of --do_train, --do_eval and --do_predict"),
         (
             ["--do_train", "--do_eval", "--train_file", "{csv}"],
-            r"do_eval needs validation_file, got only \{'train_file'",
+            r"do_eval needs the split 'validation', got only \['train'\]",
         ),
         (
             ["--do_train", "--train_file", "{csv}", "--resume_from_checkpoint", "true"],
@@ -318,13 +318,39 @@ def test_a_teacher_with_its_classes_in_another_order_is_followed_by_name(run_her
     assert read_json(tmp_path / "again", "eval_results.json")["eval_accuracy"] == positives / len(REVIEWS)
 
 
+def test_a_teacher_reads_with_its_own_tokenizer(run_here, tmp_path, bert):
+    teacher = save_bert(tmp_path / "teacher", hidden_size=32, layers=1, seed=1, labels=["negative", "positive"])
+    tokenizer = json.loads(Path(teacher, "tokenizer.json").read_text(encoding="utf-8"))
+    words = list(tokenizer["model"]["vocab"])
+    special, others = words[:4], words[4:]
+    tokenizer["model"]["vocab"] = {word: index for index, word in enumerate([*special, *reversed(others)])}
+    Path(teacher, "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    path = write_csv(tmp_path / "data.csv", ["text", "label"], REVIEWS)
+    arguments = ["--model_name_or_path", bert, "--teacher_model_name_or_path", teacher, "--train_file", path,
+                 "--validation_file", path, "--do_train", "--do_eval", "--max_steps", "3", *QUIET]  # fmt: skip
+    with pytest.raises(ValueError, match="vocabular"):
+        run_here(*arguments, "--output_dir", str(tmp_path / "refused"))
+    output = tmp_path / "output"
+    run_here(*arguments, "--teacher_tokenizer_name", teacher, "--output_dir", str(output))
+    inputs = AutoTokenizer.from_pretrained(teacher)(TEXTS, padding=True, return_tensors="pt")
+    model = AutoModelForSequenceClassification.from_pretrained(teacher).eval()
+    answers = model(**inputs).logits.argmax(dim=-1).tolist()
+    right = sum(answer == (label == "positive") for answer, (_, label) in zip(answers, REVIEWS, strict=True))
+    metrics = read_json(output, "eval_results.json")
+    student = AutoModelForSequenceClassification.from_pretrained(output).eval()
+    inputs = AutoTokenizer.from_pretrained(output)(TEXTS, padding=True, return_tensors="pt")
+    agreed = (student(**inputs).logits.argmax(dim=-1) == torch.tensor(answers)).float().mean()
+    assert metrics["eval_teacher_agreement"] == pytest.approx(float(agreed))
+    assert right not in (0, len(REVIEWS))
+
+
 def test_padding_is_left_to_the_batch_unless_asked_for(script, bert):
     tokenizer = script.AutoTokenizer.from_pretrained(bert)
     raw = {"train": datasets.Dataset.from_dict({"text": [*TEXTS, " ".join(TEXTS)]})}
 
     def lengths(**options):
         arguments = script.DataTrainingArguments(task_name="sst2", max_seq_length=24, **options)
-        encoded = script.prepare(raw, "train", arguments, tokenizer, {})["train"]
+        encoded = script.prepare(raw, "train", arguments, script.Encoder(arguments, tokenizer, {}))["train"]
         return [len(tokens) for tokens in encoded["input_ids"]]
 
     assert lengths() == [*(len(text.split()) + 2 for text in TEXTS), 24]
@@ -402,29 +428,6 @@ class TestLabels:
         assert script.find_labels(self.raw(None), BertConfig(), self.config("rating")) == ([], {})
         names, _ = script.find_labels(self.raw(None), BertConfig(), self.config("a", "b", "c"))
         assert names == ["a", "b", "c"]
-
-
-def test_words_that_look_missing_are_read_as_words(script, tmp_path):
-    path = write_csv(tmp_path / "data.csv", ["text", "label"], [("NA", "None"), ("null", "some"), ("", "")])
-    arguments = script.DataTrainingArguments(train_file=path)
-    raw = script.load_raw(script.ModelArguments(model_name_or_path="unused"), arguments)
-    assert raw["train"]["label"][:] == ["None", "some", None]
-    assert raw["train"]["text"][:] == ["NA", "null", None]
-
-
-def test_checkpoints_are_found_unless_refused(script, tmp_path):
-    def found(**options):
-        arguments = {"output_dir": str(tmp_path), "do_train": True, "report_to": "none"} | options
-        return script.checkpoint_to_continue(script.DistillationTrainingArguments(**arguments))
-
-    assert found() is None
-    for step in (2, 10):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    last, first = str(tmp_path / "checkpoint-10"), str(tmp_path / "checkpoint-2")
-    assert found() == found(resume_from_checkpoint=True) == found(resume_from_checkpoint="True") == last
-    assert found(resume_from_checkpoint=first) == first
-    assert found(resume_from_checkpoint="false") is None
-    assert found(do_train=False) is None
 
 
 @pytest.mark.real_data

@@ -157,7 +157,7 @@ def test_eager_attention_stays_eager():
 def test_projections_are_applied_inside_the_forward():
     model, batch = tiny_model("bert"), tiny_batch()
     project = Projections({0, 3}, 16, 24, seed=0)
-    expected = project(tapped(model, batch)[1].hidden_states)
+    expected = {index: project(states, index) for index, states in tapped(model, batch)[1].hidden_states.items()}
     tap = FeatureTap(model, REQUEST, project)
     with tap.on():
         left = features_of(model(**batch), None)

@@ -76,10 +76,10 @@ def test_the_seed_alone_decides_and_no_global_generator_moves(monkeypatch):
 
 def test_embeddings_have_a_map_of_their_own_and_all_layers_share_one(projections):
     states = torch.randn(2, 3, 16)
-    projected = projections({0: states, 1: states, 2: states})
-    assert projected.keys() == {0, 1, 2} and projected[0].shape == (2, 3, 24)
-    assert torch.equal(projected[1], projected[2]) and not torch.allclose(projected[0], projected[1])
-    assert torch.equal(projected[0], states @ projections.maps["embeddings"].weight.T)
+    first, second, third = (projections(states, index) for index in range(3))
+    assert first.shape == (2, 3, 24)
+    assert torch.equal(second, third) and not torch.allclose(first, second)
+    assert torch.equal(first, states @ projections.maps["embeddings"].weight.T)
 
 
 @pytest.mark.parametrize(("indices", "names"), [({0}, {"embeddings"}), ({1, 2}, {"layers"})])

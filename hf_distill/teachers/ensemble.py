@@ -49,6 +49,11 @@ class TeacherEnsemble:
         """The model inputs the teachers read."""
         return set().union(*(teacher.input_names for teacher in self.teachers))
 
+    @property
+    def main_inputs(self) -> set[str]:
+        """The model inputs the teachers cannot do without."""
+        return set().union(*(teacher.main_inputs for teacher in self.teachers))
+
     def settle_dtype(self, inputs: Mapping[str, Any]) -> None:
         """See `FrozenTeacher.settle_dtype`."""
         for teacher in self.teachers:

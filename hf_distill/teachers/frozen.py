@@ -67,6 +67,12 @@ class FrozenTeacher:
         """The model inputs the teacher reads."""
         return {self.input_prefix + name for name in self._accepted}
 
+    @property
+    def main_inputs(self) -> set[str]:
+        """The model inputs it cannot do without."""
+        main = getattr(self.model, "main_input_name", None)
+        return set() if main is None else {self.input_prefix + main}
+
     def record(self, request: FeatureRequest) -> None:
         """From now on every answer also holds these features.
 

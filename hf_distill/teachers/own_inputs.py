@@ -28,7 +28,7 @@ def encode_for_teacher(
     Args:
         dataset: Has the raw columns (texts, or images for an image processor).
         processing_class: The teacher's tokenizer or image processor.
-        columns: One raw column, or two for pairs of texts.
+        columns: One raw column, or two for pairs of texts; a missing text counts as an empty one.
         prefix: Of the columns added, such as `teacher_input_ids`; "teacher0_", "teacher1_", ... for several teachers.
         options: Passed to the processing class; `truncation=True` unless given, for tokenizers.
 
@@ -42,11 +42,13 @@ def encode_for_teacher(
     missing = sorted(set(columns) - set(dataset.column_names))
     if missing:
         raise ValueError(f"the dataset has no columns {missing}, it has {dataset.column_names}")
-    if hasattr(processing_class, "pad"):
+    for_texts = hasattr(processing_class, "pad")
+    if for_texts:
         options = {"truncation": True} | options
 
     def encode(rows: dict[str, list]) -> dict[str, list]:
-        encoded = processing_class(*(rows[column] for column in columns), **options)
+        raw = (rows[column] for column in columns)
+        encoded = processing_class(*([text or "" for text in texts] for texts in raw) if for_texts else raw, **options)
         return {prefix + name: list(values) for name, values in encoded.items()}
 
     return dataset.map(encode, batched=True)

@@ -46,7 +46,9 @@ def require_nonempty(dataset: Any) -> None:
         raise ValueError("train_dataset holds 0 examples; training needs at least 1")
 
 
-def first_batch(dataset: Any, collate: Callable[[list], dict[str, Any]]) -> dict[str, Any] | None:
+def first_batch(
+    dataset: Any, collate: Callable[[list], dict[str, Any]]
+) -> tuple[dict[str, Any] | None, frozenset[str]]:
     """The first examples of an indexable data set as model inputs, no random number generator moved.
 
     Args:
@@ -54,12 +56,15 @@ def first_batch(dataset: Any, collate: Callable[[list], dict[str, Any]]) -> dict
         collate: Makes model inputs out of examples.
 
     Returns:
-        A batch of up to 64 examples; None where looking would consume the data, or there is no data set.
+        A batch of up to 64 examples, and the names of what the first example holds; None and no names where looking
+        would consume the data, or there is no data set.
     """
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        return None
+        return None, frozenset()
     with random_state_kept():
-        return collate([dataset[index] for index in range(min(_PROBE_EXAMPLES, len(dataset)))])
+        examples = [dataset[index] for index in range(min(_PROBE_EXAMPLES, len(dataset)))]
+        names = frozenset(examples[0]) if isinstance(examples[0], Mapping) else frozenset()
+        return collate(examples), names
 
 
 def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None:
@@ -73,6 +78,33 @@ def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None
             f"hard_label_weight is above 0 but the training examples carry no {list(label_names)}; they give "
             f"{sorted(batch)}. Add the labels (remove_unused_columns drops columns the model does not name), or learn "
             "from soft labels alone (hard_label_weight=0 and a teacher)."
+        )
+
+
+def require_teacher_inputs(
+    batch: Mapping[str, Any], given: frozenset[str], teacher: Any, label_names: Sequence[str]
+) -> None:
+    """Refuse a collator that drops what the teacher reads, and data that are not for the teacher at all.
+
+    Args:
+        batch: What the collator made.
+        given: Names of what an example holds.
+        teacher: Reads `input_names`, of which it needs `main_inputs`; others that do not say so are not checked.
+        label_names: Names of labels, which no teacher is asked with.
+
+    Raises:
+        ValueError: Names the inputs that are missing.
+    """
+    read = getattr(teacher, "input_names", set()) - set(label_names)
+    if dropped := sorted((given & read) - set(batch)):
+        raise ValueError(
+            f"the data collator drops {dropped}, which the teacher reads: it makes {sorted(batch)} of {sorted(given)}. "
+            "Let it keep them, or take those columns out of the data set."
+        )
+    if missing := sorted(getattr(teacher, "main_inputs", set()) - set(batch)):
+        raise ValueError(
+            f"the teacher needs {missing}, the model inputs are {sorted(batch)}; give it its own with "
+            "teacher_processing_class and encode_for_teacher."
         )
 
 

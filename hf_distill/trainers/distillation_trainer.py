@@ -31,6 +31,7 @@ from hf_distill.trainers.checks import (
     require_labels,
     require_logits_of_task,
     require_nonempty,
+    require_teacher_inputs,
     require_writable,
 )
 from hf_distill.trainers.distillation_arguments import (
@@ -238,7 +239,7 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         """Look at the first examples of the training set: do they, and both models, give what the objective needs?"""
         require_nonempty(self.train_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
-        batch = first_batch(self.train_dataset, collate)
+        batch, given = first_batch(self.train_dataset, collate)
         if batch is not None:
             batch = self._prepare_inputs(batch)
             self.problem_type = head_kind(self.model, batch.get("labels"))
@@ -249,6 +250,8 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         unlabelled = None if batch is None else without(batch, {*self.label_names, TEACHER_LOGITS})
         if batch is not None and "hard_label" in objective and not self.can_return_loss:
             require_labels(batch, self.label_names)
+        if batch is not None:
+            require_teacher_inputs(batch, given, self.teacher, self.label_names)
         if batch is not None and hasattr(self.teacher, "settle_dtype") and TEACHER_LOGITS not in batch:
             self.teacher.settle_dtype(unlabelled)
         student = unwrapped(self.model)
@@ -264,8 +267,9 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         model = super().call_model_init(trial)
         if hasattr(self, "_instruments"):
             student = unwrapped(model)
+            example = self._instruments.example
             self._instruments = Instruments(
-                self.args, self.training_objective, student, self.teacher, self.task, batch=None
+                self.args, self.training_objective, student, self.teacher, self.task, example
             )
         return model
 
@@ -281,13 +285,14 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._teacher_watch.require_finite(self.state.global_step)
         super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            self._instruments.save(folder)
+        folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        self._instruments.save(folder, writes=self.args.should_save)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._instruments.load(Path(resume_from_checkpoint))
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # Not in _load_from_checkpoint, which DeepSpeed goes without.
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._instruments.load(Path(checkpoint))
 
     def _sum_over_processes(self, sums: Tensor) -> Tensor:
         return self.accelerator.reduce(sums, reduction="sum")

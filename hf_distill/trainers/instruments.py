@@ -38,7 +38,8 @@ class Instruments:
         student: The student itself, not its wrapper; gets projections as a submodule where it needs them.
         teacher: Its teacher; a `FrozenTeacher` is told what to record.
         task: What the student's head is for.
-        batch: Example inputs without labels, to find out whether the heads can run at chosen positions; None: unknown.
+        batch: Inputs without labels, to find out whether the heads can run at chosen positions; two rows of them are
+            kept as `example`. None: not known, and they do not.
 
     Raises:
         ValueError: A model cannot give what the objective needs.
@@ -61,10 +62,11 @@ class Instruments:
             self._tap = FeatureTap(student, objective.student_needs, self.projections)
         if isinstance(teacher, FrozenTeacher):
             teacher.record(objective.teacher_needs)
+        self.example = {name: value[:2] for name, value in (batch or {}).items() if isinstance(value, Tensor)}
         self._heads: list[HeadAtPositions] = []
         # Without a teacher the trainer is Trainer, bit for bit.
-        if task is Task.MASKED_LM and isinstance(teacher, FrozenTeacher) and batch is not None and args.n_gpu <= 1:
-            self._heads = _heads_at_positions([student, teacher.model], batch)
+        if task is Task.MASKED_LM and isinstance(teacher, FrozenTeacher) and self.example and args.n_gpu <= 1:
+            self._heads = _heads_at_positions([student, teacher.model], self.example)
 
     @property
     def picks_positions(self) -> bool:
@@ -95,10 +97,12 @@ class Instruments:
             student.eval()(**batch)
         student.train(training)
 
-    def save(self, folder: Path) -> None:
-        """Write the projections, if there are any, into a checkpoint."""
+    def save(self, folder: Path, writes: bool) -> None:
+        """Write the projections, if there are any, into a checkpoint; called on every process, one of which writes."""
         if self.projections is not None:
-            save_file(self.projections.state_dict(), folder / _FILE)
+            with _in_one_piece(self.projections):
+                if writes:
+                    save_file(self.projections.state_dict(), folder / _FILE)
 
     def load(self, folder: Path) -> None:
         """Read the projections, if there are any, from a checkpoint.
@@ -110,16 +114,30 @@ class Instruments:
             return
         if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run with these arguments")
-        self.projections.load_state_dict(load_file(folder / _FILE))
+        with _in_one_piece(self.projections):
+            self.projections.load_state_dict(load_file(folder / _FILE))
 
 
-def _heads_at_positions(models: list[nn.Module], batch: Mapping[str, Any]) -> list[HeadAtPositions]:
+@contextmanager
+def _in_one_piece(module: nn.Module) -> Iterator[None]:
+    """Within it, parameters that DeepSpeed ZeRO-3 keeps in parts on many processes are whole on each."""
+    parts = [parameter for parameter in module.parameters() if hasattr(parameter, "ds_id")]
+    if not parts:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parts, modifier_rank=0):
+        yield
+
+
+def _heads_at_positions(models: list[nn.Module], example: Mapping[str, Any]) -> list[HeadAtPositions]:
     heads = []
     for model in models:
         head = HeadAtPositions(model) if isinstance(model, PreTrainedModel) else None
-        accepted = inspect.signature(model.forward).parameters
-        few_rows = {name: value[:2] for name, value in batch.items() if name in accepted}
-        if head is None or not head.works(model, few_rows):
+        accepted, device = inspect.signature(model.forward).parameters, next(model.parameters()).device
+        inputs = {name: value.to(device) for name, value in example.items() if name in accepted}
+        if head is None or not head.works(model, inputs):
             logger.warning(
                 f"the head of {type(model).__name__} cannot run at the masked positions only: logits are computed for "
                 "every position, which costs time and memory"

@@ -157,15 +157,23 @@ def _require_equal_heads(student: PretrainedConfig, teacher: PretrainedConfig) -
 
 def _relation_heads(chosen: int | None, student: PretrainedConfig, teacher: PretrainedConfig) -> int:
     heads = teacher.num_attention_heads if chosen is None else chosen
-    sizes = {"student": student.hidden_size, "teacher": teacher.hidden_size}
-    for side, size in sizes.items():
-        if size % heads:
-            fitting = [number for number in range(1, 129) if not any(size % number for size in sizes.values())]
+    widths = {"student": _widths(student), "teacher": _widths(teacher)}
+    every = {width for of_side in widths.values() for width in of_side}
+    for side, of_side in widths.items():
+        if any(width % heads for width in of_side):
+            fitting = [number for number in range(1, 129) if not any(width % number for width in every)]
             raise ValueError(
-                f"{heads} relation heads do not divide the {side}'s hidden size {size}; relation_heads that divide "
-                f"both sizes ({sizes['student']} and {sizes['teacher']}) are {fitting}"
+                f"{heads} relation heads do not divide the {side}'s queries, keys and values, {sorted(of_side)} wide; "
+                f"relation_heads that divide both models' are {fitting}"
             )
     return heads
+
+
+def _widths(config: PretrainedConfig) -> set[int]:
+    """Of queries, and of keys and values, which may have fewer heads."""
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return {config.num_attention_heads * head_size, key_heads * head_size}
 
 
 def _relations(args: TrainingArguments) -> list[Relation]:

@@ -21,11 +21,16 @@ def without_repeats(batch: dict[str, Any], accelerator: Accelerator, drop_last: 
         drop_last: The loader leaves an incomplete last batch out.
     """
     loader = accelerator.gradient_state
-    filled_up = accelerator.num_processes > 1 and accelerator.even_batches and not drop_last and loader.remainder > 0
-    if not (filled_up and loader.end_of_dataloader):
+    may_be_filled_up = accelerator.num_processes > 1 and accelerator.even_batches and not drop_last
+    if not (may_be_filled_up and loader.end_of_dataloader):
         return batch
-    rows = row_count(batch)
-    num_real = min(max(loader.remainder - accelerator.process_index * rows, 0), rows)
+    rows, remainder = row_count(batch), loader.remainder
+    if remainder < 0:  # unknown to a loader that skipped batches, as after a resume
+        dataset = loader.active_dataloader.dataset
+        remainder = len(dataset) % (rows * accelerator.num_processes) if hasattr(dataset, "__len__") else 0
+    if remainder == 0:
+        return batch
+    num_real = min(max(remainder - accelerator.process_index * rows, 0), rows)
     return batch if num_real == rows else drop_repeated_rows(batch, num_real)
 
 

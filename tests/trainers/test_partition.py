@@ -17,6 +17,7 @@ OBJECTIVES = {
     "soft": dict(),
     "hard": dict(hard_label_weight=1.0, soft_label_weight=0.0),
     "both": dict(hard_label_weight=0.5, soft_label_weight=0.5, temperature=2.0),
+    "inside": dict(recipe="tinybert_task", relation_weight=1.0),  # with projections from 16 to 32
 }
 
 

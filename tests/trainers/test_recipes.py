@@ -101,7 +101,10 @@ def test_resume_without_the_projections_is_refused(arguments, tmp_path):
         (dict(recipe="bert_pkd"), r"recipe must be one of .*patient_kd.*, got 'bert_pkd'"),
         (dict(hidden_state_weight=1.0, layer_map="0:9"), r"names teacher layer 9; there are 0 to 3"),
         (dict(hidden_state_weight=1.0, projection="never"), r"hidden size is 16, the teacher's 32.*'never'"),
-        (dict(relation_weight=1.0, relation_heads=3), r"3 relation heads do not divide the student's hidden size 16"),
+        (
+            dict(relation_weight=1.0, relation_heads=3),
+            r"3 relation heads do not divide the student's queries, keys and values, \[16\] wide",
+        ),
         (dict(relation_weight=1.0, relations="queries,heads"), r"relations must be some of .*got 'queries,heads'"),
         (dict(soft_label_top_k=0), r"soft_label_top_k must be None or at least 1, got 0"),
         (dict(soft_label_top_k=1, soft_label_loss="reverse_kl"), r"works with forward_kl only, got .*reverse_kl"),

@@ -1,0 +1,247 @@
+r"""Fine-tune or distil an encoder that labels words (entities, parts of speech, chunks), on the Hub's data or files.
+
+Takes the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
+`DistillationTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+
+    python examples/run_ner.py --model_name_or_path google-bert/bert-base-cased --dataset_name lhoestq/conll2003 \
+        --do_train --do_eval --output_dir outputs/teacher
+
+    python examples/run_ner.py --model_name_or_path distilbert/distilbert-base-cased --dataset_name lhoestq/conll2003 \
+        --teacher_model_name_or_path outputs/teacher --do_train --do_eval --output_dir outputs/student
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import transformers
+from datasets import ClassLabel, Dataset, load_dataset
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
+from transformers.hf_argparser import HfArg
+
+from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.scripts import (
+    FineTuningArguments,
+    begin,
+    first_rows,
+    load_files,
+    parse_arguments,
+    report,
+    require_source,
+    require_splits,
+    run,
+    teacher_options,
+)
+from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
+from hf_distill.objectives.reduction import IGNORE_INDEX
+
+logger = transformers.logging.get_logger("transformers.run_ner")
+
+FILE_TYPES = (".csv", ".json", ".jsonl")
+LONGEST = 512  # tokens, for tokenizers without a limit of their own
+# Models whose tokenizers read a word otherwise behind a space than without: every word of a list gets one.
+PREFIX_SPACE = ("bart", "bloom", "deberta", "gpt2", "led", "longformer", "roberta")
+STAGES = {"train": "train", "validation": "eval", "test": "predict"}  # as the arguments call them, by split
+STRINGS = ("string", "large_string")
+MISSING = (None, -1, IGNORE_INDEX)  # labels that do not count
+FIRST_TOKENS = "first_tokens"  # column of the test set: where each word begins, None for a word without tokens
+Splits = dict[str, Dataset]
+Config = transformers.PretrainedConfig
+
+
+@dataclass
+class DataTrainingArguments:
+    """What to train and evaluate on."""
+
+    task_name: str = HfArg(default="ner", help="ner, pos or chunk: the labels are in a column such as ner_tags.")
+    dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
+    dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
+    train_file: str | None = HfArg(default=None, help="Training data: .json, .jsonl, or .csv with lists in JSON.")
+    validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
+    test_file: str | None = HfArg(default=None, help="Data for --do_predict; columns as in --train_file.")
+    text_column_name: str | None = HfArg(default=None, help="Of the words. None: tokens, else the first of lists.")
+    label_column_name: str | None = HfArg(default=None, help="None: TASK_tags, else the next column of lists.")
+    max_seq_length: int | None = HfArg(default=None, help="Longer inputs are cut. None: to what the model can read.")
+    pad_to_max_length: bool = HfArg(default=False, help="Pad to --max_seq_length, not to the longest of the batch.")
+    label_all_tokens: bool = HfArg(default=False, help="Label not only a word's first token; after B- follows I-.")
+    return_entity_level_metrics: bool = HfArg(default=False, help="Also give the F1 of each type of entity.")
+    max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use only this many test examples.")
+    overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
+
+    def __post_init__(self) -> None:
+        self.files = {f"{split}_file": getattr(self, f"{split}_file") for split in STAGES}
+        require_source(self.files, FILE_TYPES, dataset_name=self.dataset_name)
+        if self.max_seq_length is not None and self.max_seq_length < 1:
+            raise ValueError(f"max_seq_length must be at least 1, got {self.max_seq_length}")
+
+
+def load_raw(model_args: FineTuningArguments, args: DataTrainingArguments) -> Splits:
+    if args.dataset_name:
+        return load_dataset(args.dataset_name, args.dataset_config_name, **model_args.source)
+    files = {split: path for split in STAGES if (path := args.files[f"{split}_file"])}
+    raw = load_files(files, **model_args.source)
+    return {split: read_lists(data) if files[split].endswith(".csv") else data for split, data in raw.items()}
+
+
+def read_lists(table: Dataset) -> Dataset:
+    """The table of a .csv file, with those columns read as JSON that begin with a list."""
+    columns = [name for name, value in next(iter(table), {}).items() if str(value).startswith("[")]
+
+    def read(row: dict[str, str | None]) -> dict[str, list]:
+        try:
+            return {name: json.loads(row[name] or "[]") for name in columns}
+        except ValueError as error:
+            raise ValueError(f'lists must be written as JSON, such as ["EU", "rejects"], got {row}') from error
+
+    return table.map(read, remove_columns=columns)
+
+
+def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) -> tuple[str, str | None]:
+    """The columns of words, which every split has, and of labels, which some may lack; None if all do."""
+    features = {name: feature for split in splits for name, feature in raw[split].features.items()}
+    lists = [name for name, feature in features.items() if hasattr(feature, "feature")]
+    text = args.text_column_name or next((name for name in ("tokens", *lists) if name in lists), None)
+    others, tags = [name for name in lists if name != text], f"{args.task_name.lower()}_tags"
+    label = args.label_column_name or next((name for name in (tags, *others) if name in others), None)
+    for split in splits:
+        found = raw[split].features
+        if getattr(getattr(found.get(text), "feature", None), "dtype", None) not in STRINGS:
+            raise ValueError(f"text_column_name must be lists of words, got {text!r}; {split} has {found}")
+    if label not in (None, *others):
+        raise ValueError(f"label_column_name must be lists of labels, got {label!r}; the columns are {features}")
+    return text, label
+
+
+def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | None) -> tuple[list[str], dict]:
+    """Names of the classes in the order of the outputs, and the index each name or number stands for."""
+    # The classes of the training data, else of the teacher, else of the model as it comes.
+    source = teacher or own
+    names = [str(source.id2label[index]) for index in range(source.num_labels)]
+    if "train" in raw and column in raw["train"].column_names:
+        feature = raw["train"].features[column].feature
+        found = {label for labels in raw["train"][column] for label in labels or () if label not in MISSING}
+        if isinstance(feature, ClassLabel):
+            names = feature.names
+        elif not all(isinstance(label, int) for label in found):
+            # A small training set may lack some of the teacher's classes.
+            names = sorted(names if teacher is not None and found <= set(names) else found)
+        elif max(found, default=0) >= len(names):
+            names = [f"LABEL_{number}" for number in range(max(found) + 1)]
+    # A head that knows these very classes may be trained: it keeps its order.
+    own_ids = {str(name): index for index, name in own.id2label.items()}
+    ids = own_ids if own_ids.keys() == set(names) else {name: index for index, name in enumerate(names)}
+    return sorted(names, key=ids.__getitem__), {str(number): ids[name] for number, name in enumerate(names)} | ids
+
+
+def load_model(args: FineTuningArguments, names: list[str], config: Config) -> tuple:
+    """Model and tokenizer; by the classes' names the trainer puts a teacher's outputs in order."""
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in config.id2label.items()}
+    tokenizer_name = args.tokenizer_name or args.model_name_or_path
+    prefix = {"add_prefix_space": True} if config.model_type in PREFIX_SPACE else {}
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_name, **args.hub, **prefix)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"the tokenizer must be a fast one, {tokenizer_name!r} has the slow {type(tokenizer).__name__}"
+        )
+    sizes = {"ignore_mismatched_sizes": args.ignore_mismatched_sizes}
+    model = AutoModelForTokenClassification.from_pretrained(args.model_name_or_path, config=config, **args.hub, **sizes)
+    return model, tokenizer
+
+
+@dataclass
+class Encoder:
+    """Makes model inputs from words, with labels where the data have them."""
+
+    args: DataTrainingArguments
+    tokenizer: Any
+    ids: dict[str, int]
+
+    def __call__(self, split: str, raw: Dataset, text: str, label: str | None) -> Dataset:
+        raw = first_rows(raw, getattr(self.args, f"max_{STAGES[split]}_samples"))
+        name_of = getattr(getattr(raw.features.get(label), "feature", None), "int2str", str)
+        limit = self.tokenizer.model_max_length
+        length = min(self.args.max_seq_length or (limit if limit < 10**6 else LONGEST), limit)
+        options = {"truncation": True, "max_length": length, "padding": self.args.pad_to_max_length and "max_length"}
+
+        def encode_rows(rows: dict[str, list]) -> dict[str, list]:
+            encoding = self.tokenizer(rows[text], is_split_into_words=True, **options)
+            inputs, words_of_tokens = dict(encoding), [encoding.word_ids(row) for row in range(len(rows[text]))]
+            if label in raw.column_names:
+                names = [[None if value in MISSING else name_of(value) for value in row] for row in rows[label]]
+                inputs["labels"] = list(map(self.align, rows[text], names, words_of_tokens))
+            if split == "test":
+                inputs[FIRST_TOKENS] = [
+                    [tokens.index(word) if word in tokens else None for word in range(len(words))]
+                    for words, tokens in zip(rows[text], words_of_tokens, strict=True)
+                ]
+            return inputs
+
+        how = {"load_from_cache_file": not self.args.overwrite_cache, "num_proc": self.args.preprocessing_num_workers}
+        return raw.map(encode_rows, batched=True, remove_columns=raw.column_names, **how)
+
+    def align(self, words: list[str], labels: list[str | None], words_of_tokens: list[int | None]) -> list[int]:
+        """The class of each token; -100 for one that does not count."""
+        if len(labels) != len(words):
+            raise ValueError(f"each word needs a label, got {len(words)} words {words} and {len(labels)}: {labels}")
+        if unknown := set(labels) - {None, *self.ids}:
+            raise ValueError(f"words have the labels {sorted(unknown)}; allowed are {list(self.ids)}")
+        classes = []
+        for previous, word in pairwise([None, *words_of_tokens]):
+            label = None if word is None else labels[word]
+            if label is not None and word == previous:
+                inside = f"I-{label[2:]}" if label.startswith("B-") else label
+                label = (inside if inside in self.ids else label) if self.args.label_all_tokens else None
+            classes.append(IGNORE_INDEX if label is None else self.ids[label])
+        return classes
+
+
+def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) -> None:
+    """Write a line per sentence with a label per word; words that are cut off or have no token get O."""
+    output = trainer.predict(dataset.remove_columns(FIRST_TOKENS), metric_key_prefix="predict")
+    report(trainer, "predict", output.metrics, dataset)
+    lines = []
+    for classes, starts in zip(predicted_classes(output.predictions, len(names)), dataset[FIRST_TOKENS], strict=True):
+        lines.append(" ".join("O" if start is None else names[classes[start]] for start in starts))
+    if unread := sum(starts.count(None) for starts in dataset[FIRST_TOKENS]):
+        logger.warning(f"{unread} words are beyond max_seq_length or have no token: predictions.txt labels them O")
+    if trainer.is_world_process_zero():
+        Path(trainer.args.output_dir, "predictions.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def main() -> None:
+    groups = FineTuningArguments, DataTrainingArguments, DistillationTrainingArguments
+    model_args, data_args, args = parse_arguments(*groups)
+    checkpoint = begin(args, model_args)
+    raw = load_raw(model_args, data_args)
+    splits = require_splits(raw, args, **{f"do_{stage}": split for split, stage in STAGES.items()})
+    text, label = find_columns(raw, splits, data_args)
+    teacher, config = model_args.teacher_model_name_or_path, model_args.config()
+    teacher_config = teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
+    names, ids = find_labels(raw, label, config, teacher_config)
+    model, tokenizer = load_model(model_args, names, config)
+    encode = Encoder(data_args, tokenizer, ids)
+    with args.main_process_first(desc="tokenizing"):
+        data = {split: encode(split, raw[split], text, label) for split in splits}
+    trainer = DistillationTrainer(
+        model,
+        args,
+        teacher_model=teacher,
+        train_dataset=data.get("train"),
+        eval_dataset=data.get("validation"),
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=entity_metric(names, per_type=data_args.return_entity_level_metrics),
+    )
+    run(trainer, checkpoint, "token-classification", predict=lambda trainer: predict(trainer, data["test"], names))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+r"""Fine-tune or distil a model for extractive question answering, on SQuAD, a dataset of the Hub, or JSON files.
+
+Takes the arguments of transformers' examples/pytorch/question-answering/run_qa.py and those of
+`DistillationTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+
+    python examples/run_qa.py --model_name_or_path google-bert/bert-base-uncased --dataset_name rajpurkar/squad \
+        --do_train --do_eval --num_train_epochs 2 --learning_rate 3e-5 --output_dir outputs/teacher
+
+    python examples/run_qa.py --model_name_or_path distilbert/distilbert-base-uncased --dataset_name rajpurkar/squad \
+        --teacher_model_name_or_path outputs/teacher --do_train --do_eval --output_dir outputs/student
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, load_dataset
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.hf_argparser import HfArg
+
+from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.scripts import (
+    FineTuningArguments,
+    begin,
+    first_rows,
+    load_files,
+    parse_arguments,
+    require_source,
+    run,
+)
+from hf_distill.evaluation.question_answering import answer_tokens, answers_from_logits, exact_match_and_f1
+from hf_distill.resources.squad import is_squad_file, load_squad_file
+
+FILE_TYPES = (".json", ".jsonl")
+# The flag that asks for a stage, its file, its limit, and the columns it needs.
+STAGES = {
+    "train": ("do_train", "train_file", "max_train_samples", ["question", "context"]),
+    "validation": ("do_eval", "validation_file", "max_eval_samples", ["question", "context", "id", "answers"]),
+    "test": ("do_predict", "test_file", "max_predict_samples", ["question", "context", "id"]),
+}
+NO_INPUTS = ["offsets", "example", "null_position"]  # columns of windows that models do not read
+Splits = dict[str, Dataset]
+
+
+@dataclass
+class DataTrainingArguments:
+    """What to train and evaluate on."""
+
+    dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
+    dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
+    train_file: str | None = HfArg(
+        default=None,
+        help="Training data, .json as SQuAD publishes it, or .json or .jsonl with the columns question, context and "
+        'answers ({"text": [...], "answer_start": [...]}, not needed to learn from a teacher\'s soft labels alone).',
+    )
+    validation_file: str | None = HfArg(default=None, help="Data for --do_eval, in the same form, with ids.")
+    test_file: str | None = HfArg(default=None, help="Data for --do_predict, in the same form, with ids.")
+    overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
+    max_seq_length: int = HfArg(default=384, help="Longer contexts are cut into windows of this length with question.")
+    pad_to_max_length: bool = HfArg(
+        default=False,
+        help="Pad every window to --max_seq_length, not to the longest of its batch. transformers' script does so by "
+        "default, which wastes computation. Tokenizers that pad on the left always do.",
+    )
+    max_train_samples: int | None = HfArg(default=None, help="Use only this many training questions.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation questions.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use only this many test questions.")
+    version_2_with_negative: bool = HfArg(default=False, help="Some questions have no answer, as in SQuAD 2.0.")
+    null_score_diff_threshold: float = HfArg(
+        default=0.0, help="No answer is given if its score exceeds the best answer's by more; for SQuAD 2.0."
+    )
+    doc_stride: int = HfArg(default=128, help="Tokens that a window has in common with the one before.")
+    n_best_size: int = HfArg(default=20, help="Answers are sought among this many best starts and ends.")
+    max_answer_length: int = HfArg(default=30, help="Tokens of an answer, at most.")
+
+    def __post_init__(self) -> None:
+        require_source(self.files, FILE_TYPES, dataset_name=self.dataset_name)
+        if not 0 <= self.doc_stride < self.max_seq_length:
+            raise ValueError(
+                f"doc_stride must be at least 0 and below max_seq_length ({self.max_seq_length}), got {self.doc_stride}"
+            )
+        if min(self.n_best_size, self.max_answer_length) < 1:
+            given = f"{self.n_best_size} and {self.max_answer_length}"
+            raise ValueError(f"n_best_size and max_answer_length must be at least 1, got {given}")
+
+    @property
+    def files(self) -> dict[str, str | None]:
+        return {file: getattr(self, file) for _, file, *_ in STAGES.values()}
+
+
+def load_raw(model_args: FineTuningArguments, data_args: DataTrainingArguments) -> Splits:
+    if data_args.dataset_name:
+        return load_dataset(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
+    files = {split: path for split, (_, file, *_) in STAGES.items() if (path := data_args.files[file])}
+    squad = {split: path for split, path in files.items() if path.endswith(".json") and is_squad_file(path)}
+    rows = {split: path for split, path in files.items() if split not in squad}
+    in_squad_format = {split: load_squad_file(path, model_args.cache_dir) for split, path in squad.items()}
+    return in_squad_format | load_files(rows, **model_args.source)
+
+
+def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    name = args.tokenizer_name or args.model_name_or_path
+    tokenizer = AutoTokenizer.from_pretrained(name, **args.hub)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"answers are found by where in the text the tokens are, which only fast tokenizers know; that of {name} "
+            f"is a {type(tokenizer).__name__}. Choose a model, or tokenizer_name, with a fast one."
+        )
+    sizes = {"ignore_mismatched_sizes": args.ignore_mismatched_sizes}
+    model = AutoModelForQuestionAnswering.from_pretrained(
+        args.model_name_or_path, config=args.config(), **args.hub, **sizes
+    )
+    return model, tokenizer
+
+
+@dataclass
+class Encoder:
+    """Makes windows: model inputs of a question and a part of its context, with labels where the data have answers."""
+
+    args: DataTrainingArguments
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, rows: Dataset, for_training: bool) -> Dataset:
+        return rows.map(
+            self._encode_rows,
+            fn_kwargs={"for_training": for_training},
+            batched=True,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            num_proc=self.args.preprocessing_num_workers,
+            load_from_cache_file=not self.args.overwrite_cache,
+        )
+
+    def _encode_rows(self, rows: dict[str, list], indices: list[int], for_training: bool) -> dict[str, list]:
+        # Some questions begin with much white space, which some tokenizers keep.
+        questions, contexts = [question.lstrip() for question in rows["question"]], rows["context"]
+        max_length = min(self.args.max_seq_length, self.tokenizer.model_max_length)
+        self._require_room(questions, max_length)
+        question_first = self.tokenizer.padding_side == "right"
+        pad = self.args.pad_to_max_length or not question_first  # padding on the left would move the labels
+        encoded = self.tokenizer(
+            *((questions, contexts) if question_first else (contexts, questions)),
+            truncation="only_second" if question_first else "only_first",
+            max_length=max_length,
+            stride=self.args.doc_stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            padding="max_length" if pad else False,
+        )
+        sources, pairs = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
+        offsets = [
+            [pair if sequence == int(question_first) else (-1, -1) for pair, sequence in zip(*tokens, strict=True)]
+            for tokens in zip(pairs, map(encoded.sequence_ids, range(len(pairs))), strict=True)
+        ]
+        nulls = list(map(self._null_position, encoded["input_ids"], encoded["attention_mask"]))
+        values = (offsets, [indices[source] for source in sources], nulls)
+        columns = {} if for_training else dict(zip(NO_INPUTS, values, strict=True))
+        if "answers" in rows:
+            answers = [rows["answers"][source] for source in sources]
+            if None in answers:
+                raise ValueError("a row has no answers; where a question has none, its lists of answers must be empty")
+            spans = list(map(answer_tokens, map(np.array, offsets), answers, nulls))
+            columns["start_positions"], columns["end_positions"] = map(list, zip(*spans, strict=True))
+        return dict(encoded) | columns
+
+    def _require_room(self, questions: list[str], max_length: int) -> None:
+        """Refuse questions beside which a window has no room for more of the context than the part it repeats."""
+        room = max_length - self.args.doc_stride - self.tokenizer.num_special_tokens_to_add(pair=True)
+        tokens = self.tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]
+        for question, ids in zip(questions, tokens, strict=True):
+            if len(ids) >= room:
+                raise ValueError(
+                    f"with max_seq_length {max_length} and doc_stride {self.args.doc_stride} a question may have fewer "
+                    f"than {room} tokens, one has {len(ids)}: {question[:100]!r}. Change one of the two."
+                )
+
+    def _null_position(self, ids: list[int], mask: list[int]) -> int:
+        """Where no answer is marked: at the classification token, or else at the first."""
+        for token in (self.tokenizer.cls_token_id, self.tokenizer.bos_token_id):
+            if token is not None and token in ids:
+                return ids.index(token)
+        return mask.index(1)
+
+
+@dataclass
+class Answers:
+    """The answers a model gives to the questions of a split, read off its logits for the windows, and kept in files."""
+
+    args: DataTrainingArguments
+    rows: Dataset
+    windows: Dataset
+
+    @classmethod
+    def prepare(cls, raw: Splits, split: str, encode: Encoder) -> Answers:
+        flag, _, limit, columns = STAGES[split]
+        given = raw[split].column_names if split in raw else []
+        if not set(columns) <= set(given):
+            raise ValueError(f"{flag} needs a split {split!r} with the columns {columns}, got {raw}")
+        # Test answers are not read: they may be held back.
+        wanted = columns if split == "test" or "answers" not in given else {*columns, "answers"}
+        rows = first_rows(raw[split].select_columns(sorted(wanted)), getattr(encode.args, limit))
+        if "id" in wanted and len(set(rows["id"])) < len(rows):
+            raise ValueError(f"the ids of {split} must all be different: predictions are kept by id")
+        prepared = cls(encode.args, rows, encode(rows, for_training=split == "train"))
+        if split == "validation" and not (encode.args.version_2_with_negative or all(prepared.gold)):
+            raise ValueError("validation has questions without an answer: pass --version_2_with_negative")
+        return prepared
+
+    @property
+    def inputs(self) -> Dataset:
+        return self.windows.remove_columns([name for name in NO_INPUTS if name in self.windows.column_names])
+
+    @property
+    def gold(self) -> list[list[str]]:
+        return [answers["text"] for answers in self.rows["answers"]]
+
+    def read(self, logits: tuple[np.ndarray, ...], to_files: Path | None) -> list[str]:
+        """From start and end logits of all windows; files of answers and score differences begin with `to_files`."""
+        arrays = self.windows.with_format("numpy")
+        texts, differences = answers_from_logits(
+            *logits[:2],
+            offsets=arrays["offsets"],
+            examples=arrays["example"],
+            contexts=list(self.rows["context"]),
+            null_positions=arrays["null_position"],
+            n_best_size=self.args.n_best_size,
+            max_answer_length=self.args.max_answer_length,
+            version_2=self.args.version_2_with_negative,
+            null_score_diff_threshold=self.args.null_score_diff_threshold,
+        )
+        files = {"predictions": texts} | ({"null_odds": differences} if self.args.version_2_with_negative else {})
+        for name, values in files.items() if to_files else ():
+            content = json.dumps(dict(zip(self.rows["id"], values, strict=True)), indent=4) + "\n"
+            to_files.with_name(f"{to_files.name}_{name}.json").write_text(content, encoding="utf-8")
+        return texts
+
+
+def main() -> None:
+    model_args, data_args, args = parse_arguments(
+        FineTuningArguments, DataTrainingArguments, DistillationTrainingArguments
+    )
+    if args.train_sampling_strategy == "group_by_length":  # Trainer puts the windows to evaluate in that order, too
+        raise ValueError("train_sampling_strategy group_by_length mixes up the answers; --length_bucketing does not")
+    checkpoint = begin(args, model_args)
+    raw = load_raw(model_args, data_args)
+    model, tokenizer = load_model(model_args)
+    encode = Encoder(data_args, tokenizer)
+    with args.main_process_first(desc="tokenizing"):
+        data = {
+            split: Answers.prepare(raw, split, encode) for split, (flag, *_) in STAGES.items() if getattr(args, flag)
+        }
+
+    def read(split: str, prefix: str, logits: tuple[np.ndarray, ...]) -> list[str]:
+        return data[split].read(logits, Path(args.output_dir, prefix) if args.should_save else None)
+
+    def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
+        texts = read("validation", "eval", evaluation.predictions)
+        return exact_match_and_f1(texts, data["validation"].gold, data_args.version_2_with_negative)
+
+    trainer = DistillationTrainer(
+        model,
+        args,
+        teacher_model=model_args.teacher_model_name_or_path,
+        train_dataset=data["train"].inputs if args.do_train else None,
+        eval_dataset=data["validation"].inputs if args.do_eval else None,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=compute_metrics,
+    )
+    run(
+        trainer,
+        checkpoint,
+        "question-answering",
+        predict=lambda trainer: read("test", "predict", trainer.predict(data["test"].inputs).predictions),
+    )
+
+
+if __name__ == "__main__":
+    main()

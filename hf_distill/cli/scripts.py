@@ -1,0 +1,244 @@
+"""What the example scripts share: how models are named, where data come from, and the course of a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from datasets import Dataset, load_dataset
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, Trainer, TrainingArguments
+from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+
+logger = transformers.logging.get_logger("transformers.examples")
+
+FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
+
+
+@dataclass
+class TeacherArguments:
+    """Where models are fetched from, and which teaches."""
+
+    teacher_model_name_or_path: str | None = HfArg(default=None, help="A model trained on the task. None: no teacher.")
+    cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
+    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
+    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
+    trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
+
+    @property
+    def source(self) -> dict[str, str | None]:
+        """What every download takes."""
+        return {"cache_dir": self.cache_dir, "token": self.token}
+
+    @property
+    def hub(self) -> dict[str, Any]:
+        """What `from_pretrained` takes for the model, its configuration and its tokenizer."""
+        return self.source | {"revision": self.model_revision, "trust_remote_code": self.trust_remote_code}
+
+
+@dataclass
+class FineTuningArguments(TeacherArguments):
+    """A model that has weights."""
+
+    model_name_or_path: str | None = HfArg(default=None, help="The model to train: a Hub id or a local path.")
+    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
+    tokenizer_name: str | None = HfArg(default=None, help="Hub id or path of the tokenizer. None: the model's.")
+    ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
+
+    def __post_init__(self) -> None:
+        if not self.model_name_or_path:
+            raise ValueError("model_name_or_path must be a Hub id or a local path, got none")
+
+    def config(self) -> PretrainedConfig:
+        """Of the model to train."""
+        return AutoConfig.from_pretrained(self.config_name or self.model_name_or_path, **self.hub)
+
+
+@dataclass
+class AnyModelArguments(TeacherArguments):
+    """A model that has weights, or one that starts at random."""
+
+    model_name_or_path: str | None = HfArg(default=None, help="Weights to start from: Hub id or path. None: random.")
+    model_type: str | None = HfArg(default=None, help="Architecture of a model with random weights: bert, vit, ...")
+    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
+    config_overrides: str | None = HfArg(
+        default=None, help="Changes to that of --model_type, such as hidden_size=256,num_hidden_layers=4."
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.model_name_or_path or self.model_type or self.config_name):
+            raise ValueError("the model must come from model_name_or_path, model_type or config_name, got none of them")
+        if self.model_type and self.model_type not in CONFIG_MAPPING:
+            raise ValueError(f"model_type must be an architecture of transformers, got {self.model_type!r}")
+        if self.config_overrides and (self.config_name or self.model_name_or_path or not self.model_type):
+            raise ValueError("config_overrides changes the configuration of model_type only, not a given one")
+
+    def config(self, **defaults: Any) -> PretrainedConfig:
+        """Of the model to train; the defaults are for one of `model_type`, and the overrides win over them."""
+        if self.config_name or self.model_name_or_path:
+            return AutoConfig.from_pretrained(self.config_name or self.model_name_or_path, **self.hub)
+        config = CONFIG_MAPPING[self.model_type](**defaults)
+        if self.config_overrides:
+            config.update_from_string(self.config_overrides)
+        return config
+
+
+def parse_arguments(*groups: type) -> tuple[Any, ...]:
+    """The groups of arguments, from the command line or from the one .json file named on it.
+
+    The last group is the training's.
+
+    Raises:
+        ValueError: No stage is asked for.
+    """
+    parser = HfArgumentParser(groups)
+    from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
+    parsed = parser.parse_json_file(sys.argv[1]) if from_file else parser.parse_args_into_dataclasses()
+    training = parsed[-1]
+    if not (training.do_train or training.do_eval or training.do_predict):
+        raise ValueError("nothing to do: pass at least one of --do_train, --do_eval and --do_predict")
+    return parsed
+
+
+def require_source(files: Mapping[str, str | None], file_types: tuple[str, ...], **others: str | None) -> None:
+    """Check that the data come from one place, and that files can be read.
+
+    Args:
+        files: Paths by argument, None where not given.
+        file_types: Suffixes allowed.
+        others: Other places, None where not given.
+
+    Raises:
+        ValueError: Data come from several places or from none, or a file is not there or of another type.
+    """
+    given_files = {name: path for name, path in files.items() if path}
+    given = {name: source for name, source in {**others, "files": given_files}.items() if source}
+    if len(given) != 1:
+        allowed = f"exactly one of {', '.join(others)} and files ({', '.join(files)})"
+        raise ValueError(f"data must come from {allowed}, got {given or 'none of them'}")
+    for name, path in given_files.items():
+        if Path(path).suffix not in file_types or not Path(path).is_file():
+            raise ValueError(f"{name} must be an existing {' or '.join(file_types)} file, got {path!r}")
+
+
+def load_files(files: Mapping[str, str], **options: Any) -> dict[str, Any]:
+    """One dataset per file, by the same keys.
+
+    One call per file: files loaded together must have the same columns, and a training set may lack labels.
+    """
+    loaded = {}
+    for split, path in files.items():
+        kind = FILE_TYPES[Path(path).suffix]
+        # Only an empty field is a missing value: "None" and "NA" are words, and may be labels.
+        reading = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
+        loaded[split] = load_dataset(kind, data_files=path, split="train", **reading, **options)
+    return loaded
+
+
+def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: str) -> list[str]:
+    """The splits that the stages asked for need.
+
+    Args:
+        raw: The splits there are.
+        args: Says which stages are asked for.
+        of_stage: Split by stage, such as do_eval="validation".
+
+    Raises:
+        ValueError: One of them is not there.
+    """
+    wanted = {stage: split for stage, split in of_stage.items() if getattr(args, stage)}
+    for stage, split in wanted.items():
+        if split not in raw:
+            raise ValueError(f"{stage} needs the split {split!r}, got only {sorted(raw)}")
+    return list(wanted.values())
+
+
+def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
+    """At most this many rows; None: all."""
+    return dataset.select(range(len(dataset))[:limit])
+
+
+def checkpoint_to_continue(args: TrainingArguments) -> str | None:
+    """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any.
+
+    Raises:
+        ValueError: A checkpoint is asked for and is not there.
+    """
+    wanted = str(args.resume_from_checkpoint).lower()
+    if not args.do_train or wanted == "false":
+        return None
+    searched = wanted in ("none", "true")
+    folder = str(args.output_dir if searched else args.resume_from_checkpoint)
+    found = None if not Path(folder).is_dir() else get_last_checkpoint(folder) if searched else folder
+    if found is None and wanted != "none":
+        raise ValueError(
+            f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
+            f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
+        )
+    if found is not None:
+        logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
+    return found
+
+
+def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str | None:
+    """Set verbosity and seed, and let the teacher be fetched as the model is.
+
+    Returns:
+        The checkpoint to continue from.
+    """
+    if args.should_log:
+        transformers.logging.set_verbosity_info()
+    transformers.logging.set_verbosity(args.get_process_log_level())
+    if models.teacher_model_name_or_path:
+        args.teacher_model_init_kwargs = models.source | (args.teacher_model_init_kwargs or {})
+    transformers.set_seed(args.seed)
+    return checkpoint_to_continue(args)
+
+
+def teacher_options(args: DistillationTrainingArguments) -> dict[str, Any]:
+    """What `from_pretrained` takes for the teacher's configuration and tokenizer."""
+    return {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
+
+
+def run(
+    trainer: Trainer,
+    checkpoint: str | None,
+    pipeline: str,
+    evaluate: Callable[[Trainer], dict[str, float]] = Trainer.evaluate,
+    predict: Callable[[Trainer], None] | None = None,
+) -> None:
+    """Train, evaluate, predict and publish, as the arguments ask for; leave model, metrics and state in output_dir.
+
+    Args:
+        trainer: Has the datasets of the stages asked for.
+        checkpoint: To continue from.
+        pipeline: What the model is for, as the Hub calls it.
+        evaluate: Gives the metrics.
+        predict: Makes the predictions and writes them; called with `do_predict`.
+    """
+    args = trainer.args
+    if args.do_train:
+        metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
+        trainer.save_model()
+        report(trainer, "train", metrics, trainer.train_dataset)
+        trainer.save_state()
+    if args.do_eval:
+        report(trainer, "eval", evaluate(trainer), trainer.eval_dataset)
+    if args.do_predict and predict is not None:
+        predict(trainer)
+    if args.push_to_hub:
+        trainer.push_to_hub(tasks=pipeline)
+
+
+def report(trainer: Trainer, stage: str, metrics: dict[str, float], dataset: Any) -> None:
+    """Log and save metrics, with the number of examples where it is known."""
+    if isinstance(dataset, Dataset) and f"{stage}_samples" not in metrics:
+        metrics[f"{stage}_samples"] = len(dataset)
+    trainer.log_metrics(stage, metrics)
+    trainer.save_metrics(stage, metrics)

@@ -1,0 +1,178 @@
+"""Extractive question answering as SQuAD has it: answers from logits, exact match and F1; nothing is fetched."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+# The score of a window without a span: below every other, and finite, so that it can be written as JSON.
+_NO_SPAN = float(np.finfo(np.float32).min)
+
+
+def normalised(answer: str) -> str:
+    """An answer as it is compared: in lower case, without punctuation and articles, words one space apart."""
+    return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_WITHOUT_PUNCTUATION)).split())
+
+
+def exact_match_and_f1(
+    predictions: Sequence[str], answers: Sequence[Sequence[str]], version_2: bool = False
+) -> dict[str, float]:
+    """The metrics of SQuAD: each prediction counts by the one of its gold answers that suits it best.
+
+    Args:
+        predictions: One answer per question, (questions,).
+        answers: The gold answers to each question, (questions,); none for an unanswerable one.
+        version_2: Questions may be unanswerable, as in SQuAD 2.0. Such a question counts 1 for a prediction that is
+            empty once normalised, else 0; so does one whose gold answers are all articles and punctuation.
+
+    Returns:
+        In percent `exact_match` and `f1`, the F1 over the words of prediction and answer, both as bags. With
+        `version_2` also `HasAns_exact`, `HasAns_f1`, `NoAns_exact` and `NoAns_f1` over the questions with and without
+        answers, where there are such. Empty without questions.
+
+    Raises:
+        ValueError: Predictions and answers are not equally many, or a question has no answer without `version_2`.
+
+    Source:
+        Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1; Rajpurkar et al. 2018, arXiv 1806.03822, section 4.3.
+    """
+    if len(predictions) != len(answers):
+        raise ValueError(f"each question needs one prediction, got {len(predictions)} for {len(answers)} questions")
+    scores = np.empty((len(answers), 2))  # exact match and F1
+    for index, (prediction, given) in enumerate(zip(predictions, answers, strict=True)):
+        predicted, golds = normalised(prediction), [normalised(answer) for answer in given]
+        if version_2:
+            golds = [gold for gold in golds if gold] or [""]
+        if not golds:
+            raise ValueError(f"question {index} has no answer; pass version_2=True if questions may be unanswerable")
+        scores[index] = (predicted in golds, max(_f1(predicted, gold, version_2) for gold in golds))
+    answerable = np.array([len(given) > 0 for given in answers], dtype=bool)
+    metrics = _means(scores, "exact_match", "f1")
+    if version_2:
+        metrics |= _means(scores[answerable], "HasAns_exact", "HasAns_f1")
+        metrics |= _means(scores[~answerable], "NoAns_exact", "NoAns_f1")
+    return metrics
+
+
+def answer_tokens(offsets: np.ndarray, answers: Mapping[str, Sequence], null_position: int) -> tuple[int, int]:
+    """What a window is labelled with: the first and last token of the question's first answer.
+
+    Args:
+        offsets: Of the window's tokens, integer (tokens, 2), as in `answers_from_logits`.
+        answers: Under "text" the answers, and under "answer_start" where in the context each begins.
+        null_position: The position that stands for "no answer".
+
+    Returns:
+        First and last position; twice the null position if there is no answer, or it is not whole in this window.
+    """
+    context = _in_context(offsets)
+    if not answers["text"] or not len(context):
+        return null_position, null_position
+    begins, ends = offsets[context].T
+    begin = answers["answer_start"][0]
+    end = begin + len(answers["text"][0])
+    if not begins[0] <= begin < end <= ends[-1]:
+        return null_position, null_position
+    first, last = np.searchsorted(begins, begin, side="right") - 1, np.searchsorted(ends, end)
+    return int(context[first]), int(context[last])
+
+
+def answers_from_logits(
+    start_logits: np.ndarray,
+    end_logits: np.ndarray,
+    offsets: Iterable[np.ndarray],
+    examples: Iterable[int],
+    contexts: Sequence[str],
+    null_positions: Iterable[int] | None = None,
+    n_best_size: int = 20,
+    max_answer_length: int = 30,
+    version_2: bool = False,
+    null_score_diff_threshold: float = 0.0,
+) -> tuple[list[str], list[float]]:
+    """The answer to each question: the best span of tokens in any of the windows its context was cut into.
+
+    A span's score is the start logit of its first token plus the end logit of its last. Of equal scores the span in the
+    earlier window wins. Spans that cover no text do not count.
+
+    Args:
+        start_logits: Of each window's positions, (windows, positions); positions beyond the window's tokens are
+            passed over, whatever is there.
+        end_logits: (windows, positions).
+        offsets: Of each window, where its tokens begin and end in the context, integer (tokens, 2); negative for
+            tokens that are not of the context, such as the question's.
+        examples: Of each window the index of its question, (windows,).
+        contexts: The text that each question is about, (questions,).
+        null_positions: Of each window the position that stands for "no answer", (windows,). None: the first.
+        n_best_size: A span starts and ends at one of this many positions of the context with the highest start and end
+            logits.
+        max_answer_length: Tokens of a span, at most.
+        version_2: Questions may be unanswerable: the answer is empty where the difference exceeds the threshold.
+        null_score_diff_threshold: The higher, the fewer questions are left unanswered.
+
+    Returns:
+        The answers, parts of the contexts, (questions,), empty where no span is possible; and the differences,
+        (questions,): the score of no answer, the lowest of all windows, minus that of the best span.
+
+    Raises:
+        ValueError: Logits, offsets, examples or null positions are of different numbers of windows.
+
+    Source:
+        Devlin et al. 2018, arXiv 1810.04805, sections 4.2 and 4.3; the windows' lowest null score as in transformers'
+        examples/pytorch/question-answering/utils_qa.py.
+    """
+    start_logits, end_logits = (np.asarray(logits, dtype=np.float64) for logits in (start_logits, end_logits))
+    nulls = np.zeros(len(start_logits), dtype=int) if null_positions is None else null_positions
+    best = [(_NO_SPAN, 0, 0)] * len(contexts)
+    null_scores = np.full(len(contexts), np.inf)
+    for start, end, tokens, example, null in zip(start_logits, end_logits, offsets, examples, nulls, strict=True):
+        span = _best_span(start, end, np.asarray(tokens), n_best_size, max_answer_length)
+        if span[0] > best[example][0]:
+            best[example] = span
+        null_scores[example] = min(null_scores[example], start[null] + end[null])
+    answers, differences = [], []
+    for context, (score, first, last), null_score in zip(contexts, best, null_scores.tolist(), strict=True):
+        differences.append(null_score - score)
+        is_null = version_2 and differences[-1] > null_score_diff_threshold
+        answers.append("" if is_null else context[first:last])
+    return answers, differences
+
+
+def _best_span(
+    start_logits: np.ndarray, end_logits: np.ndarray, offsets: np.ndarray, n_best_size: int, max_answer_length: int
+) -> tuple[float, int, int]:
+    """Score, first character and the character behind the last of a window's best span."""
+    in_context = _in_context(offsets)
+    if not len(in_context):
+        return _NO_SPAN, 0, 0
+    starts = in_context[np.argsort(-start_logits[in_context], kind="stable")[:n_best_size]]
+    ends = in_context[np.argsort(-end_logits[in_context], kind="stable")[:n_best_size]]
+    lengths = ends[None, :] - starts[:, None] + 1  # (starts, ends), as are the next
+    has_text = offsets[ends, 1][None, :] > offsets[starts, 0][:, None]
+    allowed = (lengths >= 1) & (lengths <= max_answer_length) & has_text
+    scores = np.where(allowed, start_logits[starts][:, None] + end_logits[ends][None, :], _NO_SPAN)
+    row, column = np.unravel_index(scores.argmax(), scores.shape)
+    return float(scores[row, column]), int(offsets[starts[row], 0]), int(offsets[ends[column], 1])
+
+
+def _in_context(offsets: np.ndarray) -> np.ndarray:
+    """The positions whose tokens are of the context."""
+    return np.flatnonzero(offsets.reshape(-1, 2)[:, 0] >= 0)
+
+
+def _f1(predicted: str, gold: str, version_2: bool) -> float:
+    predicted_words, gold_words = predicted.split(), gold.split()
+    if version_2 and not (predicted_words and gold_words):
+        return float(predicted_words == gold_words)
+    shared = sum((Counter(predicted_words) & Counter(gold_words)).values())
+    return 2 * shared / (len(predicted_words) + len(gold_words)) if shared else 0.0
+
+
+def _means(scores: np.ndarray, *names: str) -> dict[str, float]:
+    """Percentages of the columns of (questions, names); none without questions."""
+    return dict(zip(names, (100 * scores.mean(axis=0)).tolist(), strict=True)) if len(scores) else {}

@@ -1,0 +1,141 @@
+"""Entities as the CoNLL shared tasks count them, and token accuracy, computed here: nothing is fetched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score
+from transformers import EvalPrediction
+
+from hf_distill.objectives.reduction import IGNORE_INDEX
+
+_PREFIXES = ("B", "I", "E", "S")
+_OUTSIDE = ("O", "")
+Tag = tuple[str, str]  # prefix, type
+
+
+def entity_metric(label_names: Sequence[str], per_type: bool = True) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The metric of entity recognition or tagging, to be passed to a trainer as `compute_metrics`.
+
+    An entity counts as found if its type, its first and its last token are predicted. Prefixes are read as the CoNLL
+    script reads them, in any of the schemes IOB1, IOB2, IOE and BIOES: an entity also begins at an I- or E- behind O,
+    behind an entity's end (E- or S-) or behind another type.
+
+    Args:
+        label_names: Names of the classes in the order of the outputs. "B-PER", "I-PER", "E-PER" and "S-PER" are parts
+            of entities of type PER, names without a prefix are outside; "B", "I", "E" and "S" with nothing but "O" are
+            parts of entities that have no type.
+        per_type: Also give the F1 of each type.
+
+    Returns:
+        A function of an evaluation's predictions (sequences, tokens, classes) and labels (sequences, tokens), of which
+        -100 does not count: a token so labelled is taken out of its sequence. Its keys are `precision`, `recall`, `f1`
+        (0 where nothing is predicted or nothing is there to be found) and `accuracy` of tokens, and for each type that
+        occurs in labels or predictions one such as `PER_f1`. Without prefixed names it is `accuracy` alone. When no
+        token is left the dictionary is empty.
+
+    Raises:
+        ValueError: There are no names, or some have a known and others an unknown prefix. Of the function: the
+            predictions are of another number of classes.
+
+    Source:
+        Tjong Kim Sang and Buchholz 2000, arXiv cs/0009008, section 3, and their evaluation script conlleval.
+    """
+    tags = _read_tags(label_names)
+    has_entities = any(tag != _OUTSIDE for tag in tags)
+
+    def compute(evaluation: EvalPrediction) -> dict[str, float]:
+        labels = evaluation.label_ids
+        batches = labels if isinstance(labels, list) else [labels]
+        gold_rows = [row for batch in batches for row in np.asarray(batch)]
+        pairs = list(zip(predicted_classes(evaluation.predictions, len(tags)), gold_rows, strict=True))
+        pairs = [(predicted[gold != IGNORE_INDEX], gold[gold != IGNORE_INDEX]) for predicted, gold in pairs]
+        if not sum(len(gold) for _, gold in pairs):
+            return {}
+        predicted_tokens, gold_tokens = (np.concatenate(rows) for rows in zip(*pairs, strict=True))
+        metrics = {"accuracy": float(accuracy_score(gold_tokens, predicted_tokens))}
+        if not has_entities:
+            return metrics
+        both = [([tags[index] for index in predicted], [tags[index] for index in gold]) for predicted, gold in pairs]
+        return _entity_scores(both, per_type) | metrics
+
+    return compute
+
+
+def predicted_classes(predictions: Any, num_classes: int) -> list[np.ndarray]:
+    """The likeliest class of every token, by sequence.
+
+    Args:
+        predictions: Logits (sequences, tokens, classes), or a tuple with logits first; or a list of either, by batch.
+        num_classes: What the last dimension must be.
+
+    Returns:
+        Of each sequence its classes, (tokens,), padding included.
+
+    Raises:
+        ValueError: The logits are of another shape.
+    """
+    rows = []
+    for batch in predictions if isinstance(predictions, list) else [predictions]:
+        # Models that also return hidden states or attentions give a tuple, logits first.
+        logits = np.asarray(batch[0] if isinstance(batch, tuple) else batch)
+        if logits.ndim != 3 or logits.shape[-1] != num_classes:
+            raise ValueError(f"predictions must be (sequences, tokens, {num_classes} classes), got {logits.shape}")
+        rows.extend(logits.argmax(axis=-1))
+    return rows
+
+
+def _read_tags(label_names: Sequence[str]) -> list[Tag]:
+    """Prefix and type of each class."""
+    if not label_names:
+        raise ValueError("label_names must name at least one class, got none")
+    if set(label_names) <= {*_PREFIXES, "O"}:
+        return [(name, "") for name in label_names]
+    parts = [name.partition("-") for name in label_names]
+    tags = [(prefix, kind) if prefix in _PREFIXES and kind else _OUTSIDE for prefix, _, kind in parts]
+    unknown = [name for name, tag in zip(label_names, tags, strict=True) if tag == _OUTSIDE and name[1:2] == "-"]
+    if unknown and len(unknown) < len(tags) and any(tag != _OUTSIDE for tag in tags):
+        raise ValueError(
+            f"prefixes of label_names must be among {[f'{prefix}-' for prefix in _PREFIXES]}, got {unknown}"
+        )
+    return tags
+
+
+def _entities(tags: Sequence[Tag]) -> set[tuple[str, int, int]]:
+    """The entities of one sequence: type, first position, and the position behind the last."""
+    found: set[tuple[str, int, int]] = set()
+    start, (last_prefix, last_type) = None, _OUTSIDE
+    for position, (prefix, kind) in enumerate([*tags, _OUTSIDE]):
+        continues = prefix in ("I", "E") and last_prefix in ("B", "I") and kind == last_type
+        if start is not None and not continues:
+            found.add((last_type, start, position))
+            start = None
+        if prefix != "O" and not continues:
+            start = position
+        last_prefix, last_type = prefix, kind
+    return found
+
+
+def _entity_scores(pairs: Sequence[tuple[list[Tag], list[Tag]]], per_type: bool) -> dict[str, float]:
+    predicted, gold, right = Counter[str](), Counter[str](), Counter[str]()
+    for predicted_tags, gold_tags in pairs:
+        predicted_entities, gold_entities = _entities(predicted_tags), _entities(gold_tags)
+        predicted.update(kind for kind, _, _ in predicted_entities)
+        gold.update(kind for kind, _, _ in gold_entities)
+        right.update(kind for kind, _, _ in predicted_entities & gold_entities)
+    found, guessed, there = right.total(), predicted.total(), gold.total()
+    scores = {
+        "precision": found / guessed if guessed else 0.0,
+        "recall": found / there if there else 0.0,
+        "f1": _f1(found, guessed, there),
+    }
+    kinds = sorted(filter(None, predicted.keys() | gold.keys())) if per_type else []
+    return scores | {f"{kind}_f1": _f1(right[kind], predicted[kind], gold[kind]) for kind in kinds}
+
+
+def _f1(right: int, predicted: int, gold: int) -> float:
+    """The harmonic mean of precision and recall."""
+    return 2 * right / (predicted + gold) if right else 0.0

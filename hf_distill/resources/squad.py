@@ -1,0 +1,67 @@
+"""Questions in files as SQuAD publishes them: articles of paragraphs of questions, all in one object.
+
+Source: Rajpurkar et al. 2016, arXiv 1606.05250; Rajpurkar et al. 2018, arXiv 1806.03822.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+_FEATURES = datasets.Features(
+    {
+        "id": datasets.Value("string"),
+        "context": datasets.Value("string"),
+        "question": datasets.Value("string"),
+        "answers": {
+            "text": datasets.List(datasets.Value("string")),
+            "answer_start": datasets.List(datasets.Value("int32")),
+        },
+    }
+)
+
+
+def is_squad_file(path: str | Path) -> bool:
+    """Whether a JSON file is one object with all questions under "data", rather than a list or lines of rows."""
+    try:
+        return "data" in _read(path)
+    except json.JSONDecodeError:  # lines of rows
+        return False
+
+
+def load_squad_file(path: str | Path, cache_dir: str | None = None) -> datasets.Dataset:
+    """The questions of a file in the format of SQuAD 1.1 or 2.0, one per row.
+
+    Args:
+        path: A file for which `is_squad_file`; under "data" are articles, or rows as they are returned.
+        cache_dir: Where the rows are kept. None: the datasets library's own cache.
+
+    Returns:
+        Columns id, context, question and answers, of which each is {"text": [...], "answer_start": [...]}, with empty
+        lists for a question that has none, or None where the file does not say. Without answers if it never says.
+    """
+    version = {"path": str(path), "modified": Path(path).stat().st_mtime_ns}  # a changed file is read again
+    rows = datasets.Dataset.from_generator(_rows, features=_FEATURES, cache_dir=cache_dir, gen_kwargs=version)
+    unlabelled = rows.data.column("answers").null_count == len(rows)
+    return rows.remove_columns("answers") if unlabelled else rows
+
+
+def _read(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+
+
+def _rows(path: str, modified: int) -> Iterator[dict[str, Any]]:
+    for article in _read(path)["data"]:
+        if "paragraphs" not in article:  # a row
+            yield {name: article.get(name) for name in _FEATURES}
+        for paragraph in article.get("paragraphs", ()):
+            for question in paragraph["qas"]:
+                answers = question.get("answers", [] if question.get("is_impossible") else None)
+                if answers is not None:
+                    answers = {name: [answer[name] for answer in answers] for name in _FEATURES["answers"]}
+                texts = {"context": paragraph["context"], "question": question["question"]}
+                yield {"id": question["id"], **texts, "answers": answers}
