@@ -31,6 +31,7 @@ from hf_distill.cli.scripts import (
     require_source,
     require_splits,
     run,
+    segments_for_teacher,
     teacher_options,
 )
 from hf_distill.evaluation.metrics import glue_metric
@@ -162,6 +163,7 @@ class Encoder:
     tokenizer: Any
     ids: dict[str, int]
     teacher_tokenizer: Any = None
+    segments: bool | None = None  # which of two texts a token is of; None: where the model reads it
 
     def __call__(self, raw: Dataset, texts: list[str]) -> Dataset:
         """From the columns of texts."""
@@ -171,7 +173,8 @@ class Encoder:
         def encode_rows(rows: dict[str, list]) -> dict[str, list]:
             columns = [[text or "" for text in rows[name]] for name in texts]
             max_length = self._max_length(self.tokenizer)
-            inputs = dict(self.tokenizer(*columns, truncation=True, max_length=max_length, padding=padding))
+            options = {"max_length": max_length, "padding": padding, "return_token_type_ids": self.segments}
+            inputs = dict(self.tokenizer(*columns, truncation=True, **options))
             if "label" in rows:
                 inputs["labels"] = [encode_label(name_of(value), self.ids) for value in rows["label"]]
             return inputs
@@ -242,7 +245,8 @@ def main() -> None:
     model, tokenizer, names, ids = load_model(model_args, raw, teacher_config)
     if teacher_tokenizer:
         teacher_tokenizer = AutoTokenizer.from_pretrained(teacher_tokenizer, **teacher_options(args))
-    encode = Encoder(data_args, tokenizer, ids, teacher_tokenizer)
+    segments = None if teacher_tokenizer else segments_for_teacher(model, teacher, args)
+    encode = Encoder(data_args, tokenizer, ids, teacher_tokenizer, segments)
     stages = [stage for stage, (flag, _, _) in STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):
         data = {stage: prepare(raw, stage, data_args, encode) for stage in stages}

@@ -126,7 +126,8 @@ def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | 
     names = [str(source.id2label[index]) for index in range(source.num_labels)]
     if "train" in raw and column in raw["train"].column_names:
         feature = raw["train"].features[column].feature
-        found = {label for labels in raw["train"][column] for label in labels or () if label not in MISSING}
+        rows = [] if isinstance(feature, ClassLabel) else raw["train"][column]
+        found = {label for labels in rows for label in labels or () if label not in MISSING}
         if isinstance(feature, ClassLabel):
             names = feature.names
         elif not all(isinstance(label, int) for label in found):
@@ -175,7 +176,7 @@ class Encoder:
             encoding = self.tokenizer(rows[text], is_split_into_words=True, **options)
             inputs, words_of_tokens = dict(encoding), [encoding.word_ids(row) for row in range(len(rows[text]))]
             if label in raw.column_names:
-                names = [[None if value in MISSING else name_of(value) for value in row] for row in rows[label]]
+                names = [[None if value in MISSING else name_of(value) for value in row or ()] for row in rows[label]]
                 inputs["labels"] = list(map(self.align, rows[text], names, words_of_tokens))
             if split == "test":
                 inputs[FIRST_TOKENS] = [

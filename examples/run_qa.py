@@ -37,6 +37,7 @@ from hf_distill.cli.scripts import (
     parse_arguments,
     require_source,
     run,
+    segments_for_teacher,
 )
 from hf_distill.evaluation.question_answering import answer_tokens, answers_from_logits, exact_match_and_f1
 from hf_distill.resources.squad import is_squad_file, load_squad_file
@@ -49,7 +50,6 @@ STAGES = {
     "test": ("do_predict", "test_file", "max_predict_samples", ["question", "context", "id"]),
 }
 NO_INPUTS = ["offsets", "example", "null_position"]  # columns of windows that models do not read
-Splits = dict[str, Dataset]
 
 
 @dataclass
@@ -91,7 +91,7 @@ class DataTrainingArguments:
                 f"doc_stride must be at least 0 and below max_seq_length ({self.max_seq_length}), got {self.doc_stride}"
             )
         if min(self.n_best_size, self.max_answer_length) < 1:
-            given = f"{self.n_best_size} and {self.max_answer_length}"
+            given = (self.n_best_size, self.max_answer_length)
             raise ValueError(f"n_best_size and max_answer_length must be at least 1, got {given}")
 
     @property
@@ -99,14 +99,13 @@ class DataTrainingArguments:
         return {file: getattr(self, file) for _, file, *_ in STAGES.values()}
 
 
-def load_raw(model_args: FineTuningArguments, data_args: DataTrainingArguments) -> Splits:
+def load_raw(model_args: FineTuningArguments, data_args: DataTrainingArguments) -> dict[str, Dataset]:
     if data_args.dataset_name:
         return load_dataset(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
     files = {split: path for split, (_, file, *_) in STAGES.items() if (path := data_args.files[file])}
-    squad = {split: path for split, path in files.items() if path.endswith(".json") and is_squad_file(path)}
-    rows = {split: path for split, path in files.items() if split not in squad}
-    in_squad_format = {split: load_squad_file(path, model_args.cache_dir) for split, path in squad.items()}
-    return in_squad_format | load_files(rows, **model_args.source)
+    rows = {split: path for split, path in files.items() if not is_squad_file(path)}
+    nested = {split: load_squad_file(files[split], model_args.cache_dir) for split in files.keys() - rows.keys()}
+    return nested | load_files(rows, **model_args.source)
 
 
 def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -117,11 +116,9 @@ def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTo
             f"answers are found by where in the text the tokens are, which only fast tokenizers know; that of {name} "
             f"is a {type(tokenizer).__name__}. Choose a model, or tokenizer_name, with a fast one."
         )
-    sizes = {"ignore_mismatched_sizes": args.ignore_mismatched_sizes}
-    model = AutoModelForQuestionAnswering.from_pretrained(
-        args.model_name_or_path, config=args.config(), **args.hub, **sizes
-    )
-    return model, tokenizer
+    return AutoModelForQuestionAnswering.from_pretrained(
+        args.model_name_or_path, config=args.config(), ignore_mismatched_sizes=args.ignore_mismatched_sizes, **args.hub
+    ), tokenizer
 
 
 @dataclass
@@ -130,6 +127,7 @@ class Encoder:
 
     args: DataTrainingArguments
     tokenizer: PreTrainedTokenizerBase
+    segments: bool | None = None  # which of the two texts a token is of; None: where the model reads it
 
     def __call__(self, rows: Dataset, for_training: bool) -> Dataset:
         return rows.map(
@@ -156,6 +154,7 @@ class Encoder:
             stride=self.args.doc_stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            return_token_type_ids=self.segments,
             padding="max_length" if pad else False,
         )
         sources, pairs = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
@@ -187,10 +186,8 @@ class Encoder:
 
     def _null_position(self, ids: list[int], mask: list[int]) -> int:
         """Where no answer is marked: at the classification token, or else at the first."""
-        for token in (self.tokenizer.cls_token_id, self.tokenizer.bos_token_id):
-            if token is not None and token in ids:
-                return ids.index(token)
-        return mask.index(1)
+        marks = [token for token in (self.tokenizer.cls_token_id, self.tokenizer.bos_token_id) if token in ids]
+        return ids.index(marks[0]) if marks else mask.index(1)
 
 
 @dataclass
@@ -202,7 +199,7 @@ class Answers:
     windows: Dataset
 
     @classmethod
-    def prepare(cls, raw: Splits, split: str, encode: Encoder) -> Answers:
+    def prepare(cls, raw: dict[str, Dataset], split: str, encode: Encoder) -> Answers:
         flag, _, limit, columns = STAGES[split]
         given = raw[split].column_names if split in raw else []
         if not set(columns) <= set(given):
@@ -255,7 +252,8 @@ def main() -> None:
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     model, tokenizer = load_model(model_args)
-    encode = Encoder(data_args, tokenizer)
+    teacher = model_args.teacher_model_name_or_path
+    encode = Encoder(data_args, tokenizer, segments_for_teacher(model, teacher, args))
     with args.main_process_first(desc="tokenizing"):
         data = {
             split: Answers.prepare(raw, split, encode) for split, (flag, *_) in STAGES.items() if getattr(args, flag)
@@ -271,7 +269,7 @@ def main() -> None:
     trainer = DistillationTrainer(
         model,
         args,
-        teacher_model=model_args.teacher_model_name_or_path,
+        teacher_model=teacher,
         train_dataset=data["train"].inputs if args.do_train else None,
         eval_dataset=data["validation"].inputs if args.do_eval else None,
         data_collator=DataCollatorWithPadding(tokenizer),

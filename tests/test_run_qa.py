@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -15,7 +16,14 @@ import torch
 import transformers
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForQuestionAnswering, CanineTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    CanineTokenizer,
+    DistilBertConfig,
+    DistilBertForQuestionAnswering,
+    PreTrainedTokenizerFast,
+)
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "run_qa.py"
 ANIMALS = ["cat", "dog", "cow", "horse", "pig", "goat", "bird", "fox"]
@@ -87,10 +95,8 @@ def tiny_tokenizer(**options) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=32, model_input_names=inputs, **special, **options
-    )
+    options = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"], **special, **options}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **options)
 
 
 def save_bert(folder: Path, hidden_size: int, layers: int, **tokenizer_options) -> str:
@@ -198,6 +204,25 @@ def test_student_learns_from_the_teachers_soft_labels_alone(run, files, teacher,
     assert read_json(student, "run.json")["metrics"]["eval_f1"] == results["eval_f1"]
 
 
+def test_a_teacher_reads_which_text_a_token_is_of_though_the_student_does_not(run, files, teacher, tmp_path):
+    tiny_tokenizer(model_input_names=["input_ids", "attention_mask"]).save_pretrained(tmp_path / "start")
+    config = DistilBertConfig(vocab_size=len(tiny_tokenizer()), dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    DistilBertForQuestionAnswering(config).save_pretrained(tmp_path / "start")
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        forward = BertForQuestionAnswering.forward
+
+        @functools.wraps(forward)
+        def noting(*args, **inputs):
+            seen.append(inputs["token_type_ids"].max().item())
+            return forward(*args, **inputs)
+
+        patch.setattr(BertForQuestionAnswering, "forward", noting)
+        run("--model_name_or_path", str(tmp_path / "start"), "--teacher_model_name_or_path", str(teacher), *files,
+            *WINDOWS, *TRAINING, "--max_steps", "2", "--do_train", "--do_eval")  # fmt: skip
+    assert seen and set(seen) == {1}
+
+
 def test_unanswerable_questions_in_a_nested_file(run, tmp_path):
     for_training, for_validation = rows_of("who", "where", "when")
     places = ["--train_file", write(tmp_path / "train.json", nested(for_training)),
@@ -296,7 +321,7 @@ def test_what_cannot_work_is_named(run, files, tmp_path):
     long = write(tmp_path / "long.jsonl", [{**rows[0], "question": "who " * 13}])
     with pytest.raises(ValueError, match=r"fewer than 13 tokens, one has 13: 'who who"):
         run(*start, "--validation_file", long)
-    with pytest.raises(ValueError, match="n_best_size and max_answer_length must be at least 1, got 0 and 4"):
+    with pytest.raises(ValueError, match=r"n_best_size and max_answer_length must be at least 1, got \(0, 4\)"):
         run(*start, *files, "--n_best_size", "0")
     with pytest.raises(ValueError, match="group_by_length mixes up the answers"):
         run(*start, *files, "--train_sampling_strategy", "group_by_length")

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transformers
 from datasets import Dataset, load_dataset
-from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, Trainer, TrainingArguments
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    TrainingArguments,
+)
 from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 logger = transformers.logging.get_logger("transformers.examples")
 
@@ -206,11 +217,30 @@ def teacher_options(args: DistillationTrainingArguments) -> dict[str, Any]:
     return {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
 
 
+def segments_for_teacher(
+    model: PreTrainedModel, teacher: str | None, args: DistillationTrainingArguments
+) -> bool | None:
+    """What `return_token_type_ids` must be for a teacher that tells two texts apart by them, though the model does not.
+
+    A tokenizer leaves out what its own model does not read, such as DistilBERT's; BERT then takes both texts for one.
+
+    Returns:
+        True, or None for the tokenizer's own choice.
+    """
+    if teacher is None or "token_type_ids" in inspect.signature(model.forward).parameters:
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
+    except (OSError, ValueError, KeyError):  # a teacher saved without its tokenizer
+        return None
+    return "token_type_ids" in tokenizer.model_input_names or None
+
+
 def run(
     trainer: Trainer,
     checkpoint: str | None,
     pipeline: str,
-    evaluate: Callable[[Trainer], dict[str, float]] = Trainer.evaluate,
+    evaluate: Callable[[Trainer], dict[str, float]] | None = None,
     predict: Callable[[Trainer], None] | None = None,
 ) -> None:
     """Train, evaluate, predict and publish, as the arguments ask for; leave model, metrics and state in output_dir.
@@ -219,7 +249,7 @@ def run(
         trainer: Has the datasets of the stages asked for.
         checkpoint: To continue from.
         pipeline: What the model is for, as the Hub calls it.
-        evaluate: Gives the metrics.
+        evaluate: Gives the metrics. None: `trainer.evaluate()`.
         predict: Makes the predictions and writes them; called with `do_predict`.
     """
     args = trainer.args
@@ -228,8 +258,10 @@ def run(
         trainer.save_model()
         report(trainer, "train", metrics, trainer.train_dataset)
         trainer.save_state()
+    # With "group_by_length" predictions, too, would come in another order than the data.
+    args.train_sampling_strategy = "random"
     if args.do_eval:
-        report(trainer, "eval", evaluate(trainer), trainer.eval_dataset)
+        report(trainer, "eval", evaluate(trainer) if evaluate else trainer.evaluate(), trainer.eval_dataset)
     if args.do_predict and predict is not None:
         predict(trainer)
     if args.push_to_hub:

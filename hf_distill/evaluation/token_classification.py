@@ -97,7 +97,7 @@ def _read_tags(label_names: Sequence[str]) -> list[Tag]:
     parts = [name.partition("-") for name in label_names]
     tags = [(prefix, kind) if prefix in _PREFIXES and kind else _OUTSIDE for prefix, _, kind in parts]
     unknown = [name for name, tag in zip(label_names, tags, strict=True) if tag == _OUTSIDE and name[1:2] == "-"]
-    if unknown and len(unknown) < len(tags) and any(tag != _OUTSIDE for tag in tags):
+    if unknown and any(tag != _OUTSIDE for tag in tags):
         raise ValueError(
             f"prefixes of label_names must be among {[f'{prefix}-' for prefix in _PREFIXES]}, got {unknown}"
         )

@@ -26,11 +26,14 @@ _FEATURES = datasets.Features(
 
 
 def is_squad_file(path: str | Path) -> bool:
-    """Whether a JSON file is one object with all questions under "data", rather than a list or lines of rows."""
+    """Whether a file is one JSON object with all questions under "data", rather than a list or lines of rows."""
+    if Path(path).suffix != ".json":
+        return False
     try:
-        return "data" in _read(path)
+        content = _read(path)
     except json.JSONDecodeError:  # lines of rows
         return False
+    return isinstance(content, dict) and "data" in content
 
 
 def load_squad_file(path: str | Path, cache_dir: str | None = None) -> datasets.Dataset:
