@@ -18,13 +18,13 @@ _PUBLIC_NAMES = {
     "TeacherOutputs": "hf_distill.teachers.outputs",
     "label_transfer_set": "hf_distill.teachers.labelling",
     "encode_for_teacher": "hf_distill.teachers.own_inputs",
-    "create_student": "hf_distill.students",
+    "create_student": "hf_distill.students.create",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 
 if TYPE_CHECKING:
-    from hf_distill.students import create_student
+    from hf_distill.students.create import create_student
     from hf_distill.teachers.frozen import FrozenTeacher
     from hf_distill.teachers.labelling import label_transfer_set
     from hf_distill.teachers.outputs import Teacher, TeacherOutputs

@@ -1,0 +1,34 @@
+"""What each unit of an encoder is worth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hf_distill.pruning.structure import Axis, units_of
+
+
+def magnitude(model: PreTrainedModel) -> dict[tuple[Axis, int | None], Tensor]:
+    """The sum of squares of the weights that each unit owns.
+
+    Returns:
+        By axis and layer (None for the residual stream) one score per unit: (hidden,), (heads,) or (neurons,).
+
+    Raises:
+        ValueError: The family is not supported.
+
+    Source:
+        Li et al. 2017, arXiv 1608.08710, section 3.1, with squares in place of absolute values.
+    """
+    weights, scores = dict(model.named_parameters()), {}
+    for owned in units_of(model):
+        if owned.parameter not in weights:  # another name of a tied parameter
+            continue
+        weight = weights[owned.parameter].detach().float()
+        squares = weight.square().movedim(owned.dim, 0).reshape(weight.shape[owned.dim], -1).sum(dim=-1)  # (entries,)
+        if owned.axis is Axis.HEAD:
+            squares = squares.unflatten(0, (model.config.num_attention_heads, -1)).sum(dim=-1)  # (heads,)
+        key = (owned.axis, owned.layer)
+        scores[key] = scores.get(key, torch.zeros_like(squares)) + squares
+    return scores

@@ -1,0 +1,166 @@
+"""Students: stock models of a given size, and where their first weights come from."""
+
+from __future__ import annotations
+
+import copy
+from enum import Enum
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
+from hf_distill.students.initialisation import (
+    Dimensions,
+    KeptLayers,
+    copy_embeddings,
+    copy_layers,
+    kept_layers_of,
+    narrowed,
+)
+from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
+from hf_distill.tasks import Task
+
+
+class Initialisation(str, Enum):
+    """Where a student's first weights come from."""
+
+    RANDOM = "random"
+    EMBEDDINGS = "embeddings"
+    TRUNCATED = "truncated"
+    WIDTH = "width"
+    PRETRAINED = "pretrained"
+
+
+def create_student(
+    shape: str,
+    teacher: PreTrainedModel | None = None,
+    initialisation: Initialisation | str | None = None,
+    *,
+    task: Task | str | None = None,
+    layers: KeptLayers | str = KeptLayers.BOTTOM,
+    dimensions: Dimensions | str = Dimensions.LEADING,
+    pretrained_model_name_or_path: str | None = None,
+    **config: Any,
+) -> PreTrainedModel:
+    """A stock model of another size: of the teacher's architecture, labels and vocabulary, or a miniature BERT.
+
+    Args:
+        shape: The name of a miniature (tiny, mini, small, medium, base), or "layers/hidden size" such as "3/384". With
+            the teacher's hidden size the heads and the feed-forward size are the teacher's; else heads of 64 (with
+            initialisation "width" of the teacher's head size) and the feed-forward ratio of its architecture.
+        teacher: Gives configuration, labels and weights; it is left unchanged. None: a BERT.
+        initialisation: "random"; "embeddings", the teacher's embedding tables (on their leading principal directions
+            when the student is narrower); "truncated", layers, embeddings and head of a teacher of the same width;
+            "width", the same of a wider teacher, without some of its dimensions, heads and neurons; "pretrained", a
+            published miniature, or the checkpoint named. None: truncated with a teacher, else random.
+        task: What the head is for. None: as the teacher's.
+        layers: For "truncated" and "width", which layers of the teacher: "bottom", "top", or "uniform", evenly spaced.
+        dimensions: For "width", which units stay: the "leading" ones, or the "largest" by the sum of their squared
+            weights.
+        pretrained_model_name_or_path: For "pretrained". None: the miniature's Hub id.
+        config: Fields of the configuration, such as `num_labels=3`; they win.
+
+    Returns:
+        A stock model in single precision, in training mode.
+
+    Raises:
+        ValueError: The shape cannot be read or built, or the initialisation does not fit it.
+
+    Source:
+        Turc et al. 2019, arXiv 1908.08962, section 4. Projected embeddings and "width" are ours.
+    """
+    size, layers, dimensions = shape_of(shape), KeptLayers(layers), Dimensions(dimensions)
+    default = Initialisation.RANDOM if teacher is None else Initialisation.TRUNCATED
+    initialisation = default if initialisation is None else Initialisation(initialisation)
+    model_class = _model_class(teacher, task)
+    if initialisation is Initialisation.PRETRAINED:
+        student = _pretrained(model_class, size, teacher, pretrained_model_name_or_path, config)
+    elif pretrained_model_name_or_path is not None:
+        raise ValueError(
+            f"pretrained_model_name_or_path is for initialisation 'pretrained', got {initialisation.value!r}"
+        )
+    elif teacher is not None:
+        student = _from_teacher(model_class, size, teacher, initialisation, layers, dimensions, config)
+    elif initialisation is Initialisation.RANDOM:
+        student = _new(model_class, _updated(Miniature(*size, tpu_speed_up=0.0).config, config))
+    else:
+        raise ValueError(f"initialisation {initialisation.value!r} takes weights of a teacher, which is None")
+    return student.train()
+
+
+def _from_teacher(
+    model_class: type,
+    size: tuple[int, int],
+    teacher: PreTrainedModel,
+    initialisation: Initialisation,
+    layers: KeptLayers,
+    dimensions: Dimensions,
+    changes: dict[str, Any],
+) -> PreTrainedModel:
+    kept = kept_layers_of(layers, size[0], teacher.config.num_hidden_layers)
+    if initialisation is Initialisation.WIDTH:
+        teacher = narrowed(teacher, size[1], dimensions)
+    student = _new(model_class, _updated(_resized(teacher.config, size, kept), changes))
+    if initialisation in (Initialisation.TRUNCATED, Initialisation.WIDTH):
+        copy_layers(student, teacher, kept)
+    elif initialisation is Initialisation.EMBEDDINGS:
+        copy_embeddings(student, teacher)
+    return student
+
+
+def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> type:
+    if task is not None:
+        return Task(task).auto_class
+    if teacher is None:
+        raise ValueError(f"without a teacher a student needs a task, one of {[task.value for task in Task]}, got None")
+    return type(teacher)
+
+
+def _new(model_class: type, config: PretrainedConfig) -> PreTrainedModel:
+    make = getattr(model_class, "_from_config", None) or model_class.from_config
+    return make(config, dtype=torch.float32)
+
+
+def _updated(config: PretrainedConfig, changes: dict[str, Any]) -> PretrainedConfig:
+    config.update(changes)
+    config._name_or_path = ""
+    return config
+
+
+def _resized(teacher: PretrainedConfig, size: tuple[int, int], kept: list[int]) -> PretrainedConfig:
+    """The teacher's configuration with other sizes."""
+    config = copy.deepcopy(teacher)
+    config.num_hidden_layers, hidden_size = size
+    if isinstance(getattr(config, "layer_types", None), list):  # of ModernBERT: which attend locally
+        config.layer_types = [config.layer_types[index] for index in kept]
+    if hidden_size == config.hidden_size:
+        return config
+    if hidden_size % HEAD_SIZE:
+        raise ValueError(f"the hidden size of {size[0]}/{hidden_size} must be a multiple of {HEAD_SIZE}")
+    family = type(config)()
+    ratio = feed_forward_size(family) / family.hidden_size
+    if getattr(config, "embedding_size", None) == config.hidden_size:
+        config.embedding_size = hidden_size
+    config.hidden_size, config.num_attention_heads = hidden_size, hidden_size // HEAD_SIZE
+    set_feed_forward_size(config, int(ratio * hidden_size))
+    return config
+
+
+def _pretrained(
+    model_class: type, size: tuple[int, int], teacher: PreTrainedModel | None, name: str | None, changes: dict[str, Any]
+) -> PreTrainedModel:
+    shape = f"{size[0]}/{size[1]}"
+    if name is None and shape not in MINIATURES:
+        raise ValueError(
+            f"no checkpoint of size {shape} is published; pass pretrained_model_name_or_path, or one of "
+            f"{list(MINIATURES)}"
+        )
+    name = MINIATURES[shape].hub_id if name is None else name
+    config = AutoConfig.from_pretrained(name)
+    found = f"{config.num_hidden_layers}/{config.hidden_size}"
+    if found != shape:
+        raise ValueError(f"the checkpoint {name} is of size {found}, not {shape}")
+    labels = {} if teacher is None else {key: getattr(teacher.config, key) for key in ("id2label", "label2id")}
+    config = _updated(config, labels | changes)
+    return model_class.from_pretrained(name, config=config, dtype=torch.float32)

@@ -1,0 +1,138 @@
+"""A student's first weights, taken from its teacher."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hf_distill.pruning.compaction import Keep, compact, feed_forward_size
+from hf_distill.pruning.importance import magnitude
+from hf_distill.pruning.structure import Axis
+
+_LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
+
+
+class KeptLayers(str, Enum):
+    """Which of a deeper teacher's layers a student starts from."""
+
+    BOTTOM = "bottom"
+    TOP = "top"
+    UNIFORM = "uniform"
+
+
+class Dimensions(str, Enum):
+    """Which of a wider teacher's units a student starts from."""
+
+    LEADING = "leading"
+    LARGEST = "largest"
+
+
+def kept_layers_of(kept: KeptLayers, student_layers: int, teacher_layers: int) -> list[int]:
+    """The teacher's layer for each layer of the student; where it has fewer, from the first again."""
+    if kept is KeptLayers.TOP:
+        return [(teacher_layers - student_layers + index) % teacher_layers for index in range(student_layers)]
+    if kept is KeptLayers.UNIFORM and student_layers <= teacher_layers:
+        return [index * teacher_layers // student_layers for index in range(student_layers)]
+    return [index % teacher_layers for index in range(student_layers)]
+
+
+def copy_layers(student: PreTrainedModel, teacher: PreTrainedModel, kept: list[int]) -> None:
+    """Fill a student with the kept layers of its teacher, in their order, and with all that is no layer.
+
+    Parameters of a head that the teacher does not have keep their random values.
+
+    Raises:
+        ValueError: The widths differ, the student is deeper, or a layer has no place in it.
+    """
+    size, layers = teacher.config.hidden_size, teacher.config.num_hidden_layers
+    shape = f"{student.config.num_hidden_layers}/{student.config.hidden_size}"
+    if student.config.hidden_size != size or student.config.num_hidden_layers > layers:
+        raise ValueError(
+            f"a truncated student keeps the teacher's hidden size ({size}) and at most its {layers} layers, got {shape}; "
+            "use 'width', 'embeddings' or 'random' for it"
+        )
+    weights, own = {}, student.state_dict()
+    for name, weight in teacher.state_dict().items():
+        if index := _LAYER_INDEX.search(name):
+            if int(index[0]) not in kept:
+                continue
+            name = f"{name[: index.start()]}{kept.index(int(index[0]))}{name[index.end() :]}"
+            if name not in own and _LAYER_INDEX.sub("*", name) in {_LAYER_INDEX.sub("*", each) for each in own}:
+                raise ValueError(
+                    f"layer {index[0]} of the teacher has a parameter {name} for which a {type(student).__name__} has no "
+                    f"place in layer {kept.index(int(index[0]))}; start from other layers ('bottom' always fits)"
+                )
+        if name in own and own[name].shape == weight.shape:
+            weights[name] = weight
+    student.load_state_dict(weights, strict=False)
+
+
+def narrowed(teacher: PreTrainedModel, hidden_size: int, dimensions: Dimensions) -> PreTrainedModel:
+    """The teacher without some of its dimensions, heads and neurons; heads keep their size.
+
+    Args:
+        teacher: Left unchanged.
+        hidden_size: Dimensions that stay; heads and neurons in proportion.
+        dimensions: Which.
+
+    Raises:
+        ValueError: The family is not supported, or the width does not fit.
+    """
+    config = teacher.config
+    head_size = config.hidden_size // config.num_attention_heads
+    if hidden_size > config.hidden_size or hidden_size % head_size:
+        fitting = list(range(head_size, config.hidden_size + 1, head_size))
+        raise ValueError(
+            f"of a teacher {config.hidden_size} wide with heads of {head_size}, a student can keep {fitting} dimensions, "
+            f"got {hidden_size}"
+        )
+    numbers = {
+        Axis.HIDDEN: hidden_size,
+        Axis.HEAD: hidden_size // head_size,
+        Axis.NEURON: feed_forward_size(config) * hidden_size // config.hidden_size,
+    }
+    kept = {}
+    for (axis, layer), scores in magnitude(teacher).items():
+        number = numbers[axis]
+        largest = dimensions is Dimensions.LARGEST
+        kept[axis, layer] = sorted(scores.topk(number).indices.tolist()) if largest else range(number)
+    by_layer = {
+        axis: {layer: units for (own, layer), units in kept.items() if own is axis} for axis in (Axis.HEAD, Axis.NEURON)
+    }
+    return compact(teacher, Keep(kept[Axis.HIDDEN, None], by_layer[Axis.HEAD], by_layer[Axis.NEURON]))
+
+
+def copy_embeddings(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Fill the embedding tables; those of a wider teacher are written on their leading principal directions.
+
+    Raises:
+        ValueError: The student is wider, or the models read no words.
+    """
+    if not isinstance(teacher.get_input_embeddings(), nn.Embedding):
+        raise ValueError(f"a {type(teacher).__name__} has no table of words; start from 'truncated' or 'width' instead")
+    width = student.get_input_embeddings().weight.shape[-1]
+    tables = _embedding_tables(teacher)
+    words = teacher.get_input_embeddings().weight.detach().float()  # (words, teacher's width)
+    if width > words.shape[-1]:
+        raise ValueError(f"embeddings {words.shape[-1]} wide cannot fill a student's, {width} wide")
+    directions = None
+    if width < words.shape[-1]:
+        directions = torch.linalg.eigh(words.T @ words).eigenvectors[:, -width:]  # (teacher's width, student's width)
+    with torch.no_grad():
+        for name, target in _embedding_tables(student).items():
+            source = tables[name].detach().float()
+            target.copy_(source if directions is None else source @ directions)
+
+
+def _embedding_tables(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Word, position and segment tables, (entries, width), by name."""
+    width = model.get_input_embeddings().weight.shape[-1]
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.endswith("embeddings.weight") and parameter.shape[-1] == width
+    }

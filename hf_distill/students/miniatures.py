@@ -1,0 +1,100 @@
+"""The 24 miniature BERTs of Turc et al.: their sizes, their names, their published checkpoints and speed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from transformers import BertConfig
+
+HEAD_SIZE = 64
+_FEED_FORWARD_RATIO = 4
+
+
+@dataclass(frozen=True)
+class Miniature:
+    """A BERT of a published size: heads of 64, a feed-forward layer 4 times as wide as the model.
+
+    Attributes:
+        layers: Transformer layers.
+        hidden_size: Width.
+        tpu_speed_up: How many times faster than BERT-Large on a TPU v2, as published.
+        name: tiny, mini, small, medium or base; None for the sizes without a name.
+    """
+
+    layers: int
+    hidden_size: int
+    tpu_speed_up: float
+    name: str | None = None
+
+    @property
+    def shape(self) -> str:
+        """Layers/hidden size, such as "4/256"."""
+        return f"{self.layers}/{self.hidden_size}"
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return self.hidden_size // HEAD_SIZE
+
+    @property
+    def hub_id(self) -> str:
+        """The published checkpoint, pre-trained by masked language modelling."""
+        return f"google/bert_uncased_L-{self.layers}_H-{self.hidden_size}_A-{self.heads}"
+
+    @property
+    def config(self) -> BertConfig:
+        """Of the published checkpoint: vocabulary of 30,522, 512 positions."""
+        return BertConfig(
+            num_hidden_layers=self.layers,
+            hidden_size=self.hidden_size,
+            num_attention_heads=self.heads,
+            intermediate_size=_FEED_FORWARD_RATIO * self.hidden_size,
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters, with pooler and both heads of pre-training (`BertForPreTraining`)."""
+        config, width = self.config, self.hidden_size
+        norm, dense = 2 * width, width * width + width
+        tables = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size) * width + norm
+        feed_forward = 2 * width * config.intermediate_size + config.intermediate_size + width
+        layer = 4 * dense + norm + feed_forward + norm
+        masked_words, next_sentence = dense + norm + config.vocab_size, 2 * width + 2
+        return tables + self.layers * layer + dense + masked_words + next_sentence
+
+
+_NAMES = {(2, 128): "tiny", (4, 256): "mini", (4, 512): "small", (8, 512): "medium", (12, 768): "base"}
+_TPU_SPEED_UP = {  # for 2, 4, ..., 12 layers
+    128: (65.24, 32.37, 21.87, 16.42, 13.05, 11.02),
+    256: (31.25, 15.96, 10.67, 8.01, 6.37, 5.35),
+    512: (14.44, 7.27, 4.85, 3.64, 2.90, 2.43),
+    768: (7.46, 3.75, 2.50, 1.88, 1.50, 1.25),
+}
+
+# Turc et al. 2019, arXiv 1908.08962, tables 1 and 2. By shape; `shape_of` also knows their names.
+MINIATURES: Mapping[str, Miniature] = MappingProxyType(
+    {
+        miniature.shape: miniature
+        for hidden_size, speed_ups in _TPU_SPEED_UP.items()
+        for miniature in (
+            Miniature(2 * pairs, hidden_size, speed_up, _NAMES.get((2 * pairs, hidden_size)))
+            for pairs, speed_up in enumerate(speed_ups, start=1)
+        )
+    }
+)
+_SHAPES = {miniature.name: miniature.shape for miniature in MINIATURES.values() if miniature.name}
+
+
+def shape_of(name: str) -> tuple[int, int]:
+    """Layers and hidden size of a name ("mini") or of "layers/hidden size" ("3/384", published or not).
+
+    Raises:
+        ValueError: It is neither.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", _SHAPES.get(name, name))
+    if match is None or int(match[1]) == 0 or int(match[2]) == 0:
+        raise ValueError(f"a shape is one of {sorted(_SHAPES)} or layers/hidden size such as '3/384', got {name!r}")
+    return int(match[1]), int(match[2])
