@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, BertConfig, PretrainedConfig, PreTrainedModel
 
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.students.initialisation import (
@@ -83,7 +83,7 @@ def create_student(
     elif teacher is not None:
         student = _from_teacher(model_class, size, teacher, initialisation, layers, dimensions, config)
     elif initialisation is Initialisation.RANDOM:
-        student = _new(model_class, _updated(Miniature(*size, tpu_speed_up=0.0).config, config))
+        student = _new(model_class, _updated(BertConfig(**Miniature(*size).sizes), config))
     else:
         raise ValueError(f"initialisation {initialisation.value!r} takes weights of a teacher, which is None")
     return student.train()

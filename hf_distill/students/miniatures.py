@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from transformers import BertConfig
-
 HEAD_SIZE = 64
+VOCABULARY, POSITIONS, SEGMENTS = 30_522, 512, 2
 _FEED_FORWARD_RATIO = 4
 
 
@@ -20,13 +19,13 @@ class Miniature:
     Attributes:
         layers: Transformer layers.
         hidden_size: Width.
-        tpu_speed_up: How many times faster than BERT-Large on a TPU v2, as published.
+        tpu_speed_up: How many times faster than BERT-Large on a TPU v2, as published; None for other sizes.
         name: tiny, mini, small, medium or base; None for the sizes without a name.
     """
 
     layers: int
     hidden_size: int
-    tpu_speed_up: float
+    tpu_speed_up: float | None = None
     name: str | None = None
 
     @property
@@ -45,24 +44,23 @@ class Miniature:
         return f"google/bert_uncased_L-{self.layers}_H-{self.hidden_size}_A-{self.heads}"
 
     @property
-    def config(self) -> BertConfig:
-        """Of the published checkpoint: vocabulary of 30,522, 512 positions."""
-        return BertConfig(
-            num_hidden_layers=self.layers,
-            hidden_size=self.hidden_size,
-            num_attention_heads=self.heads,
-            intermediate_size=_FEED_FORWARD_RATIO * self.hidden_size,
-        )
+    def sizes(self) -> dict[str, int]:
+        """What a `BertConfig` calls its sizes; the others are its defaults."""
+        return {
+            "num_hidden_layers": self.layers,
+            "hidden_size": self.hidden_size,
+            "num_attention_heads": self.heads,
+            "intermediate_size": _FEED_FORWARD_RATIO * self.hidden_size,
+        }
 
     @property
     def parameters(self) -> int:
         """Trainable parameters, with pooler and both heads of pre-training (`BertForPreTraining`)."""
-        config, width = self.config, self.hidden_size
+        width, neurons = self.hidden_size, _FEED_FORWARD_RATIO * self.hidden_size
         norm, dense = 2 * width, width * width + width
-        tables = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size) * width + norm
-        feed_forward = 2 * width * config.intermediate_size + config.intermediate_size + width
-        layer = 4 * dense + norm + feed_forward + norm
-        masked_words, next_sentence = dense + norm + config.vocab_size, 2 * width + 2
+        tables = (VOCABULARY + POSITIONS + SEGMENTS) * width + norm
+        layer = 4 * dense + norm + 2 * width * neurons + neurons + width + norm
+        masked_words, next_sentence = dense + norm + VOCABULARY, 2 * width + 2
         return tables + self.layers * layer + dense + masked_words + next_sentence
 
 
