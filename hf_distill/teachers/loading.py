@@ -73,7 +73,9 @@ def load_teacher(
     elif isinstance(teacher_model, Teacher):
         return teacher_model
     else:
-        model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs)
+        # A setting of a run rather than of a model: RoBERTa reads lists of words only with it.
+        settings = {"add_prefix_space": True} if getattr(student_tokenizer, "add_prefix_space", False) else {}
+        model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs, settings)
     permutation = _align(student, model)
     if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
         require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
@@ -95,7 +97,11 @@ def _label_permutation(student: PreTrainedModel, teacher: PretrainedConfig) -> l
 
 
 def _from_pretrained(
-    name: str, student: PreTrainedModel, revision: str | None, init_kwargs: dict[str, Any]
+    name: str,
+    student: PreTrainedModel,
+    revision: str | None,
+    init_kwargs: dict[str, Any],
+    tokenizer_settings: dict[str, Any],
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     auto_class = auto_class_of(student)
     # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
@@ -109,7 +115,7 @@ def _from_pretrained(
             "nothing. Fine-tune the teacher on the task first."
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **source)
+        tokenizer = AutoTokenizer.from_pretrained(name, **source, **tokenizer_settings)
     except (OSError, ValueError, KeyError):
         tokenizer = None  # a teacher saved without its tokenizer: the vocabulary sizes are all there is to compare
     return model, tokenizer

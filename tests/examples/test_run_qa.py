@@ -25,7 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "run_qa.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "run_qa.py"
 ANIMALS = ["cat", "dog", "cow", "horse", "pig", "goat", "bird", "fox"]
 PLACES = ["garden", "house", "field", "wood", "river", "barn", "road", "hill"]
 ADJECTIVES = ["old", "small", "big", "red"]

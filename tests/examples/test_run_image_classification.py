@@ -20,7 +20,7 @@ from transformers import (
 
 from hf_distill.resources.digits import load_digits_dataset
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "run_image_classification.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "run_image_classification.py"
 QUIET = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true"]
 TRAINING = ["--learning_rate", "3e-3", "--save_strategy", "no", "--logging_steps", "10"]
 EIGHT = "image_size=8,patch_size=4,num_channels=1,num_attention_heads=2"

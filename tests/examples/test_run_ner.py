@@ -25,7 +25,9 @@ from transformers import (
     RobertaTokenizer,
 )
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "run_ner.py"
+from hf_distill.teachers.loading import load_teacher
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "run_ner.py"
 PEOPLE = ["anna lee", "ben", "carla de boer"]
 PLACES = ["lima", "new york"]
 NAMES = ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]
@@ -267,8 +269,12 @@ class TestEncoder:
             max_position_embeddings=16, num_labels=1,
         )  # fmt: skip
         transformers.RobertaForTokenClassification(config).save_pretrained(tmp_path)
-        _, tokenizer = script.load_model(script.FineTuningArguments(model_name_or_path=str(tmp_path)), ["O"], config)
+        model, tokenizer = script.load_model(
+            script.FineTuningArguments(model_name_or_path=str(tmp_path)), ["O"], config
+        )
         assert tokenizer(["a", "b"], is_split_into_words=True).tokens() == ["<s>", "Ġa", "Ġb", "</s>"]
+        # Saved without that setting, as most are, a teacher's tokenizer is still the same.
+        assert load_teacher(str(tmp_path), model, tokenizer).model.config.vocab_size == len(ids)
 
 
 class TestLabels:

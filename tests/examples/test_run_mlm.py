@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "run_mlm.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "run_mlm.py"
 LINES = [
     "the old man walks along the long road",
     "",
