@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import chain
 
 import transformers
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import IterableDataset, load_dataset
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -38,13 +37,13 @@ from hf_distill.cli.scripts import (
     run,
     teacher_options,
 )
+from hf_distill.corpus import Texts, packed
 from hf_distill.teachers.alignment import require_same_vocabulary
 
 logger = transformers.logging.get_logger("transformers.run_mlm")
 
 FILE_TYPES = (".txt", ".csv", ".json", ".jsonl")
 LONGEST_BLOCK = 1024  # for tokenizers without a limit of their own, as in transformers' script
-Texts = Dataset | IterableDataset
 
 
 @dataclass
@@ -167,16 +166,13 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
             dict(tokenizer(lines, truncation=True, max_length=length, padding=padding)) if lines else {"input_ids": []}
         )
 
-    def encode_blocks(rows: dict[str, list]) -> dict[str, list]:
-        lines = [line for line in rows[column] if line and not line.isspace()]
-        tokens = list(chain.from_iterable(tokenizer(lines, verbose=False)["input_ids"])) if lines else []
-        starts = range(0, len(tokens) - length + 1, length)
-        return {"input_ids": [tokens[start : start + length] for start in starts]}
-
-    options = {"batched": True, "remove_columns": columns}
+    options = {}
     if not args.streaming:
-        options |= {"load_from_cache_file": not args.overwrite_cache, "num_proc": args.preprocessing_num_workers}
-    encoded = texts.map(encode_lines if args.line_by_line else encode_blocks, **options)
+        options = {"load_from_cache_file": not args.overwrite_cache, "num_proc": args.preprocessing_num_workers}
+    if args.line_by_line:
+        encoded = texts.map(encode_lines, batched=True, remove_columns=columns, **options)
+    else:
+        encoded = packed(texts, tokenizer, length, column, **options)
     if args.streaming:
         return encoded if limit is None else encoded.take(limit)
     if len(encoded) == 0:

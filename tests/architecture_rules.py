@@ -16,7 +16,7 @@ from pathlib import Path
 LAYERS = {
     **dict.fromkeys(["objectives", "hardware", "flops", "recipes", "layer_map"], 0),
     **dict.fromkeys(
-        ["length_bucket_sampler", "features", "masked_head", "projections", "tasks", "budget", "resources"], 1
+        ["corpus", "length_bucket_sampler", "features", "masked_head", "projections", "tasks", "budget", "resources"], 1
     ),
     **dict.fromkeys(["students", "teachers", "pruning"], 2),
     **dict.fromkeys(["evaluation", "publishing"], 3),

