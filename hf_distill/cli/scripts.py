@@ -152,6 +152,24 @@ def load_files(files: Mapping[str, str], **options: Any) -> dict[str, Any]:
     return loaded
 
 
+def load_texts(source: str, **options: Any) -> Any:
+    """The rows of a file, of a folder of files of one type, or of a dataset's training split.
+
+    Raises:
+        ValueError: The folder holds files of several types, or none that can be read.
+    """
+    path = Path(source)
+    if not path.exists():
+        return load_dataset(source, split="train", **options)
+    files = sorted(str(file) for file in (path.rglob("*") if path.is_dir() else [path]) if file.suffix in FILE_TYPES)
+    types = {FILE_TYPES[Path(file).suffix] for file in files}
+    if len(types) != 1:
+        raise ValueError(
+            f"{source} must hold files of one of the types {list(FILE_TYPES)}, got {sorted(types) or 'none'}"
+        )
+    return load_dataset(types.pop(), data_files=files, split="train", **options)
+
+
 def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: str) -> list[str]:
     """The splits that the stages asked for need.
 

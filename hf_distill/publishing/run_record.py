@@ -51,6 +51,8 @@ class RunRecord:
         training: Steps, epochs, seconds, seed, hardware.
         metrics: The last evaluation's metrics.
         versions: Versions of Python and the packages that decide results.
+        stages: What came before and this, in order, where a student went through several trainings: name, objective,
+            arguments, data, training and metrics of each.
         comparison: Rows of the results table (teacher, student, baselines), filled by whoever compares.
         schema_version: Of this layout.
     """
@@ -64,6 +66,7 @@ class RunRecord:
     training: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: package_versions())
+    stages: list[dict[str, Any]] = field(default_factory=list)
     comparison: list[dict[str, Any]] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 

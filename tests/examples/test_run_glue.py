@@ -50,12 +50,12 @@ QUIET = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disab
 
 def save_bert(folder: Path, hidden_size: int, layers: int, seed: int, labels: list[str] | None = None) -> str:
     """A random BERT and its tokenizer, which knows every word of the reviews."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({word for text in TEXTS for word in text.split()})]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({word for text in TEXTS for word in text.split()})]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **special).save_pretrained(folder)
     torch.manual_seed(seed)
     config = BertConfig(
@@ -324,7 +324,7 @@ def test_a_teacher_reads_with_its_own_tokenizer(run_here, tmp_path, bert):
     teacher = save_bert(tmp_path / "teacher", hidden_size=32, layers=1, seed=1, labels=["negative", "positive"])
     tokenizer = json.loads(Path(teacher, "tokenizer.json").read_text(encoding="utf-8"))
     words = list(tokenizer["model"]["vocab"])
-    special, others = words[:4], words[4:]
+    special, others = words[:5], words[5:]
     tokenizer["model"]["vocab"] = {word: index for index, word in enumerate([*special, *reversed(others)])}
     Path(teacher, "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     path = write_csv(tmp_path / "data.csv", ["text", "label"], REVIEWS)

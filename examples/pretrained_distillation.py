@@ -1,0 +1,309 @@
+r"""Pre-trained Distillation (Turc et al. 2019): pre-train a small student, distil it on a transfer set, fine-tune it.
+
+    python examples/pretrained_distillation.py --arm PD-F --student mini --teacher_model_name_or_path outputs/teacher \
+        --corpus corpus.txt --transfer_set unlabelled.csv --train_file train.csv --validation_file validation.csv \
+        --output_dir outputs/mini
+
+The arms of the paper, and the stages they have:
+
+    PD    pre-training, distillation                    D   distillation (from random weights)
+    PD-F  pre-training, distillation, fine-tuning       B   fine-tuning (from random weights)
+    PF    pre-training, fine-tuning                     TF  fine-tuning (from the teacher's bottom layers)
+
+Every stage leaves a folder in output_dir. Started again, the script goes on where it stopped, in the middle of a stage
+too. --initialisation pretrained takes the published miniature, or a checkpoint of one's own, and skips pre-training.
+Takes every argument of `DistillationTrainingArguments`; steps and learning rate are set per stage.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, Dataset, load_dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+)
+from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.trainer_utils import get_last_checkpoint, set_seed
+
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
+from hf_distill.cli.scripts import load_files, load_texts
+from hf_distill.corpus import Texts, packed, without_texts_of
+from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.publishing.model_card import write_model_card
+from hf_distill.publishing.run_record import RunRecord
+from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
+
+logger = logging.getLogger("transformers.pretrained_distillation")
+
+PRETRAINING, DISTILLATION, FINE_TUNING = "pretraining", "distillation", "fine_tuning"
+ARMS = {
+    "PD": (PRETRAINING, DISTILLATION),
+    "PD-F": (PRETRAINING, DISTILLATION, FINE_TUNING),
+    "PF": (PRETRAINING, FINE_TUNING),
+    "D": (DISTILLATION,),
+    "B": (FINE_TUNING,),
+    "TF": (FINE_TUNING,),
+}
+ALL_DOMAINS = "icwsm2014"  # the built-in data: its texts without labels, and by domain with labels
+LABELS_ONLY = {"soft_label_weight": 0.0, "hard_label_weight": 1.0}
+SOFT_LABELS_ONLY = {"soft_label_weight": 1.0, "hard_label_weight": 0.0, "temperature": 1.0}
+
+
+@dataclass
+class PipelineArguments:
+    """Which student, from which teacher, through which stages, on what."""
+
+    teacher_model_name_or_path: str = HfArg(help="A classifier trained on the task; gives architecture and labels.")
+    arm: str = HfArg(default="PD-F", help=f"One of {', '.join(ARMS)}.")
+    student: str = HfArg(default="mini", help="tiny, mini, small, medium, base, or layers/hidden size such as 3/384.")
+    initialisation: str | None = HfArg(
+        default=None,
+        help="random, embeddings, truncated, width or pretrained (skips pre-training). None: truncated for TF, else "
+        "random.",
+    )
+    pretrained_model_name_or_path: str | None = HfArg(
+        default=None, help="For --initialisation pretrained. None: the published miniature."
+    )
+    corpus: str | None = HfArg(default=None, help="Text for pre-training: a file, a folder of files, or a dataset.")
+    transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are not read.")
+    train_file: str | None = HfArg(default=None, help="For fine-tuning: .csv or .json with the columns text and label.")
+    validation_file: str | None = HfArg(default=None, help="Evaluated after distillation and after fine-tuning.")
+    test_file: str | None = HfArg(default=None, help="Evaluated once, at the end.")
+    dataset_name: str | None = HfArg(
+        default=None,
+        help="Labelled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
+        f"tweets, for which corpus and transfer set are {ALL_DOMAINS} unless given.",
+    )
+    max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut for pre-training.")
+    streaming: bool = HfArg(default=False, help="Read the corpus while training on it.")
+    pretraining_steps: int = HfArg(default=10_000, help="Optimizer steps of masked language modelling.")
+    distillation_steps: int = HfArg(default=10_000, help="Optimizer steps on soft labels.")
+    fine_tuning_steps: int = HfArg(default=2_000, help="Optimizer steps on labels.")
+    pretraining_learning_rate: float = HfArg(default=5e-4, help="Highest learning rate of that stage.")
+    distillation_learning_rate: float = HfArg(default=3e-4, help="Highest learning rate of that stage.")
+    fine_tuning_learning_rate: float = HfArg(default=1e-4, help="Highest learning rate of that stage.")
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARMS:
+            raise ValueError(f"arm must be one of {list(ARMS)}, got {self.arm!r}")
+        if self.initialisation is None:
+            self.initialisation = "truncated" if self.arm == "TF" else "random"
+        if self.dataset_name in DOMAINS:
+            self.corpus, self.transfer_set = self.corpus or ALL_DOMAINS, self.transfer_set or ALL_DOMAINS
+        labelled = self.dataset_name or self.train_file
+        needs = {PRETRAINING: self.corpus, DISTILLATION: self.transfer_set, FINE_TUNING: labelled}
+        arguments = {PRETRAINING: "corpus", DISTILLATION: "transfer_set", FINE_TUNING: "dataset_name or train_file"}
+        for stage in self.stages:
+            if not needs[stage]:
+                raise ValueError(f"arm {self.arm} has a stage {stage}, which needs {arguments[stage]}, got none")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those of the arm; pre-training was done where the student comes pre-trained."""
+        skipped = PRETRAINING if self.initialisation == "pretrained" else None
+        return tuple(stage for stage in ARMS[self.arm] if stage != skipped)
+
+
+def unlabelled_texts(source: str, streaming: bool = False) -> Texts:
+    """Those built in, or those of a file, folder or dataset."""
+    return load_transfer_set() if source == ALL_DOMAINS else load_texts(source, streaming=streaming)
+
+
+def load_labelled(args: PipelineArguments) -> dict[str, Dataset]:
+    """The splits train, validation and test, as far as there are such."""
+    if args.dataset_name in DOMAINS:
+        return dict(load_sentiment(args.dataset_name))
+    if args.dataset_name:
+        return dict(load_dataset(args.dataset_name))
+    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+    return load_files({split: path for split, path in files.items() if path})
+
+
+@dataclass
+class Pipeline:
+    """The stages of an arm, one after the other; each finds what an earlier start left."""
+
+    args: PipelineArguments
+    training: DistillationTrainingArguments
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        teacher = self.args.teacher_model_name_or_path
+        self.folder = Path(self.training.output_dir)
+        self.teacher = AutoModelForSequenceClassification.from_pretrained(teacher)
+        self.tokenizer = AutoTokenizer.from_pretrained(teacher)
+        raw = load_labelled(self.args)
+        self.evaluation_texts = [
+            text for split in ("validation", "test") if split in raw for text in raw[split]["text"]
+        ]
+        self.splits = {split: self._encoded(texts, labelled=True) for split, texts in raw.items()}
+
+    def run(self) -> dict[str, float]:
+        """All stages; returns the metrics of the finished student."""
+        student = self._untrained()
+        for number, stage in enumerate(self.args.stages, start=1):
+            train = {PRETRAINING: self._pretrain, DISTILLATION: self._distil, FINE_TUNING: self._fine_tune}[stage]
+            student = train(self.folder / f"{number}-{stage}", student)
+        return self._finish(student)
+
+    def _untrained(self) -> PreTrainedModel:
+        set_seed(self.training.seed)
+        task = "masked_lm" if PRETRAINING in self.args.stages else None
+        return create_student(
+            self.args.student,
+            self.teacher,
+            self.args.initialisation,
+            task=task,
+            pretrained_model_name_or_path=self.args.pretrained_model_name_or_path,
+        )
+
+    def _pretrain(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
+        def sequences() -> Texts:
+            texts = unlabelled_texts(self.args.corpus, self.args.streaming)
+            return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
+
+        collator = DataCollatorForLanguageModeling(self.tokenizer)
+        changes = LABELS_ONLY | self._length_of(PRETRAINING) | {"eval_strategy": "no"}
+        self._train(folder, student, sequences, changes, data_collator=collator)
+        labels = {"id2label": self.teacher.config.id2label, "label2id": self.teacher.config.label2id}
+        set_seed(self.training.seed)  # the new head's weights
+        return AutoModelForSequenceClassification.from_pretrained(folder, **labels)
+
+    def _distil(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
+        dropped = 0
+
+        def unlabelled() -> Dataset:
+            nonlocal dropped
+            texts = unlabelled_texts(self.args.transfer_set)
+            texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
+            logger.warning(f"{dropped} texts of the transfer set are evaluated on and were dropped; {len(texts)} stay")
+            return self._encoded(texts, labelled=False)
+
+        changes = SOFT_LABELS_ONLY | self._length_of(DISTILLATION)
+        self._train(
+            folder, student, unlabelled, changes, self.teacher, notes=lambda: {"evaluation_texts_dropped": dropped}
+        )
+        return AutoModelForSequenceClassification.from_pretrained(folder)
+
+    def _fine_tune(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
+        self._train(folder, student, lambda: self.splits["train"], LABELS_ONLY | self._length_of(FINE_TUNING))
+        return AutoModelForSequenceClassification.from_pretrained(folder)
+
+    def _length_of(self, stage: str) -> dict[str, Any]:
+        return {
+            "max_steps": getattr(self.args, f"{stage}_steps"),
+            "learning_rate": getattr(self.args, f"{stage}_learning_rate"),
+        }
+
+    def _train(
+        self,
+        folder: Path,
+        student: PreTrainedModel,
+        data: Callable[[], Texts],
+        changes: dict[str, Any],
+        teacher: PreTrainedModel | None = None,
+        notes: Callable[[], dict[str, Any]] = dict,
+        **more: Any,
+    ) -> None:
+        """Train a stage unless its folder is finished, from its last checkpoint if it has one."""
+        finished = folder / "finished.json"
+        if not finished.exists():
+            trainer = self._trainer(student, changes | {"output_dir": str(folder)}, teacher, data(), **more)
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+            if trainer.eval_dataset is not None:
+                trainer.evaluate()
+            trainer.save_model()
+            record = RunRecord.load(folder)
+            record.data |= notes()
+            record.save(folder)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+            finished.touch()
+        record = RunRecord.load(folder)
+        parts = ("objective", "arguments", "data", "training", "metrics")
+        self.records.append({"name": folder.name.partition("-")[2]} | {part: getattr(record, part) for part in parts})
+
+    def _trainer(
+        self,
+        student: PreTrainedModel,
+        changes: dict[str, Any],
+        teacher: PreTrainedModel | None,
+        data: Texts | None,
+        data_collator: Callable | None = None,
+    ) -> DistillationTrainer:
+        """With a collator for pre-training, which is not evaluated; else a classifier's."""
+        training = copy.copy(self.training)
+        for name, value in changes.items():
+            setattr(training, name, value)
+        is_classifier = data_collator is None
+        return DistillationTrainer(
+            student,
+            training,
+            data_collator or DataCollatorWithPadding(self.tokenizer),
+            train_dataset=data,
+            eval_dataset=self.splits.get("validation") if is_classifier else None,
+            processing_class=self.tokenizer,
+            compute_metrics=glue_metric(None) if is_classifier else None,
+            teacher_model=teacher,
+        )
+
+    def _finish(self, student: PreTrainedModel) -> dict[str, float]:
+        """The student with one record and one card over all stages."""
+        student.save_pretrained(self.folder)
+        self.tokenizer.save_pretrained(self.folder)
+        record = RunRecord.load(self.folder / f"{len(self.args.stages)}-{self.args.stages[-1]}")
+        record.student |= {"name": f"{self.args.student}-{self.args.arm}", "initialisation": self.args.initialisation}
+        record.stages = self.records
+        if "test" in self.splits:
+            judge = self._trainer(student, SOFT_LABELS_ONLY, self.teacher, None)
+            record.metrics |= judge.predict(self.splits["test"]).metrics
+        record.save(self.folder)
+        write_model_card(self.folder)
+        return record.metrics
+
+    def _encoded(self, texts: Dataset, labelled: bool) -> Dataset:
+        """Model inputs; the classes are those of the teacher, by name where the data name them."""
+        column = "text" if "text" in texts.column_names else texts.column_names[0]
+        ids = {str(name).casefold(): index for name, index in self.teacher.config.label2id.items()}
+        feature = texts.features.get("label")
+        name_of = feature.int2str if isinstance(feature, ClassLabel) else str
+
+        def encode(rows: dict[str, list]) -> dict[str, list]:
+            inputs = dict(self.tokenizer(rows[column], truncation=True, max_length=self.args.max_seq_length))
+            if labelled:
+                inputs["labels"] = [self._class_of(label, name_of(label), ids) for label in rows["label"]]
+            return inputs
+
+        return texts.map(encode, batched=True, remove_columns=texts.column_names)
+
+    @staticmethod
+    def _class_of(label: Any, name: str, ids: dict[str, int]) -> int:
+        """By name, or else by number."""
+        if name.casefold() in ids:
+            return ids[name.casefold()]
+        if isinstance(label, int) and 0 <= label < len(ids):
+            return label
+        raise ValueError(f"a row has the label {name!r}; the teacher's are {list(ids)}")
+
+
+def main() -> None:
+    parser = HfArgumentParser((PipelineArguments, DistillationTrainingArguments))
+    args, training = parser.parse_args_into_dataclasses()
+    metrics = Pipeline(args, training).run()
+    print(json.dumps(metrics, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The three stages on a few sentences with tiny random models, in this process."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+
+from hf_distill.cli import scripts
+from hf_distill.publishing.run_record import RunRecord
+from tests.examples.test_run_glue import QUIET, REVIEWS, TEXTS, save_bert, write_csv
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "pretrained_distillation.py"
+STEPS = ["--pretraining_steps", "4", "--distillation_steps", "4", "--fine_tuning_steps", "30", "--max_seq_length", "12"]
+ALL_STAGES = ["pretraining", "distillation", "fine_tuning"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _caches_of_their_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture
+def script():
+    spec = importlib.util.spec_from_file_location("pretrained_distillation", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pretrained_distillation"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["pretrained_distillation"]
+
+
+@pytest.fixture
+def run(script, monkeypatch, tmp_path):
+    """Calls main on files of the reviews; the output folder and the arm are the first arguments."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for part in ("one", "two"):
+        (corpus / f"{part}.txt").write_text("\n".join(TEXTS * 3) + "\n", encoding="utf-8")
+    labelled = write_csv(tmp_path / "labelled.csv", ["text", "label"], REVIEWS)
+    transfer = write_csv(tmp_path / "transfer.csv", ["text", "label"], [*REVIEWS, ("a film", "wrong")])
+    held_out = write_csv(tmp_path / "test.csv", ["text", "label"], [("A  dull FILM", "negative"), REVIEWS[0]])
+    teacher = save_bert(tmp_path / "teacher", hidden_size=64, layers=2, seed=1, labels=["negative", "positive"])
+
+    def call(output: str, arm: str, *arguments: str) -> Path:
+        places = [
+            "--corpus",
+            str(corpus),
+            "--transfer_set",
+            transfer,
+            "--train_file",
+            labelled,
+            "--test_file",
+            held_out,
+        ]
+        command = ["--teacher_model_name_or_path", teacher, "--output_dir", str(tmp_path / output), "--arm", arm]
+        monkeypatch.setattr(sys, "argv", ["script", *command, *places, *STEPS, "--student", "1/64", *arguments, *QUIET])
+        script.main()
+        return tmp_path / output
+
+    return call
+
+
+def test_three_stages_leave_one_student_one_record_and_one_card(run):
+    output = run("all", "PD-F")
+    record = RunRecord.load(output)
+    assert [stage["name"] for stage in record.stages] == ALL_STAGES
+    assert [[term["name"] for term in stage["objective"]] for stage in record.stages] == [
+        ["hard_label"], ["soft_label"], ["hard_label"],
+    ]  # fmt: skip
+    assert [stage["training"]["steps"] for stage in record.stages] == [4, 4, 30]
+    # Of ten texts one is evaluated on: it is dropped, and the labels of the others are not read.
+    assert record.stages[1]["data"]["evaluation_texts_dropped"] == 1
+    assert record.stages[1]["data"]["train_examples"] == len(REVIEWS)
+    assert record.student["name"] == "1/64-PD-F" and 0 <= record.metrics["test_accuracy"] <= 1
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "| fine-tuning | hard label | 30 |" in card and "| distillation | soft label | 4 |" in card
+    student = AutoModelForSequenceClassification.from_pretrained(output).eval()
+    assert student.config.id2label == {0: "negative", 1: "positive"} and student.config.num_hidden_layers == 1
+    inputs = AutoTokenizer.from_pretrained(output)(["a warm film"], return_tensors="pt")
+    assert torch.isfinite(student(**inputs).logits).all()
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(run, script, monkeypatch):
+    whole = load_file(run("whole", "PD-F", "--save_steps", "2") / "model.safetensors")
+    calls = []
+    train = script.DistillationTrainer.train
+
+    class StopAtFirstSave(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    def stopped(self, resume_from_checkpoint=None):
+        calls.append((Path(self.args.output_dir).name, resume_from_checkpoint and Path(resume_from_checkpoint).name))
+        if len(calls) == 2:  # in the middle of distillation
+            self.add_callback(StopAtFirstSave())
+        return train(self, resume_from_checkpoint=resume_from_checkpoint)
+
+    monkeypatch.setattr(script.DistillationTrainer, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", "PD-F", "--save_steps", "2")
+    output = run("stopped", "PD-F", "--save_steps", "2")
+    assert calls == [
+        ("1-pretraining", None), ("2-distillation", None), ("2-distillation", "checkpoint-2"), ("3-fine_tuning", None),
+    ]  # fmt: skip
+    resumed = load_file(output / "model.safetensors")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+    run("stopped", "PD-F", "--save_steps", "2")
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("arm", "stages"),
+    [("PD", ALL_STAGES[:2]), ("PF", [ALL_STAGES[0], ALL_STAGES[2]]), ("D", ALL_STAGES[1:2]), ("B", ALL_STAGES[2:])],
+)
+def test_an_arm_is_its_stages(run, arm, stages):
+    assert [stage["name"] for stage in RunRecord.load(run(arm, arm)).stages] == stages
+
+
+def test_truncated_and_pretrained_students_skip_pretraining(run, tmp_path):
+    truncated = run("tf", "TF", "--fine_tuning_steps", "1", "--fine_tuning_learning_rate", "0")
+    teacher, student = (load_file(tmp_path / folder / "model.safetensors") for folder in ("teacher", "tf"))
+    assert all(torch.equal(tensor, teacher[name]) for name, tensor in student.items())
+    assert RunRecord.load(truncated).student["initialisation"] == "truncated"
+    own = ["--initialisation", "pretrained", "--pretrained_model_name_or_path", str(truncated)]
+    assert [stage["name"] for stage in RunRecord.load(run("own", "PD-F", *own)).stages] == ALL_STAGES[1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(arm="DP"), r"arm must be one of \['PD', .*got 'DP'"),
+        (dict(arm="PF", train_file="x"), r"arm PF has a stage pretraining, which needs corpus, got none"),
+        (dict(arm="D"), r"arm D has a stage distillation, which needs transfer_set, got none"),
+        (dict(arm="TF"), r"fine_tuning, which needs dataset_name or train_file, got none"),
+    ],
+)
+def test_what_a_stage_needs_is_asked_for_first(script, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        script.PipelineArguments(teacher_model_name_or_path="unused", **arguments)
+
+
+def test_unknown_labels_and_mixed_folders_are_refused(run, script, tmp_path):
+    wrong = write_csv(tmp_path / "wrong.csv", ["text", "label"], [("a film", "so so")])
+    with pytest.raises(ValueError, match=r"a row has the label 'so so'; the teacher's are \['negative', 'positive'\]"):
+        run("wrong", "B", "--train_file", wrong)
+    with pytest.raises(ValueError, match=r"must hold files of one of the types .*got \['csv', .*'json'"):
+        (tmp_path / "mixed").mkdir()
+        (tmp_path / "mixed" / "a.csv").touch()
+        (tmp_path / "mixed" / "b.json").touch()
+        scripts.load_texts(str(tmp_path / "mixed"))
