@@ -38,7 +38,7 @@ from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
-from hf_distill.cli.scripts import load_files, load_texts
+from hf_distill.cli.scripts import first_rows, load_files, load_texts
 from hf_distill.corpus import Texts, packed, without_texts_of
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
@@ -86,6 +86,7 @@ class PipelineArguments:
         help="Labelled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
         f"tweets, for which corpus and transfer set are {ALL_DOMAINS} unless given.",
     )
+    max_transfer_samples: int | None = HfArg(default=None, help="Distil on only this many texts, chosen at random.")
     max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut for pre-training.")
     streaming: bool = HfArg(default=False, help="Read the corpus while training on it.")
     pretraining_steps: int = HfArg(default=10_000, help="Optimizer steps of masked language modelling.")
@@ -117,8 +118,10 @@ class PipelineArguments:
 
 
 def unlabelled_texts(source: str, streaming: bool = False) -> Texts:
-    """Those built in, or those of a file, folder or dataset."""
-    return load_transfer_set() if source == ALL_DOMAINS else load_texts(source, streaming=streaming)
+    """Those built in, of all domains or of one, or those of a file, folder or dataset."""
+    if source == ALL_DOMAINS or source in DOMAINS:
+        return load_transfer_set((source,) if source in DOMAINS else tuple(DOMAINS))
+    return load_texts(source, streaming=streaming)
 
 
 def load_labelled(args: PipelineArguments) -> dict[str, Dataset]:
@@ -188,6 +191,8 @@ class Pipeline:
             nonlocal dropped
             texts = unlabelled_texts(self.args.transfer_set)
             texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
+            if self.args.max_transfer_samples is not None:
+                texts = first_rows(texts.shuffle(self.training.seed), self.args.max_transfer_samples)
             logger.warning(f"{dropped} texts of the transfer set are evaluated on and were dropped; {len(texts)} stay")
             return self._encoded(texts, labelled=False)
 

@@ -1,0 +1,166 @@
+r"""The questions of Turc et al. (2019) on data of one's own: a table, a plot and a JSON file for each.
+
+    python examples/ablations.py --question initialisation --teacher_model_name_or_path outputs/teacher --dataset_name movie_reviews \
+        --students tiny mini --distillation_steps 500 --output_dir outputs/ablations
+
+    initialisation    how a student starts (random, the teacher's embeddings, its layers, pre-training), for every size
+    transfer_size     how many texts the teacher labels
+    transfer_domain   which texts it labels
+    arms              pre-training and distillation on the same text: D, PD, PD-F, PF, B, TF
+    depth_width       deep and narrow against shallow and wide, with equally many parameters in the layers
+
+Every cell is a run of pretrained_distillation.py, whose arguments hold here too. A cell that is finished is not run
+again, one that was stopped goes on, and a size is pre-trained once per seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
+from pretrained_distillation import PRETRAINING, Pipeline, PipelineArguments
+from rich.console import Console
+from rich.table import Table
+from transformers.hf_argparser import HfArg, HfArgumentParser
+
+from hf_distill import DistillationTrainingArguments
+from hf_distill.resources.sentiment import DOMAINS
+
+QUESTIONS = ("initialisation", "transfer_size", "transfer_domain", "arms", "depth_width")
+
+
+@dataclass
+class AblationArguments:
+    """Which question, for which students."""
+
+    question: str = HfArg(help=f"One of {', '.join(QUESTIONS)}.")
+    students: list[str] = field(
+        default_factory=lambda: ["tiny", "mini", "small"], metadata={"help": "Names or layers/hidden sizes."}
+    )
+    initialisations: list[str] = field(
+        default_factory=lambda: ["random", "embeddings", PRETRAINING],
+        metadata={"help": f"random, embeddings, truncated, width, pretrained (published) or {PRETRAINING} (here)."},
+    )
+    transfer_sizes: list[int] = field(
+        default_factory=lambda: [1000, 4000, 16000], metadata={"help": "Numbers of texts the teacher labels."}
+    )
+    transfer_sets: list[str] = field(
+        default_factory=lambda: list(DOMAINS),
+        metadata={"help": "What the teacher labels: files, folders, datasets, built-in domains."},
+    )
+    arms: list[str] = field(
+        default_factory=lambda: ["D", "PD", "PD-F", "PF", "B"], metadata={"help": "Arms to be compared."}
+    )
+    shapes: list[str] = field(
+        default_factory=lambda: ["8/128", "2/256"],
+        metadata={"help": "For depth_width: sizes with equal layers · hidden size²."},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every cell for each."})
+
+    def __post_init__(self) -> None:
+        if self.question not in QUESTIONS:
+            raise ValueError(f"question must be one of {list(QUESTIONS)}, got {self.question!r}")
+        sizes = {int(layers) * int(hidden) ** 2 for layers, hidden in (shape.split("/") for shape in self.shapes)}
+        if self.question == "depth_width" and len(sizes) > 1:
+            raise ValueError(f"shapes must have equal layers · hidden size², got {sorted(sizes)} for {self.shapes}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table: where it stands, and the pipeline's arguments that make it."""
+
+    row: str
+    column: str
+    changes: dict[str, Any]
+
+
+def cells_of(args: AblationArguments) -> list[Cell]:
+    """The table of a question, row by row."""
+    if args.question == "initialisation":
+        starts = {start: {"arm": "D", "initialisation": start} for start in args.initialisations}
+        starts |= {PRETRAINING: {"arm": "PD", "initialisation": "random"}} if PRETRAINING in starts else {}
+        return [Cell(start, size, {"student": size} | starts[start]) for start in starts for size in args.students]
+    if args.question == "depth_width":
+        return [Cell("D", shape, {"student": shape, "arm": "D"}) for shape in args.shapes]
+    varied = {
+        "transfer_size": {str(size): {"arm": "D", "max_transfer_samples": size} for size in args.transfer_sizes},
+        "transfer_domain": {name: {"arm": "D", "transfer_set": name} for name in args.transfer_sets},
+        "arms": {arm: {"arm": arm} | ({"initialisation": "truncated"} if arm == "TF" else {}) for arm in args.arms},
+    }[args.question]
+    return [Cell(size, name, {"student": size} | changes) for size in args.students for name, changes in varied.items()]
+
+
+@dataclass
+class Grid:
+    """Runs the cells of a question and keeps what came out."""
+
+    args: AblationArguments
+    pipeline: PipelineArguments
+    training: DistillationTrainingArguments
+
+    def accuracies(self, cell: Cell) -> list[float]:
+        """Of the finished students on the test split, else on the validation split, one per seed."""
+        return [self._accuracy(cell, seed) for seed in self.args.seeds]
+
+    def _accuracy(self, cell: Cell, seed: int) -> float:
+        name = f"{cell.row}_{cell.column}_{seed}".replace("/", "-")
+        folder = Path(self.training.output_dir, self.args.question, name)
+        result = folder / "result.json"
+        if not result.exists():
+            arguments = dataclasses.replace(self.pipeline, **cell.changes)
+            training = copy.copy(self.training)
+            training.output_dir, training.seed = str(folder), seed
+            start = f"{arguments.student}_{arguments.initialisation}_{seed}".replace("/", "-")
+            pretrained = Path(self.training.output_dir, PRETRAINING, start)
+            own = folder / f"1-{PRETRAINING}"
+            if PRETRAINING in arguments.stages and (pretrained / "finished.json").exists() and not own.exists():
+                shutil.copytree(pretrained, own)
+            metrics = Pipeline(arguments, training).run()
+            if PRETRAINING in arguments.stages and not pretrained.exists():
+                shutil.copytree(own, pretrained)
+            result.write_text(json.dumps(metrics))
+        metrics = json.loads(result.read_text())
+        return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
+
+
+def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
+    """The table on the terminal; the plot and the numbers as files."""
+    rows, columns = (list(dict.fromkeys(result[key] for result in results)) for key in ("row", "column"))
+    found = {(result["row"], result["column"]): result for result in results}
+    table = Table("", *columns, title=f"{question}: accuracy %, mean ± sd over {len(results[0]['accuracies'])} seeds")
+    figure = Figure(figsize=(6, 4), layout="tight")
+    axes = figure.subplots()
+    for row in rows:
+        means, deviations = ([100 * found[row, column][key] for column in columns] for key in ("mean", "sd"))
+        table.add_row(row, *(f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(means, deviations, strict=True)))
+        axes.errorbar(columns, means, yerr=deviations, marker="o", capsize=3, label=row)
+    axes.set(ylabel="accuracy %", title=question.replace("_", " "))
+    if len(rows) > 1:
+        axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(folder / f"{question}.png", dpi=150)
+    (folder / f"{question}.json").write_text(json.dumps(results, indent=2) + "\n")
+    Console().print(table)
+
+
+def main() -> None:
+    parser = HfArgumentParser((AblationArguments, PipelineArguments, DistillationTrainingArguments))
+    args, pipeline, training = parser.parse_args_into_dataclasses()
+    grid, results = Grid(args, pipeline, training), []
+    for cell in cells_of(args):
+        accuracies = grid.accuracies(cell)
+        sd = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+        entry = {"row": cell.row, "column": cell.column, "mean": statistics.mean(accuracies), "sd": sd}
+        results.append(entry | {"accuracies": accuracies})
+    show(args.question, results, Path(training.output_dir))
+
+
+if __name__ == "__main__":
+    main()
