@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-import datasets
 import pytest
 
 from tests.examples.test_run_glue import QUIET, REVIEWS, TEXTS, save_bert, write_csv
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 STEPS = ["--pretraining_steps", "2", "--distillation_steps", "3", "--fine_tuning_steps", "3", "--max_seq_length", "12"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _caches_of_their_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    spec = importlib.util.spec_from_file_location("ablations", EXAMPLES / "ablations.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "ablations", module)
-    spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("pretrained_distillation", None)
-
-
-@pytest.fixture
-def run(script, monkeypatch, tmp_path):
+def run(run_main, tmp_path):
     """Answers a question; returns its entries."""
     (tmp_path / "corpus.txt").write_text("\n".join(TEXTS * 3) + "\n", encoding="utf-8")
     held_out = [(f"{text} film", label) for text, label in REVIEWS]
@@ -54,8 +31,7 @@ def run(script, monkeypatch, tmp_path):
             "--output_dir",
             str(tmp_path / "out"),
         ]
-        monkeypatch.setattr(sys, "argv", ["script", *command, *places, *STEPS, "--seeds", "0", "1", *arguments, *QUIET])
-        script.main()
+        run_main(*command, *places, *STEPS, "--seeds", "0", "1", *arguments, *QUIET)
         assert (tmp_path / "out" / f"{question}.png").stat().st_size > 5_000
         return json.loads((tmp_path / "out" / f"{question}.json").read_text())
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,30 +13,12 @@ from hf_distill.cli import scripts
 from hf_distill.publishing.run_record import RunRecord
 from tests.examples.test_run_glue import QUIET, REVIEWS, TEXTS, save_bert, write_csv
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "pretrained_distillation.py"
 STEPS = ["--pretraining_steps", "4", "--distillation_steps", "4", "--fine_tuning_steps", "30", "--max_seq_length", "12"]
 ALL_STAGES = ["pretraining", "distillation", "fine_tuning"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _caches_of_their_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("pretrained_distillation", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pretrained_distillation"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["pretrained_distillation"]
-
-
-@pytest.fixture
-def run(script, monkeypatch, tmp_path):
+def run(run_main, tmp_path):
     """Calls main on files of the reviews; the output folder and the arm are the first arguments."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
@@ -62,8 +41,7 @@ def run(script, monkeypatch, tmp_path):
             held_out,
         ]
         command = ["--teacher_model_name_or_path", teacher, "--output_dir", str(tmp_path / output), "--arm", arm]
-        monkeypatch.setattr(sys, "argv", ["script", *command, *places, *STEPS, "--student", "1/64", *arguments, *QUIET])
-        script.main()
+        run_main(*command, *places, *STEPS, "--student", "1/64", *arguments, *QUIET)
         return tmp_path / output
 
     return call

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
@@ -14,7 +13,6 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -117,39 +115,6 @@ def predictions_in(path: Path) -> list[str]:
     assert header == "index\tprediction"
     assert [line.split("\t")[0] for line in lines] == [str(index) for index in range(len(lines))]
     return [line.split("\t")[1] for line in lines]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _caches_of_their_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setenv("HF_DATASETS_CACHE", str(cache))
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-        yield
-
-
-@pytest.fixture
-def script():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("run_glue", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_glue"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["run_glue"]
-
-
-@pytest.fixture
-def run_here(script, monkeypatch):
-    """Calls the script's main in this process."""
-
-    def run(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["run_glue.py", *arguments])
-        script.main()
-
-    verbosity = transformers.logging.get_verbosity()
-    yield run
-    transformers.logging.set_verbosity(verbosity)
 
 
 @pytest.fixture
@@ -256,15 +221,15 @@ def test_help_names_the_arguments_and_a_mistake_is_said_before_loading():
         ),
     ],
 )
-def test_mistakes_are_named_with_what_is_allowed(run_here, tmp_path, arguments, message):
+def test_mistakes_are_named_with_what_is_allowed(run_main, tmp_path, arguments, message):
     path = write_csv(tmp_path / "data.csv", ["text", "label"], REVIEWS)
     shutil.copy(path, f"{path}.txt")
     given = [argument.replace("{csv}", path) for argument in arguments]
     with pytest.raises(ValueError, match=message):
-        run_here("--model_name_or_path", "nowhere", "--output_dir", str(tmp_path / "output"), *given)
+        run_main("--model_name_or_path", "nowhere", "--output_dir", str(tmp_path / "output"), *given)
 
 
-def test_mnli_is_evaluated_on_both_sets_in_the_order_of_a_trained_head(run_here, script, tmp_path, monkeypatch):
+def test_mnli_is_evaluated_on_both_sets_in_the_order_of_a_trained_head(run_main, script, tmp_path, monkeypatch):
     names = ["entailment", "neutral", "contradiction"]
     features = datasets.Features(
         {
@@ -294,7 +259,7 @@ def test_mnli_is_evaluated_on_both_sets_in_the_order_of_a_trained_head(run_here,
     head = always_answering(tmp_path / "head", ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], answer="CONTRADICTION")
     output = tmp_path / "output"
     stages = ["--do_eval", "--do_predict", "--max_eval_samples", "4"]
-    run_here("--model_name_or_path", head, "--task_name", "MNLI", *stages, "--output_dir", str(output), *QUIET)
+    run_main("--model_name_or_path", head, "--task_name", "MNLI", *stages, "--output_dir", str(output), *QUIET)
     assert asked == [("nyu-mll/glue", "mnli")]
     results = read_json(output, "eval_results.json")
     assert (results["eval_accuracy"], results["eval_accuracy_mm"]) == (0.0, 1.0)
@@ -303,24 +268,24 @@ def test_mnli_is_evaluated_on_both_sets_in_the_order_of_a_trained_head(run_here,
     assert predictions_in(output / "predict_results_mnli-mm.txt") == ["contradiction"] * 2
 
 
-def test_a_teacher_with_its_classes_in_another_order_is_followed_by_name(run_here, tmp_path, bert):
+def test_a_teacher_with_its_classes_in_another_order_is_followed_by_name(run_main, tmp_path, bert):
     teacher = always_answering(tmp_path / "teacher", ["Positive", "Negative"], answer="Positive")
     path = write_csv(tmp_path / "data.csv", ["text", "label"], REVIEWS)
     output = tmp_path / "output"
     training = ["--max_steps", "30", "--learning_rate", "5e-3", "--save_strategy", "no", "--do_train", "--do_predict"]
     start = ["--model_name_or_path", bert, "--teacher_model_name_or_path", teacher]
-    run_here(*start, "--train_file", path, "--test_file", path, "--output_dir", str(output), *training, *QUIET)
+    run_main(*start, "--train_file", path, "--test_file", path, "--output_dir", str(output), *training, *QUIET)
     assert read_json(output, "config.json")["id2label"] == {"0": "negative", "1": "positive"}
     assert predictions_in(output / "predict_results.txt") == ["positive"] * len(REVIEWS)
 
     # A model that has learned its classes needs no training file to be evaluated.
     again = ["--model_name_or_path", str(output), "--output_dir", str(tmp_path / "again"), "--do_eval"]
-    run_here(*again, "--validation_file", path, *QUIET)
+    run_main(*again, "--validation_file", path, *QUIET)
     positives = sum(label == "positive" for _, label in REVIEWS)
     assert read_json(tmp_path / "again", "eval_results.json")["eval_accuracy"] == positives / len(REVIEWS)
 
 
-def test_a_teacher_reads_with_its_own_tokenizer(run_here, tmp_path, bert):
+def test_a_teacher_reads_with_its_own_tokenizer(run_main, tmp_path, bert):
     teacher = save_bert(tmp_path / "teacher", hidden_size=32, layers=1, seed=1, labels=["negative", "positive"])
     tokenizer = json.loads(Path(teacher, "tokenizer.json").read_text(encoding="utf-8"))
     words = list(tokenizer["model"]["vocab"])
@@ -331,9 +296,9 @@ def test_a_teacher_reads_with_its_own_tokenizer(run_here, tmp_path, bert):
     arguments = ["--model_name_or_path", bert, "--teacher_model_name_or_path", teacher, "--train_file", path,
                  "--validation_file", path, "--do_train", "--do_eval", "--max_steps", "3", *QUIET]  # fmt: skip
     with pytest.raises(ValueError, match="vocabular"):
-        run_here(*arguments, "--output_dir", str(tmp_path / "refused"))
+        run_main(*arguments, "--output_dir", str(tmp_path / "refused"))
     output = tmp_path / "output"
-    run_here(*arguments, "--teacher_tokenizer_name", teacher, "--output_dir", str(output))
+    run_main(*arguments, "--teacher_tokenizer_name", teacher, "--output_dir", str(output))
     inputs = AutoTokenizer.from_pretrained(teacher)(TEXTS, padding=True, return_tensors="pt")
     model = AutoModelForSequenceClassification.from_pretrained(teacher).eval()
     answers = model(**inputs).logits.argmax(dim=-1).tolist()
@@ -375,7 +340,7 @@ def test_padding_is_left_to_the_batch_unless_asked_for(script, bert):
     assert lengths(pad_to_max_length=True, max_train_samples=3) == [24] * 3
 
 
-def test_float_labels_mean_regression(run_here, tmp_path, bert):
+def test_float_labels_mean_regression(run_main, tmp_path, bert):
     rows = [
         {"sentence1": text, "sentence2": TEXTS[0], "score_by": 7, "label": index / 2}
         for index, text in enumerate(TEXTS)
@@ -385,7 +350,7 @@ def test_float_labels_mean_regression(run_here, tmp_path, bert):
     output = tmp_path / "output"
     places = ["--model_name_or_path", bert, "--ignore_mismatched_sizes", "--output_dir", str(output)]
     stages = ["--do_train", "--do_eval", "--do_predict", "--max_steps", "2", "--save_strategy", "no"]
-    run_here(*places, *files, *stages, "--pad_to_max_length", "--max_seq_length", "24", *QUIET)
+    run_main(*places, *files, *stages, "--pad_to_max_length", "--max_seq_length", "24", *QUIET)
     results = read_json(output, "eval_results.json")
     assert results["eval_mse"] == pytest.approx(results["eval_loss"], rel=1e-4)
     predicted = [float(value) for value in predictions_in(output / "predict_results.txt")]
@@ -448,7 +413,7 @@ class TestLabels:
 
 
 @pytest.mark.real_data
-def test_run_glue_on_movie_reviews_with_the_real_encoder(run_here, tmp_path):
+def test_run_glue_on_movie_reviews_with_the_real_encoder(run_main, tmp_path):
     files = {}
     for split, reviews in load_sentiment().items():
         rows = [[row["text"], LABELS[row["label"]]] for row in reviews.shuffle(seed=0).select(range(96))]
@@ -458,7 +423,7 @@ def test_run_glue_on_movie_reviews_with_the_real_encoder(run_here, tmp_path):
     for folder, model in (("teacher", teacher), ("student", create_student("tiny", teacher, "embeddings"))):
         model.save_pretrained(tmp_path / folder)
         AutoTokenizer.from_pretrained(minilm_path()).save_pretrained(tmp_path / folder)
-    run_here(
+    run_main(
         "--model_name_or_path", str(tmp_path / "student"), "--teacher_model_name_or_path", str(tmp_path / "teacher"),
         "--train_file", files["train"], "--validation_file", files["validation"], "--do_train", "--do_eval",
         "--output_dir", str(tmp_path / "output"), "--num_train_epochs", "6", "--learning_rate", "1e-3", *QUIET,

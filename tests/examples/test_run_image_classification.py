@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
 from transformers import (
     AutoModel,
@@ -20,7 +16,6 @@ from transformers import (
 
 from hf_distill.resources.digits import load_digits_dataset
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "run_image_classification.py"
 QUIET = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true"]
 TRAINING = ["--learning_rate", "3e-3", "--save_strategy", "no", "--logging_steps", "10"]
 EIGHT = "image_size=8,patch_size=4,num_channels=1,num_attention_heads=2"
@@ -48,36 +43,15 @@ def draw(folder: Path, classes: dict[str, tuple], count: int = 12) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _caches_of_their_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("run_image_classification", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_image_classification"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["run_image_classification"]
-
-
-@pytest.fixture(scope="module")
-def run(script):
+def run(run_main):
     """Calls main for an output folder."""
 
     def call(output: Path, *arguments: str) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["run_image_classification.py", "--output_dir", str(output), *arguments, *QUIET])
-            script.main()
+        run_main("--output_dir", str(output), *arguments, *QUIET)
         return output
 
-    verbosity = transformers.logging.get_verbosity()
-    yield call
-    transformers.logging.set_verbosity(verbosity)
+    return call
 
 
 @pytest.fixture(scope="module")

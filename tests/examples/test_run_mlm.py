@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
-import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
@@ -23,7 +19,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "run_mlm.py"
 LINES = [
     "the old man walks along the long road",
     "",
@@ -68,35 +63,15 @@ def losses_of(folder: Path) -> list[float]:
     return [entry["loss"] for entry in read_json(folder, "trainer_state.json")["log_history"] if "loss" in entry]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _caches_of_their_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("run_mlm", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_mlm"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["run_mlm"]
-
-
-@pytest.fixture
-def run(script, monkeypatch, tmp_path):
+def run(run_main, tmp_path):
     """Calls main; the output folder is the first argument."""
 
     def call(output: str, *arguments: str) -> Path:
-        monkeypatch.setattr(sys, "argv", ["run_mlm.py", "--output_dir", str(tmp_path / output), *arguments, *QUIET])
-        script.main()
+        run_main("--output_dir", str(tmp_path / output), *arguments, *QUIET)
         return tmp_path / output
 
-    verbosity = transformers.logging.get_verbosity()
-    yield call
-    transformers.logging.set_verbosity(verbosity)
+    return call
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import datasets
@@ -27,7 +25,6 @@ from transformers import (
 
 from hf_distill.teachers.loading import load_teacher
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "run_ner.py"
 PEOPLE = ["anna lee", "ben", "carla de boer"]
 PLACES = ["lima", "new york"]
 NAMES = ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]
@@ -89,35 +86,15 @@ def always_answering(folder: Path, names: list[str], answer: str) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _caches_of_their_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("run_ner", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_ner"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["run_ner"]
-
-
-@pytest.fixture
-def run(script, monkeypatch, tmp_path):
+def run(run_main, tmp_path):
     """Calls main; the output folder is the first argument."""
 
     def call(output: str, *arguments: str) -> Path:
-        monkeypatch.setattr(sys, "argv", ["run_ner.py", "--output_dir", str(tmp_path / output), *arguments, *QUIET])
-        script.main()
+        run_main("--output_dir", str(tmp_path / output), *arguments, *QUIET)
         return tmp_path / output
 
-    verbosity = transformers.logging.get_verbosity()
-    yield call
-    transformers.logging.set_verbosity(verbosity)
+    return call
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import json
 import random
-import sys
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 import transformers
@@ -25,7 +22,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "run_qa.py"
 ANIMALS = ["cat", "dog", "cow", "horse", "pig", "goat", "bird", "fox"]
 PLACES = ["garden", "house", "field", "wood", "river", "barn", "road", "hill"]
 ADJECTIVES = ["old", "small", "big", "red"]
@@ -112,37 +108,16 @@ def save_bert(folder: Path, hidden_size: int, layers: int, **tokenizer_options) 
     return str(folder)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _caches_of_their_own(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("run_qa", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_qa"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["run_qa"]
-
-
-@pytest.fixture(scope="module")
-def run(script, tmp_path_factory):
+def run(run_main, tmp_path_factory):
     """Calls main; returns the output folder."""
 
     def call(*arguments: str) -> Path:
         output = tmp_path_factory.mktemp("output")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["run_qa.py", "--output_dir", str(output), *arguments, *QUIET])
-            script.main()
+        run_main("--output_dir", str(output), *arguments, *QUIET)
         return output
 
-    verbosity = transformers.logging.get_verbosity()
-    yield call
-    transformers.logging.set_verbosity(verbosity)
+    return call
 
 
 @pytest.fixture(scope="module")
