@@ -14,6 +14,8 @@ _PUBLIC_NAMES = {
     "DistillationTrainer": "hf_distill.trainers.distillation_trainer",
     "DistillationTrainingArguments": "hf_distill.trainers.distillation_arguments",
     "FrozenTeacher": "hf_distill.teachers.frozen",
+    "ProgressiveTrainer": "hf_distill.trainers.progressive_trainer",
+    "ProgressiveTrainingArguments": "hf_distill.trainers.progressive_arguments",
     "Teacher": "hf_distill.teachers.outputs",
     "TeacherOutputs": "hf_distill.teachers.outputs",
     "label_transfer_set": "hf_distill.teachers.labelling",
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from hf_distill.teachers.own_inputs import encode_for_teacher
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
+    from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
+    from hf_distill.trainers.progressive_trainer import ProgressiveTrainer
 
 
 def __getattr__(name: str) -> object:

@@ -117,5 +117,9 @@ def _from_pretrained(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **source, **tokenizer_settings)
     except (OSError, ValueError, KeyError):
-        tokenizer = None  # a teacher saved without its tokenizer: the vocabulary sizes are all there is to compare
+        tokenizer = None
+    # For a folder without tokenizer files transformers (seen in 5.23) makes one that knows special tokens alone.
+    if tokenizer is not None and len(tokenizer) <= len(tokenizer.all_special_tokens):
+        tokenizer = None
+    # A teacher saved without its tokenizer: the vocabulary sizes are all there is to compare.
     return model, tokenizer

@@ -53,7 +53,7 @@ _CHOICES = {
 def settle(args: Any) -> None:
     """Fill fields that are None from the recipe, then with their plain values; turn names into choices."""
     if args.recipe is not None:
-        args.recipe = _choice(RecipeName, args.recipe, "recipe")
+        args.recipe = choice(RecipeName, args.recipe, "recipe")
         for name, value in RECIPES[args.recipe.value].arguments.items():
             if getattr(args, name) is None:
                 setattr(args, name, value)
@@ -62,10 +62,15 @@ def settle(args: Any) -> None:
             setattr(args, name, value)
     for name, choices in _CHOICES.items():
         if getattr(args, name) is not None:
-            setattr(args, name, _choice(choices, getattr(args, name), name))
+            setattr(args, name, choice(choices, getattr(args, name), name))
 
 
-def _choice(choices: type[Enum], value: Any, name: str) -> Enum:
+def choice(choices: type[Enum], value: Any, name: str) -> Enum:
+    """The choice that a value names.
+
+    Raises:
+        ValueError: There is no such choice.
+    """
     try:
         return choices(value)
     except ValueError:

@@ -17,26 +17,29 @@ class RunRecordCallback(TrainerCallback):
 
     Args:
         trainer: The `DistillationTrainer`, or one derived from it, that the record is about.
+
+    Attributes:
+        record: What was written last, to which evaluations are added; None before.
     """
 
     def __init__(self, trainer: Trainer):
         self._trainer = trainer
-        self._record: RunRecord | None = None
+        self.record: RunRecord | None = None
         self._started = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._started = time.monotonic()
-        self._record = None
+        self.record = None
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if not args.should_save:
             return
-        self._record = self._record_of(args, state)
-        self._record.save(args.output_dir)
+        self.record = self._record_of(args, state)
+        self.record.save(args.output_dir)
 
     def on_evaluate(
         self,
@@ -46,9 +49,9 @@ class RunRecordCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if self._record is not None and metrics:
-            self._record.metrics = metrics
-            self._record.save(args.output_dir)
+        if self.record is not None and metrics:
+            self.record.metrics = metrics
+            self.record.save(args.output_dir)
 
     def _record_of(self, args: TrainingArguments, state: TrainerState) -> RunRecord:
         trainer = self._trainer

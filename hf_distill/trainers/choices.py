@@ -56,3 +56,10 @@ class TeacherDtype(str, Enum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+
+
+class GeneralStageLoss(str, Enum):
+    """How a student follows its teacher's checkpoints."""
+
+    LOGIT_MSE = "logit_mse"
+    FORWARD_KL = "forward_kl"

@@ -1,0 +1,239 @@
+"""A teacher's footprints: the checkpoints its own training left, one of them in memory, the next on its way."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_distill.tasks import auto_class_of
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_ADAPTER_PREFIX = "base_model.model."
+# What must be the same in all checkpoints of one teacher.
+_SHAPE = (
+    "architectures",
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "id2label",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a teacher's weights, all of them or an adapter's.
+
+    Attributes:
+        folder: Where it is.
+        step: The teacher's optimizer step; of folders without one in their name their number in the list, from 1.
+    """
+
+    folder: Path
+    step: int
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it holds a LoRA adapter and not a whole model."""
+        return (self.folder / _ADAPTER_CONFIG).exists()
+
+    def files(self) -> list[Path]:
+        """The weight files.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if self.is_adapter:
+            return [self.folder / _ADAPTER_WEIGHTS]
+        if (self.folder / _INDEX).exists():
+            index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
+            return [self.folder / name for name in sorted(set(index["weight_map"].values()))]
+        return [self.folder / _WEIGHTS]
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Shape of each tensor, read off the files' heads.
+
+        Raises:
+            ValueError: A file is missing or cut off.
+        """
+        found = {}
+        for file in self.files():
+            try:
+                with safe_open(file, "pt") as tensors:
+                    found |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 -- no mapping
+            except (OSError, SafetensorError) as error:
+                raise ValueError(
+                    f"the teacher's checkpoint {self.folder} cannot be read: {file.name}: {error}"
+                ) from error
+        return found
+
+    def description(self) -> dict[str, Any]:
+        """What its configuration says about architecture and labels.
+
+        Raises:
+            ValueError: It has none.
+        """
+        path = self.folder / (_ADAPTER_CONFIG if self.is_adapter else "config.json")
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"the teacher's checkpoint {self.folder} cannot be read: {path.name}: {error}") from error
+        if self.is_adapter:
+            return {name: config.get(name) for name in ("base_model_name_or_path", "peft_type", "r", "task_type")}
+        return {name: config.get(name) for name in _SHAPE}
+
+
+def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False) -> list[Checkpoint]:
+    """The checkpoints of a teacher, oldest first, all of one architecture, with the same labels and tokenizer.
+
+    Args:
+        source: A Trainer's output folder, whose `checkpoint-*` are taken in the order of their steps; or folders in the
+            order wanted, of which those that do not exist are taken for Hub ids, "name@revision".
+        skip_unreadable: Leave out checkpoints that are missing or half written, instead of refusing them.
+
+    Raises:
+        ValueError: There is none, one cannot be read, or they differ in more than their weights.
+    """
+    if isinstance(source, str) and not Path(source).is_dir():
+        raise ValueError(
+            f"teacher_checkpoints must be a folder with {PREFIX_CHECKPOINT_DIR}-* or a list, got {source!r}"
+        )
+    if isinstance(source, str):
+        folders = sorted(Path(source).glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of)
+    else:
+        folders = [_fetched(name) for name in source]
+    found, left_out = [], []
+    for number, folder in enumerate(folders, start=1):
+        checkpoint = Checkpoint(folder, _step_of(folder) or number)
+        try:
+            described = checkpoint.description() | {"tensors": checkpoint.shapes(), "tokenizer": _tokenizer_of(folder)}
+        except ValueError:
+            if not skip_unreadable:
+                raise
+            left_out.append(folder.name)
+            continue
+        found.append((checkpoint, described))
+    if not found:
+        raise ValueError(
+            f"{source} holds no checkpoint that can be read ({PREFIX_CHECKPOINT_DIR}-*); left out: {left_out}"
+        )
+    first, expected = found[0]
+    for checkpoint, described in found[1:]:
+        for name, value in expected.items():
+            if described[name] != value:
+                raise ValueError(_difference(name, first, value, checkpoint, described[name]))
+    return [checkpoint for checkpoint, _ in found]
+
+
+def _difference(name: str, first: Checkpoint, expected: Any, other: Checkpoint, got: Any) -> str:
+    if isinstance(expected, dict) and isinstance(got, dict):
+        keys = [key for key in {**expected, **got} if expected.get(key) != got.get(key)]
+        expected, got = ({key: side.get(key) for key in keys[:3]} for side in (expected, got))
+    if name == "tokenizer":
+        expected, got = "one tokenizer.json", "another"
+    return (
+        f"the checkpoints of a trajectory must be of one teacher: {name} is {expected} in {first.folder.name} and {got} in "
+        f"{other.folder.name}"
+    )
+
+
+def _step_of(folder: Path) -> int:
+    match = re.search(r"-(\d+)$", folder.name)
+    return int(match[1]) if match else 0
+
+
+def _tokenizer_of(folder: Path) -> bytes | None:
+    path = folder / "tokenizer.json"
+    return path.read_bytes() if path.exists() else None
+
+
+def _fetched(name: str) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    repository, _, revision = name.partition("@")
+    return Path(snapshot_download(repository, revision=revision or None))
+
+
+class Trajectory:
+    """Puts one checkpoint after the other into a teacher, in place.
+
+    The weights of the checkpoint that follows are read into host memory in the background, so that a change costs a copy.
+
+    Args:
+        checkpoints: Of one teacher, in the order they will teach.
+    """
+
+    def __init__(self, checkpoints: Sequence[Checkpoint]):
+        self.checkpoints = tuple(checkpoints)
+        self.current = 0
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teacher-checkpoint")
+        self._next: tuple[int, Future] | None = None
+
+    def first_model(self, student: nn.Module) -> str | nn.Module:
+        """What to make the teacher of: the first checkpoint's folder, or for an adapter its base with the adapter in it.
+
+        Args:
+            student: Says which head the base gets.
+        """
+        first = self.checkpoints[0]
+        if not first.is_adapter:
+            return str(first.folder)
+        from peft import PeftModel
+
+        base = auto_class_of(student).from_pretrained(first.description()["base_model_name_or_path"])
+        return PeftModel.from_pretrained(base, first.folder).get_base_model()
+
+    def move_to(self, index: int, model: nn.Module) -> bool:
+        """Give the teacher the weights of a checkpoint, if it has not got them.
+
+        Args:
+            index: Of the checkpoint.
+            model: The teacher's model, which keeps its precision and its place.
+
+        Returns:
+            Whether anything changed.
+        """
+        if index == self.current:
+            return False
+        weights = self._next[1].result() if self._next and self._next[0] == index else self._read(index)
+        own = dict(model.state_dict(keep_vars=False))
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                own[name].copy_(tensor)
+        self.current, self._next = index, None
+        return True
+
+    def prefetch(self) -> None:
+        """Begin to read the checkpoint that follows, unless there is none or it is being read already."""
+        following = self.current + 1
+        if following < len(self.checkpoints) and (self._next is None or self._next[0] != following):
+            self._next = following, self._reader.submit(self._read, following)
+
+    def _read(self, index: int) -> Mapping[str, Tensor]:
+        checkpoint = self.checkpoints[index]
+        weights: dict[str, Tensor] = {}
+        for file in checkpoint.files():
+            weights |= load_file(file)
+        return {_name_in_model(name): tensor for name, tensor in weights.items()} if checkpoint.is_adapter else weights
+
+
+def _name_in_model(name: str) -> str:
+    """An adapter's tensor as the model calls it that the adapter is part of."""
+    name, _, kind = name.removeprefix(_ADAPTER_PREFIX).rpartition(".")
+    return (
+        f"{name}.default.{kind}" if re.search(r"\.lora_[A-Za-z_]+$", name) else f"{name}.modules_to_save.default.{kind}"
+    )

@@ -1,0 +1,54 @@
+"""How a general stage advances: which checkpoint teaches when, and how much of its logits is to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def last_steps(shares: Sequence[float], total_steps: int) -> list[int]:
+    """The step before which each checkpoint's turn ends.
+
+    Args:
+        shares: One number above 0 per checkpoint; only their proportions count.
+        total_steps: Optimizer steps of the stage.
+
+    Returns:
+        Ascending, the last is `total_steps`; every checkpoint has at least one step.
+
+    Raises:
+        ValueError: There are fewer steps than checkpoints.
+    """
+    if total_steps < len(shares):
+        raise ValueError(
+            f"the general stage has {total_steps} steps for {len(shares)} teacher checkpoints; each needs at least one"
+        )
+    ends = [round(total_steps * reached / sum(shares)) for reached in accumulate(shares)]
+    for index in range(len(ends)):
+        earliest = (ends[index - 1] if index else 0) + 1
+        latest = total_steps - (len(ends) - 1 - index)
+        ends[index] = min(max(ends[index], earliest), latest)
+    return ends
+
+
+def annealed_temperature(step: int, total_steps: int, max_temperature: int) -> int:
+    """t, which falls from τ_max to 1 in equal parts of a stage.
+
+    Args:
+        step: Optimizer steps done, from 0.
+        total_steps: Of the stage.
+        max_temperature: τ_max, at least 1.
+
+    Source:
+        Jafari et al. 2021, arXiv 2104.07163, section 3.1.
+    """
+    return max(max_temperature - step * max_temperature // total_steps, 1)
+
+
+def logit_scale(temperature: int, max_temperature: int) -> float:
+    """φ = 1 - (t - 1) / τ_max, which multiplies the teacher's logits: 1 / τ_max at first, 1 in the end.
+
+    Source:
+        Jafari et al. 2021, arXiv 2104.07163, equation 6.
+    """
+    return 1 - (temperature - 1) / max_temperature

@@ -1,0 +1,100 @@
+"""Arguments of `ProgressiveTrainer`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from hf_distill.trainers.argument_rules import choice
+from hf_distill.trainers.choices import GeneralStageLoss, SoftLabelLoss
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+
+EQUAL, TEACHER_STEPS = "equal", "teacher_steps"
+
+
+@dataclass
+class ProgressiveTrainingArguments(DistillationTrainingArguments):
+    """`DistillationTrainingArguments` plus the teacher's checkpoints and the two stages.
+
+    `max_steps` or `num_train_epochs` is the length of the general stage. Source: Rezagholizadeh et al. 2021, arXiv
+    2110.08532; its equations after those published with Annealing-KD (Jafari et al. 2021, arXiv 2104.07163).
+
+    Raises:
+        ValueError: A value is impossible.
+    """
+
+    teacher_checkpoints: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "One Trainer output folder, whose checkpoint-* are taken in the order of their steps, or several "
+            "folders or Hub ids (name@revision), oldest first; whole models or LoRA adapters of one base."
+        },
+    )
+    checkpoint_shares: str = field(
+        default=EQUAL,
+        metadata={
+            "help": f"Share of the general stage that each checkpoint teaches: {EQUAL}, {TEACHER_STEPS} (as long as the "
+            "teacher took to get there), or numbers such as 1,1,2, one per checkpoint."
+        },
+    )
+    skip_unreadable_checkpoints: bool = field(
+        default=False, metadata={"help": "Leave out missing or half-written checkpoints instead of refusing them."}
+    )
+    general_stage_loss: GeneralStageLoss = field(
+        default=GeneralStageLoss.LOGIT_MSE,
+        metadata={
+            "help": "logit_mse: squared distance to the teacher's logits times a scale φ that rises to 1. forward_kl: "
+            "divergence at a temperature that falls to 1."
+        },
+    )
+    max_temperature: int = field(
+        default=10,
+        metadata={
+            "help": "Where the temperature t begins, at least 1 (the papers' τ_max); φ = 1 - (t - 1) / τ_max. 1: φ = 1."
+        },
+    )
+    final_stage_epochs: float = field(
+        default=1.0, metadata={"help": "Epochs on hard labels after the general stage, at least 0. 0: no final stage."}
+    )
+    final_stage_steps: int = field(
+        default=-1, metadata={"help": "Optimizer steps of the final stage; above 0 it replaces final_stage_epochs."}
+    )
+    final_stage_learning_rate: float | None = field(
+        default=None, metadata={"help": "Highest learning rate of the final stage. None: learning_rate."}
+    )
+
+    def __post_init__(self) -> None:
+        self.general_stage_loss = choice(GeneralStageLoss, self.general_stage_loss, "general_stage_loss")
+        if self.soft_label_loss is None:
+            self.soft_label_loss = SoftLabelLoss(self.general_stage_loss.value)
+        super().__post_init__()
+        if self.max_temperature < 1:
+            raise ValueError(f"max_temperature must be at least 1, got {self.max_temperature}")
+        if self.final_stage_epochs < 0:
+            raise ValueError(f"final_stage_epochs must be at least 0, got {self.final_stage_epochs}")
+        if isinstance(self.teacher_checkpoints, str):
+            self.teacher_checkpoints = [self.teacher_checkpoints]
+        if self.checkpoint_shares not in (EQUAL, TEACHER_STEPS):
+            self.shares()
+
+    @property
+    def has_final_stage(self) -> bool:
+        """Whether hard labels follow."""
+        return self.final_stage_steps > 0 or self.final_stage_epochs > 0
+
+    def shares(self) -> list[float]:
+        """The numbers in `checkpoint_shares`.
+
+        Raises:
+            ValueError: They are no numbers above 0.
+        """
+        try:
+            shares = [float(part) for part in self.checkpoint_shares.split(",")]
+        except ValueError:
+            shares = []
+        if not shares or not all(math.isfinite(share) and share > 0 for share in shares):
+            raise ValueError(
+                f"checkpoint_shares must be {EQUAL}, {TEACHER_STEPS} or numbers above 0 such as 1,1,2, got "
+                f"{self.checkpoint_shares!r}"
+            )
+        return shares

@@ -1,0 +1,298 @@
+"""A `DistillationTrainer` whose student follows the teacher's own training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint, set_seed
+
+from hf_distill.objectives.objective import Objective
+from hf_distill.objectives.terms import hard_label_term
+from hf_distill.publishing.run_record import RunRecord
+from hf_distill.tasks import Task
+from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
+from hf_distill.trainers.callbacks import RunRecordCallback
+from hf_distill.trainers.choices import GeneralStageLoss
+from hf_distill.trainers.distillation_trainer import DistillationTrainer
+from hf_distill.trainers.progression import annealed_temperature, last_steps, logit_scale
+from hf_distill.trainers.progressive_arguments import EQUAL, TEACHER_STEPS, ProgressiveTrainingArguments
+
+
+class Stage(Enum):
+    """The two stages, by the folder in `output_dir` where each keeps its checkpoints."""
+
+    GENERAL = "general_stage"
+    FINAL = "final_stage"
+
+
+_FINISHED = "finished.json"
+
+
+class ProgressiveTrainer(DistillationTrainer):
+    """Pro-KD: the student learns from one checkpoint of its teacher after the other, then from labels.
+
+    One `train()` does both stages. The general stage keeps its checkpoints in `output_dir/general_stage`, where the best
+    by `metric_for_best_model` (without it by the loss on labels) is chosen when evaluations and saves coincide, else the
+    last. The final stage begins from that, with a new optimizer and schedule, in `output_dir/final_stage`.
+
+    Args:
+        model: The student.
+        args: `ProgressiveTrainingArguments`; `teacher_checkpoints` names the teachers.
+        trainer_args: Further positional arguments of Trainer.
+        trainer_kwargs: Its keyword arguments, and `DistillationTrainer`'s, `teacher_model` excepted.
+
+    Raises:
+        ValueError: The checkpoints do not belong together or cannot be read, or a final stage has no labels.
+
+    Source:
+        Rezagholizadeh et al. 2021, arXiv 2110.08532. Equal shares, and the choice of loss, are ours.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: ProgressiveTrainingArguments | None = None,
+        *trainer_args: Any,
+        **trainer_kwargs: Any,
+    ):
+        if args is None or not args.teacher_checkpoints or trainer_kwargs.get("teacher_model") is not None:
+            raise ValueError(
+                "the teachers are named by ProgressiveTrainingArguments(teacher_checkpoints=...), got none there"
+            )
+        folders = args.teacher_checkpoints
+        source = folders[0] if len(folders) == 1 else folders
+        self.trajectory = Trajectory(find_checkpoints(source, args.skip_unreadable_checkpoints))
+        self._shares = _shares_of(args, self.trajectory)
+        self._stage, self._logit_scale, self._ends = Stage.GENERAL, 1.0, None
+        if args.max_steps > 0:
+            last_steps(self._shares, args.max_steps)  # refuses too few
+        trainer_kwargs["teacher_model"] = self.trajectory.first_model(model)
+        super().__init__(model, args, *trainer_args, **trainer_kwargs)
+        self._require_labels_for_the_final_stage()
+        self.add_callback(_FollowTheTeacher(self))
+
+    @property
+    def training_objective(self) -> Objective:
+        """In the general stage as the arguments say, in the final stage hard labels alone."""
+        if self._stage is Stage.GENERAL:
+            return super().training_objective
+        return Objective([hard_label_term(1.0, self.label_names, causal_shift=self.task is Task.CAUSAL_LM)])
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Both stages.
+
+        Args:
+            resume_from_checkpoint: True: go on where `output_dir` was left, in a stage or between the two. A folder: a
+                checkpoint of either stage. None or False: start afresh.
+            args: Further arguments of `Trainer.train`.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            That of the last stage.
+
+        Raises:
+            ValueError: There is nothing to go on from.
+        """
+        root = Path(self.args.output_dir)
+        stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
+        if stage is Stage.GENERAL:
+            output, history = self._train_general_stage(root, checkpoint, *args, **kwargs)
+            checkpoint = None
+        else:
+            output, history = None, self._finished(root)["log_history"]
+        if self.args.has_final_stage:
+            output = self._train_final_stage(root, checkpoint, *args, **kwargs)
+            self.state.log_history = history + self.state.log_history
+        self._write_record(root)
+        return output
+
+    def _where_to_begin(self, root: Path, resume: str | bool | None) -> tuple[Stage, str | None]:
+        if not resume:
+            for stage in Stage:
+                shutil.rmtree(root / stage.value, ignore_errors=True)
+            return Stage.GENERAL, None
+        if resume is not True:
+            folder = Path(resume)
+            if folder.parent.name not in {stage.value for stage in Stage}:
+                raise ValueError(
+                    f"resume_from_checkpoint must be True or a checkpoint in {[stage.value for stage in Stage]} of "
+                    f"output_dir, got {resume!r}"
+                )
+            return Stage(folder.parent.name), str(folder)
+        if (root / Stage.GENERAL.value / _FINISHED).exists():
+            return Stage.FINAL, _last_checkpoint(root / Stage.FINAL.value)
+        last = _last_checkpoint(root / Stage.GENERAL.value)
+        if last is None:
+            raise ValueError(f"no checkpoint to resume from in {root / Stage.GENERAL.value}")
+        return Stage.GENERAL, last
+
+    def _train_general_stage(
+        self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any
+    ) -> tuple[TrainOutput, list[dict]]:
+        folder = root / Stage.GENERAL.value
+        with self._in_stage(Stage.GENERAL, output_dir=str(folder), **self._choosing_the_best()):
+            output = self._train_or_find(checkpoint, *args, **kwargs)
+            self.save_model(str(folder))
+        history = self.state.log_history
+        if self.args.should_save:
+            content = {"best_checkpoint": self.state.best_model_checkpoint, "log_history": history}
+            partial = folder / f"{_FINISHED}.partial"
+            partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+            partial.replace(folder / _FINISHED)
+        self.accelerator.wait_for_everyone()
+        return output, history
+
+    def _train_final_stage(self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
+        self._load_from_checkpoint(str(root / Stage.GENERAL.value))
+        self.optimizer = self.lr_scheduler = None
+        self.model_wrapped = self.model
+        vars(self.model).pop("_is_accelerate_prepared", None)
+        set_seed(self.args.seed)  # the same whether the process that did the general stage is this one
+        lengths = {
+            "max_steps": self.args.final_stage_steps,
+            "num_train_epochs": self.args.final_stage_epochs,
+            "learning_rate": self.args.final_stage_learning_rate or self.args.learning_rate,
+        }
+        with self._in_stage(Stage.FINAL, output_dir=str(root / Stage.FINAL.value), **lengths):
+            return self._train_or_find(checkpoint, *args, **kwargs)
+
+    def _train_or_find(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train a stage, unless the checkpoint is its last: Trainer would make one step more than it should."""
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
+            if state.global_step >= (self.args.max_steps if self.args.max_steps > 0 else state.max_steps):
+                best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+                self._load_from_checkpoint(best or checkpoint)
+                self.state = state
+                self.control = self.callback_handler.on_train_begin(self.args, state, self.control)
+                self.control = self.callback_handler.on_train_end(self.args, state, self.control)
+                return TrainOutput(state.global_step, state.log_history[-1].get("train_loss", 0.0), {})
+        return super().train(checkpoint, *args, **kwargs)
+
+    @contextmanager
+    def _in_stage(self, stage: Stage, **changes: Any) -> Iterator[None]:
+        """Within it the arguments are the stage's."""
+        before = {name: getattr(self.args, name) for name in (*changes, "temperature")}
+        self._stage = stage
+        for name, value in changes.items():
+            setattr(self.args, name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self.args, name, value)
+
+    def _choosing_the_best(self) -> dict[str, Any]:
+        """Arguments of a general stage that ends with its best checkpoint, where it can be known."""
+        args = self.args
+        coincide = args.eval_strategy == args.save_strategy and args.eval_strategy != "no"
+        if args.eval_strategy == "steps":
+            coincide = coincide and args.save_steps % (args.eval_steps or args.save_steps) == 0
+        if self.eval_dataset is None or not coincide:
+            return {}
+        metric = args.metric_for_best_model or "hard_label_loss"
+        greater = args.greater_is_better
+        greater = not metric.endswith("loss") if greater is None else greater
+        return {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater}
+
+    def follow(self, step: int, total_steps: int) -> None:
+        """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
+        if self._stage is not Stage.GENERAL:
+            return
+        if self._ends is None or self._ends[-1] != total_steps:
+            self._ends = last_steps(self._shares, total_steps)
+        due = next(index for index, end in enumerate(self._ends) if step < end or end == total_steps)
+        self.trajectory.move_to(due, self.teacher.model)
+        self.trajectory.prefetch()
+        temperature = annealed_temperature(min(step, total_steps - 1), total_steps, self.args.max_temperature)
+        if self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE:
+            self._logit_scale = logit_scale(temperature, self.args.max_temperature)
+        else:
+            self.args.temperature = float(temperature)
+
+    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
+        answer = super()._ask_teacher(inputs, objective, training)
+        if answer is None or not training or self._logit_scale == 1.0:
+            return answer
+        return dataclasses.replace(answer, logits=self._logit_scale * answer.logits)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""
+        if "loss" in logs:
+            logs["stage"] = list(Stage).index(self._stage) + 1
+            if self._stage is Stage.GENERAL:
+                logs["teacher_step"] = self.trajectory.checkpoints[self.trajectory.current].step
+                is_mse = self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE
+                logs["logit_scale" if is_mse else "temperature"] = (
+                    self._logit_scale if is_mse else self.args.temperature
+                )
+        super().log(logs, start_time)
+
+    def _require_labels_for_the_final_stage(self) -> None:
+        names = getattr(self.train_dataset, "column_names", None)
+        accepted = {*self.label_names, "label", "label_ids"}
+        if self.args.has_final_stage and names is not None and not accepted & set(names):
+            raise ValueError(
+                f"the final stage learns from {list(self.label_names)}, but the training set has the columns {names}; add "
+                "labels, or leave that stage out (final_stage_epochs=0)"
+            )
+
+    def _write_record(self, root: Path) -> None:
+        """One record over both stages."""
+        if not self.args.should_save:
+            return
+        records = {stage: root / stage.value for stage in Stage if (root / stage.value / "run.json").exists()}
+        parts = ("objective", "arguments", "data", "training", "metrics")
+        loaded = {stage: RunRecord.load(folder) for stage, folder in records.items()}
+        record = loaded[max(loaded, key=list(Stage).index)]
+        record.teacher = loaded[Stage.GENERAL].teacher
+        if record.teacher is not None:
+            record.teacher["trajectory"] = [checkpoint.step for checkpoint in self.trajectory.checkpoints]
+        record.stages = [
+            {"name": stage.value} | {part: getattr(each, part) for part in parts} for stage, each in loaded.items()
+        ]
+        record.save(root)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, RunRecordCallback):
+                callback.record = record
+
+    def _finished(self, root: Path) -> dict[str, Any]:
+        return json.loads((root / Stage.GENERAL.value / _FINISHED).read_text(encoding="utf-8"))
+
+
+class _FollowTheTeacher(TrainerCallback):
+    def __init__(self, trainer: ProgressiveTrainer):
+        self._trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._trainer.follow(state.global_step, state.max_steps)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._trainer.follow(state.global_step, state.max_steps)
+
+
+def _shares_of(args: ProgressiveTrainingArguments, trajectory: Trajectory) -> list[float]:
+    steps = [checkpoint.step for checkpoint in trajectory.checkpoints]
+    if args.checkpoint_shares == EQUAL:
+        return [1.0] * len(steps)
+    if args.checkpoint_shares == TEACHER_STEPS:
+        return [float(later - earlier) for earlier, later in zip([0, *steps[:-1]], steps, strict=True)]
+    shares = args.shares()
+    if len(shares) != len(steps):
+        raise ValueError(f"checkpoint_shares has {len(shares)} numbers for {len(steps)} checkpoints")
+    return shares
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

@@ -1,0 +1,281 @@
+"""Pro-KD: one checkpoint of the teacher after the other, then labels; in one run that may stop anywhere."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from hf_distill import ProgressiveTrainer, ProgressiveTrainingArguments
+from hf_distill.publishing.run_record import RunRecord
+from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
+
+STEPS = (10, 20, 40)
+ROWS = 29
+
+
+def teacher_at(index):
+    return tiny_bert(hidden_size=32, layers=2, seed=10 + index).eval()
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    folder = tmp_path / "teacher"
+    for index, step in enumerate(STEPS):
+        teacher_at(index).save_pretrained(folder / f"checkpoint-{step}")
+    return str(folder)
+
+
+@pytest.fixture
+def progressive(tmp_path, checkpoints):
+    """Makes a trainer; keywords are arguments."""
+
+    def make(dataset=None, callbacks=None, compute_metrics=None, student=None, **overrides):
+        defaults = dict(
+            output_dir=str(tmp_path / "output"), teacher_checkpoints=[checkpoints], report_to="none", disable_tqdm=True,
+            use_cpu=True, bf16=False, learning_rate=1e-2, per_device_train_batch_size=8, max_steps=9, save_steps=2,
+            logging_steps=1, final_stage_steps=4, max_temperature=3,
+        )  # fmt: skip
+        return ProgressiveTrainer(
+            tiny_bert() if student is None else student,
+            ProgressiveTrainingArguments(**(defaults | overrides)),
+            train_dataset=encoded_sentences(ROWS) if dataset is None else dataset,
+            eval_dataset=encoded_sentences(11),
+            processing_class=tiny_tokenizer(),
+            callbacks=callbacks,
+            compute_metrics=compute_metrics,
+        )
+
+    return make
+
+
+def logged(trainer, stage):
+    return [entry for entry in trainer.state.log_history if "loss" in entry and entry["stage"] == stage]
+
+
+def test_each_checkpoint_teaches_its_share_at_the_scale_that_is_due(progressive):
+    trainer = progressive(per_device_train_batch_size=ROWS, learning_rate=0.0)
+    trainer.train()
+    general = logged(trainer, 1)
+    assert [entry["teacher_step"] for entry in general] == [10] * 3 + [20] * 3 + [40] * 3
+    assert [entry["logit_scale"] for entry in general] == pytest.approx([1 / 3] * 3 + [2 / 3] * 3 + [1] * 3)
+    rows = encoded_sentences(ROWS)
+    batch = tiny_tokenizer().pad(rows.remove_columns("labels").to_list(), return_tensors="pt")
+    student = tiny_bert().eval()(**batch).logits
+    for entry in general:
+        teacher = teacher_at(STEPS.index(entry["teacher_step"]))(**batch).logits
+        expected = (student - entry["logit_scale"] * teacher).square().mean()
+        assert entry["loss"] == pytest.approx(float(expected), rel=1e-4)
+    final = logged(trainer, 2)
+    assert len(final) == 4 and all("teacher_step" not in entry for entry in final)
+    expected = torch.nn.functional.cross_entropy(student, torch.tensor(rows["labels"][:]))
+    assert final[0]["loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_divergence_at_a_falling_temperature(progressive):
+    trainer = progressive(general_stage_loss="forward_kl", hidden_state_weight=0.5)
+    trainer.train()
+    general = logged(trainer, 1)
+    assert [entry["temperature"] for entry in general] == [3.0] * 3 + [2.0] * 3 + [1.0] * 3
+    assert {"soft_label_loss", "hidden_state_loss"} <= general[0].keys()  # any other term goes with it
+    assert trainer.args.temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [("teacher_steps", [2, 2, 5]), ("1,1,7", [1, 1, 7]), ("100,1,1", [7, 1, 1])],
+)
+def test_shares_of_the_general_stage(progressive, shares, expected):
+    trainer = progressive(checkpoint_shares=shares)
+    trainer.train()
+    seen = [entry["teacher_step"] for entry in logged(trainer, 1)]
+    assert [seen.count(step) for step in STEPS] == expected
+
+
+class StopAt(TrainerCallback):
+    """Ends a run after the save at a step of a stage."""
+
+    def __init__(self, stage, step):
+        self.where = (stage, step)
+
+    def on_save(self, args, state, control, **kwargs):
+        if (args.output_dir.rpartition("/")[2], state.global_step) == self.where:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "where", [("general_stage", 2), ("general_stage", 6), ("general_stage", 9), ("final_stage", 2), ("final_stage", 4)]
+)
+def test_stopped_anywhere_and_resumed_equals_undisturbed(progressive, where, tmp_path):
+    whole = progressive()
+    whole.train()
+    expected, history = parameters_of(whole.model), whole.state.log_history
+    with pytest.raises(KeyboardInterrupt):
+        progressive(callbacks=[StopAt(*where)]).train()
+    resumed = progressive()
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(parameters_of(resumed.model), expected)
+    losses = [[entry["loss"] for entry in each if "loss" in entry] for each in (history, resumed.state.log_history)]
+    assert losses[0] == losses[1]
+
+
+def test_stopped_between_the_stages(progressive, tmp_path, monkeypatch):
+    whole = progressive()
+    whole.train()
+    stopped = progressive()
+    monkeypatch.setattr(stopped, "_train_final_stage", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stopped.train()
+    resumed = progressive()
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
+
+
+def test_the_final_stage_begins_from_the_best_of_the_general_stage(progressive, tmp_path):
+    accuracies = iter([0.1, 0.9, 0.2, 0.3, *[0.5] * 9])
+    trainer = progressive(
+        eval_strategy="steps", eval_steps=2, metric_for_best_model="accuracy", final_stage_steps=1,
+        final_stage_learning_rate=1e-30, compute_metrics=lambda _: {"accuracy": next(accuracies)},
+    )  # fmt: skip
+    trainer.train()
+    folder = tmp_path / "output" / "general_stage"
+    assert json.loads((folder / "finished.json").read_text())["best_checkpoint"].endswith("checkpoint-4")
+    best = type(trainer.model).from_pretrained(folder / "checkpoint-4")
+    torch.testing.assert_close(parameters_of(trainer.model), parameters_of(best), rtol=0, atol=1e-6)
+    assert trainer.args.load_best_model_at_end is False and trainer.args.output_dir == str(tmp_path / "output")
+
+
+def test_one_record_over_both_stages(progressive, tmp_path):
+    trainer = progressive()
+    trainer.train()
+    metrics = trainer.evaluate()
+    record = RunRecord.load(tmp_path / "output")
+    assert [stage["name"] for stage in record.stages] == ["general_stage", "final_stage"]
+    assert [stage["training"]["steps"] for stage in record.stages] == [9, 4]
+    assert record.teacher["trajectory"] == list(STEPS) and record.trainer == "ProgressiveTrainer"
+    assert record.metrics["eval_loss"] == pytest.approx(metrics["eval_loss"])
+    assert "eval_teacher_agreement" in metrics
+
+
+def test_without_a_final_stage_no_labels_are_needed(progressive):
+    unlabelled = encoded_sentences(ROWS, labels=None)
+    trainer = progressive(unlabelled, final_stage_steps=-1, final_stage_epochs=0)
+    trainer.train()
+    assert len(logged(trainer, 1)) == 9 and not logged(trainer, 2)
+    with pytest.raises(ValueError, match=r"final stage learns from \['labels'\], but the training set has the columns"):
+        progressive(unlabelled)
+
+
+def test_adapters_of_one_base_teach_as_whole_models_do(progressive, tmp_path):
+    peft = pytest.importorskip("peft")
+    base = tiny_bert(hidden_size=32, layers=2, seed=1)
+    base.save_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])
+    for index, step in enumerate(STEPS):
+        model = type(base).from_pretrained(tmp_path / "base")
+        torch.manual_seed(index)
+        adapted = peft.get_peft_model(model, config)
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_" in name or "modules_to_save" in name:
+                    parameter.normal_(std=0.3)
+        adapted.save_pretrained(tmp_path / "adapters" / f"checkpoint-{step}")
+        adapted.merge_and_unload().save_pretrained(tmp_path / "merged" / f"checkpoint-{step}")
+    sizes = [
+        sum(file.stat().st_size for file in (tmp_path / kind).rglob("*.safetensors")) for kind in ("adapters", "merged")
+    ]
+    assert sizes[0] < 0.5 * sizes[1]
+    losses, weights = [], []
+    for kind in ("adapters", "merged"):
+        trainer = progressive(teacher_checkpoints=[str(tmp_path / kind)], optim="sgd")
+        trainer.train()
+        losses.append([entry["loss"] for entry in logged(trainer, 1)])
+        weights.append(parameters_of(trainer.model))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-5)
+    assert len(set(losses[0])) == 9
+
+
+def break_weights(folder):
+    path = folder / "checkpoint-20" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_a_half_written_checkpoint_is_refused_unless_it_may_be_left_out(progressive, tmp_path):
+    break_weights(tmp_path / "teacher")
+    with pytest.raises(ValueError, match=r"checkpoint-20 cannot be read: model.safetensors"):
+        progressive()
+    trainer = progressive(skip_unreadable_checkpoints=True)
+    trainer.train()
+    assert {entry["teacher_step"] for entry in logged(trainer, 1)} == {10, 40}
+
+
+def other_shape(folder):
+    tiny_bert(hidden_size=32, layers=1).save_pretrained(folder / "checkpoint-20")
+
+
+def other_labels(folder):
+    names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    tiny_bert(hidden_size=32, layers=2, **names).save_pretrained(folder / "checkpoint-20")
+
+
+def other_tokenizer(folder):
+    tiny_tokenizer().save_pretrained(folder / "checkpoint-10")
+    tiny_tokenizer(prefix="v").save_pretrained(folder / "checkpoint-20")
+
+
+def nothing(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (other_shape, r"of one teacher: num_hidden_layers is 2 in checkpoint-10 and 1 in checkpoint-20"),
+        (other_labels, r"id2label is None in checkpoint-10 and .*bad.* in checkpoint-20"),
+        (other_tokenizer, r"tokenizer is one tokenizer.json in checkpoint-10 and another in checkpoint-20"),
+        (nothing, r"holds no checkpoint that can be read \(checkpoint-\*\)"),
+    ],
+)
+def test_checkpoints_of_several_teachers_are_refused(progressive, tmp_path, spoil, message):
+    spoil(tmp_path / "teacher")
+    with pytest.raises(ValueError, match=message):
+        progressive()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (dict(max_steps=2), r"general stage has 2 steps for 3 teacher checkpoints"),
+        (dict(checkpoint_shares="1,2"), r"checkpoint_shares has 2 numbers for 3 checkpoints"),
+        (dict(checkpoint_shares="1,-2,1"), r"must be equal, teacher_steps or numbers above 0 .*got '1,-2,1'"),
+        (dict(general_stage_loss="mse"), r"general_stage_loss must be one of \['logit_mse', 'forward_kl'\], got 'mse'"),
+        (dict(max_temperature=0), r"max_temperature must be at least 1, got 0"),
+        (dict(final_stage_epochs=-1), r"final_stage_epochs must be at least 0, got -1"),
+        (dict(teacher_checkpoints=None), r"teacher_checkpoints=...\), got none there"),
+        (dict(teacher_checkpoints=["nowhere"]), r"must be a folder with checkpoint-\* or a list, got 'nowhere'"),
+    ],
+)
+def test_bad_input(progressive, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        progressive(**overrides)
+
+
+def test_nothing_to_resume_from_is_said(progressive, tmp_path):
+    with pytest.raises(ValueError, match=r"no checkpoint to resume from in .*general_stage"):
+        progressive().train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match=r"must be True or a checkpoint in \['general_stage', 'final_stage'\]"):
+        progressive().train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_the_next_checkpoint_is_read_in_the_background(progressive):
+    trainer = progressive()
+    trainer.follow(0, 9)
+    index, reading = trainer.trajectory._next
+    assert index == 1 and reading.result(timeout=30).keys() == trainer.teacher.model.state_dict().keys()
+    memory = [parameter.data_ptr() for parameter in trainer.teacher.model.parameters()]
+    trainer.follow(3, 9)
+    assert [parameter.data_ptr() for parameter in trainer.teacher.model.parameters()] == memory
+    assert torch.equal(parameters_of(trainer.teacher.model), parameters_of(teacher_at(1)))
