@@ -10,8 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-# Probability 0 in every precision and at any temperature, and yet far from overflow.
-_IMPOSSIBLE = -1e4
+from hf_distill.objectives.logits import RULED_OUT
 
 
 class Task(str, Enum):
@@ -95,4 +94,4 @@ def logits_of(output: Mapping[str, Any], valid: Tensor | None) -> Tensor:
     logits = torch.stack([output["start_logits"], output["end_logits"]], dim=1)  # (batch, 2, sequence)
     if valid is None:
         return logits
-    return logits.masked_fill(~valid[:, None, :], _IMPOSSIBLE)
+    return logits.masked_fill(~valid[:, None, :], RULED_OUT)

@@ -15,6 +15,14 @@ from torch.nn.functional import log_softmax
 
 from hf_distill.objectives.reduction import widened
 
+# The logit of a class that cannot be: probability 0 in every precision and at any temperature, far from overflow.
+RULED_OUT = -1e4
+
+
+def is_ruled_out(logits: Tensor) -> Tensor:
+    """Where a class cannot be, bool (..., classes); half of `RULED_OUT` is the limit, because bfloat16 rounds it."""
+    return logits <= RULED_OUT / 2
+
 
 def forward_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Forward Kullback-Leibler divergence T² · Σ_y p_T(y) · (log p_T(y) - log p_S(y)).
@@ -100,7 +108,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     """Mean squared error of the logits, mean over classes; the limit of the softened KL as the temperature grows.
 
     Args:
-        student_logits: (..., classes).
+        student_logits: (..., classes); classes that both sides rule out (`is_ruled_out`) do not count.
         teacher_logits: (..., classes).
         temperature: Without effect: T² · (z_S / T - z_T / T)² does not depend on T.
 
@@ -110,7 +118,11 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     Source:
         Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there summed over classes).
     """
-    return (widened(student_logits) - widened(teacher_logits)).square().mean(dim=-1)
+    student_logits, teacher_logits = widened(student_logits), widened(teacher_logits)
+    counted = ~(is_ruled_out(student_logits) & is_ruled_out(teacher_logits))
+    # The inner where keeps the gradient finite where the difference of two infinities is none.
+    differences = torch.where(counted, student_logits, 0) - torch.where(counted, teacher_logits, 0)
+    return differences.square().sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
 
 
 def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint, set_seed
 
+from hf_distill.objectives.logits import is_ruled_out
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.terms import hard_label_term
 from hf_distill.publishing.run_record import RunRecord
@@ -74,7 +76,7 @@ class ProgressiveTrainer(DistillationTrainer):
         source = folders[0] if len(folders) == 1 else folders
         self.trajectory = Trajectory(find_checkpoints(source, args.skip_unreadable_checkpoints))
         self._shares = _shares_of(args, self.trajectory)
-        self._stage, self._logit_scale, self._ends = Stage.GENERAL, 1.0, None
+        self._stage, self._logit_scale = Stage.GENERAL, 1.0
         if args.max_steps > 0:
             last_steps(self._shares, args.max_steps)  # refuses too few
         trainer_kwargs["teacher_model"] = self.trajectory.first_model(model)
@@ -210,9 +212,8 @@ class ProgressiveTrainer(DistillationTrainer):
         """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
         if self._stage is not Stage.GENERAL:
             return
-        if self._ends is None or self._ends[-1] != total_steps:
-            self._ends = last_steps(self._shares, total_steps)
-        due = next(index for index, end in enumerate(self._ends) if step < end or end == total_steps)
+        ends = last_steps(self._shares, total_steps)
+        due = next(index for index, end in enumerate(ends) if step < end or end == total_steps)
         self.trajectory.move_to(due, self.teacher.model)
         self.trajectory.prefetch()
         temperature = annealed_temperature(min(step, total_steps - 1), total_steps, self.args.max_temperature)
@@ -225,7 +226,8 @@ class ProgressiveTrainer(DistillationTrainer):
         answer = super()._ask_teacher(inputs, objective, training)
         if answer is None or not training or self._logit_scale == 1.0:
             return answer
-        return dataclasses.replace(answer, logits=self._logit_scale * answer.logits)
+        scaled = torch.where(is_ruled_out(answer.logits), answer.logits, self._logit_scale * answer.logits)
+        return dataclasses.replace(answer, logits=scaled)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""
@@ -295,4 +297,4 @@ def _shares_of(args: ProgressiveTrainingArguments, trajectory: Trajectory) -> li
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return get_last_checkpoint(folder) if folder.is_dir() else None

@@ -1,11 +1,12 @@
 """Pro-KD: one checkpoint of the teacher after the other, then labels; in one run that may stop anywhere."""
 
+import copy
 import json
 import shutil
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import BertForQuestionAnswering, TrainerCallback
 
 from hf_distill import ProgressiveTrainer, ProgressiveTrainingArguments
 from hf_distill.publishing.run_record import RunRecord
@@ -71,6 +72,30 @@ def test_each_checkpoint_teaches_its_share_at_the_scale_that_is_due(progressive)
     assert len(final) == 4 and all("teacher_step" not in entry for entry in final)
     expected = torch.nn.functional.cross_entropy(student, torch.tensor(rows["labels"][:]))
     assert final[0]["loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_answers_are_followed_at_the_positions_that_are_no_padding(progressive, tmp_path):
+    def answering(seed, size):
+        torch.manual_seed(seed)
+        return BertForQuestionAnswering(tiny_bert(hidden_size=size, layers=1).config).eval()
+
+    for seed, step in enumerate(STEPS, start=1):
+        answering(seed, 32).save_pretrained(tmp_path / "qa" / f"checkpoint-{step}")
+    rows = encoded_sentences(ROWS).remove_columns("labels")
+    rows = rows.map(lambda row: {"start_positions": 0, "end_positions": len(row["input_ids"]) - 1})
+    student = answering(0, 16)
+    trainer = progressive(
+        rows, student=copy.deepcopy(student), teacher_checkpoints=[str(tmp_path / "qa")], learning_rate=0.0,
+        per_device_train_batch_size=ROWS, max_steps=3,
+    )  # fmt: skip
+    trainer.train()
+    expected = []
+    for row in rows:
+        inputs = {name: torch.tensor([row[name]]) for name in ("input_ids", "attention_mask")}
+        models = student, answering(1, 32)
+        student_logits, teacher_logits = (torch.stack(list(model(**inputs).values())) for model in models)
+        expected.append((student_logits - teacher_logits / 3).square().mean().item())
+    assert logged(trainer, 1)[0]["loss"] == pytest.approx(sum(expected) / ROWS, rel=1e-4)
 
 
 def test_divergence_at_a_falling_temperature(progressive):
