@@ -1,7 +1,7 @@
 r"""Fine-tune or distil an encoder on a GLUE task, a dataset of the Hub, or CSV and JSON files.
 
 Takes the arguments of transformers' examples/pytorch/text-classification/run_glue.py and those of
-`DistillationTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+`ProgressiveTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
 
     python examples/run_glue.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
         --do_train --do_eval --output_dir outputs/teacher
@@ -21,18 +21,21 @@ from datasets import ClassLabel, Dataset, load_dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, encode_for_teacher
+from hf_distill import (
+    DistillationTrainer,
+    ProgressiveTrainingArguments,
+    encode_for_teacher,
+)
+from hf_distill.cli.script_models import FineTuningArguments, segments_for_teacher, teacher_options
 from hf_distill.cli.scripts import (
-    FineTuningArguments,
     begin,
     first_rows,
     load_files,
+    make_trainer,
     parse_arguments,
     require_source,
     require_splits,
     run,
-    segments_for_teacher,
-    teacher_options,
 )
 from hf_distill.evaluation.metrics import glue_metric
 
@@ -235,7 +238,7 @@ def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None,
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, DistillationTrainingArguments)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ProgressiveTrainingArguments)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""
@@ -250,10 +253,10 @@ def main() -> None:
     stages = [stage for stage, (flag, _, _) in STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):
         data = {stage: prepare(raw, stage, data_args, encode) for stage in stages}
-    trainer = DistillationTrainer(
+    trainer = make_trainer(
         model,
         args,
-        teacher_model=teacher,
+        teacher,
         teacher_processing_class=teacher_tokenizer,
         train_dataset=data["train"]["train"] if args.do_train else None,
         eval_dataset=next(iter(data["validation"].values())) if args.do_eval else None,

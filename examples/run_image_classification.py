@@ -1,7 +1,7 @@
 r"""Fine-tune or distil an image classifier on folders of images, a dataset of the Hub, or scikit-learn's digits.
 
 Takes the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
-`DistillationTrainingArguments`, on the command line or as one .json file. Without a download:
+`ProgressiveTrainingArguments`, on the command line or as one .json file. Without a download:
 
     small=image_size=8,patch_size=2,num_channels=1,num_attention_heads=4
     python examples/run_image_classification.py --dataset_name digits --model_type vit \
@@ -35,16 +35,9 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.cli.scripts import (
-    AnyModelArguments,
-    begin,
-    first_rows,
-    parse_arguments,
-    require_splits,
-    run,
-    teacher_options,
-)
+from hf_distill import DistillationTrainingArguments, ProgressiveTrainingArguments
+from hf_distill.cli.script_models import AnyModelArguments, teacher_options
+from hf_distill.cli.scripts import begin, first_rows, make_trainer, parse_arguments, require_splits, run
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.digits import load_digits_dataset
 
@@ -202,7 +195,7 @@ def prepare(
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, DistillationTrainingArguments)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ProgressiveTrainingArguments)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")
@@ -210,10 +203,10 @@ def main() -> None:
     args.remove_unused_columns = False  # the images are made into model inputs when they are read
     limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
     data = {split: prepare(raw[split], split, limits[split], data_args, model, processor) for split in splits}
-    trainer = DistillationTrainer(
+    trainer = make_trainer(
         model,
         args,
-        teacher_model=model_args.teacher_model_name_or_path,
+        model_args.teacher_model_name_or_path,
         train_dataset=data.get("train"),
         eval_dataset=data.get("validation"),
         data_collator=default_data_collator,

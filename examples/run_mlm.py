@@ -1,7 +1,7 @@
 r"""Train or distil an encoder by masked language modelling, on a dataset of the Hub or on text, CSV and JSON files.
 
 Takes the arguments of transformers' examples/pytorch/language-modeling/run_mlm.py and those of
-`DistillationTrainingArguments`, on the command line or as one .json file. Task-agnostic distillation:
+`ProgressiveTrainingArguments`, on the command line or as one .json file. Task-agnostic distillation:
 
     python examples/run_mlm.py --teacher_model_name_or_path google-bert/bert-base-uncased --recipe distilbert \
         --model_type bert --config_overrides num_hidden_layers=6 --train_file corpus.txt \
@@ -25,17 +25,17 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, ProgressiveTrainingArguments
+from hf_distill.cli.script_models import AnyModelArguments, teacher_options
 from hf_distill.cli.scripts import (
-    AnyModelArguments,
     begin,
     first_rows,
     load_files,
+    make_trainer,
     parse_arguments,
     require_source,
     require_splits,
     run,
-    teacher_options,
 )
 from hf_distill.corpus import Texts, packed
 from hf_distill.teachers.alignment import require_same_vocabulary
@@ -190,7 +190,7 @@ def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, 
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, DistillationTrainingArguments)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ProgressiveTrainingArguments)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")
@@ -199,10 +199,10 @@ def main() -> None:
     limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
     with args.main_process_first(desc="tokenizing"):
         data = {split: encode(raw[split], tokenizer, data_args, limits[split]) for split in splits}
-    trainer = DistillationTrainer(
+    trainer = make_trainer(
         model,
         args,
-        teacher_model=teacher,
+        teacher,
         train_dataset=data.get("train"),
         eval_dataset=data.get("validation"),
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=data_args.mlm_probability),

@@ -1,7 +1,7 @@
 r"""Fine-tune or distil an encoder that labels words (entities, parts of speech, chunks), on the Hub's data or files.
 
 Takes the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
-`DistillationTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+`ProgressiveTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
 
     python examples/run_ner.py --model_name_or_path google-bert/bert-base-cased --dataset_name lhoestq/conll2003 \
         --do_train --do_eval --output_dir outputs/teacher
@@ -24,17 +24,17 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.script_models import FineTuningArguments, teacher_options
 from hf_distill.cli.scripts import (
-    FineTuningArguments,
     begin,
     first_rows,
     load_files,
+    make_trainer,
     parse_arguments,
     report,
     require_source,
     require_splits,
     run,
-    teacher_options,
 )
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
 from hf_distill.objectives.reduction import IGNORE_INDEX
@@ -231,10 +231,10 @@ def main() -> None:
     encode = Encoder(data_args, tokenizer, ids)
     with args.main_process_first(desc="tokenizing"):
         data = {split: encode(split, raw[split], text, label) for split in splits}
-    trainer = DistillationTrainer(
+    trainer = make_trainer(
         model,
         args,
-        teacher_model=teacher,
+        teacher,
         train_dataset=data.get("train"),
         eval_dataset=data.get("validation"),
         data_collator=DataCollatorForTokenClassification(tokenizer),

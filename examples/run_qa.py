@@ -1,7 +1,7 @@
 r"""Fine-tune or distil a model for extractive question answering, on SQuAD, a dataset of the Hub, or JSON files.
 
 Takes the arguments of transformers' examples/pytorch/question-answering/run_qa.py and those of
-`DistillationTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+`ProgressiveTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
 
     python examples/run_qa.py --model_name_or_path google-bert/bert-base-uncased --dataset_name rajpurkar/squad \
         --do_train --do_eval --num_train_epochs 2 --learning_rate 3e-5 --output_dir outputs/teacher
@@ -28,17 +28,9 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.cli.scripts import (
-    FineTuningArguments,
-    begin,
-    first_rows,
-    load_files,
-    parse_arguments,
-    require_source,
-    run,
-    segments_for_teacher,
-)
+from hf_distill import ProgressiveTrainingArguments
+from hf_distill.cli.script_models import FineTuningArguments, segments_for_teacher
+from hf_distill.cli.scripts import begin, first_rows, load_files, make_trainer, parse_arguments, require_source, run
 from hf_distill.evaluation.question_answering import answer_tokens, answers_from_logits, exact_match_and_f1
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 
@@ -245,7 +237,7 @@ class Answers:
 
 def main() -> None:
     model_args, data_args, args = parse_arguments(
-        FineTuningArguments, DataTrainingArguments, DistillationTrainingArguments
+        FineTuningArguments, DataTrainingArguments, ProgressiveTrainingArguments
     )
     if args.train_sampling_strategy == "group_by_length":  # Trainer puts the windows to evaluate in that order, too
         raise ValueError("train_sampling_strategy group_by_length mixes up the answers; --length_bucketing does not")
@@ -266,10 +258,10 @@ def main() -> None:
         texts = read("validation", "eval", evaluation.predictions)
         return exact_match_and_f1(texts, data["validation"].gold, data_args.version_2_with_negative)
 
-    trainer = DistillationTrainer(
+    trainer = make_trainer(
         model,
         args,
-        teacher_model=teacher,
+        teacher,
         train_dataset=data["train"].inputs if args.do_train else None,
         eval_dataset=data["validation"].inputs if args.do_eval else None,
         data_collator=DataCollatorWithPadding(tokenizer),

@@ -1,1 +1,1 @@
-"""`hf-distill`: the command line."""
+"""`hf-distill`: the command line, and what the example scripts share."""

@@ -1,28 +1,23 @@
-"""What the example scripts share: how models are named, where data come from, and the course of a run."""
+"""What the example scripts share: where data come from, and the course of a run."""
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transformers
 from datasets import Dataset, load_dataset
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    TrainingArguments,
-)
-from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers import TrainingArguments
+from transformers.hf_argparser import HfArgumentParser
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+from hf_distill.trainers.distillation_trainer import DistillationTrainer
+from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
+from hf_distill.trainers.progressive_trainer import ProgressiveTrainer, Stage
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -30,74 +25,6 @@ if TYPE_CHECKING:
 logger = transformers.logging.get_logger("transformers.examples")
 
 FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
-
-
-@dataclass
-class TeacherArguments:
-    """Where models are fetched from, and which teaches."""
-
-    teacher_model_name_or_path: str | None = HfArg(default=None, help="A model trained on the task. None: no teacher.")
-    cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
-    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
-    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
-    trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
-
-    @property
-    def source(self) -> dict[str, str | None]:
-        """What every download takes."""
-        return {"cache_dir": self.cache_dir, "token": self.token}
-
-    @property
-    def hub(self) -> dict[str, Any]:
-        """What `from_pretrained` takes for the model, its configuration and its tokenizer."""
-        return self.source | {"revision": self.model_revision, "trust_remote_code": self.trust_remote_code}
-
-
-@dataclass
-class FineTuningArguments(TeacherArguments):
-    """A model that has weights."""
-
-    model_name_or_path: str | None = HfArg(default=None, help="The model to train: a Hub id or a local path.")
-    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
-    tokenizer_name: str | None = HfArg(default=None, help="Hub id or path of the tokenizer. None: the model's.")
-    ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
-
-    def __post_init__(self) -> None:
-        if not self.model_name_or_path:
-            raise ValueError("model_name_or_path must be a Hub id or a local path, got none")
-
-    def config(self) -> PretrainedConfig:
-        """Of the model to train."""
-        return AutoConfig.from_pretrained(self.config_name or self.model_name_or_path, **self.hub)
-
-
-@dataclass
-class AnyModelArguments(TeacherArguments):
-    """A model that has weights, or one that starts at random."""
-
-    model_name_or_path: str | None = HfArg(default=None, help="Weights to start from: Hub id or path. None: random.")
-    model_type: str | None = HfArg(default=None, help="Architecture of a model with random weights: bert, vit, ...")
-    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
-    config_overrides: str | None = HfArg(
-        default=None, help="Changes to that of --model_type, such as hidden_size=256,num_hidden_layers=4."
-    )
-
-    def __post_init__(self) -> None:
-        if not (self.model_name_or_path or self.model_type or self.config_name):
-            raise ValueError("the model must come from model_name_or_path, model_type or config_name, got none of them")
-        if self.model_type and self.model_type not in CONFIG_MAPPING:
-            raise ValueError(f"model_type must be an architecture of transformers, got {self.model_type!r}")
-        if self.config_overrides and (self.config_name or self.model_name_or_path or not self.model_type):
-            raise ValueError("config_overrides changes the configuration of model_type only, not a given one")
-
-    def config(self, **defaults: Any) -> PretrainedConfig:
-        """Of the model to train; the defaults are for one of `model_type`, and the overrides win over them."""
-        if self.config_name or self.model_name_or_path:
-            return AutoConfig.from_pretrained(self.config_name or self.model_name_or_path, **self.hub)
-        config = CONFIG_MAPPING[self.model_type](**defaults)
-        if self.config_overrides:
-            config.update_from_string(self.config_overrides)
-        return config
 
 
 def parse_arguments(*groups: type) -> tuple[Any, ...]:
@@ -193,8 +120,10 @@ def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
     return dataset.select(range(len(dataset))[:limit])
 
 
-def checkpoint_to_continue(args: TrainingArguments) -> str | None:
+def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
     """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any.
+
+    Of a run in stages True, which means the last of the last stage.
 
     Raises:
         ValueError: A checkpoint is asked for and is not there.
@@ -204,7 +133,7 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | None:
         return None
     searched = wanted in ("none", "true")
     folder = str(args.output_dir if searched else args.resume_from_checkpoint)
-    found = None if not Path(folder).is_dir() else get_last_checkpoint(folder) if searched else folder
+    found = None if not Path(folder).is_dir() else _last_checkpoint(args, folder) if searched else folder
     if found is None and wanted != "none":
         raise ValueError(
             f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
@@ -213,6 +142,13 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | None:
     if found is not None:
         logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
     return found
+
+
+def _last_checkpoint(args: TrainingArguments, folder: str) -> str | bool | None:
+    if not getattr(args, "teacher_checkpoints", None):
+        return get_last_checkpoint(folder)
+    stages = [Path(folder, stage.value) for stage in Stage]
+    return True if any(get_last_checkpoint(stage) for stage in stages if stage.is_dir()) else None
 
 
 def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str | None:
@@ -230,33 +166,24 @@ def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str 
     return checkpoint_to_continue(args)
 
 
-def teacher_options(args: DistillationTrainingArguments) -> dict[str, Any]:
-    """What `from_pretrained` takes for the teacher's configuration and tokenizer."""
-    return {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
+def make_trainer(
+    model: Any, args: ProgressiveTrainingArguments, teacher_model: Any, **trainer_kwargs: Any
+) -> DistillationTrainer:
+    """A `ProgressiveTrainer` where the arguments name checkpoints of the teacher, else a `DistillationTrainer`.
 
-
-def segments_for_teacher(
-    model: PreTrainedModel, teacher: str | None, args: DistillationTrainingArguments
-) -> bool | None:
-    """What `return_token_type_ids` must be for a teacher that tells two texts apart by them, though the model does not.
-
-    A tokenizer leaves out what its own model does not read, such as DistilBERT's; BERT then takes both texts for one.
-
-    Returns:
-        True, or None for the tokenizer's own choice.
+    Raises:
+        ValueError: Both a teacher and checkpoints are given.
     """
-    if teacher is None or "token_type_ids" in inspect.signature(model.forward).parameters:
-        return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
-    except (OSError, ValueError, KeyError):  # a teacher saved without its tokenizer
-        return None
-    return "token_type_ids" in tokenizer.model_input_names or None
+    if not args.teacher_checkpoints:
+        return DistillationTrainer(model, args, teacher_model=teacher_model, **trainer_kwargs)
+    if teacher_model is not None:
+        raise ValueError("pass either teacher_model_name_or_path or teacher_checkpoints, got both")
+    return ProgressiveTrainer(model, args, **trainer_kwargs)
 
 
 def run(
     trainer: Trainer,
-    checkpoint: str | None,
+    checkpoint: str | bool | None,
     pipeline: str,
     evaluate: Callable[[Trainer], dict[str, float]] | None = None,
     predict: Callable[[Trainer], None] | None = None,

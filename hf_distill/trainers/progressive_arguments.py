@@ -14,7 +14,7 @@ EQUAL, TEACHER_STEPS = "equal", "teacher_steps"
 
 @dataclass
 class ProgressiveTrainingArguments(DistillationTrainingArguments):
-    """`DistillationTrainingArguments` plus the teacher's checkpoints and the two stages.
+    """`DistillationTrainingArguments` plus the teacher's checkpoints and the two stages; without checkpoints the same.
 
     `max_steps` or `num_train_epochs` is the length of the general stage. Source: Rezagholizadeh et al. 2021, arXiv
     2110.08532; its equations after those published with Annealing-KD (Jafari et al. 2021, arXiv 2104.07163).
@@ -65,7 +65,7 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
 
     def __post_init__(self) -> None:
         self.general_stage_loss = choice(GeneralStageLoss, self.general_stage_loss, "general_stage_loss")
-        if self.soft_label_loss is None:
+        if self.teacher_checkpoints and self.soft_label_loss is None:
             self.soft_label_loss = SoftLabelLoss(self.general_stage_loss.value)
         super().__post_init__()
         if self.max_temperature < 1:

@@ -4,7 +4,7 @@ import pytest
 import transformers
 
 from hf_distill.cli import scripts
-from hf_distill.cli.scripts import AnyModelArguments, FineTuningArguments
+from hf_distill.cli.script_models import AnyModelArguments, FineTuningArguments, teacher_options
 
 
 def test_words_that_look_missing_are_read_as_words(tmp_path):
@@ -68,7 +68,7 @@ def test_the_teacher_is_fetched_as_the_model_is(arguments, tmp_path):
         models = FineTuningArguments(model_name_or_path="a", teacher_model_name_or_path="b", token="t", cache_dir="c")
         args = arguments(teacher_model_init_kwargs={"cache_dir": "own"}, teacher_revision="v1")
         scripts.begin(args, models)
-        assert scripts.teacher_options(args) == {"token": "t", "cache_dir": "own", "revision": "v1"}
+        assert teacher_options(args) == {"token": "t", "cache_dir": "own", "revision": "v1"}
         assert models.hub == {"token": "t", "cache_dir": "c", "revision": "main", "trust_remote_code": False}
     finally:
         transformers.logging.set_verbosity(verbosity)

@@ -285,6 +285,29 @@ def test_a_teacher_with_its_classes_in_another_order_is_followed_by_name(run_mai
     assert read_json(tmp_path / "again", "eval_results.json")["eval_accuracy"] == positives / len(REVIEWS)
 
 
+def test_a_student_follows_the_checkpoints_of_its_teacher(run_main, tmp_path, bert):
+    path = write_csv(tmp_path / "data.csv", ["text", "label"], REVIEWS)
+    start = save_bert(tmp_path / "start", hidden_size=32, layers=2, seed=1)
+    shared = ["--train_file", path, "--validation_file", path, "--do_train", "--do_eval", "--learning_rate", "5e-3"]
+    places = ["--model_name_or_path", start, "--output_dir", str(tmp_path / "teacher")]
+    run_main(*places, *shared, "--max_steps", "9", "--save_steps", "3", *QUIET)
+    follow = ["--model_name_or_path", bert, "--teacher_checkpoints", str(tmp_path / "teacher"), "--max_steps", "9"]
+    follow += ["--final_stage_steps", "4", "--save_steps", "2", "--logging_steps", "1", "--max_temperature", "3"]
+    output = tmp_path / "student"
+    run_main(*follow, *shared, "--output_dir", str(output), *QUIET)
+    assert "eval_teacher_agreement" in read_json(output, "all_results.json")
+    history = [entry for entry in read_json(output, "trainer_state.json")["log_history"] if "stage" in entry]
+    assert [entry.get("teacher_step") for entry in history] == [3] * 3 + [6] * 3 + [9] * 3 + [None] * 4
+    whole = load_file(output / "model.safetensors")
+    shutil.rmtree(output / "final_stage" / "checkpoint-4")
+    run_main(*follow, *shared, "--output_dir", str(output), *QUIET)  # goes on from the final stage's second step
+    resumed = load_file(output / "model.safetensors")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+    with pytest.raises(ValueError, match="either teacher_model_name_or_path or teacher_checkpoints, got both"):
+        both = ["--teacher_model_name_or_path", str(tmp_path / "teacher"), "--output_dir", str(tmp_path / "both")]
+        run_main(*follow, *shared, *both, *QUIET)
+
+
 def test_a_teacher_reads_with_its_own_tokenizer(run_main, tmp_path, bert):
     teacher = save_bert(tmp_path / "teacher", hidden_size=32, layers=1, seed=1, labels=["negative", "positive"])
     tokenizer = json.loads(Path(teacher, "tokenizer.json").read_text(encoding="utf-8"))
@@ -315,7 +338,7 @@ def test_a_teacher_tells_two_texts_apart_where_the_student_does_not(script, bert
     torch.manual_seed(0)
     sizes = dict(vocab_size=100, dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=64)
     student = DistilBertForSequenceClassification(DistilBertConfig(**sizes))
-    args = script.DistillationTrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    args = script.ProgressiveTrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
     tokenizer = script.AutoTokenizer.from_pretrained(bert)  # emits none, as DistilBERT's
     assert script.segments_for_teacher(student, bert, args) is None
     names = ["input_ids", "token_type_ids", "attention_mask"]
