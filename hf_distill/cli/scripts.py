@@ -11,9 +11,9 @@ import transformers
 from datasets import Dataset, load_dataset
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_distill.cli.script_models import TeacherArguments
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
@@ -146,9 +146,8 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
 
 def _last_checkpoint(args: TrainingArguments, folder: str) -> str | bool | None:
     if not getattr(args, "teacher_checkpoints", None):
-        return get_last_checkpoint(folder)
-    stages = [Path(folder, stage.value) for stage in Stage]
-    return True if any(get_last_checkpoint(stage) for stage in stages if stage.is_dir()) else None
+        return last_complete_checkpoint(folder)
+    return True if any(last_complete_checkpoint(Path(folder, stage.value)) for stage in Stage) else None
 
 
 def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from hf_distill.features import features_of
 from hf_distill.length_bucket_sampler import length_bucket_sampler
@@ -25,6 +25,7 @@ from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.callbacks import RunRecordCallback
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.checks import (
     first_batch,
     head_kind,
@@ -34,10 +35,7 @@ from hf_distill.trainers.checks import (
     require_teacher_inputs,
     require_writable,
 )
-from hf_distill.trainers.distillation_arguments import (
-    DistillationTrainingArguments,
-    complete,
-)
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.objective_building import build_objective
@@ -97,7 +95,8 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
         self._teacher_watch = TeacherWatch(self.processing_class)
         self.task = task_of(self.model)
         self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
-        self._teacher_only_inputs = self._inputs_only_the_teacher_reads()
+        read_by_student = set(inspect.signature(self.model.forward).parameters)
+        self._teacher_only_inputs = {TEACHER_LOGITS, *getattr(self.teacher, "input_names", ())} - read_by_student
         self.problem_type = head_kind(self.model, None)
         self._instruments = self._prepare()
         self.add_callback(RunRecordCallback(self))
@@ -217,10 +216,6 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
             lambda: self.problem_type,
         )
 
-    def _inputs_only_the_teacher_reads(self) -> frozenset[str]:
-        read_by_student = set(inspect.signature(self.model.forward).parameters)
-        return frozenset({TEACHER_LOGITS, *getattr(self.teacher, "input_names", ())} - read_by_student)
-
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns += [name for name in self._teacher_only_inputs if name not in self._signature_columns]
@@ -282,11 +277,17 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
             self._term_meter = MeanMeter()
         super().log(logs, start_time)
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trainer's; `resume_from_checkpoint=True` passes over a checkpoint that was never written to its end."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir) or True
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._teacher_watch.require_finite(self.state.global_step)
-        super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         self._instruments.save(folder, writes=self.args.should_save)
+        super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not in _load_from_checkpoint, which DeepSpeed goes without.

@@ -102,6 +102,7 @@ class Instruments:
         if self.projections is not None:
             with _in_one_piece(self.projections):
                 if writes:
+                    folder.mkdir(parents=True, exist_ok=True)
                     save_file(self.projections.state_dict(), folder / _FILE)
 
     def load(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint, set_seed
+from transformers.trainer_utils import TrainOutput, set_seed
 
 from hf_distill.objectives.logits import is_ruled_out
 from hf_distill.objectives.objective import Objective
@@ -25,6 +25,7 @@ from hf_distill.tasks import Task
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.callbacks import RunRecordCallback
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.choices import GeneralStageLoss
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.progression import annealed_temperature, last_steps, logit_scale
@@ -133,8 +134,8 @@ class ProgressiveTrainer(DistillationTrainer):
                 )
             return Stage(folder.parent.name), str(folder)
         if (root / Stage.GENERAL.value / _FINISHED).exists():
-            return Stage.FINAL, _last_checkpoint(root / Stage.FINAL.value)
-        last = _last_checkpoint(root / Stage.GENERAL.value)
+            return Stage.FINAL, last_complete_checkpoint(root / Stage.FINAL.value)
+        last = last_complete_checkpoint(root / Stage.GENERAL.value)
         if last is None:
             raise ValueError(f"no checkpoint to resume from in {root / Stage.GENERAL.value}")
         return Stage.GENERAL, last
@@ -294,7 +295,3 @@ def _shares_of(args: ProgressiveTrainingArguments, trajectory: Trajectory) -> li
     if len(shares) != len(steps):
         raise ValueError(f"checkpoint_shares has {len(shares)} numbers for {len(steps)} checkpoints")
     return shares
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    return get_last_checkpoint(folder) if folder.is_dir() else None

@@ -24,6 +24,8 @@ def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
         found(resume_from_checkpoint=True)
     for step in (2, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-12").mkdir()  # its process died
     last, first = str(tmp_path / "checkpoint-10"), str(tmp_path / "checkpoint-2")
     assert found() == found(resume_from_checkpoint=True) == found(resume_from_checkpoint="True") == last
     assert found(resume_from_checkpoint=first) == first

@@ -1,0 +1,26 @@
+"""Which checkpoint a stopped run goes on from."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+
+def last_complete_checkpoint(folder: str | Path) -> str | None:
+    """The latest checkpoint of a Trainer's output folder that was written to its end; None if there is none.
+
+    Trainer writes `trainer_state.json` last: a checkpoint without it was being written when its process died, and
+    `get_last_checkpoint` of transformers would take it all the same.
+    """
+    found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if re.fullmatch(r".*-\d+", path.name)]
+    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            continue
+        return str(path)
+    return None

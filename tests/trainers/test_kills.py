@@ -1,0 +1,87 @@
+"""Killed at any moment and started again, a run ends where it would have ended."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from hf_distill import DistillationTrainer, ProgressiveTrainer, ProgressiveTrainingArguments
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
+from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
+
+KILLS = 4
+
+
+def distil(teacher):
+    return DistillationTrainer, dict(recipe="tinybert_task", max_steps=20)
+
+
+def follow(teacher):
+    stages = dict(teacher_checkpoints=[str(teacher)], max_steps=12, final_stage_steps=8, max_temperature=3)
+    return ProgressiveTrainer, stages
+
+
+def train(folder, make, resume):
+    trainer_class, arguments = make(folder.parent / "teacher")
+    args = ProgressiveTrainingArguments(
+        str(folder), report_to="none", disable_tqdm=True, use_cpu=True, bf16=False, save_steps=3, learning_rate=1e-2,
+        save_total_limit=2, **arguments,
+    )  # fmt: skip
+    teacher = (
+        {} if trainer_class is ProgressiveTrainer else {"teacher_model": tiny_bert(hidden_size=32, layers=2, seed=1)}
+    )
+    trainer = trainer_class(
+        tiny_bert(dropout=0.1), args, train_dataset=encoded_sentences(29), processing_class=tiny_tokenizer(), **teacher
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    torch.save(parameters_of(trainer.model), folder / "weights.part")
+    (folder / "weights.part").replace(folder / "weights.pt")
+
+
+def in_a_child(folder, make, resume):
+    """A copy of this process that trains and leaves."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            torch.manual_seed(0)
+            train(folder, make, resume)
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def something_to_resume_from(folder):
+    stages = [folder, folder / "general_stage", folder / "final_stage"]
+    finished = (folder / "general_stage" / "finished.json").exists()
+    return finished or any(last_complete_checkpoint(stage) for stage in stages)
+
+
+@pytest.mark.parametrize("make", [distil, follow])
+def test_killed_at_random_moments(make, tmp_path):
+    for index, step in enumerate((10, 20, 40)):
+        tiny_bert(hidden_size=32, layers=2, seed=10 + index).save_pretrained(
+            tmp_path / "teacher" / f"checkpoint-{step}"
+        )
+    whole = tmp_path / "whole"
+    start = time.monotonic()
+    _, status = os.waitpid(in_a_child(whole, make, None), 0)
+    duration = time.monotonic() - start
+    assert status == 0
+    moments, killed = random.Random(0), 0
+    for number in range(KILLS):
+        folder = tmp_path / f"killed{number}"
+        child = in_a_child(folder, make, None)
+        time.sleep(moments.uniform(0.1, 1.0) * duration)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status)
+        if not (folder / "weights.pt").exists():
+            _, status = os.waitpid(in_a_child(folder, make, something_to_resume_from(folder) or None), 0)
+            assert status == 0
+        assert torch.equal(torch.load(folder / "weights.pt"), torch.load(whole / "weights.pt")), number
+    assert killed
