@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from hf_distill.pruning.structure import Axis, units_of
@@ -17,27 +18,50 @@ FEED_FORWARD_NAMES = ("intermediate_size", "hidden_dim")
 
 @dataclass(frozen=True)
 class Keep:
-    """The units that stay, by their indices in ascending order; of what is not named all stay.
+    """The units that stay, by their indices; of what is not named all stay.
 
     Attributes:
         hidden: Dimensions of the residual stream.
         heads: Attention heads of each layer, equally many in all.
+        query_key_dims: Dimensions of queries and keys of each layer, one list per head that stays, equally many in all.
+        value_dims: The same of values; as many as of queries and keys.
         neurons: Feed-forward neurons of each layer, equally many in all.
     """
 
     hidden: Sequence[int] | None = None
     heads: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    query_key_dims: Mapping[int, Sequence[Sequence[int]]] = field(default_factory=dict)
+    value_dims: Mapping[int, Sequence[Sequence[int]]] = field(default_factory=dict)
     neurons: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
-    def of(self, axis: Axis, layer: int | None) -> Sequence[int] | None:
-        """The indices that stay on an axis of a layer; None: all."""
-        return (
-            self.hidden if axis is Axis.HIDDEN else {Axis.HEAD: self.heads, Axis.NEURON: self.neurons}[axis].get(layer)
-        )
+    def entries(self, axis: Axis, layer: int | None, heads: int, head_size: int) -> list[int] | None:
+        """The entries that stay of a dimension on an axis of a layer; None: all.
+
+        Args:
+            axis: The axis.
+            layer: The layer; None for the residual stream.
+            heads: Heads before.
+            head_size: Dimensions per head before.
+        """
+        if axis is Axis.HIDDEN:
+            return None if self.hidden is None else list(self.hidden)
+        if axis is Axis.NEURON:
+            return list(self.neurons[layer]) if layer in self.neurons else None
+        dims = (self.value_dims if axis is Axis.VALUE else self.query_key_dims).get(layer)
+        if layer not in self.heads and dims is None:
+            return None
+        kept_heads = list(self.heads.get(layer, range(heads)))
+        dims = [range(head_size)] * len(kept_heads) if dims is None else dims
+        if len(dims) != len(kept_heads):
+            raise ValueError(f"layer {layer} keeps {len(kept_heads)} heads, but dimensions are given for {len(dims)}")
+        return [head * head_size + dim for head, of_head in zip(kept_heads, dims, strict=True) for dim in of_head]
 
 
 def compact(model: PreTrainedModel, keep: Keep) -> PreTrainedModel:
     """A stock model of the units that stay.
+
+    Where heads keep fewer dimensions, queries are multiplied by √(new / old head size), so that attention, which divides by
+    the root of the head size, scores as before.
 
     Args:
         model: Left unchanged.
@@ -50,20 +74,52 @@ def compact(model: PreTrainedModel, keep: Keep) -> PreTrainedModel:
         ValueError: The family is not supported, or no config can say these sizes.
     """
     config = _narrowed(model.config, keep)
-    head_size = model.config.hidden_size // model.config.num_attention_heads
     state = dict(model.state_dict())
+    for name, dim, entries in _cuts(model, keep):
+        state[name] = _slice(state[name], dim, entries)
+    scale = (_head_size(config) / _head_size(model.config)) ** 0.5
     for owned in units_of(model):
-        kept = keep.of(owned.axis, owned.layer)
-        if kept is not None:
-            indices = torch.tensor(kept)
-            if owned.axis is Axis.HEAD:
-                indices = (indices[:, None] * head_size + torch.arange(head_size)).flatten()
-            state[owned.parameter] = _slice(state[owned.parameter], owned.dim, indices)
+        if scale != 1 and owned.axis is Axis.QUERY:
+            state[owned.parameter] = state[owned.parameter] * scale
     smaller = type(model)._from_config(config, dtype=model.dtype)
     tied = set(getattr(smaller, "all_tied_weights_keys", {}))
     smaller.load_state_dict({name: tensor for name, tensor in state.items() if name not in tied}, strict=False)
     smaller.tie_weights()
     return smaller.to(model.device).train(model.training)
+
+
+def compact_in_place(model: PreTrainedModel, keep: Keep, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """The same model with smaller matrices: every parameter stays the object it is, and so does its optimizer.
+
+    Gradients, and the optimizer's state of the parameters' shape (AdamW's moments), are cut as the parameters are.
+
+    Args:
+        model: Its parameters, sizes and config change.
+        keep: What stays.
+        optimizer: Of the model's parameters.
+
+    Raises:
+        ValueError: As `compact`.
+    """
+    smaller = compact(model, keep)
+    parameters = dict(model.named_parameters())
+    gradients = {name: parameter.grad for name, parameter in parameters.items()}
+    cuts = [(name, dim, entries) for name, dim, entries in _cuts(model, keep) if name in parameters]
+    for name, dim, entries in cuts:
+        parameter = parameters[name]
+        if gradients[name] is not None:
+            gradients[name] = _slice(gradients[name], dim, entries)
+        moments = optimizer.state.get(parameter, {}) if optimizer is not None else {}
+        for key, value in moments.items():
+            if isinstance(value, Tensor) and value.dim() == parameter.dim():
+                moments[key] = _slice(value, dim, entries)
+    for name, new in smaller.named_parameters():
+        parameters[name].grad = None  # a gradient of another shape forbids the change
+        parameters[name].data = new.data
+        parameters[name].grad = gradients[name]
+    for own, new in zip(model.modules(), smaller.modules(), strict=True):
+        _take_over_sizes(own, new)
+    vars(model.config).update(vars(smaller.config))
 
 
 def feed_forward_size(config: PretrainedConfig) -> int:
@@ -76,30 +132,65 @@ def set_feed_forward_size(config: PretrainedConfig, size: int) -> None:
     setattr(config, next(name for name in FEED_FORWARD_NAMES if hasattr(config, name)), size)
 
 
-def _slice(tensor: Tensor, dim: int, indices: Tensor) -> Tensor:
-    return tensor.index_select(dim, indices.to(tensor.device))
+def _cuts(model: PreTrainedModel, keep: Keep) -> Iterator[tuple[str, int, list[int]]]:
+    """Parameter, dimension and the entries of it that stay, for all that is cut."""
+    heads, head_size = model.config.num_attention_heads, _head_size(model.config)
+    for owned in units_of(model):
+        entries = keep.entries(owned.axis, owned.layer, heads, head_size)
+        if entries is not None:
+            yield owned.parameter, owned.dim, entries
+
+
+def _slice(tensor: Tensor, dim: int, entries: list[int]) -> Tensor:
+    return tensor.index_select(dim, torch.tensor(entries, device=tensor.device))
+
+
+def _head_size(config: PretrainedConfig) -> int:
+    return config.hidden_size // config.num_attention_heads
+
+
+def _take_over_sizes(own: nn.Module, new: nn.Module) -> None:
+    """The plain numbers that a module keeps about itself, such as in_features or the number of heads."""
+    for name, value in vars(new).items():
+        if isinstance(value, (int, float, tuple)) and not name.startswith("_") and name != "training":
+            setattr(own, name, value)
 
 
 def _narrowed(config: PretrainedConfig, keep: Keep) -> PretrainedConfig:
     config = copy.deepcopy(config)
-    head_size = config.hidden_size // config.num_attention_heads
-    heads = _equal_number(keep.heads, config.num_hidden_layers, config.num_attention_heads, "heads")
-    neurons = _equal_number(keep.neurons, config.num_hidden_layers, feed_forward_size(config), "neurons")
+    layers, present, head_size = config.num_hidden_layers, config.num_attention_heads, _head_size(config)
+    heads = _equal_number(keep.heads, layers, present, "heads")
+    neurons = _equal_number(keep.neurons, layers, feed_forward_size(config), "neurons")
+    sizes = {
+        _equal_number({(layer, head): dims for layer, of_layer in given.items() for head, dims in enumerate(of_layer)},
+                      [(layer, head) for layer in range(layers) for head in range(heads)], head_size, "dimensions per head")
+        for given in (keep.query_key_dims, keep.value_dims)
+    }  # fmt: skip
+    if len(sizes) > 1:
+        raise ValueError(f"queries and keys must keep as many dimensions per head as values, got {sorted(sizes)}")
+    size = sizes.pop()
     hidden_size = config.hidden_size if keep.hidden is None else len(keep.hidden)
-    if heads * head_size != hidden_size:
+    if heads * size != hidden_size:
         raise ValueError(
             f"{type(config).__name__} has hidden size = heads · head size; {hidden_size} dimensions and {heads} heads of "
-            f"{head_size} cannot be said. Keep {hidden_size // head_size} heads and a multiple of {head_size} dimensions."
+            f"{size} cannot be said. Keep {heads * size} dimensions, or other heads."
         )
-    if getattr(config, "embedding_size", None) == config.hidden_size:
+    embedding_size = getattr(config, "embedding_size", None)
+    if embedding_size == config.hidden_size:
         config.embedding_size = hidden_size
+    elif embedding_size == hidden_size:
+        raise ValueError(
+            f"{type(config).__name__} has no projection where hidden size and embedding size are both {hidden_size}; keep "
+            "other than so many dimensions"
+        )
     config.hidden_size, config.num_attention_heads = hidden_size, heads
     set_feed_forward_size(config, neurons)
     return config
 
 
-def _equal_number(kept: Mapping[int, Sequence[int]], layers: int, present: int, name: str) -> int:
-    numbers = {len(kept.get(layer, range(present))) for layer in range(layers)}
+def _equal_number(kept: Mapping[Any, Sequence[int]], places: int | list, present: int, name: str) -> int:
+    places = range(places) if isinstance(places, int) else places
+    numbers = {len(kept.get(place, range(present))) for place in places}
     if len(numbers) > 1 or 0 in numbers:
         raise ValueError(f"every layer must keep the same number of {name}, at least 1, got {sorted(numbers)}")
     return numbers.pop()

@@ -13,7 +13,7 @@ def magnitude(model: PreTrainedModel) -> dict[tuple[Axis, int | None], Tensor]:
     """The sum of squares of the weights that each unit owns.
 
     Returns:
-        By axis and layer (None for the residual stream) one score per unit: (hidden,), (heads,) or (neurons,).
+        By axis and layer (None for the residual stream) one score per entry: (hidden,), (heads · head size,) or (neurons,).
 
     Raises:
         ValueError: The family is not supported.
@@ -27,8 +27,12 @@ def magnitude(model: PreTrainedModel) -> dict[tuple[Axis, int | None], Tensor]:
             continue
         weight = weights[owned.parameter].detach().float()
         squares = weight.square().movedim(owned.dim, 0).reshape(weight.shape[owned.dim], -1).sum(dim=-1)  # (entries,)
-        if owned.axis is Axis.HEAD:
-            squares = squares.unflatten(0, (model.config.num_attention_heads, -1)).sum(dim=-1)  # (heads,)
         key = (owned.axis, owned.layer)
         scores[key] = scores.get(key, torch.zeros_like(squares)) + squares
     return scores
+
+
+def of_heads(scores: dict[tuple[Axis, int | None], Tensor], layer: int, heads: int) -> Tensor:
+    """What a layer's heads are worth, (heads,): the sum over their queries, keys and values."""
+    entries = sum(scores[axis, layer] for axis in Axis if axis.is_of_heads)  # (heads · head size,)
+    return entries.unflatten(0, (heads, -1)).sum(dim=-1)

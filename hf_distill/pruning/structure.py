@@ -18,8 +18,15 @@ class Axis(str, Enum):
     """What the entries of a parameter's dimension stand for."""
 
     HIDDEN = "hidden"  # a dimension of the residual stream, shared by all layers
-    HEAD = "head"  # an attention head of one layer, several entries wide
+    QUERY = "query"  # a dimension of a head's queries, heads side by side
+    KEY = "key"  # of its keys, compared with the same dimension of its queries
+    VALUE = "value"  # of its values
     NEURON = "neuron"  # a neuron of one layer's feed-forward part
+
+    @property
+    def is_of_heads(self) -> bool:
+        """Whether its entries are the dimensions of all heads."""
+        return self in (Axis.QUERY, Axis.KEY, Axis.VALUE)
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,10 @@ class Owned:
 
 # Linear layers by name: the axes of outputs and inputs. The first pattern that fits counts.
 _LINEAR = (
-    (re.compile(r"\.(query|key|value|[qkv]_lin|[qkv]_proj)$"), (Axis.HEAD, Axis.HIDDEN)),
-    (re.compile(r"\.(attention\.output\.dense|out_lin|o_proj)$"), (Axis.HIDDEN, Axis.HEAD)),
+    (re.compile(r"\.(query|q_lin|q_proj)$"), (Axis.QUERY, Axis.HIDDEN)),
+    (re.compile(r"\.(key|k_lin|k_proj)$"), (Axis.KEY, Axis.HIDDEN)),
+    (re.compile(r"\.(value|v_lin|v_proj)$"), (Axis.VALUE, Axis.HIDDEN)),
+    (re.compile(r"\.(attention\.output\.dense|out_lin|o_proj)$"), (Axis.HIDDEN, Axis.VALUE)),
     (re.compile(r"\.(intermediate\.dense|lin1|fc1)$"), (Axis.NEURON, Axis.HIDDEN)),
     (re.compile(r"\.layers?\.\d+\.(.*\.)?(output\.dense|lin2|fc2)$"), (Axis.HIDDEN, Axis.NEURON)),
     (re.compile(r"(^|\.)(dense|pre_classifier|vocab_transform)$"), (Axis.HIDDEN, Axis.HIDDEN)),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_distill.pruning.compaction import Keep, compact, feed_forward_size
-from hf_distill.pruning.importance import magnitude
+from hf_distill.pruning.importance import magnitude, of_heads
 from hf_distill.pruning.structure import Axis
 
 _LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
@@ -90,20 +90,20 @@ def narrowed(teacher: PreTrainedModel, hidden_size: int, dimensions: Dimensions)
             f"of a teacher {config.hidden_size} wide with heads of {head_size}, a student can keep {fitting} dimensions, "
             f"got {hidden_size}"
         )
-    numbers = {
-        Axis.HIDDEN: hidden_size,
-        Axis.HEAD: hidden_size // head_size,
-        Axis.NEURON: feed_forward_size(config) * hidden_size // config.hidden_size,
-    }
-    kept = {}
-    for (axis, layer), scores in magnitude(teacher).items():
-        number = numbers[axis]
+    scores, layers = magnitude(teacher), range(config.num_hidden_layers)
+    neurons = feed_forward_size(config) * hidden_size // config.hidden_size
+
+    def kept(worth: Tensor, number: int) -> list[int]:
         largest = dimensions is Dimensions.LARGEST
-        kept[axis, layer] = sorted(scores.topk(number).indices.tolist()) if largest else range(number)
-    by_layer = {
-        axis: {layer: units for (own, layer), units in kept.items() if own is axis} for axis in (Axis.HEAD, Axis.NEURON)
-    }
-    return compact(teacher, Keep(kept[Axis.HIDDEN, None], by_layer[Axis.HEAD], by_layer[Axis.NEURON]))
+        return sorted(worth.topk(number).indices.tolist()) if largest else list(range(number))
+
+    heads = {layer: of_heads(scores, layer, config.num_attention_heads) for layer in layers}
+    keep = Keep(
+        hidden=kept(scores[Axis.HIDDEN, None], hidden_size),
+        heads={layer: kept(heads[layer], hidden_size // head_size) for layer in layers},
+        neurons={layer: kept(scores[Axis.NEURON, layer], neurons) for layer in layers},
+    )
+    return compact(teacher, keep)
 
 
 def copy_embeddings(student: PreTrainedModel, teacher: PreTrainedModel) -> None:

@@ -1,11 +1,14 @@
 """Smaller matrices say what the larger ones said with the dropped units silenced."""
 
+import dataclasses
+import re
+
 import pytest
 import torch
 from transformers import AutoModel
 
-from hf_distill.pruning.compaction import Keep, compact, feed_forward_size
-from hf_distill.pruning.importance import magnitude
+from hf_distill.pruning.compaction import Keep, compact, compact_in_place, feed_forward_size
+from hf_distill.pruning.importance import magnitude, of_heads
 from hf_distill.pruning.structure import SUPPORTED, Axis, units_of
 from tests.tiny_architectures import LAYERS, tiny_batch, tiny_model
 
@@ -21,6 +24,7 @@ MODELS = [(architecture, head) for architecture, heads in HEADS.items() for head
 
 def random_model(architecture, head=None, **config):
     """Also biases and norms are random, so that one left behind would be noticed."""
+    config = {"embedding_size": 4} | config if architecture == "electra" else config
     model = tiny_model(architecture, head, **config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -57,6 +61,103 @@ def test_units_in_another_order_give_the_same_answers(architecture, head):
     pairs = zip(moved.parameters(), model.parameters(), strict=True)
     assert sum(not torch.equal(*pair) for pair in pairs) > LAYERS * 10
     torch.testing.assert_close(answers(moved, architecture), answers(model, architecture), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("architecture", "head"), MODELS)
+def test_dimensions_inside_heads_in_another_order_give_the_same_answers(architecture, head):
+    model = random_model(architecture, head)
+    query_key, value = (
+        {layer: [shuffled(8, seed + layer), shuffled(8, seed + 10 + layer)] for layer in range(LAYERS)}
+        for seed in (1, 50)
+    )
+    moved = compact(model, Keep(query_key_dims=query_key, value_dims=value))
+    torch.testing.assert_close(answers(moved, architecture), answers(model, architecture), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("architecture", "head"), MODELS)
+def test_without_silenced_dimensions_of_heads_the_answers_are_the_same(architecture, head):
+    """The residual stream shrinks with them: its last dimensions are copies that norms see as the others' equals."""
+    model = random_model(architecture, head)
+    weights = dict(model.named_parameters())
+    dropped = {Axis.QUERY: [6, 7, 14, 15], Axis.VALUE: [0, 1, 8, 9]}
+    with torch.no_grad():
+        for owned in units_of(model):
+            if owned.axis in dropped:
+                weights[owned.parameter].index_fill_(owned.dim, torch.tensor(dropped[owned.axis]), 0.0)
+    keep = Keep(
+        query_key_dims=every_layer([range(6), range(6)]), value_dims=every_layer([range(2, 8), range(2, 8)])
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"16 dimensions and 2 heads of 6 cannot be said\. Keep 12 dimensions"):
+        compact(model, keep)
+    narrow = compact(model, dataclasses.replace(keep, hidden=range(12)))
+    assert (narrow.config.hidden_size, narrow.config.num_attention_heads) == (12, 2)
+    wide = compact(model, Keep(hidden=range(16)))
+    for layer in range(LAYERS):
+        torch.testing.assert_close(*(scores_of(each, architecture, layer) for each in (narrow, wide)))
+
+
+def scores_of(model, architecture, layer):
+    """A layer's attention scores for inputs in the first 12 dimensions of the residual stream."""
+    states = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(layer))
+    states = torch.nn.functional.pad(states, (0, model.config.hidden_size - 12))
+    names = {"query": r"(query|q_lin|q_proj)", "key": r"(key|k_lin|k_proj)"}
+    found = {}
+    for kind, pattern in names.items():
+        found[kind] = next(
+            module
+            for name, module in model.named_modules()
+            if re.search(rf"\.layers?\.{layer}\..*{pattern}$", f".{name}")
+        )
+        found[kind] = found[kind](states).unflatten(-1, (2, -1)).transpose(1, 2)
+    return found["query"] @ found["key"].mT / found["query"].shape[-1] ** 0.5
+
+
+@pytest.mark.parametrize("optimizer_class", [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("architecture", SUPPORTED)
+def test_in_place_is_the_same_and_training_goes_on(architecture, optimizer_class, tmp_path):
+    model = random_model(architecture)
+    model.train()
+    options = {"momentum": 0.9} if optimizer_class is torch.optim.SGD else {}
+    optimizer = optimizer_class(model.parameters(), lr=1e-3, **options)
+
+    def step():
+        loss = next(iter(model(**tiny_batch(architecture)).values())).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    step()
+    keep = Keep(hidden=range(0, 16, 2), heads=every_layer([1]), neurons=every_layer(range(5, 30)))
+    expected, identities = compact(model, keep), [id(parameter) for parameter in model.parameters()]
+    compact_in_place(model, keep, optimizer)
+    assert [id(parameter) for parameter in model.parameters()] == identities
+    assert model.config.to_dict() == expected.config.to_dict()
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), expected.parameters(), strict=True))
+    model.eval()
+    assert torch.equal(answers(model, architecture), answers(expected.eval(), architecture))
+    for parameter in model.parameters():
+        for value in optimizer.state[parameter].values():
+            assert not torch.is_tensor(value) or value.dim() == 0 or value.shape == parameter.shape
+    model.train()
+    losses = [step() for _ in range(10)]
+    assert losses[-1] < losses[0]
+    model.save_pretrained(tmp_path)
+    model.eval()
+    assert torch.equal(answers(type(model).from_pretrained(tmp_path), architecture), answers(model, architecture))
+
+
+def test_moments_and_gradients_are_cut_with_their_parameters():
+    model = random_model("bert")
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = parameter.detach().clone()
+    optimizer.step()
+    dense = model.bert.encoder.layer[0].intermediate.dense.weight
+    gradient, moment = dense.grad.clone(), optimizer.state[dense]["exp_avg"].clone()
+    kept = [3, 4, 9, 20]
+    compact_in_place(model, Keep(neurons=every_layer(kept)), optimizer)
+    assert torch.equal(dense.grad, gradient[kept]) and torch.equal(optimizer.state[dense]["exp_avg"], moment[kept])
 
 
 def test_embeddings_as_wide_as_the_rest_move_with_it():
@@ -102,14 +203,21 @@ def test_tied_words_stay_tied():
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        (Keep(hidden=range(12)), r"12 dimensions and 2 heads of 8 cannot be said\. Keep 1 heads and a multiple of 8"),
+        (Keep(hidden=range(12)), r"12 dimensions and 2 heads of 8 cannot be said\. Keep 16 dimensions, or other heads"),
         (Keep(heads={0: [0]}), r"same number of heads, at least 1, got \[1, 2\]"),
+        (Keep(value_dims=every_layer([range(4)] * 2)), r"as many dimensions per head as values, got \[4, 8\]"),
+        (Keep(query_key_dims={0: [range(8)]}), r"layer 0 keeps 2 heads, but dimensions are given for 1"),
         (Keep(neurons=every_layer([])), r"same number of neurons, at least 1, got \[0\]"),
     ],
 )
 def test_sizes_no_config_can_say_are_refused(keep, message):
     with pytest.raises(ValueError, match=message):
         compact(tiny_model("bert"), keep)
+
+
+def test_a_width_without_the_projection_that_it_had_is_refused():
+    with pytest.raises(ValueError, match=r"no projection where hidden size and embedding size are both 8"):
+        compact(tiny_model("electra"), Keep(hidden=range(8), heads=every_layer([0])))
 
 
 def test_an_unknown_family_is_refused_by_name():
@@ -127,5 +235,5 @@ def test_magnitude_is_the_sum_of_squares_of_what_a_unit_owns():
     inputs = [part for each in (attention.self.query, attention.self.key, attention.self.value)
               for part in (each.weight, each.bias[:, None])]  # fmt: skip
     rows = torch.cat([*inputs, attention.output.dense.weight.T], dim=1).square().sum(1).detach()
-    torch.testing.assert_close(scores[Axis.HEAD, 1], rows.view(2, 8).sum(1))
+    torch.testing.assert_close(of_heads(scores, 1, 2), rows.view(2, 8).sum(1))
     assert scores[Axis.HIDDEN, None].shape == (16,)

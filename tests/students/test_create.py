@@ -107,7 +107,7 @@ def test_local_and_global_attention_go_with_their_layers():
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "distilbert", "vit"])
 @pytest.mark.parametrize("dimensions", ["leading", "largest"])
 def test_a_narrower_student_starts_inside_its_teacher(architecture, dimensions):
-    teacher = tiny_model(architecture)
+    teacher = tiny_model(architecture, **({"embedding_size": 4} if architecture == "electra" else {}))
     student = create_student("2/8", teacher, "width", dimensions=dimensions)
     assert (student.config.hidden_size, student.config.num_attention_heads) == (8, 1)
     assert student.config.num_hidden_layers == 2

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+import traceback
 
 import pytest
 import torch
@@ -50,6 +51,8 @@ def in_a_child(folder, make, resume):
             torch.manual_seed(0)
             train(folder, make, resume)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return child
