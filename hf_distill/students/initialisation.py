@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_distill.pruning.compaction import Keep, compact, feed_forward_size
-from hf_distill.pruning.importance import magnitude, of_heads
-from hf_distill.pruning.structure import Axis
+from hf_distill.pruning.compaction import compact, feed_forward_size
+from hf_distill.pruning.importance import Criterion, largest, leading, score
 
 _LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
@@ -90,20 +89,10 @@ def narrowed(teacher: PreTrainedModel, hidden_size: int, dimensions: Dimensions)
             f"of a teacher {config.hidden_size} wide with heads of {head_size}, a student can keep {fitting} dimensions, "
             f"got {hidden_size}"
         )
-    scores, layers = magnitude(teacher), range(config.num_hidden_layers)
+    scores = score(teacher, Criterion.MAGNITUDE)
+    scores = scores if dimensions is Dimensions.LARGEST else leading(scores)
     neurons = feed_forward_size(config) * hidden_size // config.hidden_size
-
-    def kept(worth: Tensor, number: int) -> list[int]:
-        largest = dimensions is Dimensions.LARGEST
-        return sorted(worth.topk(number).indices.tolist()) if largest else list(range(number))
-
-    heads = {layer: of_heads(scores, layer, config.num_attention_heads) for layer in layers}
-    keep = Keep(
-        hidden=kept(scores[Axis.HIDDEN, None], hidden_size),
-        heads={layer: kept(heads[layer], hidden_size // head_size) for layer in layers},
-        neurons={layer: kept(scores[Axis.NEURON, layer], neurons) for layer in layers},
-    )
-    return compact(teacher, keep)
+    return compact(teacher, largest(teacher, scores, hidden_size, hidden_size // head_size, neurons))
 
 
 def copy_embeddings(student: PreTrainedModel, teacher: PreTrainedModel) -> None:

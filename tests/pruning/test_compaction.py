@@ -8,7 +8,6 @@ import torch
 from transformers import AutoModel
 
 from hf_distill.pruning.compaction import Keep, compact, compact_in_place, feed_forward_size
-from hf_distill.pruning.importance import magnitude, of_heads
 from hf_distill.pruning.structure import SUPPORTED, Axis, units_of
 from tests.tiny_architectures import LAYERS, tiny_batch, tiny_model
 
@@ -223,17 +222,3 @@ def test_a_width_without_the_projection_that_it_had_is_refused():
 def test_an_unknown_family_is_refused_by_name():
     with pytest.raises(ValueError, match=r"modernbert models .* known are those of bert, roberta, electra, distilbert"):
         units_of(tiny_model("modernbert"))
-
-
-def test_magnitude_is_the_sum_of_squares_of_what_a_unit_owns():
-    model = tiny_model("bert")
-    scores = magnitude(model)
-    layer = model.bert.encoder.layer[1]
-    dense = [layer.intermediate.dense.weight, layer.output.dense.weight.T, layer.intermediate.dense.bias[:, None]]
-    torch.testing.assert_close(scores[Axis.NEURON, 1], torch.cat(dense, dim=1).square().sum(1).detach())
-    attention = layer.attention
-    inputs = [part for each in (attention.self.query, attention.self.key, attention.self.value)
-              for part in (each.weight, each.bias[:, None])]  # fmt: skip
-    rows = torch.cat([*inputs, attention.output.dense.weight.T], dim=1).square().sum(1).detach()
-    torch.testing.assert_close(of_heads(scores, 1, 2), rows.view(2, 8).sum(1))
-    assert scores[Axis.HIDDEN, None].shape == (16,)
