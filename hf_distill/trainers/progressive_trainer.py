@@ -180,7 +180,8 @@ class ProgressiveTrainer(DistillationTrainer):
                 self.state = state
                 self.control = self.callback_handler.on_train_begin(self.args, state, self.control)
                 self.control = self.callback_handler.on_train_end(self.args, state, self.control)
-                return TrainOutput(state.global_step, state.log_history[-1].get("train_loss", 0.0), {})
+                known = [entry["train_loss"] for entry in state.log_history if "train_loss" in entry]
+                return TrainOutput(state.global_step, known[-1] if known else float("nan"), {})
         return super().train(checkpoint, *args, **kwargs)
 
     @contextmanager

@@ -145,6 +145,15 @@ def test_stopped_anywhere_and_resumed_equals_undisturbed(progressive, where, tmp
     assert losses[0] == losses[1]
 
 
+def test_stopped_after_the_last_save_and_before_the_first_log(progressive):
+    whole, resumed = progressive(logging_steps=500), progressive(logging_steps=500)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        progressive(logging_steps=500, callbacks=[StopAt("general_stage", 9)]).train()
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
+
+
 def test_stopped_between_the_stages(progressive, tmp_path, monkeypatch):
     whole = progressive()
     whole.train()
