@@ -16,6 +16,8 @@ _PUBLIC_NAMES = {
     "FrozenTeacher": "hf_distill.teachers.frozen",
     "ProgressiveTrainer": "hf_distill.trainers.progressive_trainer",
     "ProgressiveTrainingArguments": "hf_distill.trainers.progressive_arguments",
+    "PruningDistillTrainer": "hf_distill.trainers.pruning_distill_trainer",
+    "PruningDistillTrainingArguments": "hf_distill.trainers.pruning_distill_arguments",
     "Teacher": "hf_distill.teachers.outputs",
     "TeacherOutputs": "hf_distill.teachers.outputs",
     "label_transfer_set": "hf_distill.teachers.labelling",
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
     from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
     from hf_distill.trainers.progressive_trainer import ProgressiveTrainer
+    from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
+    from hf_distill.trainers.pruning_distill_trainer import PruningDistillTrainer
 
 
 def __getattr__(name: str) -> object:

@@ -96,4 +96,15 @@ RECIPES: dict[str, Recipe] = {
         relations="queries,keys,values",
         relation_layer_map="final",
     ),
+    "homodistil": _recipe(
+        "CE(y, p_S) + KL(p_T ‖ p_S) + MSE(E_S, E_T) + Σ_m [MSE(H_S, H_T) + MSE(A_S, A_T)], layer m with layer m",
+        "Liang et al. 2023, arXiv 2302.09632; equal weights are ours. For PruningDistillTrainer",
+        hard_label_weight=1.0,
+        soft_label_weight=1.0,
+        temperature=1.0,
+        embedding_weight=1.0,
+        hidden_state_weight=1.0,
+        attention_weight=1.0,
+        layer_map="uniform",
+    ),
 }

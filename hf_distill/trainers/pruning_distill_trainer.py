@@ -1,0 +1,135 @@
+"""A `DistillationTrainer` whose student shrinks while it learns."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_distill.objectives.objective import Objective
+from hf_distill.tasks import unwrapped
+from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.trainers.choices import Projection
+from hf_distill.trainers.distillation_trainer import DistillationTrainer
+from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
+from hf_distill.trainers.shrinking_student import ShrinkingStudent
+
+
+class PruningDistillTrainer(DistillationTrainer):
+    """HomoDistil: the student begins as its teacher and loses its least important units while it is distilled.
+
+    Nothing is masked: at every event the student's matrices, its config and its optimizer's moments become smaller, so
+    that training gets cheaper, and every checkpoint is a stock model. Hidden states are compared with those of the
+    teacher's dimensions that the student still has, without a projection.
+
+    Args:
+        model: The student, as wide as its teacher and of its family. None: a copy of the teacher, given as a model.
+        args: `PruningDistillTrainingArguments`.
+        trainer_args: Further positional arguments of Trainer.
+        teacher_model: See `DistillationTrainer`.
+        trainer_kwargs: Its keyword arguments, and `DistillationTrainer`'s.
+
+    Raises:
+        ValueError: A target cannot be reached, the student is not of its teacher's shape, or the run is distributed.
+
+    Source:
+        Liang et al. 2023, arXiv 2302.09632. Slicing in place of masks, and comparing the dimensions that are left, are
+        ours.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: PruningDistillTrainingArguments | None = None,
+        *trainer_args: Any,
+        teacher_model: Any = None,
+        **trainer_kwargs: Any,
+    ):
+        if args is None:
+            raise ValueError("args must be PruningDistillTrainingArguments with a target size, got None")
+        if model is None and isinstance(teacher_model, PreTrainedModel):
+            model = copy.deepcopy(teacher_model).requires_grad_(True)
+        if args.load_best_model_at_end or args.projection is Projection.ALWAYS:
+            got = f"load_best_model_at_end={args.load_best_model_at_end}, projection={args.projection.value!r}"
+            raise ValueError(
+                "a shrinking student ends with its last size and is compared without projections: load_best_model_at_end must "
+                f"be False and projection 'auto' or 'never', got {got}"
+            )
+        super().__init__(model, args, *trainer_args, teacher_model=teacher_model, **trainer_kwargs)
+        if args.world_size > 1 or args.deepspeed or args.fsdp:
+            raise ValueError(
+                f"a student shrinks in a single process without DeepSpeed and FSDP, whose wrappers keep the first shapes; got "
+                f"{args.world_size} processes"
+            )
+        self.shrinking = ShrinkingStudent(unwrapped(self.model), args)
+        if args.max_steps > 0:
+            self.shrinking.events(args.max_steps)  # refuses too few steps
+        self._require_comparable_shapes()
+        self.add_callback(_ShrinkTheStudent(self))
+
+    def _require_comparable_shapes(self) -> None:
+        student, teacher = unwrapped(self.model), getattr(self.teacher, "model", None)
+        if (self.args.hidden_state_weight or self.args.embedding_weight) and (
+            teacher is None
+            or teacher.config.model_type != student.config.model_type
+            or teacher.config.hidden_size != student.config.hidden_size
+        ):
+            found = None if teacher is None else f"{teacher.config.model_type} {teacher.config.hidden_size} wide"
+            raise ValueError(
+                f"hidden states of a shrinking student are compared with its own teacher's: a {student.config.model_type} "
+                f"{student.config.hidden_size} wide, got {found}. Start from a copy of the teacher (model=None)."
+            )
+        if self.args.attention_weight and self.shrinking.target.heads != student.config.num_attention_heads:
+            raise ValueError(
+                f"attention is compared head by head, so all {student.config.num_attention_heads} heads must stay, got "
+                f"target_num_attention_heads {self.shrinking.target.heads}; narrow the heads instead, or set "
+                "attention_weight to 0"
+            )
+
+    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
+        answer = super()._ask_teacher(inputs, objective, training)
+        if answer is None or not answer.hidden_states:
+            return answer
+        kept = torch.tensor(self.shrinking.kept_hidden, device=answer.logits.device)
+        states = {index: each.index_select(-1, kept) for index, each in answer.hidden_states.items()}
+        return dataclasses.replace(answer, hidden_states=states)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """`DistillationTrainer`'s log; training steps also say the student's width and parameters."""
+        if "loss" in logs:
+            student = unwrapped(self.model)
+            logs["hidden_size"], logs["parameters"] = student.config.hidden_size, student.num_parameters()
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        self.shrinking.save(folder)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.shrinking.load(Path(resume_from_checkpoint))
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+class _ShrinkTheStudent(TrainerCallback):
+    def __init__(self, trainer: PruningDistillTrainer):
+        self._trainer, self._events = trainer, []
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._events = self._trainer.shrinking.events(state.max_steps)
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if self._trainer.shrinking.done < len(self._events):
+            self._trainer.shrinking.note_gradients(seed=args.seed + state.global_step)
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        shrinking = self._trainer.shrinking
+        if shrinking.done < len(self._events) and state.global_step >= self._events[shrinking.done]:
+            shrinking.shrink(getattr(optimizer, "optimizer", optimizer))

@@ -1,0 +1,147 @@
+"""A student on its way to its last size: the sizes after each event, and what is left of what it began with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PretrainedConfig, PreTrainedModel
+
+from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size
+from hf_distill.pruning.importance import Criterion, Scores, largest, leading, score
+from hf_distill.pruning.schedule import event_steps, size_at
+from hf_distill.pruning.structure import Axis
+from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
+
+_FILE, _SCORES = "pruning.json", "pruning_scores.safetensors"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of an encoder."""
+
+    hidden_size: int
+    heads: int
+    neurons: int
+
+    @classmethod
+    def of(cls, config: PretrainedConfig) -> Sizes:
+        """Those of a configuration."""
+        return cls(config.hidden_size, config.num_attention_heads, feed_forward_size(config))
+
+
+def target_sizes(args: PruningDistillTrainingArguments, present: Sizes) -> Sizes:
+    """The last sizes.
+
+    Raises:
+        ValueError: No configuration can say them, or they are no smaller.
+    """
+    hidden_size = args.target_hidden_size or present.hidden_size
+    heads = args.target_num_attention_heads or present.heads
+    neurons = args.target_intermediate_size or present.neurons * hidden_size // present.hidden_size
+    target = Sizes(hidden_size, heads, neurons)
+    for name in ("hidden_size", "heads", "neurons"):
+        if getattr(target, name) > getattr(present, name):
+            raise ValueError(
+                f"the student has {name} {getattr(present, name)} and cannot shrink to {getattr(target, name)}"
+            )
+    if target == present:
+        raise ValueError(f"the targets are the student's sizes, {present}: nothing would shrink")
+    widest = present.hidden_size // present.heads
+    if hidden_size % heads or hidden_size // heads > widest:
+        below, above = hidden_size // heads * heads, -(-hidden_size // heads) * heads
+        fitting = sorted({size for size in (below, above) if 0 < size <= widest * heads} or {widest * heads})
+        raise ValueError(
+            f"target_hidden_size {hidden_size} cannot be shared among {heads} heads of at most {widest} dimensions; the "
+            f"nearest that can are {fitting}"
+        )
+    return target
+
+
+class ShrinkingStudent:
+    """Shrinks a model in place at its events, and keeps account of it.
+
+    Args:
+        model: The student, at first as wide as its teacher.
+        args: Targets, schedule and importance.
+
+    Raises:
+        ValueError: The family is not supported, or the targets cannot be.
+    """
+
+    def __init__(self, model: PreTrainedModel, args: PruningDistillTrainingArguments):
+        self.model, self.args = model, args
+        self.first, self.target = Sizes.of(model.config), target_sizes(args, Sizes.of(model.config))
+        self.done = 0  # events
+        self.kept_hidden = list(range(self.first.hidden_size))  # of the dimensions it began with
+        self.scores: Scores = {}
+        score(model, Criterion.MAGNITUDE)  # refuses families whose units are not known
+
+    def events(self, total_steps: int) -> list[int]:
+        """The steps after which it shrinks.
+
+        Raises:
+            ValueError: There are fewer steps than events.
+        """
+        start = max(1, round(self.args.pruning_start * total_steps))
+        end = start if self.args.events == 1 else max(start, round(self.args.pruning_end * total_steps))
+        return event_steps(start, end, self.args.events)
+
+    def sizes_after(self, event: int) -> Sizes:
+        """Sizes after an event, the hidden size a multiple of the heads."""
+
+        def size(name: str) -> int:
+            first, last = getattr(self.first, name), getattr(self.target, name)
+            return size_at(event, self.args.events, first, last, self.args.shrinking)
+
+        heads = size("heads")
+        widest = self.first.hidden_size // self.first.heads
+        hidden_size = (
+            min(max(size("hidden_size") // heads, self.target.hidden_size // self.target.heads), widest) * heads
+        )
+        return Sizes(hidden_size, heads, size("neurons"))
+
+    def note_gradients(self, seed: int) -> None:
+        """Add a step's gradients to the moving average of importance."""
+        new, share = score(self.model, self.args.importance, seed), self.args.importance_smoothing
+        self.scores = {unit: share * self.scores.get(unit, 0) + (1 - share) * values for unit, values in new.items()}
+
+    def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
+        """The next event."""
+        self._take(largest(self.model, self.scores, *vars(self.sizes_after(self.done)).values()), optimizer)
+        self.done += 1
+        self.scores = {}
+
+    def _take(self, keep: Keep, optimizer: torch.optim.Optimizer | None) -> None:
+        compact_in_place(self.model, keep, optimizer)
+        self.kept_hidden = [self.kept_hidden[index] for index in keep.hidden]
+
+    def save(self, folder: Path) -> None:
+        """Write into a checkpoint what its model does not say."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {"done": self.done, "kept_hidden": self.kept_hidden}
+        (folder / _FILE).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        named = {
+            f"{axis.value}.{'' if layer is None else layer}": values for (axis, layer), values in self.scores.items()
+        }
+        save_file({name: values.contiguous() for name, values in named.items()}, folder / _SCORES)
+
+    def load(self, folder: Path) -> None:
+        """Give the model the size it had in a checkpoint, before its weights are loaded.
+
+        Raises:
+            FileNotFoundError: The checkpoint does not say.
+        """
+        if not (folder / _FILE).exists():
+            raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run that shrinks its student")
+        state = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        if state["done"] > self.done:
+            sizes = self.sizes_after(state["done"] - 1)
+            units = leading(score(self.model, Criterion.MAGNITUDE))
+            self._take(largest(self.model, units, *vars(sizes).values()), None)
+        self.done, self.kept_hidden = state["done"], state["kept_hidden"]
+        parts = {tuple(name.split(".")): values for name, values in load_file(folder / _SCORES).items()}
+        self.scores = {(Axis(axis), int(layer) if layer else None): values for (axis, layer), values in parts.items()}

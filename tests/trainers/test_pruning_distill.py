@@ -1,0 +1,169 @@
+"""HomoDistil: a student that begins as its teacher and really gets smaller."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, TrainerCallback
+
+from hf_distill import PruningDistillTrainer, PruningDistillTrainingArguments
+from tests.tiny_architectures import tiny_model
+from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
+
+
+def teacher_of(seed=1):
+    return tiny_bert(hidden_size=32, layers=2, seed=seed)
+
+
+@pytest.fixture
+def shrinking(tmp_path):
+    """Makes a trainer; keywords are arguments."""
+
+    def make(model=None, teacher=None, callbacks=None, **overrides):
+        defaults = dict(
+            output_dir=str(tmp_path / "output"), recipe="homodistil", target_hidden_size=16, report_to="none",
+            disable_tqdm=True, use_cpu=True, bf16=False, learning_rate=1e-3, per_device_train_batch_size=8, max_steps=12,
+            save_steps=2, logging_steps=1, pruning_events=4,
+        )  # fmt: skip
+        return PruningDistillTrainer(
+            model,
+            PruningDistillTrainingArguments(**(defaults | overrides)),
+            teacher_model=teacher_of() if teacher is None else teacher,
+            train_dataset=encoded_sentences(29),
+            eval_dataset=encoded_sentences(11),
+            processing_class=tiny_tokenizer(),
+            callbacks=callbacks,
+        )
+
+    return make
+
+
+def widths(trainer):
+    return [entry["hidden_size"] for entry in trainer.state.log_history if "hidden_size" in entry]
+
+
+def test_the_student_shrinks_to_its_target_and_learns_on_the_way(shrinking, tmp_path):
+    trainer = shrinking(max_steps=40, learning_rate=5e-3, pruning_start=0.1)
+    assert torch.equal(parameters_of(trainer.model), parameters_of(teacher_of()))  # it begins as its teacher
+    begin = trainer.evaluate()
+    assert begin["eval_hidden_state_loss"] == begin["eval_attention_loss"] == begin["eval_soft_label_loss"] == 0
+    trainer.train()
+    seen = widths(trainer)
+    assert seen[0] == 32 and seen[-1] == 16 and sorted(seen, reverse=True) == seen and len(set(seen)) >= 4
+    config = trainer.model.config
+    assert (config.hidden_size, config.num_attention_heads, config.intermediate_size) == (16, 2, 32)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    after = seen.index(16) + 1
+    assert min(losses[after:]) < losses[after - 1]
+    trainer.save_model(tmp_path / "student")
+    student, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    batch = dict(input_ids=torch.tensor([[5, 6, 7, 8]]), attention_mask=torch.ones(1, 4, dtype=torch.long))
+    assert torch.equal(student.eval()(**batch).logits, trainer.model.eval()(**batch).logits)
+
+
+def test_hidden_states_are_compared_in_the_dimensions_that_are_left(shrinking):
+    trainer = shrinking(learning_rate=0.0, pruning_events=1, max_steps=3, pruning_start=0.4, pruning_end=0.5)
+    trainer.train()
+    kept = trainer.shrinking.kept_hidden
+    assert len(kept) == 16 and kept == sorted(set(kept)) and kept[-1] < 32
+    words, teacher = trainer.model.get_input_embeddings().weight, teacher_of().get_input_embeddings().weight
+    assert torch.equal(words, teacher[:, kept])
+
+
+def test_every_checkpoint_on_the_way_is_a_stock_model(shrinking, tmp_path):
+    shrinking(max_steps=8, save_steps=1, pruning_start=0.25).train()
+    folders = sorted((tmp_path / "output").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    models = [AutoModelForSequenceClassification.from_pretrained(folder) for folder in folders]
+    sizes = [model.num_parameters() for model in models]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 2
+    files = [(folder / "model.safetensors").stat().st_size for folder in folders]
+    assert files == sorted(files, reverse=True)
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [2, 4, 6, 8, 10])
+@pytest.mark.parametrize("optim", ["adamw_torch", "sgd"])
+def test_stopped_at_any_width_and_resumed_equals_undisturbed(shrinking, step, optim):
+    whole = shrinking(optim=optim)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        shrinking(optim=optim, callbacks=[StopAt(step)]).train()
+    resumed = shrinking(optim=optim)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
+    assert widths(resumed) == widths(whole)
+
+
+@pytest.mark.parametrize("importance", ["sensitivity", "taylor", "magnitude", "random"])
+@pytest.mark.parametrize("shape", ["linear", "one_shot"])
+def test_criteria_and_schedules(shrinking, importance, shape):
+    trainer = shrinking(importance=importance, shrinking=shape, gradient_accumulation_steps=2)
+    trainer.train()
+    assert trainer.model.config.hidden_size == 16 and trainer.shrinking.done == (1 if shape == "one_shot" else 4)
+
+
+def test_units_without_effect_go_first(shrinking):
+    teacher = teacher_of()
+    with torch.no_grad():
+        for layer in teacher.bert.encoder.layer:
+            layer.output.dense.weight[:, 10:] = 0  # neurons that reach nothing
+    trainer = shrinking(
+        teacher=teacher, target_hidden_size=None, target_intermediate_size=10, learning_rate=0.0, pruning_events=1,
+        recipe="pre_trained_distillation", hard_label_weight=1.0,
+    )  # fmt: skip
+    expected = trainer.evaluate()["eval_hard_label_loss"]
+    trainer.train()
+    assert trainer.model.config.intermediate_size == 10
+    assert trainer.evaluate()["eval_hard_label_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_heads_and_neurons_can_shrink_alone(shrinking):
+    trainer = shrinking(
+        target_hidden_size=16, target_num_attention_heads=1, target_intermediate_size=20, attention_weight=0.0,
+        model=copy.deepcopy(teacher_of()),
+    )  # fmt: skip
+    trainer.train()
+    config = trainer.model.config
+    assert (config.hidden_size, config.num_attention_heads, config.intermediate_size) == (16, 1, 20)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            dict(target_hidden_size=15),
+            r"target_hidden_size 15 cannot be shared among 2 heads .* nearest that can are \[14, 16\]",
+        ),
+        (dict(target_hidden_size=64), r"the student has hidden_size 32 and cannot shrink to 64"),
+        (dict(target_hidden_size=None), r"targets are the student's sizes.*nothing would shrink"),
+        (dict(target_num_attention_heads=1), r"all 2 heads must stay, got target_num_attention_heads 1"),
+        (dict(pruning_start=0.8), r"0 <= pruning_start < pruning_end <= 1 must hold, got 0.8 and 0.75"),
+        (dict(pruning_events=50), r"50 events need as many steps from 1 to 9"),
+        (dict(importance="size"), r"importance must be one of \['sensitivity'.* got 'size'"),
+        (dict(importance_smoothing=1.0), r"importance_smoothing must be at least 0 and below 1, got 1.0"),
+        (dict(target_intermediate_size=0), r"target_intermediate_size must be at least 1, got 0"),
+        (dict(projection="always"), r"projection 'auto' or 'never', got .*'always'"),
+    ],
+)
+def test_bad_input(shrinking, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        shrinking(**overrides)
+
+
+def test_students_of_another_shape_or_family_are_refused(shrinking):
+    with pytest.raises(ValueError, match=r"a bert 16 wide, got bert 32 wide\. Start from a copy of the teacher"):
+        shrinking(model=tiny_bert(hidden_size=16, layers=2), target_hidden_size=8, projection="auto")
+    with pytest.raises(ValueError, match=r"the units of modernbert models"):
+        shrinking(
+            model=tiny_model("modernbert", "SequenceClassification"), teacher=tiny_model("modernbert", "SequenceClassification"),
+            target_hidden_size=8,
+        )  # fmt: skip
