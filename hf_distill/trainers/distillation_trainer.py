@@ -291,9 +291,9 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not in _load_from_checkpoint, which DeepSpeed goes without.
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self._instruments.load(Path(checkpoint))
+        super()._load_optimizer_and_scheduler(checkpoint)
 
     def _sum_over_processes(self, sums: Tensor) -> Tensor:
         return self.accelerator.reduce(sums, reduction="sum")
