@@ -271,6 +271,9 @@ class Pipeline:
         record = RunRecord.load(self.folder / f"{len(self.args.stages)}-{self.args.stages[-1]}")
         record.student |= {"name": f"{self.args.student}-{self.args.arm}", "initialisation": self.args.initialisation}
         record.stages = self.records
+        if DISTILLATION in self.args.stages:
+            distilled = self.folder / f"{self.args.stages.index(DISTILLATION) + 1}-{DISTILLATION}"
+            record.teacher = RunRecord.load(distilled).teacher
         if "test" in self.splits:
             judge = self._trainer(student, SOFT_LABELS_ONLY, self.teacher, None)
             record.metrics |= judge.predict(self.splits["test"]).metrics

@@ -101,8 +101,9 @@ def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False)
     """The checkpoints of a teacher, oldest first, all of one architecture, with the same labels and tokenizer.
 
     Args:
-        source: A Trainer's output folder, whose `checkpoint-*` are taken in the order of their steps; or folders in the
-            order wanted, of which those that do not exist are taken for Hub ids, "name@revision".
+        source: A Trainer's output folder, whose `checkpoint-*` are taken in the order of their steps, or if it has none
+            the model in it; or folders in the order wanted, of which those that do not exist are taken for Hub ids,
+            "name@revision".
         skip_unreadable: Leave out checkpoints that are missing or half written, instead of refusing them.
 
     Raises:
@@ -114,6 +115,8 @@ def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False)
         )
     if isinstance(source, str):
         folders = sorted(Path(source).glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of)
+        if not folders and any(Path(source, name).exists() for name in ("config.json", _ADAPTER_CONFIG)):
+            folders = [Path(source)]
     else:
         folders = [_fetched(name) for name in source]
     found, left_out = [], []

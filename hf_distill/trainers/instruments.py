@@ -21,6 +21,7 @@ from hf_distill.projections import Projections, attach
 from hf_distill.tasks import Task
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.objective_building import build_projections
 from hf_distill.trainers.random_state import random_state_kept
 
@@ -64,9 +65,13 @@ class Instruments:
             teacher.record(objective.teacher_needs)
         self.example = {name: value[:2] for name, value in (batch or {}).items() if isinstance(value, Tensor)}
         self._heads: list[HeadAtPositions] = []
-        # Without a teacher the trainer is Trainer, bit for bit.
-        if task is Task.MASKED_LM and isinstance(teacher, FrozenTeacher) and self.example and args.n_gpu <= 1:
-            self._heads = _heads_at_positions([student, teacher.model], self.example)
+        # Without a teacher and with plain arguments the trainer is Trainer, bit for bit.
+        may_differ = (
+            isinstance(args, DistillationTrainingArguments) if teacher is None else isinstance(teacher, FrozenTeacher)
+        )
+        if task is Task.MASKED_LM and may_differ and self.example and args.n_gpu <= 1:
+            models = [student] if teacher is None else [student, teacher.model]
+            self._heads = _heads_at_positions(models, self.example)
 
     @property
     def picks_positions(self) -> bool:

@@ -26,8 +26,8 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
     teacher_checkpoints: list[str] | None = field(
         default=None,
         metadata={
-            "help": "One Trainer output folder, whose checkpoint-* are taken in the order of their steps, or several "
-            "folders or Hub ids (name@revision), oldest first; whole models or LoRA adapters of one base."
+            "help": "One Trainer output folder, whose checkpoint-* are taken in the order of their steps, or one checkpoint, "
+            "or several folders or Hub ids (name@revision), oldest first; whole models or LoRA adapters of one base."
         },
     )
     checkpoint_shares: str = field(

@@ -50,11 +50,11 @@ class TeacherEvaluation:
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Trainer's prediction step; with a teacher, batches without labels have a loss too."""
+        self._all_logits_wanted = not prediction_loss_only
         if self.teacher is None:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         rows = row_count(inputs)
         inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
-        self._all_logits_wanted = not prediction_loss_only
         if has_labels(inputs, self.label_names):
             loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         else:

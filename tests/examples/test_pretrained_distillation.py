@@ -58,6 +58,9 @@ def test_three_stages_leave_one_student_one_record_and_one_card(run):
     # Of ten texts one is evaluated on: it is dropped, and the labels of the others are not read.
     assert record.stages[1]["data"]["evaluation_texts_dropped"] == 1
     assert record.stages[1]["data"]["train_examples"] == len(REVIEWS)
+    assert (
+        record.teacher["num_hidden_layers"] == 2 and "distilled from **teacher**" in (output / "README.md").read_text()
+    )
     assert record.student["name"] == "1/64-PD-F" and 0 <= record.metrics["test_accuracy"] <= 1
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "| fine-tuning | hard label | 30 |" in card and "| distillation | soft label | 4 |" in card

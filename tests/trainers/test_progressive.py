@@ -118,6 +118,13 @@ def test_shares_of_the_general_stage(progressive, shares, expected):
     assert [seen.count(step) for step in STEPS] == expected
 
 
+def test_a_single_checkpoint_teaches_alone(progressive, tmp_path):
+    trainer = progressive(teacher_checkpoints=[str(tmp_path / "teacher" / "checkpoint-20")])
+    trainer.train()
+    assert [entry["teacher_step"] for entry in logged(trainer, 1)] == [20] * 9
+    assert [entry["logit_scale"] for entry in logged(trainer, 1)] == pytest.approx([1 / 3] * 3 + [2 / 3] * 3 + [1] * 3)
+
+
 class StopAt(TrainerCallback):
     """Ends a run after the save at a step of a stage."""
 

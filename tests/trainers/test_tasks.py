@@ -1,5 +1,7 @@
 """Every task learns from a teacher: tokens, answers, masked and next words, images."""
 
+import copy
+
 import datasets
 import pytest
 import torch
@@ -13,6 +15,8 @@ from transformers import (
     DefaultDataCollator,
     LlamaConfig,
     LlamaForCausalLM,
+    Trainer,
+    TrainingArguments,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -204,6 +208,28 @@ def test_masked_positions_give_the_same_training_as_all_positions(arguments, cap
         trainer.train()
         weights.append(parameters_of(trainer.model))
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["distillation_arguments", "plain_arguments"])
+def test_without_a_teacher_too_unless_the_arguments_are_plain(arguments, plain, tmp_path):
+    student, _, data, collator = case("masked_lm")
+    options = dict(max_steps=3, optim="sgd", learning_rate=5e-3, length_bucketing=False)
+    args = arguments(hard_label_weight=1.0, **options)
+    if plain:
+        del options["length_bucketing"]
+        args = TrainingArguments(str(tmp_path / "plain"), report_to="none", use_cpu=True, disable_tqdm=True, **options)
+    expected = Trainer(copy.deepcopy(student), args, collator, data)
+    trainer = DistillationTrainer(student, args, collator, data, eval_dataset=data, processing_class=tiny_tokenizer())
+    seen = []
+    trainer.model.cls.register_forward_pre_hook(lambda module, args: seen.append(args[0].dim()))
+    trainer.train()
+    expected.train()
+    assert set(seen) == ({3} if plain else {2})
+    weights = parameters_of(trainer.model), parameters_of(expected.model)
+    assert torch.equal(*weights) if plain else torch.allclose(*weights, rtol=1e-4, atol=1e-6)
+    seen.clear()
+    trainer.compute_metrics = lambda evaluation: {"columns": evaluation.predictions.shape[-1]}
+    assert trainer.evaluate()["eval_columns"] == VOCABULARY and set(seen) == {3}
 
 
 def test_masked_lm_without_masks_is_refused(arguments):
