@@ -213,7 +213,8 @@ class Trajectory:
         if index == self.current:
             return False
         weights = self._next[1].result() if self._next and self._next[0] == index else self._read(index)
-        own = dict(model.state_dict(keep_vars=False))
+        adapted = self.checkpoints[index].is_adapter
+        own = {_name_in_adapter(name) if adapted else name: tensor for name, tensor in model.state_dict().items()}
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
@@ -231,12 +232,9 @@ class Trajectory:
         weights: dict[str, Tensor] = {}
         for file in checkpoint.files():
             weights |= load_file(file)
-        return {_name_in_model(name): tensor for name, tensor in weights.items()} if checkpoint.is_adapter else weights
+        return {name.removeprefix(_ADAPTER_PREFIX): tensor for name, tensor in weights.items()}
 
 
-def _name_in_model(name: str) -> str:
-    """An adapter's tensor as the model calls it that the adapter is part of."""
-    name, _, kind = name.removeprefix(_ADAPTER_PREFIX).rpartition(".")
-    return (
-        f"{name}.default.{kind}" if re.search(r"\.lora_[A-Za-z_]+$", name) else f"{name}.modules_to_save.default.{kind}"
-    )
+def _name_in_adapter(name: str) -> str:
+    """What an adapter's file calls a tensor of the model that the adapter is part of."""
+    return re.sub(r"(\.lora_[A-Za-z_]+)\.default", r"\1", name.replace(".modules_to_save.default", ""))

@@ -6,10 +6,11 @@ import shutil
 
 import pytest
 import torch
-from transformers import BertForQuestionAnswering, TrainerCallback
+from transformers import BertForQuestionAnswering, RobertaConfig, RobertaForSequenceClassification, TrainerCallback
 
 from hf_distill import ProgressiveTrainer, ProgressiveTrainingArguments
 from hf_distill.publishing.run_record import RunRecord
+from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 STEPS = (10, 20, 40)
@@ -236,6 +237,31 @@ def test_adapters_of_one_base_teach_as_whole_models_do(progressive, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-5)
     assert len(set(losses[0])) == 9
+
+
+def test_adapters_whose_head_has_parts_are_put_where_they_belong(tmp_path):
+    peft = pytest.importorskip("peft")
+    sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    torch.manual_seed(0)
+    base = RobertaForSequenceClassification(RobertaConfig(vocab_size=100, max_position_embeddings=64, **sizes))
+    base.save_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value", "word_embeddings"])
+    inputs, expected = torch.arange(4, 12)[None], []
+    for step in (10, 20):
+        adapted = peft.get_peft_model(
+            RobertaForSequenceClassification.from_pretrained(tmp_path / "base"), config
+        ).eval()
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_" in name or "modules_to_save" in name:
+                    parameter.normal_(std=0.3)
+            expected.append(adapted(inputs).logits)
+        adapted.save_pretrained(tmp_path / "adapters" / f"checkpoint-{step}")
+    trajectory = Trajectory(find_checkpoints(str(tmp_path / "adapters")))
+    teacher = trajectory.first_model(base).eval()
+    for index in (0, 1):
+        trajectory.move_to(index, teacher)
+        torch.testing.assert_close(teacher(inputs).logits, expected[index])
 
 
 def break_weights(folder):

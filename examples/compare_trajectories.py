@@ -1,0 +1,295 @@
+r"""Pro-KD (Rezagholizadeh et al. 2021) against its baselines at equally many student steps: table, plots and JSON file.
+
+    python examples/train_teacher.py --checkpoints 8 ... --output_dir outputs/teacher
+    python examples/compare_trajectories.py --teacher_checkpoints outputs/teacher --dataset_name movie_reviews \
+        --students 2/128 4/256 --steps 600 --output_dir outputs/trajectories
+
+    fine_tuning      labels only                        rco              every checkpoint and labels, at τ = 1
+    vanilla_kd       the last checkpoint and labels     pro_kd           every checkpoint, then labels
+    annealing_kd     the last checkpoint, its logits    best_checkpoint  vanilla KD from each; the best is kept
+                     scaled up to 1, then labels        takd             vanilla KD from an assistant, see --assistant
+
+Every arm takes --steps optimizer steps of the student, of which annealing_kd and pro_kd spend --final_share on labels.
+Each picks its learning rate, best_checkpoint also its checkpoint, by validation accuracy with the first seed. A run
+that is finished is not run again, one that was stopped goes on. The data are those of run_glue.py, or --dataset_name
+movie_reviews, amazon_reviews, nyt_editorials or tweets, built in; takes `ProgressiveTrainingArguments`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from run_glue import DataTrainingArguments, Encoder, find_labels, load_raw, prepare
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
+from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.trainer_utils import set_seed
+
+from hf_distill import ProgressiveTrainingArguments, create_student
+from hf_distill.cli.script_models import TeacherArguments
+from hf_distill.cli.scripts import checkpoint_to_continue, make_trainer
+from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.publishing.run_record import RunRecord
+from hf_distill.resources.sentiment import DOMAINS, load_sentiment
+from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
+
+ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
+NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_epochs": 0.0}
+
+
+@dataclass
+class ComparisonArguments:
+    """Which arms, for which students, for how long."""
+
+    students: list[str] = field(
+        default_factory=lambda: ["tiny", "mini"], metadata={"help": "Names or layers/hidden sizes."}
+    )
+    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"Of {', '.join(ARMS)}."})
+    assistant: str | None = HfArg(default=None, help="Size of takd's assistant, between teacher and students.")
+    initialisation: str = HfArg(default="random", help="How students start; see create_student.")
+    steps: int = HfArg(default=600, help="Optimizer steps of the student in every arm.")
+    final_share: float = HfArg(default=1 / 3, help="Share of them that annealing_kd and pro_kd spend on labels.")
+    learning_rates: list[float] = field(
+        default_factory=lambda: [5e-5, 1e-4, 3e-4], metadata={"help": "To choose from."}
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "One run for each; the first chooses."}
+    )
+
+    def __post_init__(self) -> None:
+        unknown = set(self.arms) - set(ARMS)
+        if unknown:
+            raise ValueError(f"arms must be of {list(ARMS)}, got {sorted(unknown)}")
+        if "takd" in self.arms and not self.assistant:
+            raise ValueError("the arm takd needs --assistant, such as 4/256; or name the other --arms")
+        if self.steps < 1 or not 0 <= self.final_share < 1:
+            raise ValueError(
+                f"steps must be above 0 and final_share in [0, 1), got {self.steps} and {self.final_share}"
+            )
+
+    @property
+    def final_steps(self) -> int:
+        return round(self.steps * self.final_share)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train a student: training arguments, and what teaches beside `teacher_checkpoints`."""
+
+    name: str
+    arguments: dict[str, Any]
+    teacher: Checkpoint | None = None
+
+
+def whole_model(checkpoint: Checkpoint) -> PreTrainedModel:
+    """The model of a checkpoint, an adapter merged into its base."""
+    if not checkpoint.is_adapter:
+        return AutoModelForSequenceClassification.from_pretrained(checkpoint.folder)
+    from peft import AutoPeftModelForSequenceClassification
+
+    return AutoPeftModelForSequenceClassification.from_pretrained(checkpoint.folder).merge_and_unload()
+
+
+def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrainedModel) -> dict[str, Dataset]:
+    """Model inputs with labels: train, validation, and test where it has labels that are no secret.
+
+    Raises:
+        ValueError: The data's classes are not the teacher's.
+    """
+    built_in = data.dataset_name in DOMAINS
+    raw = dict(load_sentiment(data.dataset_name).shuffle(seed=0) if built_in else load_raw(TeacherArguments(), data))
+    own = {str(name).casefold() for name in teacher.config.id2label.values()}
+    names, ids = find_labels(raw, teacher.config, teacher.config)
+    if {name.casefold() for name in names} != own:
+        raise ValueError(f"the classes of the data must be the teacher's, {sorted(own)}, got {names or 'numbers'}")
+    encode = Encoder(data, tokenizer, ids)
+    splits = prepare(raw, "train", data, encode)
+    splits["validation"] = next(iter(prepare(raw, "validation", data, encode).values()))
+    if not data.task_name and "label" in getattr(raw.get("test"), "column_names", ()):
+        splits["test"] = prepare({**raw, "validation": raw["test"]}, "validation", data, encode)["validation"]
+    return splits
+
+
+class Comparison:
+    """Trains students in every arm; `given` are fields of `ProgressiveTrainingArguments`, of which arms change some."""
+
+    def __init__(self, args: ComparisonArguments, data: DataTrainingArguments, given: dict[str, Any]):
+        self.args, self.given, self.folder = args, given, Path(given["output_dir"])
+        folders = given["teacher_checkpoints"]
+        if not folders:
+            raise ValueError("--teacher_checkpoints must name the teacher's checkpoints, got none")
+        self.checkpoints = find_checkpoints(folders[0] if len(folders) == 1 else folders)
+        shortest = args.steps - args.final_steps
+        if shortest < len(self.checkpoints):
+            raise ValueError(f"{len(self.checkpoints)} checkpoints need as many steps before the final, got {shortest}")
+        self.teacher = whole_model(self.checkpoints[-1])
+        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoints[-1].folder)
+        self.splits = load_splits(data, self.tokenizer, self.teacher)
+
+    def methods(self, arm: str) -> list[Method]:
+        """What an arm chooses from: one method, or one per checkpoint."""
+        args, last = self.args, self.checkpoints[-1]
+        staged = {"max_steps": args.steps - args.final_steps, "final_stage_steps": args.final_steps, "recipe": None}
+        if arm == "fine_tuning":
+            labels_only = {"recipe": None, "soft_label_weight": 0.0, "hard_label_weight": 1.0}
+            return [Method(arm, NO_STAGES | labels_only)]
+        if arm == "annealing_kd":
+            return [Method(arm, NO_STAGES | staged | {"teacher_checkpoints": [str(last.folder)]})]
+        every = {"teacher_checkpoints": self.given["teacher_checkpoints"]}
+        if arm == "pro_kd":
+            return [Method(arm, NO_STAGES | staged | every)]
+        if arm == "rco":
+            at_one = {"recipe": "vanilla_kd", "general_stage_loss": "forward_kl", "max_temperature": 1}
+            return [Method(arm, NO_STAGES | every | at_one)]
+        vanilla = NO_STAGES | {"recipe": "vanilla_kd"}
+        if arm == "takd":
+            method, rate = self.choose("vanilla_kd", args.assistant)
+            assistant = self._folder(args.assistant, method, rate, args.seeds[0])
+            return [Method(arm, vanilla, Checkpoint(assistant, args.steps))]
+        taught = self.checkpoints if arm == "best_checkpoint" else [last]
+        return [Method(f"kd_from_{checkpoint.step}", vanilla, checkpoint) for checkpoint in taught]
+
+    def choose(self, arm: str, student: str) -> tuple[Method, float]:
+        """Method and learning rate, by validation accuracy with the first seed."""
+        tried = [(method, rate) for method in self.methods(arm) for rate in self.args.learning_rates]
+        return max(tried, key=lambda pair: self.run(student, *pair, self.args.seeds[0])["validation_accuracy"])
+
+    def entry(self, arm: str, student: str) -> dict[str, Any]:
+        """An arm's row of results for a student."""
+        args = self.args
+        method, rate = self.choose(arm, student)
+        runs = [self.run(student, method, rate, seed) for seed in args.seeds]
+        accuracies = [run["accuracy"] for run in runs]
+        extra = {"best_checkpoint": args.steps * (len(self.checkpoints) - 1), "takd": args.steps}
+        return {
+            "arm": arm,
+            "student": student,
+            "learning_rate": rate,
+            "checkpoint": method.teacher.step if method.teacher and arm != "takd" else None,
+            "mean": statistics.mean(accuracies),
+            "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+            "accuracies": accuracies,
+            "steps": runs[0]["steps"],
+            "extra_steps": extra.get(arm, 0),
+        }
+
+    def search(self, student: str) -> list[dict[str, Any]]:
+        """How well each checkpoint teaches a student, with the first seed and the learning rate best for it."""
+        first, found = self.args.seeds[0], []
+        for method in self.methods("best_checkpoint"):
+            runs = [self.run(student, method, rate, first) for rate in self.args.learning_rates]
+            best = max(runs, key=lambda run: run["validation_accuracy"])
+            found.append({"student": student, "checkpoint": method.teacher.step} | best)
+        return found
+
+    def _folder(self, student: str, method: Method, rate: float, seed: int) -> Path:
+        return self.folder / f"{student}_{method.name}_{rate:g}_{seed}".replace("/", "-")
+
+    def run(self, student: str, method: Method, rate: float, seed: int) -> dict[str, Any]:
+        """What came out of a run, which is trained unless it is finished; one with other settings is refused."""
+        folder = self._folder(student, method, rate, seed)
+        result = folder / "result.json"
+        teacher = method.teacher and str(method.teacher.folder)
+        settings = {"max_steps": self.args.steps, "initialisation": self.args.initialisation, "teacher": teacher}
+        settings |= method.arguments
+        if not result.exists():
+            metrics = self._train(student, method, folder, {"learning_rate": rate, "seed": seed})
+            result.write_text(json.dumps(metrics | {"settings": settings}) + "\n")
+        found = json.loads(result.read_text())
+        was = found.pop("settings")
+        if was != settings:
+            raise ValueError(f"{folder} holds a run with {was}, not with {settings}; take another --output_dir")
+        return found
+
+    def _train(self, student: str, method: Method, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
+        changes |= {"max_steps": self.args.steps, "output_dir": str(folder), "do_train": True}
+        training = ProgressiveTrainingArguments(**(self.given | changes | method.arguments))
+        set_seed(training.seed)
+        trainer = make_trainer(
+            create_student(student, self.teacher, self.args.initialisation),
+            training,
+            whole_model(method.teacher) if method.teacher else None,
+            train_dataset=self.splits["train"],
+            eval_dataset=self.splits["validation"],
+            data_collator=DataCollatorWithPadding(self.tokenizer),
+            processing_class=self.tokenizer,
+            compute_metrics=glue_metric(None),
+        )
+        trainer.train(resume_from_checkpoint=checkpoint_to_continue(training))
+        found = {"validation_accuracy": trainer.evaluate()["eval_accuracy"]}
+        reported = trainer.evaluate(self.splits["test"])["eval_accuracy"] if "test" in self.splits else None
+        trainer.save_model()
+        record = RunRecord.load(folder)
+        steps = sum(stage["training"]["steps"] for stage in record.stages) or record.training["steps"]
+        for checkpoint in folder.rglob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        return found | {"accuracy": found["validation_accuracy"] if reported is None else reported, "steps": steps}
+
+
+def cost_of(entry: dict[str, Any]) -> str:
+    """Its optimizer steps, and those of other models that were needed for it."""
+    reason = {"best_checkpoint": "searching", "takd": "of the assistant"}.get(entry["arm"], "")
+    return f"{entry['steps']}" + (f" + {entry['extra_steps']} {reason}" if reason else "")
+
+
+def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> None:
+    """The table on the terminal; the plots and the numbers as files."""
+    entries = {(entry["arm"], entry["student"]): entry for entry in results["arms"]}
+    arms, students = (list(dict.fromkeys(key[position] for key in entries)) for position in (0, 1))
+    seeds = len(results["arms"][0]["accuracies"])
+    table = Table("", *students, "steps", title=f"accuracy % on {split}, mean ± sd over {seeds} seeds")
+    figure = Figure(figsize=(7, 4), layout="tight")
+    axes = figure.subplots()
+    for number, arm in enumerate(arms):
+        means, deviations = ([100 * entries[arm, student][key] for student in students] for key in ("mean", "sd"))
+        cells = (f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(means, deviations, strict=True))
+        table.add_row(arm, *cells, cost_of(entries[arm, students[0]]))
+        places = [position + 0.8 * ((number + 0.5) / len(arms) - 0.5) for position in range(len(students))]
+        axes.errorbar(places, means, yerr=deviations, fmt="o", capsize=3, label=arm)
+    axes.set_xticks(range(len(students)), students)
+    axes.set(ylabel=f"accuracy % on {split}", xlabel="student")
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    figure.savefig(folder / "arms.png", dpi=150)
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    Console().print(table)
+
+
+def plot_search(found: list[dict[str, Any]], split: str, path: Path) -> None:
+    """Accuracy of students against the checkpoint that taught them."""
+    figure = Figure(figsize=(6, 4), layout="tight")
+    axes = figure.subplots()
+    for student in dict.fromkeys(run["student"] for run in found):
+        runs = [run for run in found if run["student"] == student]
+        axes.plot([run["checkpoint"] for run in runs], [100 * run["accuracy"] for run in runs], "o-", label=student)
+    axes.set(xlabel="teacher's step", ylabel=f"student's accuracy % on {split}")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = HfArgumentParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
+    args, data, _ = parser.parse_args_into_dataclasses()
+    values = vars(parser.parse_args())
+    given = {own.name: values[own.name] for own in dataclasses.fields(ProgressiveTrainingArguments) if own.init}
+    comparison = Comparison(args, data, given)
+    split = "test" if "test" in comparison.splits else "validation"
+    results = {"arms": [comparison.entry(arm, student) for arm in args.arms for student in args.students]}
+    if "best_checkpoint" in args.arms:
+        results["checkpoints"] = [run for student in args.students for run in comparison.search(student)]
+        plot_search(results["checkpoints"], split, comparison.folder / "checkpoints.png")
+    show(results, split, comparison.folder)
+
+
+if __name__ == "__main__":
+    main()
