@@ -137,7 +137,7 @@ def _resized(teacher: PretrainedConfig, size: tuple[int, int], kept: list[int]) 
     if hidden_size == config.hidden_size:
         return config
     if hidden_size % HEAD_SIZE:
-        raise ValueError(f"the hidden size of {size[0]}/{hidden_size} must be a multiple of {HEAD_SIZE}")
+        raise ValueError(f"the hidden size of a student must be a multiple of {HEAD_SIZE}, got {hidden_size}")
     family = type(config)()
     ratio = feed_forward_size(family) / family.hidden_size
     if getattr(config, "embedding_size", None) == config.hidden_size:

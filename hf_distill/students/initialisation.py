@@ -107,7 +107,7 @@ def copy_embeddings(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     tables = _embedding_tables(teacher)
     words = teacher.get_input_embeddings().weight.detach().float()  # (words, teacher's width)
     if width > words.shape[-1]:
-        raise ValueError(f"embeddings {words.shape[-1]} wide cannot fill a student's, {width} wide")
+        raise ValueError(f"embeddings of a teacher of hidden size {words.shape[-1]} cannot fill a student of {width}")
     directions = None
     if width < words.shape[-1]:
         directions = torch.linalg.eigh(words.T @ words).eigenvectors[:, -width:]  # (teacher's width, student's width)
