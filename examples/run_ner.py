@@ -23,7 +23,7 @@ from datasets import ClassLabel, Dataset, load_dataset
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill import DistillationTrainer, ProgressiveTrainingArguments
 from hf_distill.cli.script_models import FineTuningArguments, teacher_options
 from hf_distill.cli.scripts import (
     begin,
@@ -218,7 +218,7 @@ def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) ->
 
 
 def main() -> None:
-    groups = FineTuningArguments, DataTrainingArguments, DistillationTrainingArguments
+    groups = FineTuningArguments, DataTrainingArguments, ProgressiveTrainingArguments
     model_args, data_args, args = parse_arguments(*groups)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)

@@ -1,10 +1,9 @@
 """Killed at any moment and started again, a run ends where it would have ended."""
 
-import os
+import multiprocessing
 import random
 import signal
 import time
-import traceback
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ def follow(teacher):
 
 
 def train(folder, make, resume):
+    torch.manual_seed(0)
     trainer_class, arguments = make(folder.parent / "teacher")
     args = ProgressiveTrainingArguments(
         str(folder), report_to="none", disable_tqdm=True, use_cpu=True, bf16=False, save_steps=3, learning_rate=1e-2,
@@ -42,49 +42,51 @@ def train(folder, make, resume):
     (folder / "weights.part").replace(folder / "weights.pt")
 
 
-def in_a_child(folder, make, resume):
-    """A copy of this process that trains and leaves."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            torch.manual_seed(0)
-            train(folder, make, resume)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return child
-
-
 def something_to_resume_from(folder):
     stages = [folder, folder / "general_stage", folder / "final_stage"]
     finished = (folder / "general_stage" / "finished.json").exists()
     return finished or any(last_complete_checkpoint(stage) for stage in stages)
 
 
+@pytest.fixture(scope="module")
+def start():
+    """Starts a process that trains. Each is a copy of one that has imported everything and runs no threads yet."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+
+    def start(*args):
+        child = context.Process(target=train, args=args)
+        child.start()
+        return child
+
+    return start
+
+
+def finish(child):
+    child.join(timeout=300)
+    assert child.exitcode == 0
+
+
 @pytest.mark.parametrize("make", [distil, follow])
-def test_killed_at_random_moments(make, tmp_path):
+def test_killed_at_random_moments(make, start, tmp_path):
     for index, step in enumerate((10, 20, 40)):
         tiny_bert(hidden_size=32, layers=2, seed=10 + index).save_pretrained(
             tmp_path / "teacher" / f"checkpoint-{step}"
         )
     whole = tmp_path / "whole"
-    start = time.monotonic()
-    _, status = os.waitpid(in_a_child(whole, make, None), 0)
-    duration = time.monotonic() - start
-    assert status == 0
+    finish(start(tmp_path / "warm_up", make, None))
+    begin = time.monotonic()
+    finish(start(whole, make, None))
+    duration = time.monotonic() - begin
     moments, killed = random.Random(0), 0
     for number in range(KILLS):
         folder = tmp_path / f"killed{number}"
-        child = in_a_child(folder, make, None)
-        time.sleep(moments.uniform(0.1, 1.0) * duration)
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        killed += os.WIFSIGNALED(status)
+        child = start(folder, make, None)
+        child.join(timeout=moments.uniform(0.1, 1.0) * duration)
+        child.kill()
+        child.join()
+        killed += child.exitcode == -signal.SIGKILL
         if not (folder / "weights.pt").exists():
-            _, status = os.waitpid(in_a_child(folder, make, something_to_resume_from(folder) or None), 0)
-            assert status == 0
+            finish(start(folder, make, something_to_resume_from(folder) or None))
         assert torch.equal(torch.load(folder / "weights.pt"), torch.load(whole / "weights.pt")), number
     assert killed
