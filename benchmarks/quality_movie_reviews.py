@@ -31,7 +31,7 @@ from hf_distill import (
 )
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions, weights_sha256
+from hf_distill.publishing.run_record import package_versions
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
 
@@ -131,11 +131,9 @@ def prepare(folder: Path, epochs: int, seeds: int) -> tuple[Experiment, dict[str
     if not (folder / "teacher" / "metrics.json").exists():
         train_teacher(folder / "teacher", tokenizer, splits)
     teacher = AutoModelForSequenceClassification.from_pretrained(folder / "teacher")
-    labelled = folder / f"transfer-set-{weights_sha256(teacher)[:12]}"
-    if not labelled.exists():
-        collator = DataCollatorWithPadding(tokenizer)
-        label_transfer_set(tokenized(load_transfer_set()), FrozenTeacher(teacher), collator).save_to_disk(labelled)
-    transfer_set = datasets.load_from_disk(labelled)
+    transfer_set = label_transfer_set(
+        tokenized(load_transfer_set()), FrozenTeacher(teacher), DataCollatorWithPadding(tokenizer), cache_folder=folder
+    )
     metrics = json.loads((folder / "teacher" / "metrics.json").read_text())
     return Experiment(folder, epochs, seeds, teacher, tokenizer, splits, transfer_set), metrics
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import shutil
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,26 +104,24 @@ class Grid:
     pipeline: PipelineArguments
     training: DistillationTrainingArguments
 
+    def __post_init__(self) -> None:
+        self.folder = Path(self.training.output_dir)
+        self.pipeline.transfer_labels = self.pipeline.transfer_labels or str(self.folder / "transfer_labels")
+
     def accuracies(self, cell: Cell) -> list[float]:
         """Of the finished students on the test split, else on the validation split, one per seed."""
-        return [self._accuracy(cell, seed) for seed in self.args.seeds]
+        return [self._accuracy(dataclasses.replace(self.pipeline, **cell.changes), seed) for seed in self.args.seeds]
 
-    def _accuracy(self, cell: Cell, seed: int) -> float:
-        name = f"{cell.row}_{cell.column}_{seed}".replace("/", "-")
-        folder = Path(self.training.output_dir, self.args.question, name)
-        result = folder / "result.json"
+    def _accuracy(self, arguments: PipelineArguments, seed: int) -> float:
+        """Questions share cells, and cells share the stages they have in common."""
+        transfer = arguments.transfer_set, arguments.max_transfer_samples
+        parts = [arguments.student, arguments.initialisation, *transfer, seed]
+        start = "_".join(str(part).replace("/", "-") for part in parts if part is not None)
+        training = copy.copy(self.training)
+        training.output_dir, training.seed = str(self.folder / "students" / f"{arguments.arm}_{start}"), seed
+        result = Path(training.output_dir, "result.json")
         if not result.exists():
-            arguments = dataclasses.replace(self.pipeline, **cell.changes)
-            training = copy.copy(self.training)
-            training.output_dir, training.seed = str(folder), seed
-            start = f"{arguments.student}_{arguments.initialisation}_{seed}".replace("/", "-")
-            pretrained = Path(self.training.output_dir, PRETRAINING, start)
-            own = folder / f"1-{PRETRAINING}"
-            if PRETRAINING in arguments.stages and (pretrained / "finished.json").exists() and not own.exists():
-                shutil.copytree(pretrained, own)
-            metrics = Pipeline(arguments, training).run()
-            if PRETRAINING in arguments.stages and not pretrained.exists():
-                shutil.copytree(own, pretrained)
+            metrics = Pipeline(arguments, training, self.folder / "stages" / start).run()
             result.write_text(json.dumps(metrics))
         metrics = json.loads(result.read_text())
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))

@@ -37,7 +37,13 @@ from transformers import (
 from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
+from hf_distill import (
+    DistillationTrainer,
+    DistillationTrainingArguments,
+    FrozenTeacher,
+    create_student,
+    label_transfer_set,
+)
 from hf_distill.cli.scripts import first_rows, load_files, load_texts
 from hf_distill.corpus import Texts, packed, without_texts_of
 from hf_distill.evaluation.metrics import glue_metric
@@ -85,6 +91,11 @@ class PipelineArguments:
         default=None,
         help="Labelled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
         f"tweets, for which corpus and transfer set are {ALL_DOMAINS} unless given.",
+    )
+    transfer_labels: str | None = HfArg(
+        default=None,
+        help="Folder that keeps the teacher's answers to the transfer set, for this run and others: it answers every "
+        "text once. None: it answers while the student trains.",
     )
     max_transfer_samples: int | None = HfArg(default=None, help="Distil on only this many texts, chosen at random.")
     max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut for pre-training.")
@@ -140,6 +151,7 @@ class Pipeline:
 
     args: PipelineArguments
     training: DistillationTrainingArguments
+    stages_folder: Path | None = None  # None: output_dir. Pipelines of one student and seed may share it.
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -156,10 +168,15 @@ class Pipeline:
     def run(self) -> dict[str, float]:
         """All stages; returns the metrics of the finished student."""
         student = self._untrained()
-        for number, stage in enumerate(self.args.stages, start=1):
+        for stage in self.args.stages:
             train = {PRETRAINING: self._pretrain, DISTILLATION: self._distil, FINE_TUNING: self._fine_tune}[stage]
-            student = train(self.folder / f"{number}-{stage}", student)
+            student = train(self._folder_of(stage), student)
         return self._finish(student)
+
+    def _folder_of(self, stage: str) -> Path:
+        """Named after the stage and those before it, since they make what it starts from."""
+        stages = self.args.stages
+        return (self.stages_folder or self.folder) / "+".join(stages[: stages.index(stage) + 1])
 
     def _untrained(self) -> PreTrainedModel:
         set_seed(self.training.seed)
@@ -191,10 +208,14 @@ class Pipeline:
             nonlocal dropped
             texts = unlabelled_texts(self.args.transfer_set)
             texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
+            texts = self._encoded(texts, labelled=False)
+            if self.args.transfer_labels is not None:
+                teacher, collator = FrozenTeacher(self.teacher), DataCollatorWithPadding(self.tokenizer)
+                texts = label_transfer_set(texts, teacher, collator, cache_folder=self.args.transfer_labels)
             if self.args.max_transfer_samples is not None:
                 texts = first_rows(texts.shuffle(self.training.seed), self.args.max_transfer_samples)
             logger.warning(f"{dropped} texts of the transfer set are evaluated on and were dropped; {len(texts)} stay")
-            return self._encoded(texts, labelled=False)
+            return texts
 
         changes = SOFT_LABELS_ONLY | self._length_of(DISTILLATION)
         self._train(
@@ -238,7 +259,7 @@ class Pipeline:
             finished.touch()
         record = RunRecord.load(folder)
         parts = ("objective", "arguments", "data", "training", "metrics")
-        self.records.append({"name": folder.name.partition("-")[2]} | {part: getattr(record, part) for part in parts})
+        self.records.append({"name": folder.name.rpartition("+")[2]} | {part: getattr(record, part) for part in parts})
 
     def _trainer(
         self,
@@ -268,12 +289,11 @@ class Pipeline:
         """The student with one record and one card over all stages."""
         student.save_pretrained(self.folder)
         self.tokenizer.save_pretrained(self.folder)
-        record = RunRecord.load(self.folder / f"{len(self.args.stages)}-{self.args.stages[-1]}")
+        record = RunRecord.load(self._folder_of(self.args.stages[-1]))
         record.student |= {"name": f"{self.args.student}-{self.args.arm}", "initialisation": self.args.initialisation}
         record.stages = self.records
         if DISTILLATION in self.args.stages:
-            distilled = self.folder / f"{self.args.stages.index(DISTILLATION) + 1}-{DISTILLATION}"
-            record.teacher = RunRecord.load(distilled).teacher
+            record.teacher = RunRecord.load(self._folder_of(DISTILLATION)).teacher
         if "test" in self.splits:
             judge = self._trainer(student, SOFT_LABELS_ONLY, self.teacher, None)
             record.metrics |= judge.predict(self.splits["test"]).metrics

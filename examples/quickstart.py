@@ -35,7 +35,7 @@ from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.evaluation.report import ReportRow, report_plot, report_table
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.model_card import write_model_card
-from hf_distill.publishing.run_record import RunRecord, weights_sha256
+from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
 
@@ -167,14 +167,12 @@ class Quickstart:
 
     def _labelled_transfer_set(self, teacher: PreTrainedModel) -> datasets.Dataset:
         """The texts of all four domains with the teacher's logits; labelled again when the teacher is another."""
-        folder = self.folder / f"transfer-set-{weights_sha256(teacher)[:12]}"
-        if not folder.exists():
-            texts = self._tokenized(load_transfer_set())
-            labelled = label_transfer_set(texts, FrozenTeacher(teacher), DataCollatorWithPadding(self.tokenizer))
-            partial = folder.with_suffix(".partial")
-            labelled.save_to_disk(partial)
-            partial.rename(folder)
-        return datasets.load_from_disk(folder)
+        return label_transfer_set(
+            self._tokenized(load_transfer_set()),
+            FrozenTeacher(teacher),
+            DataCollatorWithPadding(self.tokenizer),
+            cache_folder=self.folder / "transfer-set",
+        )
 
     def _tokenized(self, dataset: datasets.Dataset) -> datasets.Dataset:
         if self.examples is not None:

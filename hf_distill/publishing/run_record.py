@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -12,10 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from hf_distill.fingerprints import weights_sha256
 from hf_distill.projections import PROJECTIONS
 
 SCHEMA_VERSION = 1
@@ -113,15 +112,6 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         **{size: getattr(config, size) for size in sizes if hasattr(config, size)},
         "labels": [str(label) for label in getattr(config, "id2label", {}).values()],
     }
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of a model's state, hexadecimal."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def public_name(name: str | os.PathLike) -> str:

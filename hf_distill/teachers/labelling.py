@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import datasets
 import torch
 from tqdm.auto import tqdm
 
+from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.length_bucket_sampler import example_lengths
 from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -19,6 +22,7 @@ def label_transfer_set(
     data_collator: Callable[[list[dict]], dict],
     batch_size: int = 64,
     disable_tqdm: bool = False,
+    cache_folder: str | Path | None = None,
 ) -> datasets.Dataset:
     """Add the column `teacher_logits`, which `DistillationTrainer` reads instead of running the teacher.
 
@@ -30,6 +34,7 @@ def label_transfer_set(
         data_collator: Makes a batch of model inputs out of rows; columns the teacher does not read are left out.
         batch_size: Rows per forward pass.
         disable_tqdm: No progress bar.
+        cache_folder: Keeps the labelled set, and gives it back for the same rows and a teacher of the same weights.
 
     Returns:
         The dataset with one more column, float32 (rows, classes).
@@ -37,6 +42,26 @@ def label_transfer_set(
     Raises:
         ValueError: The dataset has no `input_ids`, or the teacher's answer to a batch is not finite.
     """
+    if cache_folder is None:
+        return _labelled(dataset, teacher, data_collator, batch_size, disable_tqdm)
+    order = "" if teacher.label_permutation is None else "-" + "-".join(map(str, teacher.label_permutation.tolist()))
+    kept = Path(cache_folder, f"{weights_sha256(teacher.model)[:16]}{order}-{rows_sha256(dataset)[:16]}")
+    if not kept.exists():
+        labelled = _labelled(dataset, teacher, data_collator, batch_size, disable_tqdm)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=kept.parent, prefix="unfinished-"))
+        labelled.save_to_disk(unfinished)
+        unfinished.rename(kept)
+    return datasets.load_from_disk(kept)
+
+
+def _labelled(
+    dataset: datasets.Dataset,
+    teacher: FrozenTeacher,
+    data_collator: Callable[[list[dict]], dict],
+    batch_size: int,
+    disable_tqdm: bool,
+) -> datasets.Dataset:
     lengths = example_lengths(dataset)
     if lengths is None:
         raise ValueError(f"label_transfer_set needs a tokenized dataset with input_ids, got {dataset.column_names}")

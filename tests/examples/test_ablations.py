@@ -65,16 +65,19 @@ def test_arms_of_a_size_share_one_pretraining(run, script, tmp_path, monkeypatch
         return train(self, folder, *args, **kwargs)
 
     monkeypatch.setattr(script.Pipeline, "_train", counted)
-    entries = run("arms", "--students", "1/64", "--arms", "PD", "PF", "TF")
-    assert [entry["column"] for entry in entries] == ["PD", "PF", "TF"]
-    assert trained.count("1-pretraining") == 2  # one per seed
-    assert trained.count("2-distillation") == trained.count("2-fine_tuning") == trained.count("1-fine_tuning") == 2
+    entries = run("arms", "--students", "1/64", "--arms", "PD", "PD-F", "PF", "TF")
+    assert [entry["column"] for entry in entries] == ["PD", "PD-F", "PF", "TF"]
+    stages = ["pretraining", "+distillation", "+fine_tuning"]
+    names = ["".join(stages[:1]), "".join(stages[:2]), "".join(stages), stages[0] + stages[2], "fine_tuning"]
+    assert sorted(trained) == sorted(names * 2)  # each once per seed
+    run("initialisation", "--students", "1/64", "--initialisations", "pretraining")
+    assert len(trained) == 10
 
 
 def test_transfer_sets_of_several_sizes_and_sources(run, tmp_path):
     sizes = run("transfer_size", "--students", "1/64", "--transfer_sizes", "3", "6")
     assert [entry["column"] for entry in sizes] == ["3", "6"]
-    record = json.loads(next((tmp_path / "out" / "transfer_size").glob("1-64_3_0/run.json")).read_text())
+    record = json.loads(next((tmp_path / "out" / "students").glob("D_1-64_random_*_3_0/run.json")).read_text())
     assert record["data"]["train_examples"] == 3
     other = tmp_path / "other.txt"
     other.write_text("a film\nthe plot\n", encoding="utf-8")

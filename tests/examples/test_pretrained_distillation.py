@@ -90,8 +90,11 @@ def test_a_stopped_run_goes_on_where_it_stopped(run, script, monkeypatch):
         run("stopped", "PD-F", "--save_steps", "2")
     output = run("stopped", "PD-F", "--save_steps", "2")
     assert calls == [
-        ("1-pretraining", None), ("2-distillation", None), ("2-distillation", "checkpoint-2"), ("3-fine_tuning", None),
-    ]  # fmt: skip
+        ("pretraining", None),
+        ("pretraining+distillation", None),
+        ("pretraining+distillation", "checkpoint-2"),
+        ("pretraining+distillation+fine_tuning", None),
+    ]
     resumed = load_file(output / "model.safetensors")
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
     run("stopped", "PD-F", "--save_steps", "2")
@@ -104,6 +107,13 @@ def test_a_stopped_run_goes_on_where_it_stopped(run, script, monkeypatch):
 )
 def test_an_arm_is_its_stages(run, arm, stages):
     assert [stage["name"] for stage in RunRecord.load(run(arm, arm)).stages] == stages
+
+
+def test_answers_kept_teach_as_the_live_teacher_does(run, tmp_path):
+    live, kept = run("live", "D"), run("kept", "D", "--transfer_labels", str(tmp_path / "labels"))
+    assert len(list((tmp_path / "labels").iterdir())) == 1
+    live, kept = (load_file(folder / "model.safetensors") for folder in (live, kept))
+    torch.testing.assert_close(live, kept, rtol=1e-3, atol=1e-4)  # 4 steps move a weight by 1e-3
 
 
 def test_truncated_and_pretrained_students_skip_pretraining(run, tmp_path):

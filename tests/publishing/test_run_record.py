@@ -5,12 +5,12 @@ import json
 import pytest
 from transformers import TrainingArguments
 
+from hf_distill.fingerprints import weights_sha256
 from hf_distill.publishing.run_record import (
     RunRecord,
     changed_arguments,
     describe_model,
     public_name,
-    weights_sha256,
 )
 from tests.tiny_models import tiny_bert
 

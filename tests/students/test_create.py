@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
 from hf_distill import create_student
-from hf_distill.publishing.run_record import weights_sha256
+from hf_distill.fingerprints import weights_sha256
 from hf_distill.students import create
 from tests.tiny_architectures import tiny_batch, tiny_model
 from tests.tiny_models import tiny_bert

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from hf_distill import DistillationTrainer, FrozenTeacher, TeacherOutputs, label_transfer_set
-from hf_distill.publishing.run_record import weights_sha256
+from hf_distill.fingerprints import weights_sha256
 from hf_distill.teachers import frozen
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert
 
@@ -174,3 +174,25 @@ def test_a_labelled_transfer_set_teaches_as_the_live_teacher_does(arguments, tea
     metrics = trainer.evaluate(encoded_sentences(29))
     assert metrics["eval_loss"] > 0 and "eval_teacher_kl" not in metrics
     assert "eval_teacher_kl" in trainer.evaluate(labelled)
+
+
+def test_a_kept_labelled_set_is_given_back_for_the_same_rows_and_teacher(teacher, tokenizer, tmp_path, monkeypatch):
+    from transformers import DataCollatorWithPadding
+
+    asked = []
+    outputs = FrozenTeacher.outputs
+    monkeypatch.setattr(FrozenTeacher, "outputs", lambda self, inputs: asked.append(self) or outputs(self, inputs))
+
+    def label(rows, model, **options):
+        collator = DataCollatorWithPadding(tokenizer)
+        return label_transfer_set(rows, FrozenTeacher(model, **options), collator, cache_folder=tmp_path / "labels")
+
+    rows = encoded_sentences(29, labels=None)
+    first = label(rows, teacher)
+    times = len(asked)
+    assert label(rows, teacher)[:] == first[:] and len(asked) == times
+    assert label(rows.select(range(28)), teacher)[:] == {name: column[:28] for name, column in first[:].items()}
+    assert label(rows, tiny_bert(hidden_size=32, layers=2, seed=2))[:] != first[:]
+    swapped = label(rows, teacher, label_permutation=[1, 0])
+    assert swapped["teacher_logits"] == [answer[::-1] for answer in first["teacher_logits"]]
+    assert len(asked) > 2 * times
