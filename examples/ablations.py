@@ -106,7 +106,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         self.folder = Path(self.training.output_dir)
-        self.pipeline.transfer_labels = self.pipeline.transfer_labels or str(self.folder / "transfer_labels")
+        self.pipeline.teacher_answers = self.pipeline.teacher_answers or str(self.folder / "teacher_answers")
 
     def accuracies(self, cell: Cell) -> list[float]:
         """Of the finished students on the test split, else on the validation split, one per seed."""

@@ -92,10 +92,10 @@ class PipelineArguments:
         help="Labelled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
         f"tweets, for which corpus and transfer set are {ALL_DOMAINS} unless given.",
     )
-    transfer_labels: str | None = HfArg(
+    teacher_answers: str | None = HfArg(
         default=None,
-        help="Folder that keeps the teacher's answers to the transfer set, for this run and others: it answers every "
-        "text once. None: it answers while the student trains.",
+        help="Folder that keeps the teacher's answers for this run and others: it answers every text once. None: it "
+        "answers while the student trains.",
     )
     max_transfer_samples: int | None = HfArg(default=None, help="Distil on only this many texts, chosen at random.")
     max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut for pre-training.")
@@ -164,6 +164,9 @@ class Pipeline:
             text for split in ("validation", "test") if split in raw for text in raw[split]["text"]
         ]
         self.splits = {split: self._encoded(texts, labelled=True) for split, texts in raw.items()}
+        for split in ("validation", "test"):
+            if split in self.splits:
+                self.splits[split] = self._answered(self.splits[split])
 
     def run(self) -> dict[str, float]:
         """All stages; returns the metrics of the finished student."""
@@ -208,10 +211,7 @@ class Pipeline:
             nonlocal dropped
             texts = unlabelled_texts(self.args.transfer_set)
             texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
-            texts = self._encoded(texts, labelled=False)
-            if self.args.transfer_labels is not None:
-                teacher, collator = FrozenTeacher(self.teacher), DataCollatorWithPadding(self.tokenizer)
-                texts = label_transfer_set(texts, teacher, collator, cache_folder=self.args.transfer_labels)
+            texts = self._answered(self._encoded(texts, labelled=False))
             if self.args.max_transfer_samples is not None:
                 texts = first_rows(texts.shuffle(self.training.seed), self.args.max_transfer_samples)
             logger.warning(f"{dropped} texts of the transfer set are evaluated on and were dropped; {len(texts)} stay")
@@ -300,6 +300,13 @@ class Pipeline:
         record.save(self.folder)
         write_model_card(self.folder)
         return record.metrics
+
+    def _answered(self, texts: Dataset) -> Dataset:
+        """With the teacher's answers beside the texts, if they are kept."""
+        if self.args.teacher_answers is None:
+            return texts
+        teacher, collator = FrozenTeacher(self.teacher), DataCollatorWithPadding(self.tokenizer)
+        return label_transfer_set(texts, teacher, collator, cache_folder=self.args.teacher_answers)
 
     def _encoded(self, texts: Dataset, labelled: bool) -> Dataset:
         """Model inputs; the classes are those of the teacher, by name where the data name them."""

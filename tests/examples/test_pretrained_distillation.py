@@ -110,8 +110,8 @@ def test_an_arm_is_its_stages(run, arm, stages):
 
 
 def test_answers_kept_teach_as_the_live_teacher_does(run, tmp_path):
-    live, kept = run("live", "D"), run("kept", "D", "--transfer_labels", str(tmp_path / "labels"))
-    assert len(list((tmp_path / "labels").iterdir())) == 1
+    live, kept = run("live", "D"), run("kept", "D", "--teacher_answers", str(tmp_path / "answers"))
+    assert len(list((tmp_path / "answers").iterdir())) == 2  # to the transfer set and to the test split
     live, kept = (load_file(folder / "model.safetensors") for folder in (live, kept))
     torch.testing.assert_close(live, kept, rtol=1e-3, atol=1e-4)  # 4 steps move a weight by 1e-3
 
