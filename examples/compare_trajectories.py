@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, List, Value
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -34,12 +34,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.trainer_utils import set_seed
 
-from hf_distill import ProgressiveTrainingArguments, create_student
+from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
 from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, make_trainer
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
+from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
@@ -60,6 +61,10 @@ class ComparisonArguments:
     final_share: float = HfArg(default=1 / 3, help="Share of them that annealing_kd and pro_kd spend on labels.")
     learning_rates: list[float] = field(
         default_factory=lambda: [5e-5, 1e-4, 3e-4], metadata={"help": "To choose from."}
+    )
+    live_teachers: bool = HfArg(
+        default=False,
+        help="Run the teachers in every step, as terms besides soft labels need. Else they answer each text once.",
     )
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2], metadata={"help": "One run for each; the first chooses."}
@@ -119,6 +124,14 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
     return splits
 
 
+def with_one_answer(split: Dataset, index: int | None) -> Dataset:
+    """With only the answers of the checkpoint at an index, or without any."""
+    answers, split = split[TEACHER_LOGITS], split.remove_columns(TEACHER_LOGITS)
+    if index is None:
+        return split
+    return split.add_column(TEACHER_LOGITS, [row[index] for row in answers], feature=List(Value("float32")))
+
+
 class Comparison:
     """Trains students in every arm; `given` are fields of `ProgressiveTrainingArguments`, of which arms change some."""
 
@@ -134,6 +147,23 @@ class Comparison:
         self.teacher = whole_model(self.checkpoints[-1])
         self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoints[-1].folder)
         self.splits = load_splits(data, self.tokenizer, self.teacher)
+        if not args.live_teachers:
+            self.splits = {name: self._answered(split) for name, split in self.splits.items()}
+
+    def _answered(self, split: Dataset) -> Dataset:
+        """With the answers of every checkpoint."""
+        teachers = (FrozenTeacher(whole_model(checkpoint)) for checkpoint in self.checkpoints)
+        collator = DataCollatorWithPadding(self.tokenizer)
+        return label_with_trajectory(split, teachers, collator, cache_folder=self.folder / "teacher_answers")
+
+    def _splits_for(self, method: Method) -> dict[str, Dataset]:
+        """With the answers of the checkpoints that teach in a method, if any does."""
+        followed = method.arguments.get("teacher_checkpoints")
+        if self.args.live_teachers or followed == self.given["teacher_checkpoints"]:
+            return self.splits
+        teacher = self.checkpoints[-1] if followed else method.teacher
+        index = self.checkpoints.index(teacher) if teacher in self.checkpoints else None
+        return {name: with_one_answer(split, index) for name, split in self.splits.items()}
 
     def methods(self, arm: str) -> list[Method]:
         """What an arm chooses from: one method, or one per checkpoint."""
@@ -213,20 +243,21 @@ class Comparison:
     def _train(self, student: str, method: Method, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
         changes |= {"max_steps": self.args.steps, "output_dir": str(folder), "do_train": True}
         training = ProgressiveTrainingArguments(**(self.given | changes | method.arguments))
+        splits = self._splits_for(method)
         set_seed(training.seed)
         trainer = make_trainer(
             create_student(student, self.teacher, self.args.initialisation),
             training,
             whole_model(method.teacher) if method.teacher else None,
-            train_dataset=self.splits["train"],
-            eval_dataset=self.splits["validation"],
+            train_dataset=splits["train"],
+            eval_dataset=splits["validation"],
             data_collator=DataCollatorWithPadding(self.tokenizer),
             processing_class=self.tokenizer,
             compute_metrics=glue_metric(None),
         )
         trainer.train(resume_from_checkpoint=checkpoint_to_continue(training))
         found = {"validation_accuracy": trainer.evaluate()["eval_accuracy"]}
-        reported = trainer.evaluate(self.splits["test"])["eval_accuracy"] if "test" in self.splits else None
+        reported = trainer.evaluate(splits["test"])["eval_accuracy"] if "test" in splits else None
         trainer.save_model()
         record = RunRecord.load(folder)
         steps = sum(stage["training"]["steps"] for stage in record.stages) or record.training["steps"]

@@ -21,6 +21,7 @@ _PUBLIC_NAMES = {
     "Teacher": "hf_distill.teachers.outputs",
     "TeacherOutputs": "hf_distill.teachers.outputs",
     "label_transfer_set": "hf_distill.teachers.labelling",
+    "label_with_trajectory": "hf_distill.teachers.labelling",
     "encode_for_teacher": "hf_distill.teachers.own_inputs",
     "create_student": "hf_distill.students.create",
 }
@@ -30,7 +31,7 @@ __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 if TYPE_CHECKING:
     from hf_distill.students.create import create_student
     from hf_distill.teachers.frozen import FrozenTeacher
-    from hf_distill.teachers.labelling import label_transfer_set
+    from hf_distill.teachers.labelling import label_transfer_set, label_with_trajectory
     from hf_distill.teachers.outputs import Teacher, TeacherOutputs
     from hf_distill.teachers.own_inputs import encode_for_teacher
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -78,3 +79,30 @@ def _labelled(
             logits = torch.empty(len(dataset), *answer.shape[1:])
         logits[rows] = answer
     return dataset.add_column(TEACHER_LOGITS, logits.tolist(), feature=datasets.List(datasets.Value("float32")))
+
+
+def label_with_trajectory(
+    dataset: datasets.Dataset,
+    teachers: Iterable[FrozenTeacher],
+    data_collator: Callable[[list[dict]], dict],
+    **options: Any,
+) -> datasets.Dataset:
+    """Add the column `teacher_logits` with the answers of several teachers, which `ProgressiveTrainer` reads.
+
+    Args:
+        dataset: A tokenized dataset.
+        teachers: A teacher's checkpoints in the order they will teach. An iterator that makes them one by one keeps one
+            in memory at a time.
+        data_collator: As for `label_transfer_set`.
+        options: Further arguments of `label_transfer_set`.
+
+    Returns:
+        The dataset with one more column, float32 (rows, checkpoints, classes).
+
+    Raises:
+        ValueError: As `label_transfer_set` does.
+    """
+    answers = [label_transfer_set(dataset, teacher, data_collator, **options)[TEACHER_LOGITS] for teacher in teachers]
+    rows = [list(row) for row in zip(*answers, strict=True)]
+    feature = datasets.List(datasets.List(datasets.Value("float32")))
+    return dataset.add_column(TEACHER_LOGITS, rows, feature=feature)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hf_distill.trainers.argument_rules import choice
 from hf_distill.trainers.choices import GeneralStageLoss, SoftLabelLoss
@@ -75,19 +77,32 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
         if isinstance(self.teacher_checkpoints, str):
             self.teacher_checkpoints = [self.teacher_checkpoints]
         if self.checkpoint_shares not in (EQUAL, TEACHER_STEPS):
-            self.shares()
+            self._explicit_shares()
 
     @property
     def has_final_stage(self) -> bool:
         """Whether hard labels follow."""
         return self.final_stage_steps > 0 or self.final_stage_epochs > 0
 
-    def shares(self) -> list[float]:
-        """The numbers in `checkpoint_shares`.
+    def shares(self, teacher_steps: Sequence[int]) -> list[float]:
+        """How much of the general stage each checkpoint teaches, in proportion.
+
+        Args:
+            teacher_steps: The teacher's optimizer steps at its checkpoints, ascending.
 
         Raises:
-            ValueError: They are no numbers above 0.
+            ValueError: The numbers in `checkpoint_shares` are not one per checkpoint.
         """
+        if self.checkpoint_shares == EQUAL:
+            return [1.0] * len(teacher_steps)
+        if self.checkpoint_shares == TEACHER_STEPS:
+            return [float(later - earlier) for earlier, later in pairwise([0, *teacher_steps])]
+        shares = self._explicit_shares()
+        if len(shares) != len(teacher_steps):
+            raise ValueError(f"checkpoint_shares has {len(shares)} numbers for {len(teacher_steps)} checkpoints")
+        return shares
+
+    def _explicit_shares(self) -> list[float]:
         try:
             shares = [float(part) for part in self.checkpoint_shares.split(",")]
         except ValueError:

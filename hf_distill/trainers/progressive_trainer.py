@@ -22,6 +22,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.terms import hard_label_term
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
+from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.callbacks import RunRecordCallback
@@ -29,7 +30,7 @@ from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.choices import GeneralStageLoss
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.progression import annealed_temperature, last_steps, logit_scale
-from hf_distill.trainers.progressive_arguments import EQUAL, TEACHER_STEPS, ProgressiveTrainingArguments
+from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 
 
 class Stage(Enum):
@@ -48,6 +49,8 @@ class ProgressiveTrainer(DistillationTrainer):
     One `train()` does both stages. The general stage keeps its checkpoints in `output_dir/general_stage`, where the best
     by `metric_for_best_model` (without it by the loss on labels) is chosen when evaluations and saves coincide, else the
     last. The final stage begins from that, with a new optimizer and schedule, in `output_dir/final_stage`.
+
+    A column `teacher_logits` with each row's answers of all checkpoints, (checkpoints, classes), spares asking them.
 
     Args:
         model: The student.
@@ -76,7 +79,7 @@ class ProgressiveTrainer(DistillationTrainer):
         folders = args.teacher_checkpoints
         source = folders[0] if len(folders) == 1 else folders
         self.trajectory = Trajectory(find_checkpoints(source, args.skip_unreadable_checkpoints))
-        self._shares = _shares_of(args, self.trajectory)
+        self._shares = args.shares([checkpoint.step for checkpoint in self.trajectory.checkpoints])
         self._stage, self._logit_scale = Stage.GENERAL, 1.0
         if args.max_steps > 0:
             last_steps(self._shares, args.max_steps)  # refuses too few
@@ -231,6 +234,16 @@ class ProgressiveTrainer(DistillationTrainer):
         scaled = torch.where(is_ruled_out(answer.logits), answer.logits, self._logit_scale * answer.logits)
         return dataclasses.replace(answer, logits=scaled)
 
+    def _teacher_outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
+        answer, checkpoints = super()._teacher_outputs(inputs), len(self.trajectory.checkpoints)
+        if TEACHER_LOGITS not in inputs or answer.logits.ndim < 3:
+            return answer
+        if answer.logits.shape[1] != checkpoints:
+            raise ValueError(
+                f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {answer.logits.shape[1]} in a row"
+            )
+        return dataclasses.replace(answer, logits=answer.logits[:, self.trajectory.current])
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""
         if "loss" in logs:
@@ -284,15 +297,3 @@ class _FollowTheTeacher(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         self._trainer.follow(state.global_step, state.max_steps)
-
-
-def _shares_of(args: ProgressiveTrainingArguments, trajectory: Trajectory) -> list[float]:
-    steps = [checkpoint.step for checkpoint in trajectory.checkpoints]
-    if args.checkpoint_shares == EQUAL:
-        return [1.0] * len(steps)
-    if args.checkpoint_shares == TEACHER_STEPS:
-        return [float(later - earlier) for earlier, later in zip([0, *steps[:-1]], steps, strict=True)]
-    shares = args.shares()
-    if len(shares) != len(steps):
-        raise ValueError(f"checkpoint_shares has {len(shares)} numbers for {len(steps)} checkpoints")
-    return shares

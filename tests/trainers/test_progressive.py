@@ -6,9 +6,15 @@ import shutil
 
 import pytest
 import torch
-from transformers import BertForQuestionAnswering, RobertaConfig, RobertaForSequenceClassification, TrainerCallback
+from transformers import (
+    BertForQuestionAnswering,
+    DataCollatorWithPadding,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    TrainerCallback,
+)
 
-from hf_distill import ProgressiveTrainer, ProgressiveTrainingArguments
+from hf_distill import FrozenTeacher, ProgressiveTrainer, ProgressiveTrainingArguments, label_with_trajectory
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
@@ -73,6 +79,25 @@ def test_each_checkpoint_teaches_its_share_at_the_scale_that_is_due(progressive)
     assert len(final) == 4 and all("teacher_step" not in entry for entry in final)
     expected = torch.nn.functional.cross_entropy(student, torch.tensor(rows["labels"][:]))
     assert final[0]["loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_answers_of_all_checkpoints_in_a_column_teach_as_the_checkpoints_do(progressive):
+    rows, collator = encoded_sentences(ROWS), DataCollatorWithPadding(tiny_tokenizer())
+    teachers = [FrozenTeacher(teacher_at(index)) for index in range(len(STEPS))]
+    live, recorded = (
+        progressive(dataset, optim="sgd", student=tiny_bert())
+        for dataset in (rows, label_with_trajectory(rows, teachers, collator, disable_tqdm=True))
+    )
+    recorded.teacher.outputs = None  # nobody asks
+    for trainer in (live, recorded):
+        trainer.eval_dataset = None
+        trainer.train()
+    assert [entry["loss"] for entry in logged(recorded, 1)] == pytest.approx(
+        [entry["loss"] for entry in logged(live, 1)], rel=1e-4
+    )
+    torch.testing.assert_close(parameters_of(recorded.model), parameters_of(live.model), rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="must hold answers of 3 checkpoints, got 2 in a row"):
+        progressive(label_with_trajectory(rows, teachers[:2], collator, disable_tqdm=True))
 
 
 def test_answers_are_followed_at_the_positions_that_are_no_padding(progressive, tmp_path):
