@@ -84,18 +84,35 @@ def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Datas
     return datasets.Dataset.from_dict({"text": list(texts.values())})
 
 
+def load_editorials() -> list[list[str]]:
+    """The New York Times editorials whole: the sentences of each, in their order.
+
+    Raises:
+        RuntimeError: The archive cannot be downloaded, or is not the pinned file.
+    """
+    editorials: dict[str, list[str]] = {}
+    for identity, _, text in _lines("nyt_editorials"):
+        editorials.setdefault(identity.partition("_")[0], []).append(text)
+    return list(editorials.values())
+
+
 def _texts(domain: str) -> Iterator[tuple[str, float]]:
     """Text and mean rating, every text once, in the file's order."""
-    if domain not in DOMAINS:
-        raise ValueError(f"domain must be one of {sorted(DOMAINS)}, got {domain!r}")
-    path = fetch(_REQUIREMENT, _SHA256, _unpack) / f"{DOMAINS[domain]}_GroundTruth.txt"
     seen = set()
-    for line in path.read_text(encoding="utf-8").strip().split("\n"):
-        _, rating, text = line.split("\t", 2)
-        text = html.unescape(text).strip()
+    for _, rating, text in _lines(domain):
         if text and normalised(text) not in seen:
             seen.add(normalised(text))
             yield text, float(rating)
+
+
+def _lines(domain: str) -> Iterator[tuple[str, str, str]]:
+    """Identity, mean rating and text, in the file's order."""
+    if domain not in DOMAINS:
+        raise ValueError(f"domain must be one of {sorted(DOMAINS)}, got {domain!r}")
+    path = fetch(_REQUIREMENT, _SHA256, _unpack) / f"{DOMAINS[domain]}_GroundTruth.txt"
+    for line in path.read_text(encoding="utf-8").strip().split("\n"):
+        identity, rating, text = line.split("\t", 2)
+        yield identity, rating, html.unescape(text).strip()
 
 
 def _split(text: str) -> str:

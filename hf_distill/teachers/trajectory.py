@@ -40,7 +40,8 @@ class Checkpoint:
 
     Attributes:
         folder: Where it is.
-        step: The teacher's optimizer step; of folders without one in their name their number in the list, from 1.
+        step: The teacher's optimizer step, which the name of the folder or revision ends with; else the number in the
+            list, from 1.
     """
 
     folder: Path
@@ -119,9 +120,10 @@ def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False)
             folders = [Path(source)]
     else:
         folders = [_fetched(name) for name in source]
+    names = folders if isinstance(source, str) else source
     found, left_out = [], []
-    for number, folder in enumerate(folders, start=1):
-        checkpoint = Checkpoint(folder, _step_of(folder) or number)
+    for number, (folder, name) in enumerate(zip(folders, names, strict=True), start=1):
+        checkpoint = Checkpoint(folder, _step_of(name) or number)
         try:
             described = checkpoint.description() | {"tensors": checkpoint.shapes(), "tokenizer": _tokenizer_of(folder)}
         except ValueError:
@@ -154,8 +156,8 @@ def _difference(name: str, first: Checkpoint, expected: Any, other: Checkpoint, 
     )
 
 
-def _step_of(folder: Path) -> int:
-    match = re.search(r"-(\d+)$", folder.name)
+def _step_of(name: str | Path) -> int:
+    match = re.search(r"-(\d+)/*$", str(name))
     return int(match[1]) if match else 0
 
 
@@ -165,9 +167,9 @@ def _tokenizer_of(folder: Path) -> bytes | None:
 
 
 def _fetched(name: str) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
     repository, _, revision = name.partition("@")
+    if Path(name).is_dir() or Path(name).is_absolute() or repository.count("/") > 1:
+        return Path(name)
     return Path(snapshot_download(repository, revision=revision or None))
 
 

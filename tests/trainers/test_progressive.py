@@ -294,6 +294,23 @@ def break_weights(folder):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def test_revisions_of_a_repository_are_checkpoints(progressive, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--team--teacher"
+    (repository / "refs").mkdir(parents=True)
+    for index, step in enumerate(STEPS):
+        commit = f"{index}" * 40
+        teacher_at(index).save_pretrained(repository / "snapshots" / commit)
+        (repository / "refs" / f"step-{step}").write_text(commit)
+    revisions = [f"team/teacher@step-{step}" for step in STEPS]
+    trainer = progressive(teacher_checkpoints=revisions, final_stage_epochs=0, final_stage_steps=-1)
+    trainer.train()
+    assert [entry["teacher_step"] for entry in logged(trainer, 1)] == [10] * 3 + [20] * 3 + [40] * 3
+    assert torch.equal(parameters_of(trainer.teacher.model), parameters_of(teacher_at(2)))
+    with pytest.raises(ValueError, match=r"checkpoint .*checkpoint-77 cannot be read: config\.json: .*No such file"):
+        progressive(teacher_checkpoints=[str(tmp_path / "teacher" / "checkpoint-10"), str(tmp_path / "checkpoint-77")])
+
+
 def test_a_half_written_checkpoint_is_refused_unless_it_may_be_left_out(progressive, tmp_path):
     break_weights(tmp_path / "teacher")
     with pytest.raises(ValueError, match=r"checkpoint-20 cannot be read: model.safetensors"):
