@@ -8,9 +8,11 @@ r"""The questions of Turc et al. (2019) on data of one's own: a table, a plot an
     transfer_domain   which texts it labels
     arms              pre-training and distillation on the same text: D, PD, PD-F, PF, B, TF
     depth_width       deep and narrow against shallow and wide, with equally many parameters in the layers
+    reduction         the smallest student not much worse than the teacher, for every way to start: how much smaller, and
+                      by measurement how much faster, it is
 
 Every cell is a run of pretrained_distillation.py, whose arguments hold here too. A cell that is finished is not run
-again, one that was stopped goes on, and a size is pre-trained once per seed.
+again, also not for another question; one that was stopped goes on, and a size is pre-trained once per seed.
 """
 
 from __future__ import annotations
@@ -23,16 +25,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
 from pretrained_distillation import PRETRAINING, Pipeline, PipelineArguments
 from rich.console import Console
 from rich.table import Table
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
-from hf_distill import DistillationTrainingArguments
+from hf_distill import DistillationTrainingArguments, create_student
+from hf_distill.evaluation.latency import measure_latency
 from hf_distill.resources.sentiment import DOMAINS
+from hf_distill.teachers.column import TEACHER_LOGITS
 
-QUESTIONS = ("initialisation", "transfer_size", "transfer_domain", "arms", "depth_width")
+QUESTIONS = ("initialisation", "transfer_size", "transfer_domain", "arms", "depth_width", "reduction")
 
 
 @dataclass
@@ -61,6 +66,7 @@ class AblationArguments:
         default_factory=lambda: ["8/128", "2/256"],
         metadata={"help": "For depth_width: sizes with equal layers · hidden size²."},
     )
+    points: float = HfArg(default=2.0, help="For reduction: percentage points a student may be behind the teacher.")
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every cell for each."})
 
     def __post_init__(self) -> None:
@@ -82,7 +88,7 @@ class Cell:
 
 def cells_of(args: AblationArguments) -> list[Cell]:
     """The table of a question, row by row."""
-    if args.question == "initialisation":
+    if args.question in ("initialisation", "reduction"):
         starts = {start: {"arm": "D", "initialisation": start} for start in args.initialisations}
         starts |= {PRETRAINING: {"arm": "PD", "initialisation": "random"}} if PRETRAINING in starts else {}
         return [Cell(start, size, {"student": size} | starts[start]) for start in starts for size in args.students]
@@ -126,6 +132,41 @@ class Grid:
         metrics = json.loads(result.read_text())
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
+    def measure(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        """Add to the entries how much smaller and faster than the teacher they are; returns the teacher's own."""
+        pipeline = Pipeline(self.pipeline, self.training)
+        split = pipeline.splits["test" if "test" in pipeline.splits else "validation"]
+        answers, labels = np.array(split[TEACHER_LOGITS]).argmax(-1), np.array(split["labels"])
+        models = {size: create_student(size, pipeline.teacher, "random") for size in {e["column"] for e in entries}}
+        latency = measure_latency({"": pipeline.teacher} | models, runs=100)
+        teacher = {"accuracy": float((answers == labels).mean()), "parameters": pipeline.teacher.num_parameters()}
+        for entry in entries:
+            size = entry["column"]
+            entry["parameters"] = models[size].num_parameters()
+            entry["smaller"] = teacher["parameters"] / entry["parameters"]
+            entry["faster"] = latency[""]["median_ms"] / latency[size]["median_ms"]
+        return teacher | {"latency": latency[""]}
+
+
+def smallest_within(points: float, teacher: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """For every way to start the smallest student at most so many percentage points behind the teacher, if any is."""
+    found: dict[str, Any] = dict.fromkeys(entry["row"] for entry in entries)
+    for entry in sorted(entries, key=lambda entry: -entry["parameters"]):
+        if 100 * (teacher["accuracy"] - entry["mean"]) <= points:
+            found[entry["row"]] = entry
+    return found
+
+
+def say_reduction(points: float, teacher: dict[str, Any], found: dict[str, Any]) -> None:
+    print(f"At most {points:g} points behind the teacher's {100 * teacher['accuracy']:.1f} %:")
+    for start, entry in found.items():
+        if entry is None:
+            print(f"  {start}: none")
+            continue
+        behind = 100 * (teacher["accuracy"] - entry["mean"])
+        ratios = f"{entry['smaller']:.1f} x smaller, {entry['faster']:.1f} x faster"
+        print(f"  {start}: {entry['column']}, {behind:.1f} behind, {ratios}")
+
 
 def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
     """The table on the terminal; the plot and the numbers as files."""
@@ -156,7 +197,13 @@ def main() -> None:
         sd = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         entry = {"row": cell.row, "column": cell.column, "mean": statistics.mean(accuracies), "sd": sd}
         results.append(entry | {"accuracies": accuracies})
-    show(args.question, results, Path(training.output_dir))
+    show(args.question, results, grid.folder)
+    if args.question == "reduction":
+        teacher = grid.measure(results)
+        found = smallest_within(args.points, teacher, results)
+        content = {"teacher": teacher, "points": args.points, "smallest": found, "students": results}
+        (grid.folder / "reduction.json").write_text(json.dumps(content, indent=2) + "\n")
+        say_reduction(args.points, teacher, found)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,20 @@ def test_transfer_sets_of_several_sizes_and_sources(run, tmp_path):
     assert [entry["column"] for entry in sources] == [str(other)]
 
 
+def test_the_smallest_student_near_the_teacher(run, script, tmp_path, capsys):
+    sizes = ["--students", "1/64", "2/64", "--initialisations", "random"]
+    found = run("reduction", *sizes, "--points", "100")
+    teacher, (one, two) = found["teacher"], found["students"]
+    assert 0 <= teacher["accuracy"] <= 1 and teacher["parameters"] > two["parameters"] - 1 > one["parameters"]
+    assert found["smallest"] == {"random": one} and one["smaller"] == teacher["parameters"] / one["parameters"]
+    assert f"random: 1/64, {100 * (teacher['accuracy'] - one['mean']):.1f} behind" in capsys.readouterr().out
+    entries = [dict(row="a", column=str(mean), mean=mean, parameters=parameters) for mean, parameters in
+               [(0.87, 3), (0.88, 2), (0.89, 4)]]  # fmt: skip
+    assert script.smallest_within(1.5, {"accuracy": 0.9}, entries)["a"]["mean"] == 0.89
+    assert script.smallest_within(2.5, {"accuracy": 0.9}, entries)["a"]["mean"] == 0.88
+    assert script.smallest_within(0.5, {"accuracy": 0.9}, entries) == {"a": None}
+
+
 def test_depth_against_width_needs_equal_sizes(run, script):
     assert [entry["column"] for entry in run("depth_width", "--shapes", "4/64", "1/128", "--initialisation", "random")] == [
         "4/64", "1/128",
