@@ -12,7 +12,8 @@ r"""Pro-KD (Rezagholizadeh et al. 2021) against its baselines at equally many st
 Every arm takes --steps optimizer steps of the student, of which annealing_kd and pro_kd spend --final_share on labels.
 Each picks its learning rate, best_checkpoint also its checkpoint, by validation accuracy with the first seed. A run
 that is finished is not run again, one that was stopped goes on. The data are those of run_glue.py, or --dataset_name
-movie_reviews, amazon_reviews, nyt_editorials or tweets, built in; takes `ProgressiveTrainingArguments`.
+movie_reviews, amazon_reviews, nyt_editorials or tweets, built in; takes `ProgressiveTrainingArguments`. With
+--other_teachers a further plot shows students against the size of their teacher: the capacity gap.
 """
 
 from __future__ import annotations
@@ -68,6 +69,13 @@ class ComparisonArguments:
     )
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2], metadata={"help": "One run for each; the first chooses."}
+    )
+    other_teachers: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Output folders of teachers of other sizes, trained on the same data: students of vanilla_kd and "
+            "pro_kd are compared from each, which shows the capacity gap."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -266,6 +274,22 @@ class Comparison:
         return found | {"accuracy": found["validation_accuracy"] if reported is None else reported, "steps": steps}
 
 
+def across_teachers(comparison: Comparison, data: DataTrainingArguments) -> list[dict[str, Any]]:
+    """What students of every teacher come to, the smallest teacher first."""
+    args, given = comparison.args, comparison.given
+    comparisons = [comparison]
+    for folder in args.other_teachers:
+        own = {"teacher_checkpoints": [folder], "output_dir": str(comparison.folder / f"by_{Path(folder).name}")}
+        comparisons.append(Comparison(args, data, given | own))
+    found = [
+        {"teacher_parameters": each.teacher.num_parameters(exclude_embeddings=True)} | each.entry(arm, student)
+        for each in comparisons
+        for arm in ("vanilla_kd", "pro_kd")
+        for student in args.students
+    ]
+    return sorted(found, key=lambda entry: entry["teacher_parameters"])
+
+
 def cost_of(entry: dict[str, Any]) -> str:
     """Its optimizer steps, and those of other models that were needed for it."""
     reason = {"best_checkpoint": "searching", "takd": "of the assistant"}.get(entry["arm"], "")
@@ -308,6 +332,23 @@ def plot_search(found: list[dict[str, Any]], split: str, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
+    """Accuracy of students against the size of their teacher."""
+    figure = Figure(figsize=(6, 4), layout="tight")
+    axes = figure.subplots()
+    for arm, student in dict.fromkeys((entry["arm"], entry["student"]) for entry in found):
+        entries = [entry for entry in found if (entry["arm"], entry["student"]) == (arm, student)]
+        sizes = [entry["teacher_parameters"] / 1e6 for entry in entries]
+        means, deviations = ([100 * entry[key] for entry in entries] for key in ("mean", "sd"))
+        style = "o-" if arm == "pro_kd" else "s--"
+        axes.errorbar(sizes, means, yerr=deviations, fmt=style, capsize=3, label=f"{student} {arm}")
+    axes.set(xlabel="teacher's parameters without embeddings, millions", ylabel=f"student's accuracy % on {split}")
+    axes.set_xscale("log")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
     parser = HfArgumentParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
     args, data, _ = parser.parse_args_into_dataclasses()
@@ -319,6 +360,9 @@ def main() -> None:
     if "best_checkpoint" in args.arms:
         results["checkpoints"] = [run for student in args.students for run in comparison.search(student)]
         plot_search(results["checkpoints"], split, comparison.folder / "checkpoints.png")
+    if args.other_teachers:
+        results["teachers"] = across_teachers(comparison, data)
+        plot_capacity(results["teachers"], split, comparison.folder / "capacity_gap.png")
     show(results, split, comparison.folder)
 
 

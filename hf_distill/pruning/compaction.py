@@ -122,6 +122,16 @@ def compact_in_place(model: PreTrainedModel, keep: Keep, optimizer: torch.optim.
     vars(model.config).update(vars(smaller.config))
 
 
+def narrowed_parameters(model: PreTrainedModel, keep: Keep) -> int:
+    """How many parameters a model of the units that stay has; nothing is computed or allocated.
+
+    Raises:
+        ValueError: As `compact`.
+    """
+    with torch.device("meta"):
+        return type(model)._from_config(_narrowed(model.config, keep)).num_parameters()
+
+
 def feed_forward_size(config: PretrainedConfig) -> int:
     """Neurons of a layer, whatever the family calls them."""
     return next(getattr(config, name) for name in FEED_FORWARD_NAMES if hasattr(config, name))

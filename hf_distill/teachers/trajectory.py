@@ -15,6 +15,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.tasks import auto_class_of
@@ -215,8 +216,13 @@ class Trajectory:
         if index == self.current:
             return False
         weights = self._next[1].result() if self._next and self._next[0] == index else self._read(index)
-        adapted = self.checkpoints[index].is_adapter
-        own = {_name_in_adapter(name) if adapted else name: tensor for name, tensor in model.state_dict().items()}
+        checkpoint, own = self.checkpoints[index], model.state_dict()
+        if checkpoint.is_adapter:
+            own = {_name_in_adapter(name): tensor for name, tensor in own.items()}
+        else:  # some families' files have other names than their modules
+            own = revert_weight_conversion(model, own)
+        if not weights.keys() <= own.keys():  # files of an older version of the library
+            own, weights = model.state_dict(), type(model).from_pretrained(checkpoint.folder).state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)

@@ -28,6 +28,13 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
     target_num_attention_heads: int | None = field(
         default=None, metadata={"help": "Attention heads per layer to shrink to. None: as it is; heads get narrower."}
     )
+    target_parameters: int | None = field(
+        default=None,
+        metadata={
+            "help": "Parameters to shrink to, in place of a width: the width nearest to it is taken, and said, with "
+            "neurons in proportion."
+        },
+    )
     shrinking: Shrinking = field(
         default=Shrinking.CUBIC, metadata={"help": "How sizes fall: cubic (fast at first), linear, or one_shot."}
     )
@@ -62,7 +69,10 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
             raise ValueError(f"pruning_events must be at least 1, got {self.pruning_events}")
         if not 0 <= self.importance_smoothing < 1:
             raise ValueError(f"importance_smoothing must be at least 0 and below 1, got {self.importance_smoothing}")
-        for name in ("target_hidden_size", "target_intermediate_size", "target_num_attention_heads"):
+        sizes = ("target_hidden_size", "target_intermediate_size")
+        if self.target_parameters is not None and any(getattr(self, name) is not None for name in sizes):
+            raise ValueError(f"target_parameters decides the width, so {' and '.join(sizes)} must not be given")
+        for name in (*sizes, "target_num_attention_heads", "target_parameters"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedModel
 
-from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size
+from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size, narrowed_parameters
 from hf_distill.pruning.importance import Criterion, Scores, largest, leading, score
 from hf_distill.pruning.schedule import event_steps, size_at
 from hf_distill.pruning.structure import Axis
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 _FILE, _SCORES = "pruning.json", "pruning_scores.safetensors"
 
@@ -33,12 +37,15 @@ class Sizes:
         return cls(config.hidden_size, config.num_attention_heads, feed_forward_size(config))
 
 
-def target_sizes(args: PruningDistillTrainingArguments, present: Sizes) -> Sizes:
+def target_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel) -> Sizes:
     """The last sizes.
 
     Raises:
         ValueError: No configuration can say them, or they are no smaller.
     """
+    present = Sizes.of(model.config)
+    if args.target_parameters is not None:
+        return _nearest_sizes(args, model, present)
     hidden_size = args.target_hidden_size or present.hidden_size
     heads = args.target_num_attention_heads or present.heads
     neurons = args.target_intermediate_size or present.neurons * hidden_size // present.hidden_size
@@ -61,6 +68,36 @@ def target_sizes(args: PruningDistillTrainingArguments, present: Sizes) -> Sizes
     return target
 
 
+def _nearest_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel, present: Sizes) -> Sizes:
+    """Those with which a model's parameters are nearest to the target."""
+    heads = args.target_num_attention_heads or present.heads
+    if heads > present.heads:
+        raise ValueError(f"the student has heads {present.heads} and cannot shrink to {heads}")
+
+    def sizes(head_size: int) -> Sizes:
+        hidden_size = head_size * heads
+        return Sizes(hidden_size, heads, max(present.neurons * hidden_size // present.hidden_size, 1))
+
+    def parameters(head_size: int) -> int:
+        shape = vars(sizes(head_size)).values()
+        keep = largest(model, leading(score(model, Criterion.MAGNITUDE)), *shape)
+        return narrowed_parameters(model, keep)
+
+    head_sizes = range(1, present.hidden_size // present.heads + 1)
+    smallest, most = parameters(1), model.num_parameters()
+    if not smallest <= args.target_parameters < most:
+        raise ValueError(
+            f"target_parameters must be from {smallest:,} ({heads} wide) to below the student's {most:,}, got "
+            f"{args.target_parameters:,}"
+        )
+    above = bisect_left(head_sizes, args.target_parameters, key=parameters)
+    found = min(
+        head_sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(parameters(size) - args.target_parameters)
+    )
+    logger.warning(f"target_parameters {args.target_parameters:,}: nearest is {sizes(found)}, {parameters(found):,}")
+    return sizes(found)
+
+
 class ShrinkingStudent:
     """Shrinks a model in place at its events, and keeps account of it.
 
@@ -74,7 +111,7 @@ class ShrinkingStudent:
 
     def __init__(self, model: PreTrainedModel, args: PruningDistillTrainingArguments):
         self.model, self.args = model, args
-        self.first, self.target = Sizes.of(model.config), target_sizes(args, Sizes.of(model.config))
+        self.first, self.target = Sizes.of(model.config), target_sizes(args, model)
         self.done = 0  # events
         self.kept_hidden = list(range(self.first.hidden_size))  # of the dimensions it began with
         self.scores: Scores = {}

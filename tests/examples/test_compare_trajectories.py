@@ -190,3 +190,15 @@ def test_teachers_asked_in_every_step_teach_the_same(compare, tmp_path):
         weights = (load_file(tmp_path / folder / name / "model.safetensors") for folder in ("out", "live"))
         torch.testing.assert_close(*weights, rtol=1e-3, atol=5e-4)  # a weight moves by up to 9e-3
     assert [entry["accuracies"] for entry in live["arms"]] == [entry["accuracies"] for entry in once["arms"]]
+
+
+def test_teachers_of_other_sizes_show_the_capacity_gap(compare, tmp_path):
+    for index, step in enumerate(CHECKPOINTS):
+        save_bert(tmp_path / "small" / f"checkpoint-{step}", hidden_size=64, layers=1, seed=index, labels=LABELS)
+    results = compare("--arms", "pro_kd", "--other_teachers", str(tmp_path / "small"))
+    small, large = results["teachers"][:2], results["teachers"][2:]
+    assert [entry["arm"] for entry in small] == [entry["arm"] for entry in large] == ["vanilla_kd", "pro_kd"]
+    assert small[0]["teacher_parameters"] < large[0]["teacher_parameters"] == large[1]["teacher_parameters"]
+    assert large[1] == {"teacher_parameters": large[1]["teacher_parameters"]} | results["arms"][0]
+    assert (tmp_path / "out" / "capacity_gap.png").stat().st_size > 5_000
+    assert (tmp_path / "out" / "by_small" / "1-64_pro_kd_0.001_1").is_dir()

@@ -1,6 +1,7 @@
 """Killed at any moment and started again, a run ends where it would have ended."""
 
 import multiprocessing
+import os
 import random
 import signal
 import time
@@ -8,35 +9,52 @@ import time
 import pytest
 import torch
 
-from hf_distill import DistillationTrainer, ProgressiveTrainer, ProgressiveTrainingArguments
+from hf_distill import (
+    DistillationTrainer,
+    DistillationTrainingArguments,
+    ProgressiveTrainer,
+    ProgressiveTrainingArguments,
+    PruningDistillTrainer,
+    PruningDistillTrainingArguments,
+)
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
-KILLS = 4
+KILLS = int(os.environ.get("HF_DISTILL_KILLS", "3"))
 
 
-def distil(teacher):
-    return DistillationTrainer, dict(recipe="tinybert_task", max_steps=20)
+def distil(folder, **arguments):
+    args = DistillationTrainingArguments(recipe="tinybert_task", max_steps=20, **arguments)
+    return DistillationTrainer, tiny_bert(dropout=0.1), args, wide_bert()
 
 
-def follow(teacher):
-    stages = dict(teacher_checkpoints=[str(teacher)], max_steps=12, final_stage_steps=8, max_temperature=3)
-    return ProgressiveTrainer, stages
+def follow(folder, **arguments):
+    stages = dict(max_steps=12, final_stage_steps=8, max_temperature=3)
+    args = ProgressiveTrainingArguments(teacher_checkpoints=[str(folder.parent / "teacher")], **stages, **arguments)
+    return ProgressiveTrainer, tiny_bert(dropout=0.1), args, None
+
+
+def shrink(folder, **arguments):
+    args = PruningDistillTrainingArguments(
+        recipe="homodistil", target_hidden_size=16, pruning_events=6, max_steps=20, **arguments
+    )
+    return PruningDistillTrainer, wide_bert(dropout=0.1), args, wide_bert()
+
+
+def wide_bert(**config):
+    return tiny_bert(hidden_size=32, layers=2, seed=1, **config)
 
 
 def train(folder, make, resume):
     torch.manual_seed(0)
-    trainer_class, arguments = make(folder.parent / "teacher")
-    args = ProgressiveTrainingArguments(
-        str(folder), report_to="none", disable_tqdm=True, use_cpu=True, bf16=False, save_steps=3, learning_rate=1e-2,
-        save_total_limit=2, **arguments,
+    trainer_class, student, args, teacher = make(
+        folder, output_dir=str(folder), report_to="none", disable_tqdm=True, use_cpu=True, bf16=False, save_steps=3,
+        learning_rate=1e-2, save_total_limit=2,
     )  # fmt: skip
-    teacher = (
-        {} if trainer_class is ProgressiveTrainer else {"teacher_model": tiny_bert(hidden_size=32, layers=2, seed=1)}
-    )
     trainer = trainer_class(
-        tiny_bert(dropout=0.1), args, train_dataset=encoded_sentences(29), processing_class=tiny_tokenizer(), **teacher
-    )
+        student, args, train_dataset=encoded_sentences(29), processing_class=tiny_tokenizer(),
+        **({"teacher_model": teacher} if teacher else {}),
+    )  # fmt: skip
     trainer.train(resume_from_checkpoint=resume)
     torch.save(parameters_of(trainer.model), folder / "weights.part")
     (folder / "weights.part").replace(folder / "weights.pt")
@@ -67,7 +85,7 @@ def finish(child):
     assert child.exitcode == 0
 
 
-@pytest.mark.parametrize("make", [distil, follow])
+@pytest.mark.parametrize("make", [distil, follow, shrink])
 def test_killed_at_random_moments(make, start, tmp_path):
     for index, step in enumerate((10, 20, 40)):
         tiny_bert(hidden_size=32, layers=2, seed=10 + index).save_pretrained(

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertForQuestionAnswering,
     DataCollatorWithPadding,
@@ -17,6 +18,7 @@ from transformers import (
 from hf_distill import FrozenTeacher, ProgressiveTrainer, ProgressiveTrainingArguments, label_with_trajectory
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
+from tests.tiny_architectures import HEAD_OF, tiny_model
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 STEPS = (10, 20, 40)
@@ -292,6 +294,27 @@ def test_adapters_whose_head_has_parts_are_put_where_they_belong(tmp_path):
 def break_weights(folder):
     path = folder / "checkpoint-20" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("architecture", [name for name in HEAD_OF if name not in ("llama", "granite")])
+def test_any_family_moves_along_its_trajectory(architecture, tmp_path):
+    models = [tiny_model(architecture, seed=seed) for seed in range(2)]
+    for step, model in enumerate(models, start=1):
+        model.save_pretrained(tmp_path / f"checkpoint-{step}")
+    trajectory, teacher = Trajectory(find_checkpoints(str(tmp_path))), copy.deepcopy(models[0])
+    assert trajectory.move_to(1, teacher)
+    assert torch.equal(parameters_of(teacher), parameters_of(models[1]))
+
+
+def test_checkpoints_with_names_of_an_older_version(tmp_path):
+    for index, folder in enumerate(["checkpoint-1", "checkpoint-2"]):
+        teacher_at(index).save_pretrained(tmp_path / folder)
+        file = tmp_path / folder / "model.safetensors"
+        old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for name, tensor in load_file(file).items()}
+        save_file(old, file, {"format": "pt"})
+    trajectory, teacher = Trajectory(find_checkpoints(str(tmp_path))), teacher_at(0)
+    trajectory.move_to(1, teacher)
+    assert torch.equal(parameters_of(teacher), parameters_of(teacher_at(1)))
 
 
 def test_revisions_of_a_repository_are_checkpoints(progressive, tmp_path, monkeypatch):

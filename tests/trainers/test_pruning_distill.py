@@ -136,6 +136,20 @@ def test_heads_and_neurons_can_shrink_alone(shrinking):
     assert (config.hidden_size, config.num_attention_heads, config.intermediate_size) == (16, 1, 20)
 
 
+def test_a_number_of_parameters_becomes_the_nearest_shape(shrinking):
+    counts = {}
+    for size in (14, 16, 18):
+        trainer = shrinking(target_hidden_size=size, pruning_events=1, max_steps=2)
+        trainer.train()
+        counts[size] = trainer.model.num_parameters()
+    between = (counts[16] + counts[18]) // 2
+    for wanted, expected in ((counts[16], 16), (between - 20, 16), (between + 20, 18), (counts[14] + 1, 14)):
+        trainer = shrinking(target_hidden_size=None, target_parameters=wanted, pruning_events=1, max_steps=2)
+        assert (trainer.shrinking.target.hidden_size, trainer.shrinking.target.neurons) == (expected, 2 * expected)
+    trainer.train()
+    assert trainer.model.num_parameters() == counts[14]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -151,6 +165,11 @@ def test_heads_and_neurons_can_shrink_alone(shrinking):
         (dict(importance="size"), r"importance must be one of \['sensitivity'.* got 'size'"),
         (dict(importance_smoothing=1.0), r"importance_smoothing must be at least 0 and below 1, got 1.0"),
         (dict(target_intermediate_size=0), r"target_intermediate_size must be at least 1, got 0"),
+        (dict(target_parameters=5000), r"target_parameters decides the width, so target_hidden_size and"),
+        (
+            dict(target_parameters=10, target_hidden_size=None),
+            r"target_parameters must be from [\d,]+ \(2 wide\) to below the student's [\d,]+, got 10",
+        ),
         (dict(projection="always"), r"projection 'auto' or 'never', got .*'always'"),
     ],
 )
