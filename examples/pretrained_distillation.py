@@ -292,6 +292,9 @@ class Pipeline:
         record = RunRecord.load(self._folder_of(self.args.stages[-1]))
         record.student |= {"name": f"{self.args.student}-{self.args.arm}", "initialisation": self.args.initialisation}
         record.stages = self.records
+        record.data["name"] = (
+            self.args.dataset_name or Path(self.args.test_file or self.args.validation_file or "").name
+        )
         if DISTILLATION in self.args.stages:
             record.teacher = RunRecord.load(self._folder_of(DISTILLATION)).teacher
         if "test" in self.splits:

@@ -12,6 +12,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
 
 _TEMPLATE = "student_card.md.jinja"
+_SPLITS = {"eval": "validation", "test": "test"}  # by the prefix of their metrics
 _PIPELINE_TAGS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -38,6 +39,8 @@ def render_model_card(record: RunRecord) -> ModelCard:
             metadata,
             template_path=str(template),
             record=record,
+            scores=(scores := _scores(record)),
+            splits=[split for split in _SPLITS.values() if any(split in values for values in scores.values())],
             task=metadata.pipeline_tag,
             recipe=RECIPES.get(record.arguments.get("recipe")),
         )
@@ -52,6 +55,16 @@ def write_model_card(folder: str | os.PathLike) -> Path:
     path = Path(folder) / "README.md"
     render_model_card(RunRecord.load(folder)).save(path)
     return path
+
+
+def _scores(record: RunRecord) -> dict[str, dict[str, float]]:
+    """What was measured on each split, by metric; not how long it took."""
+    found: dict[str, dict[str, float]] = {}
+    for key, value in record.metrics.items():
+        prefix, _, name = key.partition("_")
+        if prefix in _SPLITS and not name.endswith(("runtime", "per_second", "_time", "samples")):
+            found.setdefault(name, {})[_SPLITS[prefix]] = value
+    return found
 
 
 def _metadata(record: RunRecord) -> ModelCardData:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from enum import Enum
 from typing import Any
 
@@ -10,13 +9,14 @@ import torch
 from transformers import AutoConfig, BertConfig, PretrainedConfig, PreTrainedModel
 
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
+from hf_distill.pruning.depth import config_of_layers, copy_layers
 from hf_distill.students.initialisation import (
     Dimensions,
     KeptLayers,
     copy_embeddings,
-    copy_layers,
     kept_layers_of,
     narrowed,
+    require_truncation,
 )
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
 from hf_distill.tasks import Task
@@ -103,6 +103,7 @@ def _from_teacher(
         teacher = narrowed(teacher, size[1], dimensions)
     student = _new(model_class, _updated(_resized(teacher.config, size, kept), changes))
     if initialisation in (Initialisation.TRUNCATED, Initialisation.WIDTH):
+        require_truncation(size, teacher)
         copy_layers(student, teacher, kept)
     elif initialisation is Initialisation.EMBEDDINGS:
         copy_embeddings(student, teacher)
@@ -130,10 +131,7 @@ def _updated(config: PretrainedConfig, changes: dict[str, Any]) -> PretrainedCon
 
 def _resized(teacher: PretrainedConfig, size: tuple[int, int], kept: list[int]) -> PretrainedConfig:
     """The teacher's configuration with other sizes."""
-    config = copy.deepcopy(teacher)
-    config.num_hidden_layers, hidden_size = size
-    if isinstance(getattr(config, "layer_types", None), list):  # of ModernBERT: which attend locally
-        config.layer_types = [config.layer_types[index] for index in kept]
+    config, hidden_size = config_of_layers(teacher, kept), size[1]
     if hidden_size == config.hidden_size:
         return config
     if hidden_size % HEAD_SIZE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 
 import torch
@@ -11,8 +10,6 @@ from transformers import PreTrainedModel
 
 from hf_distill.pruning.compaction import compact, feed_forward_size
 from hf_distill.pruning.importance import Criterion, largest, leading, score
-
-_LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
 
 class KeptLayers(str, Enum):
@@ -39,35 +36,18 @@ def kept_layers_of(kept: KeptLayers, student_layers: int, teacher_layers: int) -
     return [index % teacher_layers for index in range(student_layers)]
 
 
-def copy_layers(student: PreTrainedModel, teacher: PreTrainedModel, kept: list[int]) -> None:
-    """Fill a student with the kept layers of its teacher, in their order, and with all that is no layer.
-
-    Parameters of a head that the teacher does not have keep their random values.
+def require_truncation(size: tuple[int, int], teacher: PreTrainedModel) -> None:
+    """Refuse a student, (layers, hidden size), that is not some layers of its teacher.
 
     Raises:
-        ValueError: The widths differ, the student is deeper, or a layer has no place in it.
+        ValueError: The widths differ, or the student is deeper.
     """
-    size, layers = teacher.config.hidden_size, teacher.config.num_hidden_layers
-    shape = f"{student.config.num_hidden_layers}/{student.config.hidden_size}"
-    if student.config.hidden_size != size or student.config.num_hidden_layers > layers:
+    width, layers = teacher.config.hidden_size, teacher.config.num_hidden_layers
+    if size[1] != width or size[0] > layers:
         raise ValueError(
-            f"a truncated student keeps the teacher's hidden size ({size}) and at most its {layers} layers, got {shape}; "
-            "use 'width', 'embeddings' or 'random' for it"
+            f"a truncated student keeps the teacher's hidden size ({width}) and at most its {layers} layers, got "
+            f"{size[0]}/{size[1]}; use 'width', 'embeddings' or 'random' for it"
         )
-    weights, own = {}, student.state_dict()
-    for name, weight in teacher.state_dict().items():
-        if index := _LAYER_INDEX.search(name):
-            if int(index[0]) not in kept:
-                continue
-            name = f"{name[: index.start()]}{kept.index(int(index[0]))}{name[index.end() :]}"
-            if name not in own and _LAYER_INDEX.sub("*", name) in {_LAYER_INDEX.sub("*", each) for each in own}:
-                raise ValueError(
-                    f"layer {index[0]} of the teacher has a parameter {name} for which a {type(student).__name__} has no "
-                    f"place in layer {kept.index(int(index[0]))}; start from other layers ('bottom' always fits)"
-                )
-        if name in own and own[name].shape == weight.shape:
-            weights[name] = weight
-    student.load_state_dict(weights, strict=False)
 
 
 def narrowed(teacher: PreTrainedModel, hidden_size: int, dimensions: Dimensions) -> PreTrainedModel:

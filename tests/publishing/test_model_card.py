@@ -58,3 +58,15 @@ def test_card_without_a_comparison_claims_no_result(record):
     record.comparison = []
     card = render_model_card(record)
     assert "model-index" not in card.data.to_dict() and "## Results" not in card.text
+
+
+def test_without_a_comparison_the_metrics_are_the_results(record):
+    record.comparison = []
+    assert "It was not evaluated in training." in render_model_card(record).text
+    record.metrics = dict(eval_accuracy=0.81, eval_runtime=3.0, test_accuracy=0.8, test_teacher_kl=0.25, epoch=2.0)
+    text = render_model_card(record).text
+    assert (
+        "## Results\n\nOn reviews:\n\n| | validation | test |\n|---|--:|--:|\n| accuracy | 0.81 | 0.8 |\n"
+        "| teacher kl |  | 0.25 |\n\n## How" in text
+    )
+    assert "runtime" not in text and "\n\n\n" not in text and "the one data set named above" in text

@@ -1,0 +1,38 @@
+"""An encoder with some of its layers is what it says."""
+
+import pytest
+import torch
+
+from hf_distill.pruning.depth import keep_layers, layers_worth_most
+from hf_distill.pruning.importance import score
+from tests.pruning.test_compaction import MODELS, answers, random_model
+from tests.tiny_architectures import LAYERS
+
+
+@pytest.mark.parametrize(("architecture", "head"), MODELS)
+def test_all_layers_in_their_order_change_nothing(architecture, head):
+    model = random_model(architecture, head)
+    assert torch.equal(answers(keep_layers(model, range(LAYERS)), architecture), answers(model, architecture))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "distilbert", "vit"])
+def test_layers_stay_in_the_order_given(architecture):
+    model = random_model(architecture)
+    kept = keep_layers(model, [2, 0])
+    again = keep_layers(kept, [1])
+    assert kept.config.num_hidden_layers == 2 and model.config.num_hidden_layers == LAYERS
+    assert torch.equal(answers(again, architecture), answers(keep_layers(model, [0]), architecture))
+    assert not torch.equal(answers(kept, architecture), answers(keep_layers(model, [0, 2]), architecture))
+
+
+def test_the_layers_that_count_stay():
+    model = random_model("bert")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".layer.1." in name:
+                parameter.mul_(0.01)
+    assert layers_worth_most(score(model), 2) == [0, 2] and layers_worth_most(score(model), 3) == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"1 to 3 layers can be kept, got 4"):
+        layers_worth_most(score(model), 4)
+    with pytest.raises(ValueError, match=r"must be different ones of 0 to 2, got \[0, 3\]"):
+        keep_layers(model, [0, 3])
