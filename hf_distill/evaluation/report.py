@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,5 +90,27 @@ def report_plot(rows: Sequence[ReportRow], title: str, path: str | os.PathLike) 
     axes.margins(x=0.15, y=0.25)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=len(colours), frameon=False)
+    figure.savefig(path)
+    return Path(path)
+
+
+def shrinking_plot(progress: Sequence[Mapping[str, float]], path: str | os.PathLike) -> Path:
+    """Loss, hidden size and time per step of a student that shrinks, over its optimizer steps, written as PNG.
+
+    Args:
+        progress: Entries with step, loss, hidden_size and step_ms, in order.
+        path: Of the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 6), dpi=150, layout="constrained")
+    steps = [entry["step"] for entry in progress]
+    panels = {"loss": "loss", "hidden_size": "hidden size", "step_ms": "ms per step"}
+    for axes, (name, label) in zip(figure.subplots(len(panels), sharex=True), panels.items(), strict=True):
+        axes.plot(steps, [entry[name] for entry in progress], drawstyle="steps-pre" if name == "hidden_size" else None)
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+    axes.set_xlabel("optimizer step")
     figure.savefig(path)
     return Path(path)

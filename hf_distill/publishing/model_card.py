@@ -8,6 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_distill.evaluation.report import shrinking_plot
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
 
@@ -47,13 +48,15 @@ def render_model_card(record: RunRecord) -> ModelCard:
 
 
 def write_model_card(folder: str | os.PathLike) -> Path:
-    """Render the `run.json` of a student folder into its README.md.
+    """Render the `run.json` of a student folder into its README.md, and the plot of a student that shrank.
 
     Raises:
         FileNotFoundError: The folder has no `run.json`.
     """
-    path = Path(folder) / "README.md"
-    render_model_card(RunRecord.load(folder)).save(path)
+    path, record = Path(folder) / "README.md", RunRecord.load(folder)
+    render_model_card(record).save(path)
+    if record.progress:
+        shrinking_plot(record.progress, path.with_name("shrinking.png"))
     return path
 
 

@@ -52,6 +52,8 @@ class RunRecord:
         versions: Versions of Python and the packages that decide results.
         stages: What came before and this, in order, where a student went through several trainings: name, objective,
             arguments, data, training and metrics of each.
+        progress: How a student that shrinks changed, one entry per log: step, loss, hidden_size, parameters, step_gflops
+            (billions of operations of both models' passes in a step) and step_ms.
         comparison: Rows of the results table (teacher, student, baselines), filled by whoever compares.
         schema_version: Of this layout.
     """
@@ -66,6 +68,7 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: package_versions())
     stages: list[dict[str, Any]] = field(default_factory=list)
+    progress: list[dict[str, float]] = field(default_factory=list)
     comparison: list[dict[str, Any]] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 

@@ -11,6 +11,8 @@ from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, describe_model
 from hf_distill.tasks import unwrapped
 
+PROGRESS = ("step", "loss", "hidden_size", "parameters", "step_gflops", "step_ms")
+
 
 class RunRecordCallback(TrainerCallback):
     """Writes `run.json` into the output folder when training ends, and adds later evaluations to it.
@@ -78,6 +80,11 @@ class RunRecordCallback(TrainerCallback):
                 "processes": args.world_size,
             },
             metrics=evaluations[-1] if evaluations else {},
+            progress=[
+                {name: entry[name] for name in PROGRESS if name in entry}
+                for entry in state.log_history
+                if "hidden_size" in entry
+            ],
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.flops import encoder_flops, vit_length
 from hf_distill.objectives.objective import Objective
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
@@ -74,6 +76,10 @@ class PruningDistillTrainer(DistillationTrainer):
         self._require_comparable_shapes()
         self.add_callback(_ShrinkTheStudent(self))
 
+    def begin_to_count(self) -> None:
+        """Operations and time until the next log are those from now on."""
+        self._operations, self._logged_step, self._logged_time = 0, self.state.global_step, time.perf_counter()
+
     def _require_comparable_shapes(self) -> None:
         student, teacher = unwrapped(self.model), getattr(self.teacher, "model", None)
         if (self.args.hidden_state_weight or self.args.embedding_weight) and (
@@ -101,11 +107,30 @@ class PruningDistillTrainer(DistillationTrainer):
         states = {index: each.index_select(-1, kept) for index, each in answer.hidden_states.items()}
         return dataclasses.replace(answer, hidden_states=states)
 
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """`DistillationTrainer`'s; counts the operations of training steps."""
+        if model.training:
+            self._operations += self._operations_of(inputs)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _operations_of(self, inputs: Mapping[str, Any]) -> int:
+        """Of the student's forward and backward pass and the teacher's forward, for a batch."""
+        student, teacher = unwrapped(self.model), getattr(self.teacher, "model", None)
+        main = inputs[student.main_input_name]
+        length = vit_length(student.config) if student.config.model_type == "vit" else main.shape[1]
+        operations = 3 * encoder_flops(student.config, length)
+        return len(main) * (operations if teacher is None else operations + encoder_flops(teacher.config, length))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """`DistillationTrainer`'s log; training steps also say the student's width and parameters."""
+        """`DistillationTrainer`'s log; training steps also say the student's width and parameters, and a step's cost."""
         if "loss" in logs:
-            student = unwrapped(self.model)
+            student, steps = unwrapped(self.model), max(self.state.global_step - self._logged_step, 1)
             logs["hidden_size"], logs["parameters"] = student.config.hidden_size, student.num_parameters()
+            logs["step_gflops"] = self._operations / steps / 1e9
+            logs["step_ms"] = 1000 * (time.perf_counter() - self._logged_time) / steps
+            self.begin_to_count()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -124,6 +149,7 @@ class _ShrinkTheStudent(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._events = self._trainer.shrinking.events(state.max_steps)
+        self._trainer.begin_to_count()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         if self._trainer.shrinking.done < len(self._events):

@@ -7,6 +7,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from hf_distill import PruningDistillTrainer, PruningDistillTrainingArguments
+from hf_distill.flops import encoder_flops
+from hf_distill.publishing.model_card import write_model_card
+from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_architectures import tiny_model
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
@@ -60,6 +63,22 @@ def test_the_student_shrinks_to_its_target_and_learns_on_the_way(shrinking, tmp_
     assert not report["missing_keys"] and not report["unexpected_keys"]
     batch = dict(input_ids=torch.tensor([[5, 6, 7, 8]]), attention_mask=torch.ones(1, 4, dtype=torch.long))
     assert torch.equal(student.eval()(**batch).logits, trainer.model.eval()(**batch).logits)
+
+
+def test_the_record_and_the_card_show_how_it_shrank(shrinking, tmp_path):
+    trainer = shrinking(length_bucketing=False, per_device_train_batch_size=29)
+    trainer.train()
+    progress = RunRecord.load(tmp_path / "output").progress
+    assert [entry["step"] for entry in progress] == list(range(1, 13))
+    assert [entry["hidden_size"] for entry in progress] == widths(trainer) and progress[-1]["step_ms"] > 0
+    length = max(len(row) for row in encoded_sentences(29)["input_ids"])
+    first, last = teacher_of().config, trainer.model.config
+    assert progress[0]["step_gflops"] == pytest.approx(29 * 4 * encoder_flops(first, length) / 1e9)  # before it shrank
+    expected = 29 * (3 * encoder_flops(last, length) + encoder_flops(first, length)) / 1e9
+    assert progress[-1]["step_gflops"] == pytest.approx(expected)
+    text = write_model_card(tmp_path / "output").read_text(encoding="utf-8")
+    assert "It shrank while it was trained, to a hidden size of 16:" in text
+    assert "](shrinking.png)" in text and (tmp_path / "output" / "shrinking.png").stat().st_size > 5_000
 
 
 def test_hidden_states_are_compared_in_the_dimensions_that_are_left(shrinking):
