@@ -7,6 +7,9 @@ import os
 os.environ.update(
     HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
 )
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny models gain nothing from more, and wait for them where cores are busy
 
 import datasets
 import pytest
@@ -19,11 +22,6 @@ from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 @pytest.fixture(autouse=True)
 def _one_seed():
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads_at_most():
-    torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 @pytest.fixture
