@@ -1,7 +1,7 @@
 r"""Fine-tune or distil an encoder on a GLUE task, a dataset of the Hub, or CSV and JSON files.
 
 Takes the arguments of transformers' examples/pytorch/text-classification/run_glue.py and those of
-`ProgressiveTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distil:
 
     python examples/run_glue.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
         --do_train --do_eval --output_dir outputs/teacher
@@ -23,11 +23,11 @@ from transformers.hf_argparser import HfArg
 
 from hf_distill import (
     DistillationTrainer,
-    ProgressiveTrainingArguments,
     encode_for_teacher,
 )
 from hf_distill.cli.script_models import FineTuningArguments, segments_for_teacher, teacher_options
 from hf_distill.cli.scripts import (
+    ScriptTrainingArguments,
     begin,
     first_rows,
     load_files,
@@ -193,11 +193,16 @@ class Encoder:
         return min(self.args.max_seq_length, tokenizer.model_max_length)
 
 
-def prepare(raw: Splits, stage: str, args: DataTrainingArguments, encode: Encoder) -> Splits:
-    """Model inputs by split; the first split of a stage is the one watched during training."""
+def text_columns(raw: Splits) -> list[str]:
+    """The column text, or else the first one or two of strings."""
     features = (raw["train"] if "train" in raw else next(iter(raw.values()))).features
     strings = [name for name in features if name != "label" and getattr(features[name], "dtype", None) in STRINGS]
-    texts = ["text"] if "text" in strings else strings[:2]
+    return ["text"] if "text" in strings else strings[:2]
+
+
+def prepare(raw: Splits, stage: str, args: DataTrainingArguments, encode: Encoder) -> Splits:
+    """Model inputs by split; the first split of a stage is the one watched during training."""
+    texts = text_columns(raw)
     flag, _, limit = STAGES[stage]
     prepared = {}
     for suffix in ("_matched", "_mismatched") if args.task_name == "mnli" and stage != "train" else ("",):
@@ -238,7 +243,7 @@ def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None,
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ProgressiveTrainingArguments)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ScriptTrainingArguments)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""

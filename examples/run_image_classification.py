@@ -1,7 +1,7 @@
 r"""Fine-tune or distil an image classifier on folders of images, a dataset of the Hub, or scikit-learn's digits.
 
 Takes the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
-`ProgressiveTrainingArguments`, on the command line or as one .json file. Without a download:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Without a download:
 
     small=image_size=8,patch_size=2,num_channels=1,num_attention_heads=4
     python examples/run_image_classification.py --dataset_name digits --model_type vit \
@@ -35,9 +35,17 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainingArguments, ProgressiveTrainingArguments
+from hf_distill import DistillationTrainingArguments
 from hf_distill.cli.script_models import AnyModelArguments, teacher_options
-from hf_distill.cli.scripts import begin, first_rows, make_trainer, parse_arguments, require_splits, run
+from hf_distill.cli.scripts import (
+    ScriptTrainingArguments,
+    begin,
+    first_rows,
+    make_trainer,
+    parse_arguments,
+    require_splits,
+    run,
+)
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.digits import load_digits_dataset
 
@@ -195,7 +203,7 @@ def prepare(
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ProgressiveTrainingArguments)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ScriptTrainingArguments)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")

@@ -1,11 +1,17 @@
 r"""Train or distil an encoder by masked language modelling, on a dataset of the Hub or on text, CSV and JSON files.
 
 Takes the arguments of transformers' examples/pytorch/language-modeling/run_mlm.py and those of
-`ProgressiveTrainingArguments`, on the command line or as one .json file. Task-agnostic distillation:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Task-agnostic distillation:
 
     python examples/run_mlm.py --teacher_model_name_or_path google-bert/bert-base-uncased --recipe distilbert \
         --model_type bert --config_overrides num_hidden_layers=6 --train_file corpus.txt \
         --do_train --do_eval --output_dir outputs/student
+
+Or a copy of the teacher that becomes narrower while it learns (HomoDistil):
+
+    python examples/run_mlm.py --model_name_or_path google-bert/bert-base-uncased --recipe homodistil \
+        --teacher_model_name_or_path google-bert/bert-base-uncased --target_hidden_size 384 --train_file corpus.txt \
+        --do_train --do_eval --output_dir outputs/narrow
 """
 
 from __future__ import annotations
@@ -25,9 +31,10 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, ProgressiveTrainingArguments
+from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.cli.script_models import AnyModelArguments, teacher_options
 from hf_distill.cli.scripts import (
+    ScriptTrainingArguments,
     begin,
     first_rows,
     load_files,
@@ -190,7 +197,7 @@ def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, 
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ProgressiveTrainingArguments)
+    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ScriptTrainingArguments)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")

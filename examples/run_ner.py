@@ -1,7 +1,7 @@
 r"""Fine-tune or distil an encoder that labels words (entities, parts of speech, chunks), on the Hub's data or files.
 
 Takes the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
-`ProgressiveTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distil:
 
     python examples/run_ner.py --model_name_or_path google-bert/bert-base-cased --dataset_name lhoestq/conll2003 \
         --do_train --do_eval --output_dir outputs/teacher
@@ -23,9 +23,10 @@ from datasets import ClassLabel, Dataset, load_dataset
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 from transformers.hf_argparser import HfArg
 
-from hf_distill import DistillationTrainer, ProgressiveTrainingArguments
+from hf_distill import DistillationTrainer
 from hf_distill.cli.script_models import FineTuningArguments, teacher_options
 from hf_distill.cli.scripts import (
+    ScriptTrainingArguments,
     begin,
     first_rows,
     load_files,
@@ -218,7 +219,7 @@ def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) ->
 
 
 def main() -> None:
-    groups = FineTuningArguments, DataTrainingArguments, ProgressiveTrainingArguments
+    groups = FineTuningArguments, DataTrainingArguments, ScriptTrainingArguments
     model_args, data_args, args = parse_arguments(*groups)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)

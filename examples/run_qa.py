@@ -1,7 +1,7 @@
 r"""Fine-tune or distil a model for extractive question answering, on SQuAD, a dataset of the Hub, or JSON files.
 
 Takes the arguments of transformers' examples/pytorch/question-answering/run_qa.py and those of
-`ProgressiveTrainingArguments`, on the command line or as one .json file. Fine-tune, then distil:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distil:
 
     python examples/run_qa.py --model_name_or_path google-bert/bert-base-uncased --dataset_name rajpurkar/squad \
         --do_train --do_eval --num_train_epochs 2 --learning_rate 3e-5 --output_dir outputs/teacher
@@ -28,9 +28,17 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill import ProgressiveTrainingArguments
 from hf_distill.cli.script_models import FineTuningArguments, segments_for_teacher
-from hf_distill.cli.scripts import begin, first_rows, load_files, make_trainer, parse_arguments, require_source, run
+from hf_distill.cli.scripts import (
+    ScriptTrainingArguments,
+    begin,
+    first_rows,
+    load_files,
+    make_trainer,
+    parse_arguments,
+    require_source,
+    run,
+)
 from hf_distill.evaluation.question_answering import answer_tokens, answers_from_logits, exact_match_and_f1
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 
@@ -236,9 +244,7 @@ class Answers:
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(
-        FineTuningArguments, DataTrainingArguments, ProgressiveTrainingArguments
-    )
+    model_args, data_args, args = parse_arguments(FineTuningArguments, DataTrainingArguments, ScriptTrainingArguments)
     if args.train_sampling_strategy == "group_by_length":  # Trainer puts the windows to evaluate in that order, too
         raise ValueError("train_sampling_strategy group_by_length mixes up the answers; --length_bucketing does not")
     checkpoint = begin(args, model_args)

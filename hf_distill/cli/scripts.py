@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from hf_distill.trainers.distillation_arguments import DistillationTrainingArgum
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 from hf_distill.trainers.progressive_trainer import ProgressiveTrainer, Stage
+from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
+from hf_distill.trainers.pruning_distill_trainer import PruningDistillTrainer
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 logger = transformers.logging.get_logger("transformers.examples")
 
 FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
+
+
+@dataclass
+class ScriptTrainingArguments(ProgressiveTrainingArguments, PruningDistillTrainingArguments):
+    """Those of all trainers; `make_trainer` takes the one they ask for."""
 
 
 def parse_arguments(*groups: type) -> tuple[Any, ...]:
@@ -168,13 +176,21 @@ def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str 
 def make_trainer(
     model: Any, args: ProgressiveTrainingArguments, teacher_model: Any, **trainer_kwargs: Any
 ) -> DistillationTrainer:
-    """A `ProgressiveTrainer` where the arguments name checkpoints of the teacher, else a `DistillationTrainer`.
+    """The trainer for the arguments.
+
+    Returns:
+        A `ProgressiveTrainer` where they name checkpoints of the teacher, a `PruningDistillTrainer` where they say what
+        size the student shrinks to, else a `DistillationTrainer`.
 
     Raises:
-        ValueError: Both a teacher and checkpoints are given.
+        ValueError: Checkpoints are given beside a teacher or a size.
     """
+    shrinks = isinstance(args, PruningDistillTrainingArguments) and args.has_target
+    if shrinks and args.teacher_checkpoints:
+        raise ValueError(f"a student that shrinks has one teacher, got teacher_checkpoints {args.teacher_checkpoints}")
     if not args.teacher_checkpoints:
-        return DistillationTrainer(model, args, teacher_model=teacher_model, **trainer_kwargs)
+        trainer_class = PruningDistillTrainer if shrinks else DistillationTrainer
+        return trainer_class(model, args, teacher_model=teacher_model, **trainer_kwargs)
     if teacher_model is not None:
         raise ValueError("pass either teacher_model_name_or_path or teacher_checkpoints, got both")
     return ProgressiveTrainer(model, args, **trainer_kwargs)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_KINDS = ("WordPiece", "WordLevel")
 _BATCH = 1000
 
 
@@ -26,7 +27,7 @@ def trim_vocabulary(
 
     Args:
         model: Left unchanged. Any head; rows of a masked-language-model head go with those of the embeddings.
-        tokenizer: The model's, a fast one on WordPiece (BERT, ELECTRA, DistilBERT).
+        tokenizer: The model's, a fast one on WordPiece (BERT, ELECTRA, DistilBERT) or on whole words.
         texts: The corpus, read once.
         min_count: Occurrences that keep a token, at least 1.
 
@@ -48,7 +49,7 @@ def trim_vocabulary(
     for part in _batches(texts):
         for ids in tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]:
             counts.update(ids)
-    prefix = rules["model"]["continuing_subword_prefix"]
+    prefix = rules["model"].get("continuing_subword_prefix", "")
     kept = {index for index, count in counts.items() if count >= min_count}
     kept |= {index for token, index in rules["model"]["vocab"].items() if len(token.removeprefix(prefix)) == 1}
     kept |= {token["id"] for token in rules["added_tokens"]} | set(tokenizer.all_special_ids)
@@ -62,10 +63,10 @@ def _rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     if tokenizer.is_fast:
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
         kind = rules["model"]["type"]
-    if kind != "WordPiece":
+    if kind not in _KINDS:
         raise ValueError(
-            f"only the vocabulary of a fast WordPiece tokenizer can be trimmed, got {type(tokenizer).__name__} "
-            f"({kind or 'not a fast one'}): tokens of other kinds are made of one another"
+            f"only the vocabulary of a fast tokenizer of the kinds {', '.join(_KINDS)} can be trimmed, got "
+            f"{type(tokenizer).__name__} ({kind or 'not a fast one'}): others make tokens of one another"
         )
     return rules
 

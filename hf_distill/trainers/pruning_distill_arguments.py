@@ -78,6 +78,12 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
     @property
+    def has_target(self) -> bool:
+        """Whether a size to shrink to is given."""
+        sizes = self.target_hidden_size, self.target_intermediate_size, self.target_num_attention_heads
+        return any(size is not None for size in (*sizes, self.target_parameters))
+
+    @property
     def events(self) -> int:
         """How many times the student shrinks."""
         return 1 if self.shrinking is Shrinking.ONE_SHOT else self.pruning_events

@@ -338,7 +338,7 @@ def test_a_teacher_tells_two_texts_apart_where_the_student_does_not(script, bert
     torch.manual_seed(0)
     sizes = dict(vocab_size=100, dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=64)
     student = DistilBertForSequenceClassification(DistilBertConfig(**sizes))
-    args = script.ProgressiveTrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    args = script.ScriptTrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
     tokenizer = script.AutoTokenizer.from_pretrained(bert)  # emits none, as DistilBERT's
     assert script.segments_for_teacher(student, bert, args) is None
     names = ["input_ids", "token_type_ids", "attention_mask"]

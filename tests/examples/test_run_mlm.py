@@ -125,3 +125,19 @@ def test_a_teacher_without_a_head_teaches_what_needs_no_predictions(run, tmp_pat
     assert not [name for name in results if name.startswith("eval_teacher_")]
     with pytest.raises(ValueError, match="no trained weights for"):
         run("other", *arguments, "--recipe", "vanilla_kd")
+
+
+def test_a_copy_of_the_teacher_shrinks_while_it_learns_words(run, tmp_path, text_file):
+    teacher = save_bert(tmp_path / "teacher")
+    arguments = ["--model_name_or_path", teacher, "--teacher_model_name_or_path", teacher, "--train_file", text_file,
+                 "--do_train", "--max_steps", "12", "--pruning_events", "3", "--logging_steps", "1",
+                 "--target_hidden_size", "16", *TRAINING]  # fmt: skip
+    student = run("student", *arguments, "--recipe", "homodistil")
+    widths = [
+        entry["hidden_size"] for entry in read_json(student, "trainer_state.json")["log_history"] if "loss" in entry
+    ]
+    assert widths[-1] == 16 < widths[0] < 32
+    model, report = AutoModelForMaskedLM.from_pretrained(student, output_loading_info=True)
+    assert model.config.hidden_size == 16 and not report["missing_keys"] and not report["mismatched_keys"]
+    with pytest.raises(ValueError, match=r"a student that shrinks has one teacher, got teacher_checkpoints \['x'\]"):
+        run("other", *arguments, "--teacher_checkpoints", "x")

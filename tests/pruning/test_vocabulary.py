@@ -73,8 +73,8 @@ def test_bad_input(tokenizer):
         trim_vocabulary(model, tokenizer, TEXTS)
     with pytest.raises(ValueError, match=r"min_count must be at least 1, got 0"):
         trim_vocabulary(model, tokenizer, TEXTS, min_count=0)
-    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
-    with pytest.raises(ValueError, match=r"got \w+ \(WordLevel\)"):
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
+    with pytest.raises(ValueError, match=r"kinds WordPiece, WordLevel can be trimmed, got \w+ \(BPE\)"):
         trim_vocabulary(model, other, TEXTS)
 
 
