@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -22,6 +23,14 @@ from hf_distill.trainers.choices import Projection
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.trainers.shrinking_student import ShrinkingStudent
+
+_DDP_SETTINGS = (
+    "device_ids",
+    "output_device",
+    "broadcast_buffers",
+    "find_unused_parameters",
+    "gradient_as_bucket_view",
+)
 
 
 class PruningDistillTrainer(DistillationTrainer):
@@ -39,7 +48,8 @@ class PruningDistillTrainer(DistillationTrainer):
         trainer_kwargs: Its keyword arguments, and `DistillationTrainer`'s.
 
     Raises:
-        ValueError: A target cannot be reached, the student is not of its teacher's shape, or the run is distributed.
+        ValueError: A target cannot be reached, the student is not of its teacher's shape, or DeepSpeed or FSDP would
+            hold it.
 
     Source:
         Liang et al. 2023, arXiv 2302.09632. Slicing in place of masks, and comparing the dimensions that are left, are
@@ -65,11 +75,9 @@ class PruningDistillTrainer(DistillationTrainer):
                 f"be False and projection 'auto' or 'never', got {got}"
             )
         super().__init__(model, args, *trainer_args, teacher_model=teacher_model, **trainer_kwargs)
-        if args.world_size > 1 or args.deepspeed or args.fsdp:
-            raise ValueError(
-                f"a student shrinks in a single process without DeepSpeed and FSDP, whose wrappers keep the first shapes; got "
-                f"{args.world_size} processes"
-            )
+        if args.deepspeed or args.fsdp:
+            engine = "DeepSpeed" if args.deepspeed else "FSDP"
+            raise ValueError(f"a student shrinks in one process or under DDP; {engine} keeps the shapes it began with")
         self.shrinking = ShrinkingStudent(unwrapped(self.model), args)
         if args.max_steps > 0:
             self.shrinking.events(args.max_steps)  # refuses too few steps
@@ -107,6 +115,18 @@ class PruningDistillTrainer(DistillationTrainer):
         states = {index: each.index_select(-1, kept) for index, each in answer.hidden_states.items()}
         return dataclasses.replace(answer, hidden_states=states)
 
+    def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
+        """The next event. All processes have the same gradients, so they keep the same units."""
+        wrapper = self.model_wrapped
+        if not isinstance(wrapper, DistributedDataParallel):
+            self.shrinking.shrink(optimizer)
+            return
+        settings = {name: getattr(wrapper, name) for name in _DDP_SETTINGS}
+        del wrapper.reducer, wrapper.logger  # their hooks expect gradients of the old shapes
+        self.shrinking.shrink(optimizer)
+        wrapper.__init__(wrapper.module, **settings)
+        wrapper.train()
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
@@ -135,7 +155,8 @@ class PruningDistillTrainer(DistillationTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-        self.shrinking.save(folder)
+        if self.args.should_save:
+            self.shrinking.save(folder)
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -158,4 +179,4 @@ class _ShrinkTheStudent(TrainerCallback):
     def on_step_end(self, args, state, control, optimizer=None, **kwargs):
         shrinking = self._trainer.shrinking
         if shrinking.done < len(self._events) and state.global_step >= self._events[shrinking.done]:
-            shrinking.shrink(getattr(optimizer, "optimizer", optimizer))
+            self._trainer.shrink(getattr(optimizer, "optimizer", optimizer))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from hf_distill import DistillationTrainer
+from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,6 +60,21 @@ def train(arguments, objective, batch_size, accumulation, teacher=True, **overri
     return trainer, probe.gradient
 
 
+def train_shrinking(folder, batch_size):
+    """A student that loses half of its width on the way."""
+    args = PruningDistillTrainingArguments(
+        str(folder), report_to="none", disable_tqdm=True, use_cpu=True, bf16=False, save_strategy="no", logging_steps=1,
+        per_device_train_batch_size=batch_size, max_steps=10, optim="sgd", learning_rate=1e-3, recipe="homodistil",
+        target_hidden_size=16, pruning_events=4,
+    )  # fmt: skip
+    trainer = PruningDistillTrainer(
+        None, args, train_dataset=encoded_sentences(29), processing_class=tiny_tokenizer(),
+        teacher_model=tiny_bert(hidden_size=32, layers=2, seed=1),
+    )  # fmt: skip
+    trainer.train()
+    return trainer
+
+
 @pytest.mark.parametrize("bucketing", [True, False], ids=["bucketed", "random"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_accumulation_gives_the_gradient_of_the_whole_batch(arguments, objective, bucketing):
@@ -99,3 +114,8 @@ def test_two_processes_give_the_gradient_and_weights_of_one(arguments, tmp_path)
         metrics = whole.evaluate(encoded_sentences(101))
         for name, value in worked["metrics"].items():
             assert value == pytest.approx(metrics[name], rel=1e-4), name
+    whole, worked = train_shrinking(tmp_path / "output", 8), torch.load(tmp_path / "shrinking.pt")
+    assert worked["widths"] == [entry["hidden_size"] for entry in whole.state.log_history if "loss" in entry]
+    assert worked["widths"][0] > worked["widths"][-1] == 16
+    torch.testing.assert_close(worked["weights"], parameters_of(whole.model), rtol=1e-4, atol=1e-6)
+    assert torch.equal(worked["weights"], worked["weights_of_the_other"])

@@ -10,7 +10,7 @@ import torch.distributed
 
 from hf_distill import DistillationTrainingArguments
 from tests.tiny_models import encoded_sentences, parameters_of
-from tests.trainers.test_partition import OBJECTIVES, train
+from tests.trainers.test_partition import OBJECTIVES, train, train_shrinking
 
 MEASURED = ("eval_soft_label_loss", "eval_hard_label_loss", "eval_teacher_agreement", "eval_teacher_kl")
 
@@ -32,6 +32,14 @@ def main(folder: Path) -> None:
             torch.save(worked, folder / f"{objective}.pt")
             report = dict(wrapper=type(trainer.model_wrapped).__name__, world_size=trainer.args.world_size)
             (folder / "report.json").write_text(json.dumps(report))
+    trainer = train_shrinking(folder / "output", batch_size=4)
+    weights = parameters_of(trainer.model)
+    of_both = [torch.empty_like(weights) for _ in range(2)]
+    torch.distributed.all_gather(of_both, weights)
+    if trainer.is_world_process_zero():
+        widths = [entry["hidden_size"] for entry in trainer.state.log_history if "loss" in entry]
+        worked = dict(weights=weights, weights_of_the_other=of_both[1], widths=widths)
+        torch.save(worked, folder / "shrinking.pt")
     torch.distributed.barrier()
     if trainer.is_world_process_zero():
         (folder / "done").touch()
