@@ -81,6 +81,30 @@ def test_the_record_and_the_card_show_how_it_shrank(shrinking, tmp_path):
     assert "](shrinking.png)" in text and (tmp_path / "output" / "shrinking.png").stat().st_size > 5_000
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        dict(per_device_train_batch_size=2, gradient_accumulation_steps=4),
+        dict(activation_checkpointing=True),
+        dict(torch_compile=True, torch_compile_backend="aot_eager"),
+    ],
+    ids=["accumulation", "checkpointing", "compiled"],
+)
+def test_it_shrinks_the_same_in_every_kind_of_run(shrinking, overrides):
+    short = dict(optim="sgd", max_steps=5, pruning_events=2)
+    usual, other = shrinking(**short), shrinking(**short, **overrides)
+    for trainer in (usual, other):
+        trainer.train()
+    assert widths(other) == widths(usual)
+    torch.testing.assert_close(parameters_of(other.model), parameters_of(usual.model), rtol=1e-4, atol=1e-5)
+
+
+def test_it_shrinks_in_bfloat16(shrinking):
+    trainer = shrinking(bf16=True)
+    trainer.train()
+    assert widths(trainer)[-1] == 16 and parameters_of(trainer.model).isfinite().all()
+
+
 def test_hidden_states_are_compared_in_the_dimensions_that_are_left(shrinking):
     trainer = shrinking(learning_rate=0.0, pruning_events=1, max_steps=3, pruning_start=0.4, pruning_end=0.5)
     trainer.train()
