@@ -15,6 +15,7 @@ import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -109,9 +110,9 @@ class Experiment:
 
 
 def arguments(
-    folder: Path, steps: int, learning_rate: float, seed: int, **more: float
+    folder: Path, steps: int, learning_rate: float, seed: int, kind: type = DistillationTrainingArguments, **more: Any
 ) -> DistillationTrainingArguments:
-    return DistillationTrainingArguments(
+    return kind(
         str(folder), max_steps=steps, learning_rate=learning_rate, seed=seed, per_device_train_batch_size=BATCH_SIZE,
         per_device_eval_batch_size=128, warmup_steps=0.1, save_strategy="no", report_to="none", disable_tqdm=True,
         logging_steps=1000, dataloader_pin_memory=False, **more,
