@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -52,7 +53,12 @@ def label_transfer_set(
         kept.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=kept.parent, prefix="unfinished-"))
         labelled.save_to_disk(unfinished)
-        unfinished.rename(kept)
+        try:
+            unfinished.rename(kept)
+        except OSError:
+            if not kept.exists():
+                raise
+            shutil.rmtree(unfinished)  # another process was faster
     return datasets.load_from_disk(kept)
 
 
