@@ -112,11 +112,12 @@ class Experiment:
 def arguments(
     folder: Path, steps: int, learning_rate: float, seed: int, kind: type = DistillationTrainingArguments, **more: Any
 ) -> DistillationTrainingArguments:
-    return kind(
-        str(folder), max_steps=steps, learning_rate=learning_rate, seed=seed, per_device_train_batch_size=BATCH_SIZE,
-        per_device_eval_batch_size=128, warmup_steps=0.1, save_strategy="no", report_to="none", disable_tqdm=True,
-        logging_steps=1000, dataloader_pin_memory=False, **more,
+    fixed = dict(
+        output_dir=str(folder), max_steps=steps, learning_rate=learning_rate, seed=seed, warmup_steps=0.1,
+        per_device_train_batch_size=BATCH_SIZE, per_device_eval_batch_size=128, save_strategy="no", report_to="none",
+        disable_tqdm=True, logging_steps=1000, dataloader_pin_memory=False,
     )  # fmt: skip
+    return kind(**(fixed | more))
 
 
 def prepare(folder: Path, epochs: int, seeds: int) -> tuple[Experiment, dict[str, float]]:
