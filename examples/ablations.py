@@ -27,16 +27,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
-from pretrained_distillation import PRETRAINING, Pipeline, PipelineArguments
+from pretrained_distillation import DISTILLATION, FINE_TUNING, PRETRAINING, Pipeline, PipelineArguments
 from rich.console import Console
 from rich.table import Table
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from hf_distill import DistillationTrainingArguments, create_student
 from hf_distill.evaluation.latency import measure_latency
+from hf_distill.hardware import hardware_name
+from hf_distill.publishing.run_record import package_versions
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.teachers.column import TEACHER_LOGITS
 
+STAGES = (PRETRAINING, DISTILLATION, FINE_TUNING)
 QUESTIONS = ("initialisation", "transfer_size", "transfer_domain", "arms", "depth_width", "reduction")
 
 
@@ -168,8 +171,26 @@ def say_reduction(points: float, teacher: dict[str, Any], found: dict[str, Any])
         print(f"  {start}: {entry['column']}, {behind:.1f} behind, {ratios}")
 
 
+def conditions_of(
+    args: AblationArguments, pipeline: PipelineArguments, training: DistillationTrainingArguments
+) -> dict[str, Any]:
+    """What all cells have in common."""
+    stages = {
+        stage: {name: getattr(pipeline, f"{stage}_{name}") for name in ("steps", "learning_rate")} for stage in STAGES
+    }
+    data = {name: getattr(pipeline, name) for name in ("dataset_name", "transfer_set", "corpus", "max_seq_length")}
+    return {
+        "stages": stages,
+        "data": data,
+        "batch_size": training.per_device_train_batch_size,
+        "seeds": args.seeds,
+        "hardware": hardware_name(training.device),
+        "versions": package_versions(),
+    }
+
+
 def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
-    """The table on the terminal; the plot and the numbers as files."""
+    """The table on the terminal, the plot as a file."""
     rows, columns = (list(dict.fromkeys(result[key] for result in results)) for key in ("row", "column"))
     found = {(result["row"], result["column"]): result for result in results}
     table = Table("", *columns, title=f"{question}: accuracy %, mean ± sd over {len(results[0]['accuracies'])} seeds")
@@ -184,7 +205,6 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
         axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     figure.savefig(folder / f"{question}.png", dpi=150)
-    (folder / f"{question}.json").write_text(json.dumps(results, indent=2) + "\n")
     Console().print(table)
 
 
@@ -198,12 +218,13 @@ def main() -> None:
         entry = {"row": cell.row, "column": cell.column, "mean": statistics.mean(accuracies), "sd": sd}
         results.append(entry | {"accuracies": accuracies})
     show(args.question, results, grid.folder)
+    content = {"conditions": conditions_of(args, pipeline, training), "cells": results}
     if args.question == "reduction":
         teacher = grid.measure(results)
         found = smallest_within(args.points, teacher, results)
-        content = {"teacher": teacher, "points": args.points, "smallest": found, "students": results}
-        (grid.folder / "reduction.json").write_text(json.dumps(content, indent=2) + "\n")
+        content |= {"teacher": teacher, "points": args.points, "smallest": found}
         say_reduction(args.points, teacher, found)
+    (grid.folder / f"{args.question}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

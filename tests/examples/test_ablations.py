@@ -33,7 +33,9 @@ def run(run_main, tmp_path):
         ]
         run_main(*command, *places, *STEPS, "--seeds", "0", "1", *arguments, *QUIET)
         assert (tmp_path / "out" / f"{question}.png").stat().st_size > 5_000
-        return json.loads((tmp_path / "out" / f"{question}.json").read_text())
+        found = json.loads((tmp_path / "out" / f"{question}.json").read_text())
+        assert found["conditions"]["stages"]["distillation"]["steps"] == 3 and found["conditions"]["seeds"] == [0, 1]
+        return found if question == "reduction" else found["cells"]
 
     return call
 
@@ -88,7 +90,7 @@ def test_transfer_sets_of_several_sizes_and_sources(run, tmp_path):
 def test_the_smallest_student_near_the_teacher(run, script, tmp_path, capsys):
     sizes = ["--students", "1/64", "2/64", "--initialisations", "random"]
     found = run("reduction", *sizes, "--points", "100")
-    teacher, (one, two) = found["teacher"], found["students"]
+    teacher, (one, two) = found["teacher"], found["cells"]
     assert 0 <= teacher["accuracy"] <= 1 and teacher["parameters"] > two["parameters"] - 1 > one["parameters"]
     assert found["smallest"] == {"random": one} and one["smaller"] == teacher["parameters"] / one["parameters"]
     assert f"random: 1/64, {100 * (teacher['accuracy'] - one['mean']):.1f} behind" in capsys.readouterr().out
