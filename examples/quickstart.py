@@ -2,9 +2,9 @@
 
     python examples/quickstart.py
 
-Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label the texts of four domains, and trains each student twice
-from the same first weights: on the labelled reviews alone, and on the teacher's soft labels for all texts, as many
-steps each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
+Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label more of them, also those without a label of their own, and
+trains each student twice from the same first weights: on the labelled reviews alone, and on the teacher's soft labels,
+as many steps each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
 a plot. Interrupted and started again, it continues.
 """
 
@@ -85,7 +85,9 @@ class Quickstart:
         """All stages; the table comes last."""
         args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS, max_steps=-1)
         teacher = self._trained("teacher", self._untrained_teacher, args, None)
-        transfer_set = self._labelled_transfer_set(teacher)
+        transfer_set = self._answered(self._tokenized(load_transfer_set(["movie_reviews"])), teacher)
+        for split in ("validation", "test"):
+            self.splits[split] = self._answered(self.splits[split], teacher)
         models = {("MiniLM-6-layers", "teacher"): teacher}
         for student in STUDENTS:
             for training, dataset in (("labels only", None), ("distilled", transfer_set)):
@@ -165,14 +167,10 @@ class Quickstart:
             minilm_path(), id2label=names, label2id={label: index for index, label in names.items()}
         )
 
-    def _labelled_transfer_set(self, teacher: PreTrainedModel) -> datasets.Dataset:
-        """The texts of all four domains with the teacher's logits; labelled again when the teacher is another."""
-        return label_transfer_set(
-            self._tokenized(load_transfer_set()),
-            FrozenTeacher(teacher),
-            DataCollatorWithPadding(self.tokenizer),
-            cache_folder=self.folder / "transfer-set",
-        )
+    def _answered(self, texts: datasets.Dataset, teacher: PreTrainedModel) -> datasets.Dataset:
+        """With the teacher's logits beside the texts, asked for once."""
+        collator = DataCollatorWithPadding(self.tokenizer)
+        return label_transfer_set(texts, FrozenTeacher(teacher), collator, cache_folder=self.folder / "teacher-answers")
 
     def _tokenized(self, dataset: datasets.Dataset) -> datasets.Dataset:
         if self.examples is not None:
@@ -226,7 +224,7 @@ class Quickstart:
             "accuracy_error_points": 100 * (own.accuracy * (1 - own.accuracy) / test_examples) ** 0.5,
             "train_text": "the movie reviews' training split, with labels"
             if own.training == "labels only"
-            else "texts of movie reviews, product reviews, editorials and tweets, labelled by the teacher",
+            else "sentences of movie reviews, with and without a label of their own, labelled by the teacher",
             "evaluation_text": f"Test split of the ICWSM-2014 movie-review sentences: {test_examples:,} sentences the "
             "models have not seen. *Trained on* says whether a model learned from labels alone or from the teacher's "
             "soft labels of the transfer set; both start from the same weights and make as many optimizer steps.",
