@@ -290,7 +290,7 @@ class Pipeline:
         student.save_pretrained(self.folder)
         self.tokenizer.save_pretrained(self.folder)
         record = RunRecord.load(self._folder_of(self.args.stages[-1]))
-        record.student |= {"name": f"{self.args.student}-{self.args.arm}", "initialisation": self.args.initialisation}
+        record.student |= {"name": self.folder.name, "initialisation": self.args.initialisation}
         record.stages = self.records
         record.data["name"] = (
             self.args.dataset_name or Path(self.args.test_file or self.args.validation_file or "").name
