@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,6 +103,8 @@ def compact_in_place(model: PreTrainedModel, keep: Keep, optimizer: torch.optim.
         ValueError: As `compact`.
     """
     smaller = compact(model, keep)
+    # Graphs of earlier steps that wait for collection, as those of compiled models do, expect gradients of the old shapes.
+    gc.collect()
     parameters = dict(model.named_parameters())
     gradients = {name: parameter.grad for name, parameter in parameters.items()}
     cuts = [(name, dim, entries) for name, dim, entries in _cuts(model, keep) if name in parameters]
