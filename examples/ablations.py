@@ -196,10 +196,12 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
     table = Table("", *columns, title=f"{question}: accuracy %, mean ± sd over {len(results[0]['accuracies'])} seeds")
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
-    for row in rows:
+    for number, row in enumerate(rows):
+        places = [place + 0.1 * (number - (len(rows) - 1) / 2) for place in range(len(columns))]
         means, deviations = ([100 * found[row, column][key] for column in columns] for key in ("mean", "sd"))
         table.add_row(row, *(f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(means, deviations, strict=True)))
-        axes.errorbar(columns, means, yerr=deviations, marker="o", capsize=3, label=row)
+        axes.errorbar(places, means, yerr=deviations, marker="o", capsize=3, label=row)
+    axes.set_xticks(range(len(columns)), columns)
     axes.set(ylabel="accuracy %", title=question.replace("_", " "))
     if len(rows) > 1:
         axes.legend(frameon=False)
