@@ -64,13 +64,17 @@ def main() -> None:
         raise ValueError("the classifier to prune, model_name_or_path, is its own teacher; pass no other")
     if not args.has_target and sizes.target_layers is None and sizes.vocabulary_min_count is None:
         raise ValueError("pass a target_... size, target_layers or vocabulary_min_count: nothing would become smaller")
+    if not args.do_train:
+        raise ValueError("pruning reads the training data: pass --do_train; to evaluate the result use run_glue.py")
     checkpoint = begin(args, model_args)
     name = data_args.dataset_name
     raw = load_sentiment(name).shuffle(seed=0) if name in DOMAINS else glue.load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
     teacher = AutoModelForSequenceClassification.from_pretrained(model_args.model_name_or_path, **model_args.hub)
-    tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or model_args.model_name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_args.tokenizer_name or model_args.model_name_or_path, **model_args.hub
+    )
     names, ids = glue.find_labels(raw, teacher.config, teacher.config)
     if sizes.vocabulary_min_count is not None:
         columns = glue.text_columns(raw)
@@ -89,7 +93,7 @@ def main() -> None:
         student.train(),
         args,
         teacher_model=teacher,
-        train_dataset=data["train"]["train"] if args.do_train else None,
+        train_dataset=data["train"]["train"],
         eval_dataset=next(iter(data["validation"].values())) if args.do_eval else None,
         data_collator=collator,
         processing_class=tokenizer,
@@ -102,7 +106,7 @@ def main() -> None:
         evaluate=lambda trainer: glue.evaluate(trainer, data["validation"]),
         predict=lambda trainer: glue.predict(trainer, data["test"], data_args.task_name, names),
     )
-    if args.do_train and args.should_save:
+    if args.should_save:
         write_model_card(args.output_dir)
 
 

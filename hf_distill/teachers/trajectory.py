@@ -104,8 +104,8 @@ def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False)
 
     Args:
         source: A Trainer's output folder, whose `checkpoint-*` are taken in the order of their steps, or if it has none
-            the model in it; or folders in the order wanted, of which those that do not exist are taken for Hub ids,
-            "name@revision".
+            the model in it; or folders in the order wanted. A name such as "team/model@revision" that is no folder is
+            taken for a Hub id.
         skip_unreadable: Leave out checkpoints that are missing or half written, instead of refusing them.
 
     Raises:

@@ -74,14 +74,15 @@ def _nearest_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel
     if heads > present.heads:
         raise ValueError(f"the student has heads {present.heads} and cannot shrink to {heads}")
 
+    units = leading(score(model, Criterion.MAGNITUDE))  # which of them stay does not matter to the number
+
     def sizes(head_size: int) -> Sizes:
         hidden_size = head_size * heads
         return Sizes(hidden_size, heads, max(present.neurons * hidden_size // present.hidden_size, 1))
 
     def parameters(head_size: int) -> int:
         shape = vars(sizes(head_size)).values()
-        keep = largest(model, leading(score(model, Criterion.MAGNITUDE)), *shape)
-        return narrowed_parameters(model, keep)
+        return narrowed_parameters(model, largest(model, units, *shape))
 
     head_sizes = range(1, present.hidden_size // present.heads + 1)
     smallest, most = parameters(1), model.num_parameters()

@@ -59,6 +59,7 @@ def test_words_alone(prune, tmp_path):
         ([], "pass a target_... size, target_layers or vocabulary_min_count"),
         (["--target_layers", "4"], "1 to 3 layers can be kept, got 4"),
         (["--target_layers", "2", "--teacher_model_name_or_path", "x"], "is its own teacher; pass no other"),
+        (["--target_layers", "2", "--do_train", "false"], "pruning reads the training data: pass --do_train"),
         (["--vocabulary_min_count", "0"], "min_count must be at least 1, got 0"),
     ],
 )
