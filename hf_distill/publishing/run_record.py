@@ -53,7 +53,8 @@ class RunRecord:
         stages: What came before and this, in order, where a student went through several trainings: name, objective,
             arguments, data, training and metrics of each.
         progress: How a student that shrinks changed, one entry per log: step, loss, hidden_size, parameters, step_gflops
-            (billions of operations of both models' passes in a step) and step_ms.
+            (billions of operations of both models' passes in a step, of one process) and step_ms (wall time since the
+            log before, per step).
         comparison: Rows of the results table (teacher, student, baselines), filled by whoever compares.
         schema_version: Of this layout.
     """

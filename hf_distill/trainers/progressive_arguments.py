@@ -91,12 +91,18 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
             teacher_steps: The teacher's optimizer steps at its checkpoints, ascending.
 
         Raises:
-            ValueError: The numbers in `checkpoint_shares` are not one per checkpoint.
+            ValueError: The numbers in `checkpoint_shares` are not one per checkpoint, or are to come from steps that do
+                not rise.
         """
         if self.checkpoint_shares == EQUAL:
             return [1.0] * len(teacher_steps)
         if self.checkpoint_shares == TEACHER_STEPS:
-            return [float(later - earlier) for earlier, later in pairwise([0, *teacher_steps])]
+            shares = [float(later - earlier) for earlier, later in pairwise([0, *teacher_steps])]
+            if min(shares) <= 0:
+                raise ValueError(
+                    f"checkpoint_shares {TEACHER_STEPS!r} needs checkpoints whose steps rise, got {[*teacher_steps]}"
+                )
+            return shares
         shares = self._explicit_shares()
         if len(shares) != len(teacher_steps):
             raise ValueError(f"checkpoint_shares has {len(shares)} numbers for {len(teacher_steps)} checkpoints")

@@ -70,8 +70,9 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
         if not 0 <= self.importance_smoothing < 1:
             raise ValueError(f"importance_smoothing must be at least 0 and below 1, got {self.importance_smoothing}")
         sizes = ("target_hidden_size", "target_intermediate_size")
-        if self.target_parameters is not None and any(getattr(self, name) is not None for name in sizes):
-            raise ValueError(f"target_parameters decides the width, so {' and '.join(sizes)} must not be given")
+        given = {name: getattr(self, name) for name in sizes if getattr(self, name) is not None}
+        if self.target_parameters is not None and given:
+            raise ValueError(f"target_parameters decides the width, so {' and '.join(sizes)} must be None, got {given}")
         for name in (*sizes, "target_num_attention_heads", "target_parameters"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -84,7 +84,8 @@ def _nearest_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel
         shape = vars(sizes(head_size)).values()
         return narrowed_parameters(model, largest(model, units, *shape))
 
-    head_sizes = range(1, present.hidden_size // present.heads + 1)
+    widest = present.hidden_size // present.heads
+    head_sizes = range(1, widest if heads == present.heads else widest + 1)  # something has to go
     smallest, most = parameters(1), model.num_parameters()
     if not smallest <= args.target_parameters < most:
         raise ValueError(

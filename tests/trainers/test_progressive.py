@@ -395,6 +395,12 @@ def test_bad_input(progressive, overrides, message):
         progressive(**overrides)
 
 
+def test_shares_by_steps_need_steps_that_rise(progressive, checkpoints):
+    backwards = [f"{checkpoints}/checkpoint-{step}" for step in reversed(STEPS)]
+    with pytest.raises(ValueError, match=r"needs checkpoints whose steps rise, got \[40, 20, 10\]"):
+        progressive(teacher_checkpoints=backwards, checkpoint_shares="teacher_steps")
+
+
 def test_nothing_to_resume_from_is_said(progressive, tmp_path):
     with pytest.raises(ValueError, match=r"no checkpoint to resume from in .*general_stage"):
         progressive().train(resume_from_checkpoint=True)
