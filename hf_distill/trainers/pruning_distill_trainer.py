@@ -20,6 +20,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.trainers.choices import Projection
+from hf_distill.trainers.deepspeed_engine import before_each_step, change_shapes
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.trainers.shrinking_student import ShrinkingStudent
@@ -48,8 +49,8 @@ class PruningDistillTrainer(DistillationTrainer):
         trainer_kwargs: Its keyword arguments, and `DistillationTrainer`'s.
 
     Raises:
-        ValueError: A target cannot be reached, the student is not of its teacher's shape, or DeepSpeed or FSDP would
-            hold it.
+        ValueError: A target cannot be reached, the student is not of its teacher's shape, or DeepSpeed ZeRO-3 or fp16 or
+            FSDP would hold it.
 
     Source:
         Liang et al. 2023, arXiv 2302.09632. Slicing in place of masks, and comparing the dimensions that are left, are
@@ -75,9 +76,7 @@ class PruningDistillTrainer(DistillationTrainer):
                 f"be False and projection 'auto' or 'never', got {got}"
             )
         super().__init__(model, args, *trainer_args, teacher_model=teacher_model, **trainer_kwargs)
-        if args.deepspeed or args.fsdp:
-            engine = "DeepSpeed" if args.deepspeed else "FSDP"
-            raise ValueError(f"a student shrinks in one process or under DDP; {engine} keeps the shapes it began with")
+        self._require_engine_that_can_shrink()
         self.shrinking = ShrinkingStudent(unwrapped(self.model), args)
         if args.max_steps > 0:
             self.shrinking.events(args.max_steps)  # refuses too few steps
@@ -87,6 +86,19 @@ class PruningDistillTrainer(DistillationTrainer):
     def begin_to_count(self) -> None:
         """Operations and time until the next log are those from now on."""
         self._operations, self._logged_step, self._logged_time = 0, self.state.global_step, time.perf_counter()
+
+    def _require_engine_that_can_shrink(self) -> None:
+        if self.is_fsdp_enabled:
+            raise ValueError("a student shrinks in one process, under DDP or DeepSpeed ZeRO-0, 1 or 2, got FSDP")
+        if not self.is_deepspeed_enabled:
+            return
+        plugin = self.accelerator.state.deepspeed_plugin
+        offload = plugin.hf_ds_config.is_offload()
+        if plugin.zero_stage > 2 or offload or self.accelerator.mixed_precision == "fp16":
+            raise ValueError(
+                "a student shrinks under DeepSpeed ZeRO-0, 1 or 2 without offload, in fp32 or bf16, got "
+                f"ZeRO-{plugin.zero_stage}, offload {offload} and mixed precision {self.accelerator.mixed_precision}"
+            )
 
     def _require_comparable_shapes(self) -> None:
         student, teacher = unwrapped(self.model), getattr(self.teacher, "model", None)
@@ -118,6 +130,10 @@ class PruningDistillTrainer(DistillationTrainer):
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
         """The next event. All processes have the same gradients, so they keep the same units."""
         wrapper = self.model_wrapped
+        if self.is_deepspeed_enabled:
+            change_shapes(wrapper, self.shrinking.shrink)
+            self.optimizer.optimizer = wrapper.optimizer
+            return
         if not isinstance(wrapper, DistributedDataParallel):
             self.shrinking.shrink(optimizer)
             return
@@ -159,6 +175,11 @@ class PruningDistillTrainer(DistillationTrainer):
             self.shrinking.save(folder)
         super()._save_checkpoint(model, trial)
 
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        if self.is_deepspeed_enabled and resume_from_checkpoint is not None:  # goes without _load_from_checkpoint
+            self.shrinking.load(Path(resume_from_checkpoint))
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.shrinking.load(Path(resume_from_checkpoint))
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -171,8 +192,14 @@ class _ShrinkTheStudent(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self._events = self._trainer.shrinking.events(state.max_steps)
         self._trainer.begin_to_count()
+        if self._trainer.is_deepspeed_enabled:
+            before_each_step(self._trainer.model_wrapped, lambda: self._note_gradients(args, state))
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if not self._trainer.is_deepspeed_enabled:  # which has stepped already
+            self._note_gradients(args, state)
+
+    def _note_gradients(self, args, state):
         if self._trainer.shrinking.done < len(self._events):
             self._trainer.shrinking.note_gradients(seed=args.seed + state.global_step)
 
