@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from objectives import resident_bytes
 from peft import LoraConfig, TaskType, get_peft_model
 from trainer_overhead import BATCH_SIZE, now, quiet
 from transformers import (
@@ -179,7 +179,7 @@ def peak_memory(folder: Path, device: str, steps: int) -> dict[str, float]:
 
 
 def peak_of_this_process(device: str) -> dict[str, float]:
-    peak = {"host_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+    peak = {"host_megabytes": resident_bytes("VmHWM") / 1e6}
     return peak if device == "cpu" else peak | {"device_megabytes": torch.cuda.max_memory_allocated() / 1e6}
 
 
