@@ -27,9 +27,7 @@ from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistil
 from hf_distill.cli.script_models import FineTuningArguments
 from hf_distill.cli.scripts import begin, parse_arguments, require_splits, run
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.pruning.depth import keep_layers, layers_worth_most
-from hf_distill.pruning.importance import Criterion, score
-from hf_distill.pruning.vocabulary import trim_vocabulary
+from hf_distill.pruning import Criterion, keep_layers, layers_worth_most, score, trim_vocabulary
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 

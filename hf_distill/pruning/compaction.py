@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,17 +73,10 @@ def compact(model: PreTrainedModel, keep: Keep) -> PreTrainedModel:
     Raises:
         ValueError: The family is not supported, or no config can say these sizes.
     """
-    config = _narrowed(model.config, keep)
-    state = dict(model.state_dict())
-    for name, dim, entries in _cuts(model, keep):
-        state[name] = _slice(state[name], dim, entries)
-    scale = (_head_size(config) / _head_size(model.config)) ** 0.5
-    for owned in units_of(model):
-        if scale != 1 and owned.axis is Axis.QUERY:
-            state[owned.parameter] = state[owned.parameter] * scale
-    smaller = type(model)._from_config(config, dtype=model.dtype)
+    smaller = type(model)._from_config(_narrowed(model.config, keep), dtype=model.dtype)
     tied = set(getattr(smaller, "all_tied_weights_keys", {}))
-    smaller.load_state_dict({name: tensor for name, tensor in state.items() if name not in tied}, strict=False)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    smaller.load_state_dict(_narrowed_weights(model, keep, smaller.config, weights), strict=False)
     smaller.tie_weights()
     return smaller.to(model.device).train(model.training)
 
@@ -92,7 +84,8 @@ def compact(model: PreTrainedModel, keep: Keep) -> PreTrainedModel:
 def compact_in_place(model: PreTrainedModel, keep: Keep, optimizer: torch.optim.Optimizer | None = None) -> None:
     """The same model with smaller matrices: every parameter stays the object it is, and so does its optimizer.
 
-    Gradients, and the optimizer's state of the parameters' shape (AdamW's moments), are cut as the parameters are.
+    Gradients, and the optimizer's state of the parameters' shape (AdamW's moments), are cut as the parameters are. Graphs
+    of earlier steps expect gradients of the old shapes; those of compiled models wait for `gc.collect()`.
 
     Args:
         model: Its parameters, sizes and config change.
@@ -102,24 +95,22 @@ def compact_in_place(model: PreTrainedModel, keep: Keep, optimizer: torch.optim.
     Raises:
         ValueError: As `compact`.
     """
-    smaller = compact(model, keep)
-    # Graphs of earlier steps that wait for collection, as those of compiled models do, expect gradients of the old shapes.
-    gc.collect()
+    smaller = _without_weights(model, keep)
     parameters = dict(model.named_parameters())
-    gradients = {name: parameter.grad for name, parameter in parameters.items()}
-    cuts = [(name, dim, entries) for name, dim, entries in _cuts(model, keep) if name in parameters]
-    for name, dim, entries in cuts:
-        parameter = parameters[name]
-        if gradients[name] is not None:
-            gradients[name] = _slice(gradients[name], dim, entries)
-        moments = optimizer.state.get(parameter, {}) if optimizer is not None else {}
-        for key, value in moments.items():
-            if isinstance(value, Tensor) and value.dim() == parameter.dim():
-                moments[key] = _slice(value, dim, entries)
-    for name, new in smaller.named_parameters():
-        parameters[name].grad = None  # a gradient of another shape forbids the change
-        parameters[name].data = new.data
-        parameters[name].grad = gradients[name]
+    detached = {name: parameter.detach() for name, parameter in parameters.items()}
+    weights = _narrowed_weights(model, keep, smaller.config, detached)
+    gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+    gradients = _cut(model, keep, gradients)
+    if optimizer is not None:
+        states = {name: optimizer.state.get(parameter, {}) for name, parameter in parameters.items()}
+        for key in {key for state in states.values() for key in state}:
+            moments = {name: state[key] for name, state in states.items() if _is_like(state.get(key), detached[name])}
+            for name, moment in _cut(model, keep, moments).items():
+                states[name][key] = moment
+    for name, parameter in parameters.items():
+        parameter.grad = None  # a gradient of another shape forbids the change
+        parameter.data = weights[name]
+        parameter.grad = gradients.get(name)
     for own, new in zip(model.modules(), smaller.modules(), strict=True):
         _take_over_sizes(own, new)
     vars(model.config).update(vars(smaller.config))
@@ -131,8 +122,7 @@ def narrowed_parameters(model: PreTrainedModel, keep: Keep) -> int:
     Raises:
         ValueError: As `compact`.
     """
-    with torch.device("meta"):
-        return type(model)._from_config(_narrowed(model.config, keep)).num_parameters()
+    return _without_weights(model, keep).num_parameters()
 
 
 def feed_forward_size(config: PretrainedConfig) -> int:
@@ -145,17 +135,41 @@ def set_feed_forward_size(config: PretrainedConfig, size: int) -> None:
     setattr(config, next(name for name in FEED_FORWARD_NAMES if hasattr(config, name)), size)
 
 
-def _cuts(model: PreTrainedModel, keep: Keep) -> Iterator[tuple[str, int, list[int]]]:
-    """Parameter, dimension and the entries of it that stay, for all that is cut."""
+def _without_weights(model: PreTrainedModel, keep: Keep) -> PreTrainedModel:
+    """The modules of the narrower model, which take no memory and no random numbers."""
+    with torch.device("meta"):
+        return type(model)._from_config(_narrowed(model.config, keep), dtype=model.dtype)
+
+
+def _narrowed_weights(
+    model: PreTrainedModel, keep: Keep, config: PretrainedConfig, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Some of the model's weights as the model of the narrower config has them."""
+    weights = _cut(model, keep, weights)
+    scale = (_head_size(config) / _head_size(model.config)) ** 0.5
+    for owned in units_of(model):
+        if scale != 1 and owned.axis is Axis.QUERY:
+            weights[owned.parameter] = weights[owned.parameter] * scale
+    return weights
+
+
+def _cut(model: PreTrainedModel, keep: Keep, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of parameters' shapes, by the parameters' names, reduced to the entries that stay."""
+    cut = dict(tensors)
     heads, head_size = model.config.num_attention_heads, _head_size(model.config)
     for owned in units_of(model):
         entries = keep.entries(owned.axis, owned.layer, heads, head_size)
-        if entries is not None:
-            yield owned.parameter, owned.dim, entries
+        if entries is not None and owned.parameter in cut:
+            cut[owned.parameter] = _slice(cut[owned.parameter], owned.dim, entries)
+    return cut
 
 
 def _slice(tensor: Tensor, dim: int, entries: list[int]) -> Tensor:
     return tensor.index_select(dim, torch.tensor(entries, device=tensor.device))
+
+
+def _is_like(value: Any, tensor: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == tensor.shape
 
 
 def _head_size(config: PretrainedConfig) -> int:

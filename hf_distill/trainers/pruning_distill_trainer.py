@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import has_compiled_regions
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainerCallback
@@ -130,6 +132,8 @@ class PruningDistillTrainer(DistillationTrainer):
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
         """The next event. All processes have the same gradients, so they keep the same units."""
         wrapper = self.model_wrapped
+        if has_compiled_regions(wrapper):
+            gc.collect()  # graphs of earlier steps, which expect gradients of the old shapes
         if self.is_deepspeed_enabled:
             change_shapes(wrapper, self.shrinking.shrink)
             self.optimizer.optimizer = wrapper.optimizer
