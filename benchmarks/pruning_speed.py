@@ -20,12 +20,13 @@ from typing import Any
 import datasets
 import torch
 import transformers
-from quality_movie_reviews import arguments, prepare
+from quality_movie_reviews import arguments, teacher_and_splits
 from transformers import TrainerCallback
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
 from hf_distill.evaluation.latency import measure_latency
+from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.flops import encoder_flops
 from hf_distill.hardware import hardware_name
 from hf_distill.pruning.importance import largest
@@ -98,15 +99,15 @@ class MaskAgain(TrainerCallback):
 
 
 def train(
-    kind: type, experiment: Any, folder: Path, steps: int, seed: int
+    kind: type, teacher: Any, tokenizer: Any, splits: dict[str, Any], folder: Path, steps: int, seed: int
 ) -> tuple[PruningDistillTrainer, dict[str, Any]]:
     set_seed(seed)
     clock = Clock()
     options = dict(recipe="homodistil", target_hidden_size=WIDTH, logging_steps=1)
     args = arguments(folder / "run", steps, LEARNING_RATE, seed, PruningDistillTrainingArguments, **options)
     trainer = kind(
-        None, args, teacher_model=experiment.teacher, train_dataset=experiment.splits["train"],
-        processing_class=experiment.tokenizer, callbacks=[clock],
+        None, args, teacher_model=teacher, train_dataset=splits["train"], processing_class=tokenizer,
+        callbacks=[clock], compute_metrics=glue_metric(None),
     )  # fmt: skip
     if kind is MaskingTwin:
         trainer.add_callback(MaskAgain(trainer))
@@ -127,7 +128,7 @@ def train(
         "gflops": gflops,
         "event_seconds": statistics.median(durations),
         "event_in_steps": statistics.median(durations) / median,
-        "accuracy": trainer.evaluate(experiment.splits["test"])["eval_accuracy"],
+        "accuracy": trainer.evaluate(splits["test"])["eval_accuracy"],
     }
 
 
@@ -143,25 +144,26 @@ def main() -> None:
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    experiment, _ = prepare(options.folder, epochs=2, seeds=3)
+    teacher, tokenizer, splits, metrics = teacher_and_splits(options.folder)
     runs: dict[str, list[dict[str, Any]]] = {"shrinking": [], "masking": []}
     for seed in range(options.seeds):
         for name, kind in {"shrinking": PruningDistillTrainer, "masking": MaskingTwin}.items():
-            trainer, measured = train(kind, experiment, options.folder, options.steps, seed)
+            trainer, measured = train(kind, teacher, tokenizer, splits, options.folder, options.steps, seed)
             print(name, measured, flush=True)
             runs[name].append(measured)
             if name == "shrinking":
                 student = trainer.model
-    latency = measure_latency({"teacher": experiment.teacher, "student": student}, sequence_length=LENGTH, runs=100)
+    latency = measure_latency({"teacher": teacher, "student": student}, sequence_length=LENGTH, runs=100)
     seconds = [
         ours["seconds"] / theirs["seconds"] for ours, theirs in zip(runs["shrinking"], runs["masking"], strict=True)
     ]
     content = {
+        "teacher_accuracy": metrics["test_accuracy"],
         "time_ratio": {"median": statistics.median(seconds), "by_seed": seconds},
         "accuracy": {name: summary([run["accuracy"] for run in found]) for name, found in runs.items()},
         "operations_ratio": runs["shrinking"][0]["gflops"] / runs["masking"][0]["gflops"],
         "student_latency_ratio": latency["student"]["median_ms"] / latency["teacher"]["median_ms"],
-        "student_operations_ratio": encoder_flops(student.config, LENGTH) / encoder_flops(experiment.teacher.config, LENGTH),
+        "student_operations_ratio": encoder_flops(student.config, LENGTH) / encoder_flops(teacher.config, LENGTH),
         "runs": runs,
         "conditions": {
             "steps": options.steps,

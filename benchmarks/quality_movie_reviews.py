@@ -121,23 +121,30 @@ def arguments(
 
 
 def prepare(folder: Path, epochs: int, seeds: int) -> tuple[Experiment, dict[str, float]]:
+    teacher, tokenizer, splits, metrics = teacher_and_splits(folder)
+    transfer_set = label_transfer_set(
+        tokenized(load_transfer_set(), tokenizer), FrozenTeacher(teacher), DataCollatorWithPadding(tokenizer),
+        cache_folder=folder,
+    )  # fmt: skip
+    return Experiment(folder, epochs, seeds, teacher, tokenizer, splits, transfer_set), metrics
+
+
+def teacher_and_splits(folder: Path) -> tuple[Any, Any, dict[str, datasets.Dataset], dict[str, float]]:
+    """Teacher, trained unless it is there, tokenizer, encoded reviews by split, and how good the teacher is."""
     tokenizer = AutoTokenizer.from_pretrained(minilm_path())
-
-    def tokenized(dataset: datasets.Dataset) -> datasets.Dataset:
-        dropped = [name for name in dataset.column_names if name != "label"]
-        return dataset.map(
-            lambda rows: tokenizer(rows["text"], truncation=True, max_length=128), batched=True, remove_columns=dropped
-        )
-
-    splits = {name: tokenized(split) for name, split in load_sentiment().items()}
+    splits = {name: tokenized(split, tokenizer) for name, split in load_sentiment().items()}
     if not (folder / "teacher" / "metrics.json").exists():
         train_teacher(folder / "teacher", tokenizer, splits)
     teacher = AutoModelForSequenceClassification.from_pretrained(folder / "teacher")
-    transfer_set = label_transfer_set(
-        tokenized(load_transfer_set()), FrozenTeacher(teacher), DataCollatorWithPadding(tokenizer), cache_folder=folder
+    return teacher, tokenizer, splits, json.loads((folder / "teacher" / "metrics.json").read_text())
+
+
+def tokenized(dataset: datasets.Dataset, tokenizer: transformers.PreTrainedTokenizerBase) -> datasets.Dataset:
+    """Model inputs, with labels where there are any."""
+    dropped = [name for name in dataset.column_names if name != "label"]
+    return dataset.map(
+        lambda rows: tokenizer(rows["text"], truncation=True, max_length=128), batched=True, remove_columns=dropped
     )
-    metrics = json.loads((folder / "teacher" / "metrics.json").read_text())
-    return Experiment(folder, epochs, seeds, teacher, tokenizer, splits, transfer_set), metrics
 
 
 def train_teacher(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase, splits: dict) -> None:
