@@ -90,17 +90,19 @@ class PruningDistillTrainer(DistillationTrainer):
         self._operations, self._logged_step, self._logged_time = 0, self.state.global_step, time.perf_counter()
 
     def _require_engine_that_can_shrink(self) -> None:
-        if self.is_fsdp_enabled:
-            raise ValueError("a student shrinks in one process, under DDP or DeepSpeed ZeRO-0, 1 or 2, got FSDP")
-        if not self.is_deepspeed_enabled:
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             return
-        plugin = self.accelerator.state.deepspeed_plugin
-        offload = plugin.hf_ds_config.is_offload()
-        if plugin.zero_stage > 2 or offload or self.accelerator.mixed_precision == "fp16":
-            raise ValueError(
-                "a student shrinks under DeepSpeed ZeRO-0, 1 or 2 without offload, in fp32 or bf16, got "
-                f"ZeRO-{plugin.zero_stage}, offload {offload} and mixed precision {self.accelerator.mixed_precision}"
-            )
+        found = "FSDP"
+        if self.is_deepspeed_enabled:
+            plugin, precision = self.accelerator.state.deepspeed_plugin, self.accelerator.mixed_precision
+            offload = plugin.hf_ds_config.is_offload()
+            if plugin.zero_stage <= 2 and not offload and precision != "fp16":
+                return
+            found = f"ZeRO-{plugin.zero_stage}, offload {offload}, mixed precision {precision}"
+        raise ValueError(
+            "a student shrinks in one process, under DDP, or under DeepSpeed ZeRO-0, 1 or 2 without offload in fp32 or "
+            f"bf16, got {found}. FSDP and ZeRO-3 keep weights in parts, offload and fp16 states that cannot be cut."
+        )
 
     def _require_comparable_shapes(self) -> None:
         student, teacher = unwrapped(self.model), getattr(self.teacher, "model", None)
