@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, List, Value
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -39,7 +40,8 @@ from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_stude
 from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, make_trainer
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.publishing.run_record import RunRecord
+from hf_distill.hardware import hardware_name
+from hf_distill.publishing.run_record import RunRecord, package_versions
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
@@ -220,6 +222,21 @@ class Comparison:
             "extra_steps": extra.get(arm, 0),
         }
 
+    def conditions(self, device: torch.device) -> dict[str, Any]:
+        """What all arms have in common."""
+        return {
+            "initialisation": self.args.initialisation,
+            "learning_rates": self.args.learning_rates,
+            "student_steps": self.args.steps,
+            "steps_on_labels": self.args.final_steps,
+            "batch_size": self.given["per_device_train_batch_size"],
+            "seeds": self.args.seeds,
+            "train_examples": len(self.splits["train"]),
+            "teacher_checkpoints": [checkpoint.step for checkpoint in self.checkpoints],
+            "hardware": hardware_name(device),
+            "versions": package_versions(),
+        }
+
     def search(self, student: str) -> list[dict[str, Any]]:
         """How well each checkpoint teaches a student, with the first seed and the learning rate best for it."""
         first, found = self.args.seeds[0], []
@@ -351,12 +368,13 @@ def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
 
 def main() -> None:
     parser = HfArgumentParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
-    args, data, _ = parser.parse_args_into_dataclasses()
+    args, data, training = parser.parse_args_into_dataclasses()
     values = vars(parser.parse_args())
     given = {own.name: values[own.name] for own in dataclasses.fields(ProgressiveTrainingArguments) if own.init}
     comparison = Comparison(args, data, given)
     split = "test" if "test" in comparison.splits else "validation"
-    results = {"arms": [comparison.entry(arm, student) for arm in args.arms for student in args.students]}
+    results = {"conditions": comparison.conditions(training.device)}
+    results["arms"] = [comparison.entry(arm, student) for arm in args.arms for student in args.students]
     if "best_checkpoint" in args.arms:
         results["checkpoints"] = [run for student in args.students for run in comparison.search(student)]
         plot_search(results["checkpoints"], split, comparison.folder / "checkpoints.png")
