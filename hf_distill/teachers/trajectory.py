@@ -178,6 +178,7 @@ class Trajectory:
     """Puts one checkpoint after the other into a teacher, in place.
 
     The weights of the checkpoint that follows are read into host memory in the background, so that a change costs a copy.
+    Adapters are folded into the weights they change, so that the teacher computes no more than a whole model.
 
     Args:
         checkpoints: Of one teacher, in the order they will teach.
@@ -188,6 +189,7 @@ class Trajectory:
         self.current = 0
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teacher-checkpoint")
         self._next: tuple[int, Future] | None = None
+        self._unfolded: dict[nn.Module, dict[str, Tensor]] = {}  # by layer with an adapter, its weights without it
 
     def first_model(self, student: nn.Module) -> str | nn.Module:
         """What to make the teacher of: the first checkpoint's folder, or for an adapter its base with the adapter in it.
@@ -214,7 +216,9 @@ class Trajectory:
             Whether anything changed.
         """
         if index == self.current:
+            self._fold(model)
             return False
+        self._unfold()
         weights = self._next[1].result() if self._next and self._next[0] == index else self._read(index)
         checkpoint, own = self.checkpoints[index], model.state_dict()
         if checkpoint.is_adapter:
@@ -226,8 +230,28 @@ class Trajectory:
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
+        self._fold(model)
         self.current, self._next = index, None
         return True
+
+    def _fold(self, model: nn.Module) -> None:
+        if self._unfolded or not self.checkpoints[0].is_adapter:
+            return
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        with torch.no_grad():
+            for layer in model.modules():
+                if isinstance(layer, BaseTunerLayer):
+                    weights = layer.get_base_layer().state_dict()
+                    self._unfolded[layer] = {name: tensor.clone() for name, tensor in weights.items()}
+                    layer.merge()
+
+    def _unfold(self) -> None:
+        """By copying, as subtracting what was added would leave a trace."""
+        for layer, weights in self._unfolded.items():
+            layer.get_base_layer().load_state_dict(weights)
+            layer.merged_adapters.clear()
+        self._unfolded = {}
 
     def prefetch(self) -> None:
         """Begin to read the checkpoint that follows, unless there is none or it is being read already."""
