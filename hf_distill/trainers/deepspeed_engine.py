@@ -12,21 +12,28 @@ from torch import Tensor, nn
 # Of the optimizers with which DeepSpeed wraps torch's: the model's parameters by group, and for each group this process's
 # flat part of their fp32 copies.
 _FLAT_PARTS = (("bit16_groups", "single_partition_of_fp32_groups"), ("bf16_groups", "fp32_groups_flat_partition"))
-_COUNTERS = ("global_steps", "global_samples", "micro_steps", "skipped_steps", "lr_scheduler", "client_lr_scheduler")
+# Of an engine that begins anew.
+_KEPT = ("global_steps", "global_samples", "micro_steps", "skipped_steps", "lr_scheduler", "client_lr_scheduler")
 
 State = dict[str, Any]  # of one parameter: AdamW's moments and its step
 
 
-def before_each_step(engine: nn.Module, look: Callable[[], None]) -> None:
-    """Call a function just before each optimizer step, when parameters have their whole gradients, clipped.
+def before_steps(engine: nn.Module, wanted: Callable[[], bool], look: Callable[[], None]) -> None:
+    """Call a function just before optimizer steps, when parameters have their whole gradients, clipped.
 
     DeepSpeed steps as soon as it has gone backward, and keeps parts of gradients apart on every process.
+
+    Args:
+        engine: A `deepspeed.DeepSpeedEngine`.
+        wanted: Whether to call it before the step at hand, for which gradients are gathered; the same on all processes.
+        look: The function.
     """
     step = engine.step
 
     def step_after_a_look(*args: Any, **kwargs: Any) -> Any:
-        with _whole_gradients(engine):
-            look()
+        if wanted():
+            with _whole_gradients(engine):
+                look()
         return step(*args, **kwargs)
 
     engine.step = step_after_a_look
@@ -60,7 +67,7 @@ def change_shapes(engine: nn.Module, change: Callable[[torch.optim.Optimizer], N
     """
     module, optimizer = engine.module, engine.basic_optimizer
     groups, weights, states = _whole_state(engine)
-    kept = {name: getattr(engine, name) for name in _COUNTERS}
+    kept = {name: getattr(engine, name) for name in _KEPT}
     settings = {
         "config": engine.config,
         "config_class": engine._config,

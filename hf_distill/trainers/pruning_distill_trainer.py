@@ -22,7 +22,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.trainers.choices import Projection
-from hf_distill.trainers.deepspeed_engine import before_each_step, change_shapes
+from hf_distill.trainers.deepspeed_engine import before_steps, change_shapes
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.trainers.shrinking_student import ShrinkingStudent
@@ -199,17 +199,18 @@ class _ShrinkTheStudent(TrainerCallback):
         self._events = self._trainer.shrinking.events(state.max_steps)
         self._trainer.begin_to_count()
         if self._trainer.is_deepspeed_enabled:
-            before_each_step(self._trainer.model_wrapped, lambda: self._note_gradients(args, state))
+            before_steps(self._trainer.model_wrapped, self._is_to_shrink, lambda: self._note_gradients(args, state))
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        if not self._trainer.is_deepspeed_enabled:  # which has stepped already
+        if self._is_to_shrink() and not self._trainer.is_deepspeed_enabled:  # which has stepped already
             self._note_gradients(args, state)
 
+    def _is_to_shrink(self):
+        return self._trainer.shrinking.done < len(self._events)
+
     def _note_gradients(self, args, state):
-        if self._trainer.shrinking.done < len(self._events):
-            self._trainer.shrinking.note_gradients(seed=args.seed + state.global_step)
+        self._trainer.shrinking.note_gradients(seed=args.seed + state.global_step)
 
     def on_step_end(self, args, state, control, optimizer=None, **kwargs):
-        shrinking = self._trainer.shrinking
-        if shrinking.done < len(self._events) and state.global_step >= self._events[shrinking.done]:
+        if self._is_to_shrink() and state.global_step >= self._events[self._trainer.shrinking.done]:
             self._trainer.shrink(getattr(optimizer, "optimizer", optimizer))
