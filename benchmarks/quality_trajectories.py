@@ -5,8 +5,8 @@ digits     Handwritten digits. Teacher a ViT of 4 layers of 64, student a ViT of
 
 Every run is one of the example script, as a user would start it. All ways of training take equally many steps of the
 student; annealing_kd and pro_kd spend a third of theirs on labels. Each has its own best learning rate of the same list,
-by validation with the first seed; then come the other seeds at that rate. Scores are those of the test split. A run
-that is finished is not run again. (Movie reviews: examples/compare_trajectories.py.)
+by validation with the first seed; then come the other seeds at that rate (for questions the list has one). Scores are
+those of the test split. A run that is finished is not run again. (Movie reviews: examples/compare_trajectories.py.)
 """
 
 from __future__ import annotations
