@@ -73,7 +73,7 @@ class Quickstart:
     Args:
         folder: Where everything is kept.
         steps: Optimizer steps of each student's training.
-        examples: Examples of each data set used; None for all.
+        examples: Examples of each data set used, drawn at random; None for all.
     """
 
     def __init__(self, folder: Path, steps: int, examples: int | None):
@@ -174,7 +174,9 @@ class Quickstart:
 
     def _tokenized(self, dataset: datasets.Dataset) -> datasets.Dataset:
         if self.examples is not None:
-            dataset = dataset.select(range(min(self.examples, len(dataset))))
+            dataset = dataset.shuffle(seed=SEED).select(
+                range(min(self.examples, len(dataset)))
+            )  # they are sorted by label
         dropped = [name for name in dataset.column_names if name != "label"]
         return dataset.map(
             lambda rows: self.tokenizer(rows["text"], truncation=True, max_length=128),
@@ -253,7 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
     parser.add_argument("--steps", type=int, default=400, help="optimizer steps of each student's training")
-    parser.add_argument("--examples", type=int, default=None, help="use only the first examples of each data set")
+    parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     Quickstart(options.output_dir, options.steps, options.examples).run()
