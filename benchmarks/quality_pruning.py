@@ -1,6 +1,7 @@
 """Students that shrink while they learn against the same shape made otherwise: python benchmarks/quality_pruning.py
 
-Handwritten digits; teacher a ViT of 4 layers of 64 (quality_recipes.py), students 4 layers of 32, the HomoDistil recipe.
+Handwritten digits; teacher a ViT of 4 layers of 64 (quality_recipes.py), students 4 layers of 32, or of `--width`; the
+HomoDistil recipe.
 
 sensitivity, taylor, magnitude, random   the teacher's copy loses width at ten events, by each measure of importance
 linear, one_shot                         by sensitivity, with another schedule
@@ -34,8 +35,7 @@ from hf_distill.pruning.compaction import compact
 from hf_distill.pruning.importance import Criterion, largest, leading, score
 from hf_distill.publishing.run_record import package_versions
 
-WIDTH, HEADS, NEURONS = 32, 4, 64
-EVENTS = 10
+HEADS, EVENTS = 4, 10
 SHRINKING: dict[str, dict[str, Any]] = {
     "sensitivity": {},
     "taylor": {"importance": "taylor"},
@@ -51,9 +51,10 @@ class ShrinkingDigits(Digits):
 
     arms = (*SHRINKING, "truncated", "scratch")
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, width: int):
+        self.width = width
         super().__init__(folder)
-        self.conditions["student"] = f"4/{WIDTH}"
+        self.conditions["student"] = f"4/{width}"
         self.compute = self._compute("sensitivity", self.steps)
 
     def cell(self, arm: str, rate: float, seed: int) -> dict[str, float]:
@@ -61,7 +62,10 @@ class ShrinkingDigits(Digits):
         make = self._shrinking if arm in SHRINKING else self._of_last_shape
         trainer = make(arm, self._affordable(arm), rate, seed, self.splits["train"])
         trainer.train()
-        assert (trainer.model.config.hidden_size, trainer.model.config.intermediate_size) == (WIDTH, NEURONS)
+        assert (trainer.model.config.hidden_size, trainer.model.config.intermediate_size) == (
+            self.width,
+            2 * self.width,
+        )
         test = trainer.predict(self.splits["test"]).metrics
         return {
             "validation_accuracy": trainer.evaluate(self.splits["validation"])["eval_accuracy"],
@@ -71,12 +75,14 @@ class ShrinkingDigits(Digits):
         }
 
     def _shrinking(self, arm: str, steps: int, rate: float, seed: int, data: Any = None) -> PruningDistillTrainer:
-        options = dict(recipe="homodistil", target_hidden_size=WIDTH, pruning_events=EVENTS) | SHRINKING[arm]
+        options = dict(recipe="homodistil", target_hidden_size=self.width, pruning_events=EVENTS) | SHRINKING[arm]
         args = arguments(self.folder / "run", steps, rate, seed, PruningDistillTrainingArguments, **options)
         return PruningDistillTrainer(None, args, teacher_model=self.teacher, train_dataset=data, **self.more)
 
     def _of_last_shape(self, arm: str, steps: int, rate: float, seed: int, data: Any) -> DistillationTrainer:
-        keep = largest(self.teacher, leading(score(self.teacher, Criterion.MAGNITUDE)), WIDTH, HEADS, NEURONS)
+        keep = largest(
+            self.teacher, leading(score(self.teacher, Criterion.MAGNITUDE)), self.width, HEADS, 2 * self.width
+        )
         student = compact(self.teacher, keep).requires_grad_(True)
         if arm == "scratch":
             student = type(student)(student.config)
@@ -86,7 +92,7 @@ class ShrinkingDigits(Digits):
     def _affordable(self, arm: str) -> int:
         """The most steps for the compute of `sensitivity`."""
         if arm not in SHRINKING:
-            return round(self.compute / self._cost(WIDTH))
+            return round(self.compute / self._cost(self.width))
         candidates = range(EVENTS + 1, 3 * self.steps)
         return candidates[bisect_right(candidates, self.compute, key=lambda steps: self._compute(arm, steps)) - 1]
 
@@ -111,12 +117,14 @@ class ShrinkingDigits(Digits):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/quality_pruning"), help="where cells are kept")
+    parser.add_argument("--width", type=int, default=32, help="of the students, a multiple of 4 below 64")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per way of training, at least 2")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    experiment = ShrinkingDigits(options.folder)
+    folder = options.folder / str(options.width)
+    folder.mkdir(parents=True, exist_ok=True)
+    experiment = ShrinkingDigits(folder, options.width)
     found = {arm: experiment.arm(arm, options.seeds) for arm in experiment.arms}
     conditions = experiment.conditions | {
         "operations_per_image": experiment.compute,
@@ -125,7 +133,7 @@ def main() -> None:
         "versions": package_versions(),
     }
     content = {"conditions": conditions, "arms": found}
-    (RESULTS / "quality_pruning_digits.json").write_text(json.dumps(content, indent=2) + "\n")
+    (RESULTS / f"quality_pruning_digits_{options.width}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

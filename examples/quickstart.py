@@ -173,10 +173,8 @@ class Quickstart:
         return label_transfer_set(texts, FrozenTeacher(teacher), collator, cache_folder=self.folder / "teacher-answers")
 
     def _tokenized(self, dataset: datasets.Dataset) -> datasets.Dataset:
-        if self.examples is not None:
-            dataset = dataset.shuffle(seed=SEED).select(
-                range(min(self.examples, len(dataset)))
-            )  # they are sorted by label
+        if self.examples is not None:  # at random: the data are sorted by label
+            dataset = dataset.shuffle(seed=SEED).select(range(min(self.examples, len(dataset))))
         dropped = [name for name in dataset.column_names if name != "label"]
         return dataset.map(
             lambda rows: self.tokenizer(rows["text"], truncation=True, max_length=128),

@@ -8,11 +8,13 @@ import datasets
 import torch
 from torch import nn
 
+from hf_distill.whole_weights import whole_state
+
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of a model's state, hexadecimal."""
+    """SHA-256 over names, types, shapes and bytes of a model's whole state, hexadecimal."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(whole_state(model).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -51,7 +51,8 @@ class HeadAtPositions:
         training = model.training
         model.eval()
         try:
-            with torch.no_grad():
+            learns = any(parameter.requires_grad for parameter in model.parameters())
+            with torch.no_grad() if learns else torch.inference_mode():  # as a teacher in parts has to be asked
                 dense = model(**inputs).logits[positions]
                 with self.at(positions):
                     picked = model(**inputs).logits

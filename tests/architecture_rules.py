@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = {
-    **dict.fromkeys(["objectives", "hardware", "fingerprints", "flops", "recipes", "layer_map"], 0),
+    **dict.fromkeys(["objectives", "hardware", "whole_weights", "fingerprints", "flops", "recipes", "layer_map"], 0),
     **dict.fromkeys(
         ["corpus", "length_bucket_sampler", "features", "masked_head", "projections", "tasks", "budget", "resources"], 1
     ),

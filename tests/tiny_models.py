@@ -5,7 +5,12 @@ from __future__ import annotations
 import datasets
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerFast,
+)
 
 VOCABULARY = 100
 
@@ -55,6 +60,21 @@ def encoded_sentences(rows: int, labels: str | None = "class") -> datasets.Datas
         if labels is None:
             del examples[-1]["labels"]
     return datasets.Dataset.from_list(examples)
+
+
+class FixedMasks:
+    """Masks every third position, so that two runs see the same masks."""
+
+    def __init__(self):
+        self.pad = DataCollatorForLanguageModeling(tiny_tokenizer(), mlm=False)
+
+    def __call__(self, rows):
+        batch = self.pad([{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows])
+        masked = torch.zeros_like(batch["labels"], dtype=torch.bool)
+        masked[:, ::3] = True
+        batch["labels"] = torch.where(masked & batch["attention_mask"].bool(), batch["input_ids"], -100)
+        batch["input_ids"] = torch.where(masked, 3, batch["input_ids"])
+        return batch
 
 
 def parameters_of(model) -> torch.Tensor:

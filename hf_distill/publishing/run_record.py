@@ -16,6 +16,7 @@ from transformers import TrainingArguments
 
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.projections import PROJECTIONS
+from hf_distill.whole_weights import num_elements
 
 SCHEMA_VERSION = 1
 RUN_RECORD_NAME = "run.json"
@@ -111,7 +112,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return {
         "name": public_name(getattr(config, "_name_or_path", "") or type(model).__name__),
         "architecture": type(model).__name__,
-        "parameters": sum(p.numel() for name, p in model.named_parameters() if PROJECTIONS not in name),
+        "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
         **{size: getattr(config, size) for size in sizes if hasattr(config, size)},
         "labels": [str(label) for label in getattr(config, "id2label", {}).values()],

@@ -20,6 +20,7 @@ from hf_distill.students.initialisation import (
 )
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
 from hf_distill.tasks import Task
+from hf_distill.whole_weights import made_whole, whole
 
 
 class Initialisation(str, Enum):
@@ -71,11 +72,13 @@ def create_student(
         Turc et al. 2019, arXiv 1908.08962, section 4. Projected embeddings and "width" are ours.
     """
     size, layers, dimensions = shape_of(shape), KeptLayers(layers), Dimensions(dimensions)
+    teacher = None if teacher is None else whole(teacher)
     default = Initialisation.RANDOM if teacher is None else Initialisation.TRUNCATED
     initialisation = default if initialisation is None else Initialisation(initialisation)
     model_class = _model_class(teacher, task)
     if initialisation is Initialisation.PRETRAINED:
-        student = _pretrained(model_class, size, teacher, pretrained_model_name_or_path, config)
+        with made_whole():
+            student = _pretrained(model_class, size, teacher, pretrained_model_name_or_path, config)
     elif pretrained_model_name_or_path is not None:
         raise ValueError(
             f"pretrained_model_name_or_path is for initialisation 'pretrained', got {initialisation.value!r}"
@@ -120,7 +123,8 @@ def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> ty
 
 def _new(model_class: type, config: PretrainedConfig) -> PreTrainedModel:
     make = getattr(model_class, "_from_config", None) or model_class.from_config
-    return make(config, dtype=torch.float32)
+    with made_whole():
+        return make(config, dtype=torch.float32)
 
 
 def _updated(config: PretrainedConfig, changes: dict[str, Any]) -> PretrainedConfig:

@@ -17,6 +17,7 @@ from hf_distill.objectives.evidence import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import logits_of
 from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.sharding import is_to_be_sharded, shard
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
@@ -36,6 +37,8 @@ class FrozenTeacher:
         device: Where to compute; None leaves the model where it is.
         label_permutation: Teacher label for each student label; None when the orders agree.
         input_prefix: What the names of the teacher's own inputs start with in a batch that also holds the student's.
+        sharding: "always", "never" or "auto", see `is_to_be_sharded`. In parts it computes in the model's own precision
+            unless `dtype` names one.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class FrozenTeacher:
         device: torch.device | str | None = None,
         label_permutation: Sequence[int] | None = None,
         input_prefix: str = "",
+        sharding: str = "never",
     ):
         self.model = model.requires_grad_(False).eval()
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
@@ -55,7 +59,11 @@ class FrozenTeacher:
         self._dtype_is_open = dtype == "auto"
         if not self._dtype_is_open:
             self.model = _converted(self.model, getattr(torch, dtype))
-        self.model.to(self.device)
+        if is_to_be_sharded(sharding, self.model, self.dtype, self.device):
+            self._dtype_is_open = False
+            shard(self.model, self.device)
+        else:
+            self.model.to(self.device)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -13,6 +13,7 @@ from hf_distill.tasks import Task, auto_class_of, task_of
 from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
+from hf_distill.whole_weights import made_whole, whole
 
 # Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
 _SOURCE_KWARGS = {
@@ -36,6 +37,7 @@ def load_teacher(
     revision: str | None = None,
     init_kwargs: dict[str, Any] | None = None,
     input_prefix: str = "",
+    sharding: str = "never",
 ) -> Teacher:
     """A frozen teacher for this student, with its labels in the student's order.
 
@@ -50,6 +52,7 @@ def load_teacher(
         revision: Branch, tag or commit of a Hub id.
         init_kwargs: Further arguments of `from_pretrained`.
         input_prefix: Of the teacher's own encoding; the vocabularies are then not compared. "": it reads the student's.
+        sharding: See `FrozenTeacher`.
 
     Returns:
         A `FrozenTeacher`, or the teacher given.
@@ -69,17 +72,18 @@ def load_teacher(
                 "teacher_revision and teacher_model_init_kwargs describe how to load a teacher by name, but "
                 f"teacher_model is already a model ({type(teacher_model).__name__}); drop them or pass a name"
             )
-        model = teacher_model
+        model = whole(teacher_model)
     elif isinstance(teacher_model, Teacher):
         return teacher_model
     else:
         # A setting of a run rather than of a model: RoBERTa reads lists of words only with it.
         settings = {"add_prefix_space": True} if getattr(student_tokenizer, "add_prefix_space", False) else {}
-        model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs, settings)
+        with made_whole():
+            model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs, settings)
     permutation = _align(student, model)
     if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
         require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
-    return FrozenTeacher(model, dtype, device, permutation, input_prefix)
+    return FrozenTeacher(model, dtype, device, permutation, input_prefix, sharding)
 
 
 def _align(student: PreTrainedModel, teacher: nn.Module) -> list[int] | None:

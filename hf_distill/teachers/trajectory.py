@@ -19,6 +19,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.tasks import auto_class_of
+from hf_distill.whole_weights import made_whole
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -202,7 +203,8 @@ class Trajectory:
             return str(first.folder)
         from peft import PeftModel
 
-        base = auto_class_of(student).from_pretrained(first.description()["base_model_name_or_path"])
+        with made_whole():
+            base = auto_class_of(student).from_pretrained(first.description()["base_model_name_or_path"])
         return PeftModel.from_pretrained(base, first.folder).get_base_model()
 
     def move_to(self, index: int, model: nn.Module) -> bool:
@@ -226,7 +228,8 @@ class Trajectory:
         else:  # some families' files have other names than their modules
             own = revert_weight_conversion(model, own)
         if not weights.keys() <= own.keys():  # files of an older version of the library
-            own, weights = model.state_dict(), type(model).from_pretrained(checkpoint.folder).state_dict()
+            with made_whole():
+                own, weights = model.state_dict(), type(model).from_pretrained(checkpoint.folder).state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)

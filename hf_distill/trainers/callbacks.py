@@ -38,10 +38,10 @@ class RunRecordCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if not args.should_save:
-            return
-        self.record = self._record_of(args, state)
-        self.record.save(args.output_dir)
+        record = self._record_of(args, state)  # on every process: some may hold parts of the weights
+        if args.should_save:
+            self.record = record
+            self.record.save(args.output_dir)
 
     def on_evaluate(
         self,

@@ -58,6 +58,14 @@ class TeacherDtype(str, Enum):
     FLOAT16 = "float16"
 
 
+class TeacherSharding(str, Enum):
+    """Whether every process holds the whole teacher or a part of it."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class GeneralStageLoss(str, Enum):
     """How a student follows its teacher's checkpoints."""
 

@@ -19,6 +19,7 @@ from hf_distill.trainers.choices import (
     RecipeName,
     SoftLabelLoss,
     TeacherDtype,
+    TeacherSharding,
 )
 
 
@@ -161,6 +162,14 @@ class DistillationTrainingArguments(TrainingArguments):
             "set get the same predictions, else the checkpoint's own."
         },
     )
+    teacher_sharding: TeacherSharding = field(
+        default=TeacherSharding.AUTO,
+        metadata={
+            "help": "Whether every process holds the whole teacher (never) or a part of it, with layers put together while "
+            "they compute (always; FSDP2, whatever holds the student). auto: in parts where the whole one would take more "
+            "than half of the GPU memory that is free. Teachers with a trajectory are always whole."
+        },
+    )
     teacher_revision: str | None = field(
         default=None,
         metadata={"help": "Branch, tag or commit of a teacher given as a Hub id. None: its default branch."},
@@ -202,6 +211,7 @@ class DistillationTrainingArguments(TrainingArguments):
             self.bf16 = self._precision_is_open() and fast_bfloat16("cpu" if self.use_cpu else _default_device())
         super().__post_init__()
         self.teacher_dtype = TeacherDtype(self.teacher_dtype)
+        self.teacher_sharding = TeacherSharding(self.teacher_sharding)
         settle(self)
         require_valid_objective(self)
 

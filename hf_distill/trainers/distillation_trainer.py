@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.features import features_of
 from hf_distill.length_bucket_sampler import length_bucket_sampler
@@ -25,7 +25,7 @@ from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.callbacks import RunRecordCallback
-from hf_distill.trainers.checkpoints import last_complete_checkpoint
+from hf_distill.trainers.checkpoints import require_optimizer_state
 from hf_distill.trainers.checks import (
     first_batch,
     head_kind,
@@ -43,9 +43,10 @@ from hf_distill.trainers.repeated_rows import without, without_repeats
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
 from hf_distill.trainers.teacher_making import make_teacher, require_comparable, separate_encodings
 from hf_distill.trainers.teacher_watch import TeacherWatch
+from hf_distill.trainers.wrapping import Wrapping
 
 
-class DistillationTrainer(TeacherEvaluation, Trainer):
+class DistillationTrainer(TeacherEvaluation, Wrapping, Trainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
@@ -277,12 +278,6 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
             self._term_meter = MeanMeter()
         super().log(logs, start_time)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trainer's; `resume_from_checkpoint=True` passes over a checkpoint that was never written to its end."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir) or True
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._teacher_watch.require_finite(self.state.global_step)
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
@@ -292,6 +287,7 @@ class DistillationTrainer(TeacherEvaluation, Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not in _load_from_checkpoint, which DeepSpeed goes without.
         if checkpoint is not None:
+            require_optimizer_state(Path(checkpoint), self.is_deepspeed_enabled)
             self._instruments.load(Path(checkpoint))
         super()._load_optimizer_and_scheduler(checkpoint)
 

@@ -24,6 +24,7 @@ from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.objective_building import build_projections
 from hf_distill.trainers.random_state import random_state_kept
+from hf_distill.whole_weights import load_whole_state, whole_state
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +106,10 @@ class Instruments:
     def save(self, folder: Path, writes: bool) -> None:
         """Write the projections, if there are any, into a checkpoint; called on every process, one of which writes."""
         if self.projections is not None:
-            with _in_one_piece(self.projections):
-                if writes:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    save_file(self.projections.state_dict(), folder / _FILE)
+            state = whole_state(self.projections)
+            if writes:
+                folder.mkdir(parents=True, exist_ok=True)
+                save_file(state, folder / _FILE)
 
     def load(self, folder: Path) -> None:
         """Read the projections, if there are any, from a checkpoint.
@@ -120,21 +121,7 @@ class Instruments:
             return
         if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run with these arguments")
-        with _in_one_piece(self.projections):
-            self.projections.load_state_dict(load_file(folder / _FILE))
-
-
-@contextmanager
-def _in_one_piece(module: nn.Module) -> Iterator[None]:
-    """Within it, parameters that DeepSpeed ZeRO-3 keeps in parts on many processes are whole on each."""
-    parts = [parameter for parameter in module.parameters() if hasattr(parameter, "ds_id")]
-    if not parts:
-        yield
-        return
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters(parts, modifier_rank=0):
-        yield
+        load_whole_state(self.projections, load_file(folder / _FILE))
 
 
 def _heads_at_positions(models: list[nn.Module], example: Mapping[str, Any]) -> list[HeadAtPositions]:

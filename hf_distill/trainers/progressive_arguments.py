@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from hf_distill.trainers.argument_rules import choice
-from hf_distill.trainers.choices import GeneralStageLoss, SoftLabelLoss
+from hf_distill.trainers.choices import GeneralStageLoss, SoftLabelLoss, TeacherSharding
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
 EQUAL, TEACHER_STEPS = "equal", "teacher_steps"
@@ -70,6 +70,13 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
         if self.teacher_checkpoints and self.soft_label_loss is None:
             self.soft_label_loss = SoftLabelLoss(self.general_stage_loss.value)
         super().__post_init__()
+        if self.teacher_checkpoints and self.teacher_sharding is TeacherSharding.ALWAYS:
+            raise ValueError(
+                "a teacher whose checkpoints follow one another is whole on every process: teacher_sharding must be auto or "
+                f"never, got {self.teacher_sharding.value!r}"
+            )
+        if self.teacher_checkpoints:
+            self.teacher_sharding = TeacherSharding.NEVER
         if self.max_temperature < 1:
             raise ValueError(f"max_temperature must be at least 1, got {self.max_temperature}")
         if self.final_stage_epochs < 0:

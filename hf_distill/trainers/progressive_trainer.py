@@ -160,10 +160,7 @@ class ProgressiveTrainer(DistillationTrainer):
         return output, history
 
     def _train_final_stage(self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        self._load_from_checkpoint(str(root / Stage.GENERAL.value))
-        self.optimizer = self.lr_scheduler = None
-        self.model_wrapped = self.model
-        vars(self.model).pop("_is_accelerate_prepared", None)
+        self._begin_from(root / Stage.GENERAL.value)
         set_seed(self.args.seed)  # the same whether the process that did the general stage is this one
         lengths = {
             "max_steps": self.args.final_stage_steps,

@@ -12,7 +12,7 @@ from hf_distill.teachers.ensemble import TeacherEnsemble
 from hf_distill.teachers.loading import load_teacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.teachers.own_inputs import SeparateEncodings, teacher_prefix
-from hf_distill.trainers.choices import TeacherDtype
+from hf_distill.trainers.choices import TeacherDtype, TeacherSharding
 
 
 def make_teacher(
@@ -43,6 +43,7 @@ def make_teacher(
             student,
             processing_class,
             dtype=TeacherDtype(args.teacher_dtype).value,
+            sharding=TeacherSharding(args.teacher_sharding).value,
             device=args.device,
             revision=args.teacher_revision,
             init_kwargs=args.teacher_model_init_kwargs,

@@ -23,7 +23,7 @@ from transformers import (
 
 from hf_distill import DistillationTrainer
 from hf_distill.objectives.logits import forward_kl
-from tests.tiny_models import VOCABULARY, encoded_sentences, parameters_of, tiny_tokenizer
+from tests.tiny_models import VOCABULARY, FixedMasks, encoded_sentences, parameters_of, tiny_tokenizer
 
 TEXT = dict(vocab_size=VOCABULARY, num_attention_heads=2, max_position_embeddings=64, initializer_range=0.3)
 TEXT |= dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
@@ -57,21 +57,6 @@ def images(rows):
     pixels = torch.rand(rows, 1, 8, 8, generator=generator)
     data = datasets.Dataset.from_dict({"pixel_values": pixels.tolist(), "labels": [row % 4 for row in range(rows)]})
     return data.with_format("torch")
-
-
-class FixedMasks:
-    """Masks every third position, so that two runs see the same masks."""
-
-    def __init__(self):
-        self.pad = DataCollatorForLanguageModeling(tiny_tokenizer(), mlm=False)
-
-    def __call__(self, rows):
-        batch = self.pad([{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows])
-        masked = torch.zeros_like(batch["labels"], dtype=torch.bool)
-        masked[:, ::3] = True
-        batch["labels"] = torch.where(masked & batch["attention_mask"].bool(), batch["input_ids"], -100)
-        batch["input_ids"] = torch.where(masked, 3, batch["input_ids"])
-        return batch
 
 
 def vit(hidden_size, seed):

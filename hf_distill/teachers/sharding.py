@@ -1,0 +1,50 @@
+"""Keep a teacher's weights in parts, one on every process, and put a layer together only while it computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+MAX_SHARE_OF_FREE_MEMORY = 0.5
+
+
+def is_to_be_sharded(wanted: str, model: nn.Module, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a teacher is kept in parts.
+
+    Args:
+        wanted: "always", "never", or "auto": when a replica would take more than half of the GPU memory that is free.
+        model: The teacher.
+        dtype: The precision it will compute in.
+        device: Where it will compute.
+    """
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not several or wanted == "never":
+        return False
+    if wanted == "always" or device.type != "cuda":
+        return wanted == "always"
+    size = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    return size > MAX_SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0]
+
+
+def shard(model: nn.Module, device: torch.device) -> None:
+    """Cut a frozen model up over all processes (FSDP2), layer by layer, whatever holds the student.
+
+    From then on it answers in inference mode only, on all processes together.
+
+    Args:
+        model: Its class says which of its modules are layers; changed in place.
+        device: Where it will compute.
+    """
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    times = Counter(type(module).__name__ for module in model.modules())
+    for module in model.modules():
+        # What is there once, such as embeddings, may share weights with the head: they stay together in the rest.
+        if type(module).__name__ in names and times[type(module).__name__] > 1:
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)

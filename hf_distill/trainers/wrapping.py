@@ -1,0 +1,101 @@
+"""A student in and out of the wrappers of several processes: DDP, a DeepSpeed engine, FSDP2.
+
+transformers 5.23 does not free it by itself: once evaluated it is trained without DDP, so that the processes drift apart
+without a word, and engines refuse to be evaluated first or to be trained twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+from transformers.trainer_utils import TrainOutput
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
+from hf_distill.whole_weights import is_in_parts, load_whole_state
+
+
+class Wrapping:
+    """The part of `DistillationTrainer` that puts its student into wrappers and takes it out again."""
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trainer's; `resume_from_checkpoint=True` passes over a checkpoint that was never written to its end."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir) or True
+        self._leave_engine()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's; a student that nothing has wrapped so far is evaluated as it is, and nothing is afterwards."""
+        wrapped = bool(self.accelerator._models) or self.model_wrapped is not self.model
+        several = self.accelerator.num_processes > 1 or self.is_deepspeed_enabled
+        if wrapped or not several or is_in_parts(self.model):
+            return super().evaluation_loop(*args, **kwargs)
+        engines = self.is_deepspeed_enabled, self.is_fsdp_enabled
+        self.is_deepspeed_enabled = self.is_fsdp_enabled = False
+        self.model.to(self.args.device)
+        try:
+            return super().evaluation_loop(*args, **kwargs)
+        finally:
+            self.is_deepspeed_enabled, self.is_fsdp_enabled = engines
+            self._unwrap()
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        with _aliases_hidden(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
+
+    def _begin_from(self, folder: Path) -> None:
+        """Give the student the weights in a folder, free of the training before."""
+        self._leave_engine()
+        if is_in_parts(self.model):
+            load_whole_state(self.model, load_file(folder / SAFE_WEIGHTS_NAME))
+        else:
+            self._load_from_checkpoint(str(folder))
+            self._unwrap()
+        self.optimizer = self.lr_scheduler = None
+
+    def _leave_engine(self) -> None:
+        """Free the student of the DeepSpeed engine of an earlier training or evaluation, if it has one."""
+        engine = self.model_wrapped
+        if not self.is_deepspeed_enabled or engine is self.model:
+            return
+        engine.destroy()
+        for hook in (engine.module_forward_pre_hook, engine.module_forward_post_hook):
+            hook.remove()
+        self.deepspeed = None
+        self._unwrap()
+
+    def _unwrap(self) -> None:
+        self.model_wrapped = self.model
+        self.accelerator._models.clear()
+        vars(self.model).pop("_is_accelerate_prepared", None)
+
+
+@contextmanager
+def _aliases_hidden(model: nn.Module) -> Iterator[None]:
+    """Within it a parameter of the output layer has no second name, as the bias of BERT's masked-word head has.
+
+    accelerate 1.15 gives FSDP2 the output layer apart from the rest, and torch 2.13 refuses a parameter in two parts.
+    """
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    own = {} if head is None else dict(head.named_parameters(recurse=False))
+    embeddings = {id(parameter) for parameter in model.get_input_embeddings().parameters()} if own else set()
+    hidden = [
+        (module, alias, name)
+        for module in model.modules()
+        for alias, parameter in module.named_parameters(recurse=False)
+        for name, its in own.items()
+        if module is not head and parameter is its and id(parameter) not in embeddings
+    ]
+    for module, alias, _ in hidden:
+        delattr(module, alias)
+    try:
+        yield
+    finally:
+        for module, alias, name in hidden:
+            module.register_parameter(alias, getattr(head, name))
