@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _PUBLIC_NAMES = {
+    "AdapterTeacher": "hf_distill.teachers.adapter",
     "DistillationTrainer": "hf_distill.trainers.distillation_trainer",
     "DistillationTrainingArguments": "hf_distill.trainers.distillation_arguments",
     "FrozenTeacher": "hf_distill.teachers.frozen",
@@ -30,6 +31,7 @@ __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 
 if TYPE_CHECKING:
     from hf_distill.students.create import create_student
+    from hf_distill.teachers.adapter import AdapterTeacher
     from hf_distill.teachers.frozen import FrozenTeacher
     from hf_distill.teachers.labelling import label_transfer_set, label_with_trajectory
     from hf_distill.teachers.outputs import Teacher, TeacherOutputs

@@ -15,7 +15,7 @@ from hf_distill.features import FeatureTap, features_of
 from hf_distill.hardware import fast_bfloat16
 from hf_distill.objectives.evidence import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
-from hf_distill.tasks import logits_of
+from hf_distill.tasks import logits_of, unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.teachers.sharding import is_to_be_sharded, shard
 
@@ -54,7 +54,7 @@ class FrozenTeacher:
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
         self.input_prefix = input_prefix
-        self._accepted = set(inspect.signature(model.forward).parameters)
+        self._accepted = set(inspect.signature(unwrapped(model).forward).parameters)
         self._tap: FeatureTap | None = None
         self._dtype_is_open = dtype == "auto"
         if not self._dtype_is_open:
@@ -89,7 +89,7 @@ class FrozenTeacher:
         """
         if self._tap is not None:
             self._tap.remove()
-        self._tap = FeatureTap(self.model, request) if request else None
+        self._tap = FeatureTap(unwrapped(self.model), request) if request else None
         self._dtype_is_open = False  # a converted copy would not be tapped
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:

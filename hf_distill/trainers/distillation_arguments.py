@@ -188,6 +188,13 @@ class DistillationTrainingArguments(TrainingArguments):
             "their proportions count. None: equal."
         },
     )
+    merge_adapters: bool = field(
+        default=False,
+        metadata={
+            "help": "Save a student with PEFT adapters as the ordinary model they make together with its base, once trained; "
+            "checkpoints keep the adapters apart. False: save the adapters alone."
+        },
+    )
     length_bucketing: bool = field(
         default=True,
         metadata={

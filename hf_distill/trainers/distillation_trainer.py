@@ -96,7 +96,7 @@ class DistillationTrainer(TeacherEvaluation, Wrapping, Trainer):
         self._teacher_watch = TeacherWatch(self.processing_class)
         self.task = task_of(self.model)
         self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
-        read_by_student = set(inspect.signature(self.model.forward).parameters)
+        read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         self._teacher_only_inputs = {TEACHER_LOGITS, *getattr(self.teacher, "input_names", ())} - read_by_student
         self.problem_type = head_kind(self.model, None)
         self._instruments = self._prepare()

@@ -6,6 +6,7 @@ without a word, and engines refuse to be evaluated first or to be trained twice.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -44,6 +45,21 @@ class Wrapping:
         finally:
             self.is_deepspeed_enabled, self.is_fsdp_enabled = engines
             self._unwrap()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Trainer's; with `merge_adapters` a student with adapters is saved as one ordinary model, unless for a checkpoint."""
+        if _internal_call or not self.args.merge_adapters or not hasattr(self.model, "merge_and_unload"):
+            super().save_model(output_dir, _internal_call)
+        elif is_in_parts(self.model):
+            raise ValueError(
+                "merge_adapters needs whole weights on a process, but ZeRO-3 or FSDP keep them in parts: save the adapters, and "
+                "merge them afterwards with PeftModel.merge_and_unload()"
+            )
+        elif self.args.should_save:
+            folder = output_dir or self.args.output_dir
+            copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         with _aliases_hidden(self.model) if self.is_fsdp_enabled else nullcontext():
