@@ -19,6 +19,7 @@ test: $(INSTALLED)  ## Run the test suite
 lint: $(INSTALLED)  ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
 
 benchmark: $(INSTALLED)  ## Measure trainer overhead and student quality (see benchmarks/)
 	$(BIN)/python benchmarks/trainer_overhead.py

@@ -1,7 +1,9 @@
-"""Students that shrink while they learn against the same shape made otherwise: python benchmarks/quality_pruning.py
+"""Students that shrink while they learn against the same shape made otherwise: quality_pruning.py {digits,reviews}
 
-Handwritten digits; teacher a ViT of 4 layers of 64 (quality_recipes.py), students 4 layers of 32, or of `--width`; the
-HomoDistil recipe.
+digits    teacher a ViT of 4 layers of 64 (quality_recipes.py), students 4 layers of 32, or of `--width`
+reviews   teacher all-MiniLM-L6-v2 fine-tuned on movie reviews, 6 layers of 384, students 6 layers of 192, or of `--width`
+
+All learn by the HomoDistil recipe:
 
 sensitivity, taylor, magnitude, random   the teacher's copy loses width at ten events, by each measure of importance
 linear, one_shot                         by sensitivity, with another schedule
@@ -25,7 +27,7 @@ import datasets
 import torch
 import transformers
 from quality_movie_reviews import arguments
-from quality_recipes import RESULTS, Digits
+from quality_recipes import RESULTS, Digits, Experiment, Reviews
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
@@ -34,8 +36,10 @@ from hf_distill.hardware import hardware_name
 from hf_distill.pruning.compaction import compact
 from hf_distill.pruning.importance import Criterion, largest, leading, score
 from hf_distill.publishing.run_record import package_versions
+from hf_distill.trainers.shrinking_student import Sizes
 
-HEADS, EVENTS = 4, 10
+EVENTS = 10
+LENGTH = 32  # of the sequences whose operations are counted
 SHRINKING: dict[str, dict[str, Any]] = {
     "sensitivity": {},
     "taylor": {"importance": "taylor"},
@@ -46,15 +50,17 @@ SHRINKING: dict[str, dict[str, Any]] = {
 }
 
 
-class ShrinkingDigits(Digits):
-    """The digits of quality_recipes.py, with its teacher, and students of one shape."""
+class Shrinking(Experiment):
+    """An experiment of quality_recipes.py with its teacher, and students of one shape."""
 
     arms = (*SHRINKING, "truncated", "scratch")
 
     def __init__(self, folder: Path, width: int):
         self.width = width
         super().__init__(folder)
-        self.conditions["student"] = f"4/{width}"
+        config = self.teacher.config
+        self.heads, self.neurons = config.num_attention_heads, config.intermediate_size * width // config.hidden_size
+        self.conditions["student"] = f"{config.num_hidden_layers}/{width}"
         self.compute = self._compute("sensitivity", self.steps)
 
     def cell(self, arm: str, rate: float, seed: int) -> dict[str, float]:
@@ -62,10 +68,7 @@ class ShrinkingDigits(Digits):
         make = self._shrinking if arm in SHRINKING else self._of_last_shape
         trainer = make(arm, self._affordable(arm), rate, seed, self.splits["train"])
         trainer.train()
-        assert (trainer.model.config.hidden_size, trainer.model.config.intermediate_size) == (
-            self.width,
-            2 * self.width,
-        )
+        assert Sizes.of(trainer.model.config) == Sizes(self.width, self.heads, self.neurons)
         test = trainer.predict(self.splits["test"]).metrics
         return {
             "validation_accuracy": trainer.evaluate(self.splits["validation"])["eval_accuracy"],
@@ -80,9 +83,8 @@ class ShrinkingDigits(Digits):
         return PruningDistillTrainer(None, args, teacher_model=self.teacher, train_dataset=data, **self.more)
 
     def _of_last_shape(self, arm: str, steps: int, rate: float, seed: int, data: Any) -> DistillationTrainer:
-        keep = largest(
-            self.teacher, leading(score(self.teacher, Criterion.MAGNITUDE)), self.width, HEADS, 2 * self.width
-        )
+        units = leading(score(self.teacher, Criterion.MAGNITUDE))
+        keep = largest(self.teacher, units, self.width, self.heads, self.neurons)
         student = compact(self.teacher, keep).requires_grad_(True)
         if arm == "scratch":
             student = type(student)(student.config)
@@ -97,7 +99,7 @@ class ShrinkingDigits(Digits):
         return candidates[bisect_right(candidates, self.compute, key=lambda steps: self._compute(arm, steps)) - 1]
 
     def _compute(self, arm: str, steps: int) -> float:
-        """Operations of a run that shrinks, per image."""
+        """Operations of a run that shrinks, per example."""
         shrinking = self._shrinking(arm, steps, self.rates[0], seed=0).shrinking
         events, operations, width = shrinking.events(steps), 0.0, shrinking.first.hidden_size
         for step in range(1, steps + 1):
@@ -107,33 +109,52 @@ class ShrinkingDigits(Digits):
         return operations
 
     def _cost(self, width: int) -> float:
-        """Operations of a step with a student of a width, neurons in proportion, per image."""
+        """Operations of a step with a student of a width, neurons in proportion, per example."""
         config = type(self.teacher.config)(**self.teacher.config.to_dict())
-        length, teacher = vit_length(config), encoder_flops(config, vit_length(config))
-        config.hidden_size, config.intermediate_size = width, 2 * width
+        length = vit_length(config) if config.model_type == "vit" else LENGTH
+        teacher = encoder_flops(config, length)
+        config.hidden_size, config.intermediate_size = width, config.intermediate_size * width // config.hidden_size
         return 3 * encoder_flops(config, length) + teacher
+
+
+class ShrinkingDigits(Shrinking, Digits):
+    """A task that even a small student learns to its end."""
+
+
+class ShrinkingReviews(Shrinking, Reviews):
+    """A task on which what the teacher knows counts."""
+
+    arms = ("sensitivity", "magnitude", "one_shot", "truncated", "scratch")
+    steps = 150
+    rates = (3e-4, 1e-3)
+
+
+TASKS = {"digits": (ShrinkingDigits, 32), "reviews": (ShrinkingReviews, 192)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--folder", type=Path, default=Path("outputs/quality_pruning"), help="where cells are kept")
-    parser.add_argument("--width", type=int, default=32, help="of the students, a multiple of 4 below 64")
+    parser.add_argument("--width", type=int, help="of the students, a multiple of the teacher's heads")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per way of training, at least 2")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    folder = options.folder / str(options.width)
+    kind, width = TASKS[options.task]
+    width = options.width or width
+    folder = options.folder / f"{options.task}_{width}"
     folder.mkdir(parents=True, exist_ok=True)
-    experiment = ShrinkingDigits(folder, options.width)
+    experiment = kind(folder, width)
     found = {arm: experiment.arm(arm, options.seeds) for arm in experiment.arms}
     conditions = experiment.conditions | {
-        "operations_per_image": experiment.compute,
+        "operations_per_example": experiment.compute,
         "seeds": options.seeds,
         "hardware": hardware_name("cuda" if torch.cuda.is_available() else "cpu"),
         "versions": package_versions(),
     }
     content = {"conditions": conditions, "arms": found}
-    (RESULTS / f"quality_pruning_digits_{options.width}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (RESULTS / f"quality_pruning_{options.task}_{width}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""When a teacher is kept in parts; that it then teaches the same is shown in tests/distributed."""
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from hf_distill import ProgressiveTrainingArguments
+from hf_distill.teachers.sharding import is_to_be_sharded
+
+TEACHER = torch.nn.Linear(100, 100, bias=False)  # 20,000 bytes in bfloat16
+GPU, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(39_000, True), (41_000, False)])
+def test_by_itself_where_half_of_the_free_memory_is_too_little(monkeypatch, two_processes, free, expected):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert is_to_be_sharded("auto", TEACHER, torch.bfloat16, GPU) is expected
+    assert not is_to_be_sharded("never", TEACHER, torch.bfloat16, GPU)
+
+
+def test_always_means_several_processes(two_processes, monkeypatch):
+    assert is_to_be_sharded("always", TEACHER, torch.float32, CPU)
+    assert not is_to_be_sharded("auto", TEACHER, torch.float32, CPU)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    assert not is_to_be_sharded("always", TEACHER, torch.float32, CPU)
+
+
+def test_checkpoints_that_follow_one_another_stay_whole(tmp_path):
+    with pytest.raises(ValueError, match="auto or never, got 'always'"):
+        ProgressiveTrainingArguments(str(tmp_path), teacher_checkpoints=["teacher"], teacher_sharding="always")
+    assert ProgressiveTrainingArguments(str(tmp_path), teacher_sharding="always").teacher_sharding == "always"
