@@ -48,18 +48,22 @@ class Wrapping:
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Trainer's; with `merge_adapters` a student with adapters is saved as one ordinary model, unless for a checkpoint."""
-        if _internal_call or not self.args.merge_adapters or not hasattr(self.model, "merge_and_unload"):
+        is_for_checkpoint = _internal_call and output_dir is not None
+        if is_for_checkpoint or not self.args.merge_adapters or not hasattr(self.model, "merge_and_unload"):
             super().save_model(output_dir, _internal_call)
         elif is_in_parts(self.model):
             raise ValueError(
                 "merge_adapters needs whole weights on a process, but ZeRO-3 or FSDP keep them in parts: save the adapters, and "
                 "merge them afterwards with PeftModel.merge_and_unload()"
             )
-        elif self.args.should_save:
-            folder = output_dir or self.args.output_dir
-            copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
-            if self.processing_class is not None:
-                self.processing_class.save_pretrained(folder)
+        else:
+            if self.args.should_save:
+                folder = output_dir or self.args.output_dir
+                copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
+                if self.processing_class is not None:
+                    self.processing_class.save_pretrained(folder)
+            if self.args.push_to_hub and not _internal_call:
+                self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         with _aliases_hidden(self.model) if self.is_fsdp_enabled else nullcontext():
