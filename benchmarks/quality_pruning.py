@@ -125,7 +125,7 @@ class ShrinkingReviews(Shrinking, Reviews):
     """A task on which what the teacher knows counts."""
 
     arms = ("sensitivity", "magnitude", "one_shot", "truncated", "scratch")
-    steps = 150
+    steps = 100
     rates = (3e-4, 1e-3)
 
 
