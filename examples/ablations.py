@@ -33,6 +33,7 @@ from rich.table import Table
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from hf_distill import DistillationTrainingArguments, create_student
+from hf_distill.cli.scripts import require_one_process
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import package_versions
@@ -213,6 +214,7 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
 def main() -> None:
     parser = HfArgumentParser((AblationArguments, PipelineArguments, DistillationTrainingArguments))
     args, pipeline, training = parser.parse_args_into_dataclasses()
+    require_one_process(training)
     grid, results = Grid(args, pipeline, training), []
     for cell in cells_of(args):
         accuracies = grid.accuracies(cell)

@@ -38,7 +38,7 @@ from transformers.trainer_utils import set_seed
 
 from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
 from hf_distill.cli.script_models import TeacherArguments
-from hf_distill.cli.scripts import checkpoint_to_continue, make_trainer
+from hf_distill.cli.scripts import checkpoint_to_continue, make_trainer, require_one_process
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord, package_versions
@@ -369,6 +369,7 @@ def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
 def main() -> None:
     parser = HfArgumentParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
     args, data, training = parser.parse_args_into_dataclasses()
+    require_one_process(training)
     values = vars(parser.parse_args())
     given = {own.name: values[own.name] for own in dataclasses.fields(ProgressiveTrainingArguments) if own.init}
     comparison = Comparison(args, data, given)

@@ -44,7 +44,7 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.cli.scripts import first_rows, load_files, load_texts
+from hf_distill.cli.scripts import first_rows, load_files, load_texts, require_one_process
 from hf_distill.corpus import Texts, packed, without_texts_of
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
@@ -339,6 +339,7 @@ class Pipeline:
 def main() -> None:
     parser = HfArgumentParser((PipelineArguments, DistillationTrainingArguments))
     args, training = parser.parse_args_into_dataclasses()
+    require_one_process(training)
     metrics = Pipeline(args, training).run()
     print(json.dumps(metrics, indent=2))
 

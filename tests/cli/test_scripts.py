@@ -1,5 +1,7 @@
 """What the example scripts share."""
 
+from types import SimpleNamespace
+
 import pytest
 import transformers
 
@@ -74,3 +76,9 @@ def test_the_teacher_is_fetched_as_the_model_is(arguments, tmp_path):
         assert models.hub == {"token": "t", "cache_dir": "c", "revision": "main", "trust_remote_code": False}
     finally:
         transformers.logging.set_verbosity(verbosity)
+
+
+def test_scripts_of_several_trainings_name_the_processes_they_cannot_use():
+    scripts.require_one_process(SimpleNamespace(world_size=1))
+    with pytest.raises(ValueError, match="runs in one process, got 4"):
+        scripts.require_one_process(SimpleNamespace(world_size=4))
