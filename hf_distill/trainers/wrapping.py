@@ -51,23 +51,24 @@ class Wrapping:
         is_for_checkpoint = _internal_call and output_dir is not None
         if is_for_checkpoint or not self.args.merge_adapters or not hasattr(self.model, "merge_and_unload"):
             super().save_model(output_dir, _internal_call)
-        elif is_in_parts(self.model):
-            raise ValueError(
-                "merge_adapters needs whole weights on a process, but ZeRO-3 or FSDP keep them in parts: save the adapters, and "
-                "merge them afterwards with PeftModel.merge_and_unload()"
-            )
-        else:
-            if self.args.should_save:
-                folder = output_dir or self.args.output_dir
-                copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
-                if self.processing_class is not None:
-                    self.processing_class.save_pretrained(folder)
-            if self.args.push_to_hub and not _internal_call:
-                self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+            return
+        if self.args.should_save:
+            folder = output_dir or self.args.output_dir
+            copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         with _aliases_hidden(self.model) if self.is_fsdp_enabled else nullcontext():
-            return super()._prepare_for_training(*args, **kwargs)
+            prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.args.merge_adapters and is_in_parts(self.model):
+            raise ValueError(
+                "merge_adapters needs whole weights on a process, but ZeRO-3 and FSDP keep them in parts: train with "
+                "merge_adapters=False, and merge afterwards with PeftModel.merge_and_unload()"
+            )
+        return prepared
 
     def _begin_from(self, folder: Path) -> None:
         """Give the student the weights in a folder, free of the training before."""

@@ -76,6 +76,10 @@ def test_a_teacher_in_parts_teaches_the_same(came, alone, engine, scenario):
     require_the_same(ours, alone[scenario])
 
 
+def test_adapters_cannot_be_merged_into_weights_in_parts(came):
+    assert "merge_adapters needs whole weights" in came["merging", "zero3"]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_evaluating_first_changes_nothing(came, alone, engine):
     """After an evaluation stock Trainer leaves DDP out without a word, and engines raise."""
