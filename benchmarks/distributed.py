@@ -113,11 +113,11 @@ def measured(strategy: str, processes: int, device: str) -> dict[str, float]:
         else:
             launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
             commands = [[sys.executable, *launcher, *worker]]
-        running = [
-            subprocess.Popen(command, env=environment | {"CUDA_VISIBLE_DEVICES": str(number)} if len(commands) > 1
-                             else environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            for number, command in enumerate(commands)
-        ]  # fmt: skip
+        running = []
+        for number, command in enumerate(commands):
+            own = environment | ({"CUDA_VISIBLE_DEVICES": str(number)} if strategy == "processes apart" else {})
+            pipes = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            running.append(subprocess.Popen(command, env=own, **pipes))
         errors = [process.communicate()[1] for process in running]
         reports = [json.loads(path.read_text()) for path in Path(folder).iterdir()]
     if len(reports) != (1 if strategy == "one process" else processes):

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.integrations import deepspeed as integration
@@ -45,23 +44,26 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def load_whole_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give a model, in parts or not, the weights of a whole state; names it lacks are passed over.
+def load_whole_state(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
+    """Give a model, in parts or not, the weights of a whole state.
 
     Args:
         model: Keeps its parts where they are.
         state: The same on all processes.
+        strict: Whether it must have the model's names; False where tied weights have one name in a file.
     """
     parts = [parameter for parameter in model.parameters() if _is_zero3(parameter)]
     if parts:
         import deepspeed
 
         with deepspeed.zero.GatheredParameters(parts, modifier_rank=0):
-            model.load_state_dict(state, strict=False)
+            model.load_state_dict(state, strict=strict)
     elif is_in_parts(model):
-        set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True, strict=False))
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+        set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True, strict=strict))
     else:
-        model.load_state_dict(state, strict=False)
+        model.load_state_dict(state, strict=strict)
 
 
 def whole(model: nn.Module) -> nn.Module:

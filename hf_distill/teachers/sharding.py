@@ -14,21 +14,24 @@ MAX_SHARE_OF_FREE_MEMORY = 0.5
 
 
 def is_to_be_sharded(wanted: str, model: nn.Module, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a teacher is kept in parts.
+    """Whether a teacher is kept in parts; asked on all processes together, which get the same answer.
 
     Args:
-        wanted: "always", "never", or "auto": when a replica would take more than half of the GPU memory that is free.
+        wanted: "always", "never", or "auto": when a replica would take more than half of the GPU memory that is free
+            on any process.
         model: The teacher.
         dtype: The precision it will compute in.
         device: Where it will compute.
     """
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if not several or wanted == "never":
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return False
-    if wanted == "always" or device.type != "cuda":
+    if wanted != "auto" or device.type != "cuda":
         return wanted == "always"
     size = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
-    return size > MAX_SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0]
+    is_too_large = size > MAX_SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0]
+    on_each_process = [False] * dist.get_world_size()
+    dist.all_gather_object(on_each_process, is_too_large)  # they must do the same
+    return any(on_each_process)
 
 
 def shard(model: nn.Module, device: torch.device) -> None:

@@ -10,6 +10,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, describe_model
 from hf_distill.tasks import unwrapped
+from hf_distill.whole_weights import is_in_parts
 
 PROGRESS = ("step", "loss", "hidden_size", "parameters", "step_gflops", "step_ms")
 
@@ -38,7 +39,10 @@ class RunRecordCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        record = self._record_of(args, state)  # on every process: some may hold parts of the weights
+        models = [unwrapped(self._trainer.model), *(member.model for member in _live(self._trainer.teacher))]
+        if not (args.should_save or any(is_in_parts(model) for model in models)):
+            return
+        record = self._record_of(args, state)  # on every process, where each holds parts of the weights
         if args.should_save:
             self.record = record
             self.record.save(args.output_dir)
@@ -90,11 +94,7 @@ class RunRecordCallback(TrainerCallback):
 
 def _describe_teacher(teacher: Any) -> dict[str, Any] | None:
     """A live teacher's description; for several that of the first, with the number of parameters of all."""
-    members = [
-        describe_model(member.model) | {"dtype": str(member.dtype)}
-        for member in getattr(teacher, "teachers", [teacher])
-        if hasattr(member, "model")
-    ]
+    members = [describe_model(member.model) | {"dtype": str(member.dtype)} for member in _live(teacher)]
     if len(members) < 2:
         return members[0] if members else None
     together = {
@@ -104,6 +104,11 @@ def _describe_teacher(teacher: Any) -> dict[str, Any] | None:
         "member_weights": teacher.weights,
     }
     return members[0] | together
+
+
+def _live(teacher: Any) -> list[Any]:
+    """Those of one or several teachers that are models."""
+    return [member for member in getattr(teacher, "teachers", [teacher]) if hasattr(member, "model")]
 
 
 def _length(dataset: Any) -> int | None:

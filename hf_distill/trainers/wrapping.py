@@ -74,7 +74,7 @@ class Wrapping:
         """Give the student the weights in a folder, free of the training before."""
         self._leave_engine()
         if is_in_parts(self.model):
-            load_whole_state(self.model, load_file(folder / SAFE_WEIGHTS_NAME))
+            load_whole_state(self.model, load_file(folder / SAFE_WEIGHTS_NAME), strict=False)
         else:
             self._load_from_checkpoint(str(folder))
             self._unwrap()

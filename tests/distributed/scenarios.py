@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.state import PartialState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from transformers import AutoModelForMaskedLM, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -47,6 +47,7 @@ def zero(stage: int) -> dict[str, Any]:
 
 ENGINES: dict[str, dict[str, Any]] = {
     "ddp": {},
+    "zero0": {"deepspeed": zero(0)},
     "zero1": {"deepspeed": zero(1)},
     "zero2": {"deepspeed": zero(2)},
     "zero3": {"deepspeed": zero(3)},
@@ -121,7 +122,8 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
         losses=losses_of(trainer),
         metrics={name: value for name, value in metrics.items() if "loss" in name or "teacher" in name},
         weights={name: tensor.clone() for name, tensor in whole_state(student).items()},
-        recorded=json.loads(record.read_text())["student"]["weights_sha256"] == weights_sha256(student),
+        recorded=json.loads(record.read_text())["student"]["weights_sha256"],
+        on_each_process=gather_object([weights_sha256(student)]),
     )
     trainer.accelerator.free_memory()
     return came

@@ -17,9 +17,15 @@ def two_processes(monkeypatch):
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
 
 
-@pytest.mark.parametrize(("free", "expected"), [(39_000, True), (41_000, False)])
-def test_by_itself_where_half_of_the_free_memory_is_too_little(monkeypatch, two_processes, free, expected):
+@pytest.mark.parametrize(
+    ("free", "other", "expected"), [(39_000, False, True), (41_000, False, False), (41_000, True, True)]
+)
+def test_by_itself_where_half_of_the_free_memory_is_too_little(monkeypatch, two_processes, free, other, expected):
+    def gather(found, own):
+        found[:] = [own, other]
+
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    monkeypatch.setattr(dist, "all_gather_object", gather)
     assert is_to_be_sharded("auto", TEACHER, torch.bfloat16, GPU) is expected
     assert not is_to_be_sharded("never", TEACHER, torch.bfloat16, GPU)
 
