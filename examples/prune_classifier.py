@@ -26,6 +26,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
 from hf_distill.cli.script_models import FineTuningArguments
 from hf_distill.cli.scripts import begin, parse_arguments, require_splits, run
+from hf_distill.encoding.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.pruning import Criterion, keep_layers, layers_worth_most, score, trim_vocabulary
 from hf_distill.publishing.model_card import write_model_card
@@ -75,7 +76,7 @@ def main() -> None:
     )
     names, ids = glue.find_labels(raw, teacher.config, teacher.config)
     if sizes.vocabulary_min_count is not None:
-        columns = glue.text_columns(raw)
+        columns = text_columns(raw["train"].features)
         texts = (text or "" for column in columns for text in raw["train"][column])
         teacher, tokenizer = trim_vocabulary(teacher, tokenizer, texts, sizes.vocabulary_min_count)
     encode = glue.Encoder(data_args, tokenizer, ids)

@@ -14,7 +14,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -30,16 +30,22 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.evaluation.latency import measure_latency
+from hf_distill.evaluation.comparison import (
+    DISTILLED,
+    LABELS_ONLY,
+    TEACHER,
+    Contestant,
+    LatencySettings,
+    compare,
+)
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.evaluation.report import ReportRow, report_plot, report_table
-from hf_distill.hardware import hardware_name
-from hf_distill.publishing.model_card import write_model_card
+from hf_distill.evaluation.report import report_plot, report_table
+from hf_distill.publishing.model_card import add_evaluation
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
 
-TEACHER = "all-MiniLM-L6-v2, fine-tuned on movie reviews"
+TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"
 INITIALISATIONS = {
     "truncated": "the teacher's embeddings, bottom layers and head",
     "embeddings": "the teacher's embeddings on their leading principal directions; all other weights random",
@@ -88,11 +94,11 @@ class Quickstart:
         transfer_set = self._answered(self._tokenized(load_transfer_set(["movie_reviews"])), teacher)
         for split in ("validation", "test"):
             self.splits[split] = self._answered(self.splits[split], teacher)
-        models = {("MiniLM-6-layers", "teacher"): teacher}
+        models = {("MiniLM-6-layers", TEACHER): teacher}
         for student in STUDENTS:
-            for training, dataset in (("labels only", None), ("distilled", transfer_set)):
+            for training, dataset in ((LABELS_ONLY, None), (DISTILLED, transfer_set)):
                 models[student.name, training] = self._trained_student(student, training, dataset, teacher)
-        self._report(models, teacher)
+        self._report(models)
 
     def _trained_student(
         self, student: Student, training: str, transfer_set: datasets.Dataset | None, teacher: PreTrainedModel
@@ -137,6 +143,9 @@ class Quickstart:
         trainer.save_model()
         record = RunRecord.load(folder)
         record.student |= {"name": name, "initialisation": initialisation}
+        record.card |= {"base_model": BASE_MODEL, "license": "apache-2.0", "language": "en"}
+        if teacher is not None and record.teacher is not None:
+            record.teacher["name"] = TEACHER_NAME
         record.save(folder)
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
@@ -182,65 +191,25 @@ class Quickstart:
             remove_columns=dropped,
         )
 
-    def _report(self, models: dict[tuple[str, str], PreTrainedModel], teacher: PreTrainedModel) -> None:
+    def _report(self, models: dict[tuple[str, str], PreTrainedModel]) -> None:
         """Table, results.json, plot, and the card of every student."""
-        # Both trainings of a student have one architecture and so one latency: it is measured once.
-        shapes = {name: model for (name, _), model in models.items()}
-        latency = measure_latency(shapes, batch_size=1, sequence_length=32)
-        rows = []
-        for (name, training), model in models.items():
-            metrics = json.loads((self._folder_of(name, training) / "finished.json").read_text())
-            rows.append(
-                ReportRow(
-                    name=name,
-                    training=training,
-                    accuracy=metrics["test_accuracy"],
-                    agreement=metrics.get("test_teacher_agreement"),
-                    parameters=model.num_parameters(),
-                    latency_ms=latency[name]["median_ms"],
-                )
-            )
-        title = f"Movie reviews: {len(self.splits['test']):,} test sentences"
-        _write_json(self.folder / "results.json", {"rows": [asdict(row) for row in rows], "latency": latency})
-        report_plot(rows, title, self.folder / "comparison.png")
-        for row in rows[1:]:
-            self._write_card(row, rows, latency[row.name])
-        wide_enough = Console(width=max(console.width, 100))  # a log file counts as 80 columns, which cut the table
-        wide_enough.print(report_table(rows, title))
+        contestants = [Contestant(f"{name}, {training}" if training != TEACHER else name, training, model, self.tokenizer)
+                       for (name, training), model in models.items()]  # fmt: skip
+        rows = load_sentiment()["test"]
+        rows = rows if self.examples is None else rows.shuffle(seed=SEED).select(range(min(self.examples, len(rows))))
+        evaluation = compare(
+            contestants, rows, "movie_reviews", "test", LatencySettings(batch_sizes=(1,), lengths=(32,))
+        )
+        _write_json(self.folder / "results.json", evaluation)
+        report_plot(evaluation, self.folder / "comparison.png")
+        for (name, training), contestant in list(zip(models, contestants, strict=True))[1:]:
+            add_evaluation(self._folder_of(name, training), evaluation, contestant.name)
+        wide_enough = Console(width=max(console.width, 150))  # a log file counts as 80 columns, which cut the table
+        wide_enough.print(report_table(evaluation))
         console.print(f"Students, cards, plot and results.json: {self.folder}")
 
-    def _write_card(self, own: ReportRow, rows: list[ReportRow], latency: dict) -> None:
-        folder = self._folder_of(own.name, own.training)
-        record = RunRecord.load(folder)
-        if record.teacher is not None:
-            record.teacher["name"] = TEACHER
-        record.comparison = [asdict(row) | {"this": row == own} for row in rows]
-        test_examples = len(self.splits["test"])
-        record.data |= {
-            "name": "ICWSM-2014 movie reviews",
-            "language": "en",
-            "license": "apache-2.0",
-            "test_examples": test_examples,
-            "accuracy_error_points": 100 * (own.accuracy * (1 - own.accuracy) / test_examples) ** 0.5,
-            "train_text": "the movie reviews' training split, with labels"
-            if own.training == "labels only"
-            else "sentences of movie reviews, with and without a label of their own, labelled by the teacher",
-            "evaluation_text": f"Test split of the ICWSM-2014 movie-review sentences: {test_examples:,} sentences the "
-            "models have not seen. *Trained on* says whether a model learned from labels alone or from the teacher's "
-            "soft labels of the transfer set; both start from the same weights and make as many optimizer steps.",
-            "latency_text": f"Latency of one text of {latency['sequence_length']} tokens, batch "
-            f"{latency['batch_size']}, {latency['dtype']}, {latency['threads']} threads, {latency['runs']} runs, on "
-            f"{hardware_name('cpu')}; all models in turn in one process.",
-            "source_text": "Hutto and Gilbert 2014, *VADER: A Parsimonious Rule-based Model for Sentiment Analysis of "
-            "Social Media Text*, ICWSM (MIT licence): sentences rated by 20 people each; labels are the sign of the "
-            "mean rating where it is beyond ±0.5. No text is in two splits, and no evaluation text in the transfer set.",
-        }
-        record.save(folder)
-        shutil.copy(self.folder / "comparison.png", folder)
-        write_model_card(folder)
-
     def _folder_of(self, name: str, training: str) -> Path:
-        return self.folder / ("teacher" if training == "teacher" else f"{name}-{training.replace(' ', '-')}")
+        return self.folder / ("teacher" if training == TEACHER else f"{name}-{training.replace(' ', '-')}")
 
 
 def _write_json(path: Path, content: dict) -> None:

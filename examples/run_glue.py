@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import ClassLabel, Dataset, concatenate_datasets, load_dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 from transformers.hf_argparser import HfArg
 
@@ -37,13 +37,13 @@ from hf_distill.cli.scripts import (
     require_splits,
     run,
 )
+from hf_distill.encoding.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 
 logger = transformers.logging.get_logger("transformers.run_glue")
 
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 FILE_TYPES = (".csv", ".json", ".jsonl")
-STRINGS = ("string", "large_string")
 # The flag that asks for a stage, its file, and its limit.
 STAGES = {
     "train": ("do_train", "train_file", "max_train_samples"),
@@ -132,17 +132,6 @@ def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[
     return sorted(names, key=lambda name: order[name.casefold()]), by_number | order
 
 
-def encode_label(value: Any, ids: dict[str, int]) -> int | float:
-    """What a label is trained as: its class, for regression its value; a missing class as -100, which does not count."""
-    key = str(value).casefold()
-    if value is None and ids:
-        return -100
-    if value is None or (ids and key not in ids):
-        allowed = list(ids) or "numbers, because the first are floats (in CSV files also integers with gaps)"
-        raise ValueError(f"a row has the label {value!r}; allowed are {allowed}")
-    return ids[key] if ids else float(value)
-
-
 def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None) -> tuple:
     """Model, tokenizer, and classes; by the classes' names the trainer puts a teacher's outputs in order."""
     config = args.config()
@@ -160,7 +149,7 @@ def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None)
 
 @dataclass
 class Encoder:
-    """Makes model inputs from texts, with labels where the data have them."""
+    """Makes model inputs from texts, with labels where the data have them, and with a teacher's own inputs if it has such."""
 
     args: DataTrainingArguments
     tokenizer: Any
@@ -170,39 +159,21 @@ class Encoder:
 
     def __call__(self, raw: Dataset, texts: list[str]) -> Dataset:
         """From the columns of texts."""
-        name_of = getattr(raw.features.get("label"), "int2str", lambda value: value)
-        padding = "max_length" if self.args.pad_to_max_length else False
-
-        def encode_rows(rows: dict[str, list]) -> dict[str, list]:
-            columns = [[text or "" for text in rows[name]] for name in texts]
-            max_length = self._max_length(self.tokenizer)
-            options = {"max_length": max_length, "padding": padding, "return_token_type_ids": self.segments}
-            inputs = dict(self.tokenizer(*columns, truncation=True, **options))
-            if "label" in rows:
-                inputs["labels"] = [encode_label(name_of(value), self.ids) for value in rows["label"]]
+        length, args = self.args.max_seq_length, self.args
+        encode = SequenceEncoder(
+            self.tokenizer, self.ids, length, args.pad_to_max_length, self.segments, not args.overwrite_cache
+        )
+        inputs = encode(raw, texts)
+        if self.teacher_tokenizer is None:
             return inputs
-
-        cached = {"load_from_cache_file": not self.args.overwrite_cache}
-        columns = raw.column_names
-        if self.teacher_tokenizer is not None:
-            max_length = self._max_length(self.teacher_tokenizer)
-            raw = encode_for_teacher(raw, self.teacher_tokenizer, texts, max_length=max_length)
-        return raw.map(encode_rows, batched=True, remove_columns=columns, **cached)
-
-    def _max_length(self, tokenizer: Any) -> int:
-        return min(self.args.max_seq_length, tokenizer.model_max_length)
-
-
-def text_columns(raw: Splits) -> list[str]:
-    """The column text, or else the first one or two of strings."""
-    features = (raw["train"] if "train" in raw else next(iter(raw.values()))).features
-    strings = [name for name in features if name != "label" and getattr(features[name], "dtype", None) in STRINGS]
-    return ["text"] if "text" in strings else strings[:2]
+        length = min(length, self.teacher_tokenizer.model_max_length)
+        own = encode_for_teacher(raw.select_columns(texts), self.teacher_tokenizer, texts, max_length=length)
+        return concatenate_datasets([inputs, own.remove_columns(texts)], axis=1)
 
 
 def prepare(raw: Splits, stage: str, args: DataTrainingArguments, encode: Encoder) -> Splits:
     """Model inputs by split; the first split of a stage is the one watched during training."""
-    texts = text_columns(raw)
+    texts = text_columns((raw["train"] if "train" in raw else next(iter(raw.values()))).features)
     flag, _, limit = STAGES[stage]
     prepared = {}
     for suffix in ("_matched", "_mismatched") if args.task_name == "mnli" and stage != "train" else ("",):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +36,16 @@ from hf_distill.cli.scripts import (
     require_splits,
     run,
 )
+from hf_distill.encoding.sequences import STRINGS
+from hf_distill.encoding.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
-from hf_distill.objectives.reduction import IGNORE_INDEX
 
 logger = transformers.logging.get_logger("transformers.run_ner")
 
 FILE_TYPES = (".csv", ".json", ".jsonl")
-LONGEST = 512  # tokens, for tokenizers without a limit of their own
 # Models whose tokenizers read a word otherwise behind a space than without: every word of a list gets one.
 PREFIX_SPACE = ("bart", "bloom", "deberta", "gpt2", "led", "longformer", "roberta")
 STAGES = {"train": "train", "validation": "eval", "test": "predict"}  # as the arguments call them, by split
-STRINGS = ("string", "large_string")
-MISSING = (None, -1, IGNORE_INDEX)  # labels that do not count
-FIRST_TOKENS = "first_tokens"  # column of the test set: where each word begins, None for a word without tokens
 Splits = dict[str, Dataset]
 Config = transformers.PretrainedConfig
 
@@ -81,6 +77,11 @@ class DataTrainingArguments:
         require_source(self.files, FILE_TYPES, dataset_name=self.dataset_name)
         if self.max_seq_length is not None and self.max_seq_length < 1:
             raise ValueError(f"max_seq_length must be at least 1, got {self.max_seq_length}")
+
+    def encoder(self, tokenizer: Any, ids: dict[str, int]) -> WordEncoder:
+        """Makes model inputs."""
+        how = self.max_seq_length, self.pad_to_max_length, self.label_all_tokens
+        return WordEncoder(tokenizer, ids, *how, not self.overwrite_cache, self.preprocessing_num_workers)
 
 
 def load_raw(model_args: FineTuningArguments, args: DataTrainingArguments) -> Splits:
@@ -158,53 +159,6 @@ def load_model(args: FineTuningArguments, names: list[str], config: Config) -> t
     return model, tokenizer
 
 
-@dataclass
-class Encoder:
-    """Makes model inputs from words, with labels where the data have them."""
-
-    args: DataTrainingArguments
-    tokenizer: Any
-    ids: dict[str, int]
-
-    def __call__(self, split: str, raw: Dataset, text: str, label: str | None) -> Dataset:
-        raw = first_rows(raw, getattr(self.args, f"max_{STAGES[split]}_samples"))
-        name_of = getattr(getattr(raw.features.get(label), "feature", None), "int2str", str)
-        limit = self.tokenizer.model_max_length
-        length = min(self.args.max_seq_length or (limit if limit < 10**6 else LONGEST), limit)
-        options = {"truncation": True, "max_length": length, "padding": self.args.pad_to_max_length and "max_length"}
-
-        def encode_rows(rows: dict[str, list]) -> dict[str, list]:
-            encoding = self.tokenizer(rows[text], is_split_into_words=True, **options)
-            inputs, words_of_tokens = dict(encoding), [encoding.word_ids(row) for row in range(len(rows[text]))]
-            if label in raw.column_names:
-                names = [[None if value in MISSING else name_of(value) for value in row or ()] for row in rows[label]]
-                inputs["labels"] = list(map(self.align, rows[text], names, words_of_tokens))
-            if split == "test":
-                inputs[FIRST_TOKENS] = [
-                    [tokens.index(word) if word in tokens else None for word in range(len(words))]
-                    for words, tokens in zip(rows[text], words_of_tokens, strict=True)
-                ]
-            return inputs
-
-        how = {"load_from_cache_file": not self.args.overwrite_cache, "num_proc": self.args.preprocessing_num_workers}
-        return raw.map(encode_rows, batched=True, remove_columns=raw.column_names, **how)
-
-    def align(self, words: list[str], labels: list[str | None], words_of_tokens: list[int | None]) -> list[int]:
-        """The class of each token; -100 for one that does not count."""
-        if len(labels) != len(words):
-            raise ValueError(f"each word needs a label, got {len(words)} words {words} and {len(labels)}: {labels}")
-        if unknown := set(labels) - {None, *self.ids}:
-            raise ValueError(f"words have the labels {sorted(unknown)}; allowed are {list(self.ids)}")
-        classes = []
-        for previous, word in pairwise([None, *words_of_tokens]):
-            label = None if word is None else labels[word]
-            if label is not None and word == previous:
-                inside = f"I-{label[2:]}" if label.startswith("B-") else label
-                label = (inside if inside in self.ids else label) if self.args.label_all_tokens else None
-            classes.append(IGNORE_INDEX if label is None else self.ids[label])
-        return classes
-
-
 def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) -> None:
     """Write a line per sentence with a label per word; words that are cut off or have no token get O."""
     output = trainer.predict(dataset.remove_columns(FIRST_TOKENS), metric_key_prefix="predict")
@@ -229,9 +183,14 @@ def main() -> None:
     teacher_config = teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
     names, ids = find_labels(raw, label, config, teacher_config)
     model, tokenizer = load_model(model_args, names, config)
-    encode = Encoder(data_args, tokenizer, ids)
+    encode = data_args.encoder(tokenizer, ids)
+
+    def prepare(split: str) -> Dataset:
+        rows = first_rows(raw[split], getattr(data_args, f"max_{STAGES[split]}_samples"))
+        return encode(rows, text, label, first_tokens=split == "test")
+
     with args.main_process_first(desc="tokenizing"):
-        data = {split: encode(split, raw[split], text, label) for split in splits}
+        data = {split: prepare(split) for split in splits}
     trainer = make_trainer(
         model,
         args,

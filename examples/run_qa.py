@@ -39,7 +39,8 @@ from hf_distill.cli.scripts import (
     require_source,
     run,
 )
-from hf_distill.evaluation.question_answering import answer_tokens, answers_from_logits, exact_match_and_f1
+from hf_distill.encoding.windows import NO_INPUTS, WindowEncoder
+from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 
 FILE_TYPES = (".json", ".jsonl")
@@ -49,7 +50,6 @@ STAGES = {
     "validation": ("do_eval", "validation_file", "max_eval_samples", ["question", "context", "id", "answers"]),
     "test": ("do_predict", "test_file", "max_predict_samples", ["question", "context", "id"]),
 }
-NO_INPUTS = ["offsets", "example", "null_position"]  # columns of windows that models do not read
 
 
 @dataclass
@@ -94,6 +94,11 @@ class DataTrainingArguments:
             given = (self.n_best_size, self.max_answer_length)
             raise ValueError(f"n_best_size and max_answer_length must be at least 1, got {given}")
 
+    def encoder(self, tokenizer: PreTrainedTokenizerBase, segments: bool | None = None) -> WindowEncoder:
+        """Makes windows."""
+        how = self.max_seq_length, self.doc_stride, self.pad_to_max_length, segments, not self.overwrite_cache
+        return WindowEncoder(tokenizer, *how, self.preprocessing_num_workers)
+
     @property
     def files(self) -> dict[str, str | None]:
         return {file: getattr(self, file) for _, file, *_ in STAGES.values()}
@@ -122,75 +127,6 @@ def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTo
 
 
 @dataclass
-class Encoder:
-    """Makes windows: model inputs of a question and a part of its context, with labels where the data have answers."""
-
-    args: DataTrainingArguments
-    tokenizer: PreTrainedTokenizerBase
-    segments: bool | None = None  # which of the two texts a token is of; None: where the model reads it
-
-    def __call__(self, rows: Dataset, for_training: bool) -> Dataset:
-        return rows.map(
-            self._encode_rows,
-            fn_kwargs={"for_training": for_training},
-            batched=True,
-            with_indices=True,
-            remove_columns=rows.column_names,
-            num_proc=self.args.preprocessing_num_workers,
-            load_from_cache_file=not self.args.overwrite_cache,
-        )
-
-    def _encode_rows(self, rows: dict[str, list], indices: list[int], for_training: bool) -> dict[str, list]:
-        # Some questions begin with much white space, which some tokenizers keep.
-        questions, contexts = [question.lstrip() for question in rows["question"]], rows["context"]
-        max_length = min(self.args.max_seq_length, self.tokenizer.model_max_length)
-        self._require_room(questions, max_length)
-        question_first = self.tokenizer.padding_side == "right"
-        pad = self.args.pad_to_max_length or not question_first  # padding on the left would move the labels
-        encoded = self.tokenizer(
-            *((questions, contexts) if question_first else (contexts, questions)),
-            truncation="only_second" if question_first else "only_first",
-            max_length=max_length,
-            stride=self.args.doc_stride,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_token_type_ids=self.segments,
-            padding="max_length" if pad else False,
-        )
-        sources, pairs = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
-        offsets = [
-            [pair if sequence == int(question_first) else (-1, -1) for pair, sequence in zip(*tokens, strict=True)]
-            for tokens in zip(pairs, map(encoded.sequence_ids, range(len(pairs))), strict=True)
-        ]
-        nulls = list(map(self._null_position, encoded["input_ids"], encoded["attention_mask"]))
-        values = (offsets, [indices[source] for source in sources], nulls)
-        columns = {} if for_training else dict(zip(NO_INPUTS, values, strict=True))
-        if "answers" in rows:
-            answers = [rows["answers"][source] for source in sources]
-            if None in answers:
-                raise ValueError("a row has no answers; where a question has none, its lists of answers must be empty")
-            spans = list(map(answer_tokens, map(np.array, offsets), answers, nulls))
-            columns["start_positions"], columns["end_positions"] = map(list, zip(*spans, strict=True))
-        return dict(encoded) | columns
-
-    def _require_room(self, questions: list[str], max_length: int) -> None:
-        """Refuse questions beside which a window has no room for more of the context than the part it repeats."""
-        room = max_length - self.args.doc_stride - self.tokenizer.num_special_tokens_to_add(pair=True)
-        tokens = self.tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]
-        for question, ids in zip(questions, tokens, strict=True):
-            if len(ids) >= room:
-                raise ValueError(
-                    f"with max_seq_length {max_length} and doc_stride {self.args.doc_stride} a question may have fewer "
-                    f"than {room} tokens, one has {len(ids)}: {question[:100]!r}. Change one of the two."
-                )
-
-    def _null_position(self, ids: list[int], mask: list[int]) -> int:
-        """Where no answer is marked: at the classification token, or else at the first."""
-        marks = [token for token in (self.tokenizer.cls_token_id, self.tokenizer.bos_token_id) if token in ids]
-        return ids.index(marks[0]) if marks else mask.index(1)
-
-
-@dataclass
 class Answers:
     """The answers a model gives to the questions of a split, read off its logits for the windows, and kept in files."""
 
@@ -199,18 +135,20 @@ class Answers:
     windows: Dataset
 
     @classmethod
-    def prepare(cls, raw: dict[str, Dataset], split: str, encode: Encoder) -> Answers:
+    def prepare(
+        cls, raw: dict[str, Dataset], split: str, args: DataTrainingArguments, encode: WindowEncoder
+    ) -> Answers:
         flag, _, limit, columns = STAGES[split]
         given = raw[split].column_names if split in raw else []
         if not set(columns) <= set(given):
             raise ValueError(f"{flag} needs a split {split!r} with the columns {columns}, got {raw}")
         # Test answers are not read: they may be held back.
         wanted = columns if split == "test" or "answers" not in given else {*columns, "answers"}
-        rows = first_rows(raw[split].select_columns(sorted(wanted)), getattr(encode.args, limit))
+        rows = first_rows(raw[split].select_columns(sorted(wanted)), getattr(args, limit))
         if "id" in wanted and len(set(rows["id"])) < len(rows):
             raise ValueError(f"the ids of {split} must all be different: predictions are kept by id")
-        prepared = cls(encode.args, rows, encode(rows, for_training=split == "train"))
-        if split == "validation" and not (encode.args.version_2_with_negative or all(prepared.gold)):
+        prepared = cls(args, rows, encode(rows, for_training=split == "train"))
+        if split == "validation" and not (args.version_2_with_negative or all(prepared.gold)):
             raise ValueError("validation has questions without an answer: pass --version_2_with_negative")
         return prepared
 
@@ -251,10 +189,12 @@ def main() -> None:
     raw = load_raw(model_args, data_args)
     model, tokenizer = load_model(model_args)
     teacher = model_args.teacher_model_name_or_path
-    encode = Encoder(data_args, tokenizer, segments_for_teacher(model, teacher, args))
+    encode = data_args.encoder(tokenizer, segments_for_teacher(model, teacher, args))
     with args.main_process_first(desc="tokenizing"):
         data = {
-            split: Answers.prepare(raw, split, encode) for split, (flag, *_) in STAGES.items() if getattr(args, flag)
+            split: Answers.prepare(raw, split, data_args, encode)
+            for split, (flag, *_) in STAGES.items()
+            if getattr(args, flag)
         }
 
     def read(split: str, prefix: str, logits: tuple[np.ndarray, ...]) -> list[str]:

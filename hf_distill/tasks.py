@@ -49,7 +49,11 @@ _AUTO_CLASSES = {
 
 def task_of(model: nn.Module) -> Task | None:
     """The task of a model's head; None for a class that is none of transformers'."""
-    class_name = type(unwrapped(model)).__name__
+    return task_of_class(type(unwrapped(model)).__name__)
+
+
+def task_of_class(class_name: str) -> Task | None:
+    """The task of a class of transformers, such as "BertForMaskedLM"; None for others."""
     for task, (_, mapping_name) in _AUTO_CLASSES.items():
         for names in getattr(transformers.models.auto.modeling_auto, mapping_name).values():
             if class_name in ((names,) if isinstance(names, str) else names):

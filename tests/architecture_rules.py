@@ -16,7 +16,18 @@ from pathlib import Path
 LAYERS = {
     **dict.fromkeys(["objectives", "hardware", "whole_weights", "fingerprints", "flops", "recipes", "layer_map"], 0),
     **dict.fromkeys(
-        ["corpus", "length_bucket_sampler", "features", "masked_head", "projections", "tasks", "budget", "resources"], 1
+        [
+            "corpus",
+            "encoding",
+            "length_bucket_sampler",
+            "features",
+            "masked_head",
+            "projections",
+            "tasks",
+            "budget",
+            "resources",
+        ],
+        1,
     ),
     **dict.fromkeys(["students", "teachers", "pruning"], 2),
     **dict.fromkeys(["evaluation", "publishing"], 3),

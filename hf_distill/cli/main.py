@@ -1,21 +1,29 @@
-"""The `hf-distill` command: one function per subcommand."""
+"""The `hf-distill` command: which subcommands there are, and what becomes of a user's mistakes."""
 
 from __future__ import annotations
 
-import json
-from types import SimpleNamespace
-from typing import Annotated, Any
-
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typer.core import TyperGroup
 
-from hf_distill.flops import encoder_flops
-from hf_distill.recipes import RECIPES
-from hf_distill.students.miniatures import MINIATURES
+from hf_distill.cli.card import card
+from hf_distill.cli.evaluate import evaluate
+from hf_distill.cli.recipes import recipes
+from hf_distill.cli.students import students
+from hf_distill.cli.train import train
 
-app = typer.Typer(help="Distil and compress Hugging Face encoders.", no_args_is_help=True)
+
+class Commands(TyperGroup):
+    """Subcommands whose clear errors end in one line and exit code 1, without a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, ImportError) as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -23,77 +31,11 @@ def hf_distill() -> None:
     """Distil and compress Hugging Face encoders."""
 
 
-@app.command()
-def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False) -> None:
-    """What each --recipe of the training scripts sets, with its formula and its paper.
-
-    Example: hf-distill recipes
-    """
-    if as_json:
-        table = {
-            name: {"formula": recipe.formula, "paper": recipe.paper, "arguments": dict(recipe.arguments)}
-            for name, recipe in RECIPES.items()
-        }
-        typer.echo(json.dumps(table, indent=2, ensure_ascii=False))
-        return
-    console = Console(soft_wrap=True, highlight=False)
-    for name, recipe in RECIPES.items():
-        console.print(f"[bold]{name}[/]")
-        console.print(f"  {escape(recipe.formula)}")
-        console.print(f"  {escape(recipe.paper)}")
-        console.print("  " + escape(" ".join(f"--{key} {value}" for key, value in recipe.arguments.items())) + "\n")
-
-
-@app.command()
-def students(
-    length: Annotated[int, typer.Option(min=1, max=512, help="Tokens per sequence.")] = 128,
-    measure: Annotated[bool, typer.Option("--measure", help="Time one sequence here, in single precision.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """The 24 miniature BERTs: size, computation, and published speed.
-
-    Example: hf-distill students --length 64
-    """
-    latency = _measured_latency(length) if measure else {}
-    rows = [
-        {
-            "shape": shape,
-            "name": miniature.name,
-            "parameters": miniature.parameters,
-            "flops_per_token": encoder_flops(SimpleNamespace(model_type="bert", **miniature.sizes), length) // length,
-            "published_tpu_speed_up": miniature.tpu_speed_up,
-            "hub_id": miniature.hub_id,
-        }
-        | ({"latency_ms": latency[shape]} if measure else {})
-        for shape, miniature in MINIATURES.items()
-    ]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    caption = f"FLOPs of the forward pass at {length} tokens, without a head; speed-up over BERT-Large on a TPU v2"
-    table = Table("shape", "name", title="layers/hidden size", caption=caption)
-    for title in ("parameters", "MFLOPs per token", "speed-up", *(["latency ms"] if measure else [])):
-        table.add_column(title, justify="right")
-    table.add_column("checkpoint", overflow="fold")
-    for row in rows:
-        measured = [f"{row['latency_ms']:.2f}"] if measure else []
-        numbers = [
-            f"{row['parameters']:,}",
-            f"{row['flops_per_token'] / 1e6:.2f}",
-            f"{row['published_tpu_speed_up']:.2f}",
-        ]
-        table.add_row(row["shape"], row["name"] or "", *numbers, *measured, row["hub_id"])
-    Console().print(table)
-
-
-def _measured_latency(length: int) -> dict[str, Any]:
-    """Median milliseconds of one sequence by shape, models with random weights."""
-    # Torch and transformers take seconds to import, which the other commands need not wait for.
-    from hf_distill.evaluation.latency import measure_latency
-    from hf_distill.students.create import create_student
-
-    models = {shape: create_student(shape, task="sequence_classification") for shape in MINIATURES}
-    return {name: each["median_ms"] for name, each in measure_latency(models, sequence_length=length, runs=10).items()}
+app.command()(students)
+app.command()(recipes)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+app.command()(evaluate)
+app.command()(card)
 
 
 if __name__ == "__main__":

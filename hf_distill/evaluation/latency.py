@@ -3,46 +3,55 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from hf_distill.evaluation.formats import Runner
 
 
 def measure_latency(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module | Runner],
     batch_size: int = 1,
     sequence_length: int = 32,
     runs: int = 30,
     warm_up: int = 5,
     device: torch.device | str = "cpu",
+    inputs: Callable[[int, int], Mapping[str, Tensor]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Time of one forward pass of each model, in turn, so that a change of the machine's speed meets all of them.
 
     Args:
-        models: Models by name, taking `input_ids` and `attention_mask`.
+        models: By name. Modules are moved to the device and take `input_ids` and `attention_mask`; others are functions of
+            the inputs, see `in_format`.
         batch_size: Sequences per pass.
         sequence_length: Tokens per sequence, none of them padding.
         runs: Timed passes per model.
         warm_up: Passes before, not timed.
-        device: Where to run; the models are moved there.
+        device: Where to run.
+        inputs: From batch size and sequence length to new inputs on the device. None: random tokens.
 
     Returns:
         Per name `median_ms` and `p95_ms` (milliseconds per pass), `sequences_per_second` at the median, and the
-        conditions: `batch_size`, `sequence_length`, `runs`, `threads`, `dtype`.
+        conditions: `batch_size`, `sequence_length`, `runs`, `warm_up`, `threads`, `device`.
     """
     device = torch.device(device)
     milliseconds: dict[str, list[float]] = {name: [] for name in models}
-    for model in models.values():
-        model.to(device).eval()
-    with torch.inference_mode():
-        for turn in range(warm_up + runs):
-            for name, model in models.items():
-                elapsed = _time_of_one_pass(model, batch_size, sequence_length, device)
-                if turn >= warm_up:
-                    milliseconds[name].append(elapsed)
+    runners = {name: _runner(model, device) for name, model in models.items()}
+    inputs = inputs or (lambda *shape: random_tokens(_vocabulary(models), *shape, device))
+    for turn in range(warm_up + runs):
+        for name, run in runners.items():
+            batch = inputs(batch_size, sequence_length)
+            _wait_for(device)
+            start = time.perf_counter()
+            run(batch)
+            _wait_for(device)
+            if turn >= warm_up:
+                milliseconds[name].append(1000 * (time.perf_counter() - start))
     return {
         name: {
             "median_ms": round(float(np.median(times)), 3),
@@ -51,22 +60,42 @@ def measure_latency(
             "batch_size": batch_size,
             "sequence_length": sequence_length,
             "runs": runs,
+            "warm_up": warm_up,
             "threads": torch.get_num_threads(),
-            "dtype": str(next(models[name].parameters()).dtype).removeprefix("torch."),
+            "device": device.type,
         }
         for name, times in milliseconds.items()
     }
 
 
-def _time_of_one_pass(model: nn.Module, batch_size: int, sequence_length: int, device: torch.device) -> float:
-    vocabulary = getattr(getattr(model, "config", None), "vocab_size", 1000)
-    input_ids = torch.randint(vocabulary, (batch_size, sequence_length), device=device)
-    attention_mask = torch.ones_like(input_ids)
-    _wait_for(device)
-    start = time.perf_counter()
-    model(input_ids=input_ids, attention_mask=attention_mask)
-    _wait_for(device)
-    return 1000 * (time.perf_counter() - start)
+def random_tokens(vocabulary: int, batch_size: int, length: int, device: torch.device | str) -> dict[str, Tensor]:
+    """Inputs of random tokens, (batch, length), without padding."""
+    input_ids = torch.randint(vocabulary, (batch_size, length), device=device)
+    return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+
+
+def random_pixels(config: PretrainedConfig, batch_size: int, device: torch.device | str) -> dict[str, Tensor]:
+    """Random images of the size a model reads, (batch, channels, height, width)."""
+    height, width = config.image_size if isinstance(config.image_size, (list, tuple)) else (config.image_size,) * 2
+    return {"pixel_values": torch.randn(batch_size, config.num_channels, height, width, device=device)}
+
+
+def _runner(model: nn.Module | Runner, device: torch.device) -> Runner:
+    if not isinstance(model, nn.Module):
+        return model
+    model.to(device).eval()
+
+    def run(inputs: Mapping[str, Tensor]) -> Any:
+        with torch.inference_mode():
+            return model(**inputs)
+
+    return run
+
+
+def _vocabulary(models: Mapping[str, nn.Module | Runner]) -> int:
+    """The smallest of the models' vocabularies: its tokens all of them know."""
+    sizes = [getattr(getattr(model, "config", None), "vocab_size", None) for model in models.values()]
+    return min(filter(None, sizes), default=1000)
 
 
 def _wait_for(device: torch.device) -> None:

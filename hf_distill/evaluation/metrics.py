@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
@@ -14,11 +14,15 @@ from hf_distill.objectives.reduction import IGNORE_INDEX
 _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy_score,
     "f1": f1_score,
+    "f1_macro": lambda labels, predicted: f1_score(labels, predicted, average="macro"),
     "matthews_correlation": matthews_corrcoef,
     "mse": mean_squared_error,
     "pearson": lambda labels, predicted: pearsonr(labels, predicted).statistic,
     "spearmanr": lambda labels, predicted: spearmanr(labels, predicted).statistic,
 }
+# What `hf-distill evaluate` reports where no task says what counts; the first is what models are compared by.
+CLASSIFICATION_METRICS = ("accuracy", "f1_macro", "matthews_correlation")
+REGRESSION_METRICS = ("pearson", "spearmanr", "mse")
 _OF_TASK = {
     "cola": ("matthews_correlation",),
     "mnli": ("accuracy",),
@@ -32,6 +36,28 @@ _OF_TASK = {
     "stsb": ("pearson", "spearmanr"),
     "wnli": ("accuracy",),
 }
+
+
+def compute_metrics(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Metrics by name.
+
+    Args:
+        names: Of accuracy, f1 (of class 1), f1_macro (mean over classes), matthews_correlation, mse, pearson, spearmanr.
+        labels: Classes or numbers, (examples,).
+        predictions: The same of the model, (examples,).
+    """
+    return {name: float(_METRICS[name](labels, predictions)) for name in names}
+
+
+def metrics_of_task(task_name: str | None) -> tuple[str, ...]:
+    """Names of the metrics of a GLUE task.
+
+    Raises:
+        ValueError: There is no such task.
+    """
+    if task_name not in _OF_TASK:
+        raise ValueError(f"task_name must be one of {sorted(_OF_TASK)}, got {task_name!r}")
+    return _OF_TASK[task_name]
 
 
 def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -52,8 +78,7 @@ def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, f
     Source:
         Wang et al. 2019, arXiv 1804.07461, table 1.
     """
-    if task_name is not None and task_name not in _OF_TASK:
-        raise ValueError(f"task_name must be one of {sorted(_OF_TASK)} or None, got {task_name!r}")
+    of_task = None if task_name is None else metrics_of_task(task_name)
 
     def compute(evaluation: EvalPrediction) -> dict[str, float]:
         # Models that also return hidden states or attentions give a tuple, logits first.
@@ -67,7 +92,6 @@ def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, f
             predicted, labels = logits.argmax(axis=-1)[counted], labels[counted]
         if not len(labels):
             return {}
-        names = ("mse" if is_regression else "accuracy",) if task_name is None else _OF_TASK[task_name]
-        return {name: float(_METRICS[name](labels, predicted)) for name in names}
+        return compute_metrics(of_task or ("mse" if is_regression else "accuracy",), labels, predicted)
 
     return compute

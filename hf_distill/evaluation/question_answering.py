@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from hf_distill.encoding.answer_spans import context_positions
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -58,29 +60,6 @@ def exact_match_and_f1(
         metrics |= _means(scores[answerable], "HasAns_exact", "HasAns_f1")
         metrics |= _means(scores[~answerable], "NoAns_exact", "NoAns_f1")
     return metrics
-
-
-def answer_tokens(offsets: np.ndarray, answers: Mapping[str, Sequence], null_position: int) -> tuple[int, int]:
-    """What a window is labelled with: the first and last token of the question's first answer.
-
-    Args:
-        offsets: Of the window's tokens, integer (tokens, 2), as in `answers_from_logits`.
-        answers: Under "text" the answers, and under "answer_start" where in the context each begins.
-        null_position: The position that stands for "no answer".
-
-    Returns:
-        First and last position; twice the null position if there is no answer, or it is not whole in this window.
-    """
-    context = _in_context(offsets)
-    if not answers["text"] or not len(context):
-        return null_position, null_position
-    begins, ends = offsets[context].T
-    begin = answers["answer_start"][0]
-    end = begin + len(answers["text"][0])
-    if not begins[0] <= begin < end <= ends[-1]:
-        return null_position, null_position
-    first, last = np.searchsorted(begins, begin, side="right") - 1, np.searchsorted(ends, end)
-    return int(context[first]), int(context[last])
 
 
 def answers_from_logits(
@@ -147,7 +126,7 @@ def _best_span(
     start_logits: np.ndarray, end_logits: np.ndarray, offsets: np.ndarray, n_best_size: int, max_answer_length: int
 ) -> tuple[float, int, int]:
     """Score, first character and the character behind the last of a window's best span."""
-    in_context = _in_context(offsets)
+    in_context = context_positions(offsets)
     if not len(in_context):
         return _NO_SPAN, 0, 0
     starts = in_context[np.argsort(-start_logits[in_context], kind="stable")[:n_best_size]]
@@ -158,11 +137,6 @@ def _best_span(
     scores = np.where(allowed, start_logits[starts][:, None] + end_logits[ends][None, :], _NO_SPAN)
     row, column = np.unravel_index(scores.argmax(), scores.shape)
     return float(scores[row, column]), int(offsets[starts[row], 0]), int(offsets[ends[column], 1])
-
-
-def _in_context(offsets: np.ndarray) -> np.ndarray:
-    """The positions whose tokens are of the context."""
-    return np.flatnonzero(offsets.reshape(-1, 2)[:, 0] >= 0)
 
 
 def _f1(predicted: str, gold: str, version_2: bool) -> float:

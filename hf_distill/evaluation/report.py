@@ -1,95 +1,143 @@
-"""Students beside their teacher: a table for the terminal and a plot of quality, size and latency."""
+"""A comparison as a table for the terminal, and as a plot of quality, size and latency."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
-
-@dataclass(frozen=True)
-class ReportRow:
-    """One model of a comparison.
-
-    Attributes:
-        name: As shown.
-        training: How it was trained: "teacher", "labels only" or "distilled".
-        accuracy: On the test set, in [0, 1].
-        agreement: Share of test examples with the teacher's prediction, in [0, 1]; None for the teacher.
-        parameters: Number of parameters.
-        latency_ms: Median of one forward pass, milliseconds.
-    """
-
-    name: str
-    training: str
-    accuracy: float
-    agreement: float | None
-    parameters: int
-    latency_ms: float
+_COLOURS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
+_PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # shares of one; SQuAD's are percentages already
 
 
-def report_table(rows: Sequence[ReportRow], title: str) -> Table:
-    """A `rich` table of the rows; size and speed also as multiples of the first row, the teacher."""
-    table = Table(title=title)
+def latency_of(row: Mapping[str, Any], number_format: str = "fp32") -> float | None:
+    """Median milliseconds of one example of the shortest length measured; None without such a measurement."""
+    found = [each for each in row.get("latency", ()) if each["format"] == number_format]
+    return min(found, key=lambda each: (each["batch_size"], each["sequence_length"]))["median_ms"] if found else None
+
+
+def in_percent(evaluation: Mapping[str, Any], value: float) -> str:
+    """A value of the comparison's metric as it is shown."""
+    return f"{100 * value if is_share(evaluation) else value:.1f}"
+
+
+def is_share(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the comparison's metric is a share of one, shown in percent."""
+    return evaluation["metric"] in _PERCENT and evaluation["task"] != "question_answering"
+
+
+def metric_label(evaluation: Mapping[str, Any]) -> str:
+    """The comparison's metric with its unit."""
+    is_percentage = is_share(evaluation) or evaluation["task"] == "question_answering"
+    return evaluation["metric"].replace("_", " ") + (" %" if is_percentage else "")
+
+
+def report_table(evaluation: Mapping[str, Any]) -> Table:
+    """A `rich` table of a comparison (see `compare`); size and speed also as multiples of the first row, the teacher."""
+    data, rows = evaluation["data"], evaluation["rows"]
+    formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
+    table = Table(
+        title=f"{data['name']}, {data['split']}: {data['examples']:,} examples",
+        caption="± half the 95 % interval of the difference from the teacher; p: exact McNemar test"
+        if any("against_teacher" in row for row in rows)
+        else None,
+    )
     for heading in ("model", "trained on"):
-        table.add_column(heading)
-    for heading in ("accuracy %", "agreement %", "parameters", "smaller", "latency ms", "faster"):
+        table.add_column(heading, overflow="fold")
+    headings = [metric_label(evaluation), "against teacher", "p", "agreement %", "ECE %", "parameters", "smaller"]
+    for heading in [*headings, *(f"{each} ms" for each in formats), *(["faster"] if formats else [])]:
         table.add_column(heading, justify="right")
-    teacher = rows[0]
     for row in rows:
-        table.add_row(
-            row.name,
-            row.training,
-            f"{100 * row.accuracy:.1f}",
-            "" if row.agreement is None else f"{100 * row.agreement:.1f}",
-            f"{row.parameters / 1e6:.1f}M",
-            f"{teacher.parameters / row.parameters:.1f}x",
-            f"{row.latency_ms:.2f}",
-            f"{teacher.latency_ms / row.latency_ms:.1f}x",
-        )
+        table.add_row(*_cells(evaluation, row, formats))
     return table
 
 
-def report_plot(rows: Sequence[ReportRow], title: str, path: str | os.PathLike) -> Path:
-    """Accuracy over latency (log scale), area of a mark in proportion to parameters, written as PNG.
+def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any], formats: Sequence[str]) -> list[str]:
+    first, metric = evaluation["rows"][0], evaluation["metric"]
+    against, fidelity = row.get("against_teacher") or {}, row.get("fidelity") or {}
+    scale = 100 if is_share(evaluation) else 1
+    calibration = row["metrics"].get("expected_calibration_error")
+    half = scale * (against["high"] - against["low"]) / 2 if against else 0
+    cells = [
+        row["name"],
+        {"teacher": "(teacher)", "other": ""}.get(row["role"], row["role"]),
+        in_percent(evaluation, row["metrics"][metric]),
+        f"{scale * against['difference']:+.1f} ± {half:.1f}" if against else "",
+        f"{against['mcnemar_p']:.2g}" if "mcnemar_p" in against else "",
+        f"{100 * fidelity['teacher_agreement']:.1f}" if "teacher_agreement" in fidelity else "",
+        f"{100 * calibration:.1f}" if calibration is not None else "",
+        f"{row['parameters'] / 1e6:.1f}M",
+        f"{first['parameters'] / row['parameters']:.1f}x",
+        *(f"{latency_of(row, each):.2f}" for each in formats),
+    ]
+    return [*cells, *([f"{latency_of(first) / latency_of(row):.1f}x"] if formats else [])]
 
-    Both trainings of a student stand above one another, joined by a line: the distance is what distillation brought.
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which points no other beats: nobody costs at most as much and is worth at least as much.
+
+    Args:
+        points: Cost and worth of each.
+
+    Returns:
+        Indices, the cheapest first; of equal points the first.
     """
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
+        if not front or points[index][1] > points[front[-1]][1]:
+            front.append(index)
+    return front
+
+
+def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
+    """Quality over latency (over parameters where nothing was timed), area of a mark in proportion to parameters, as PNG.
+
+    The line joins the models of the Pareto front: no other is at least as good and at least as fast.
+    """
+    from adjustText import adjust_text
     from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
 
+    rows, scale = evaluation["rows"], 100 if is_share(evaluation) else 1
+    is_timed = all(latency_of(row) is not None for row in rows)
+    costs = [latency_of(row) if is_timed else row["parameters"] / 1e6 for row in rows]
+    worths = [scale * row["metrics"][evaluation["metric"]] for row in rows]
+    largest = max(row["parameters"] for row in rows)
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    colours = {"teacher": "#444444", "labels only": "#e08a1e", "distilled": "#1f6fb2"}
-    largest = max(row.parameters for row in rows)
-    for training, colour in colours.items():
-        found = [row for row in rows if row.training == training]
+    front = pareto_front(list(zip(costs, worths, strict=True)))
+    line = [costs[index] for index in front], [worths[index] for index in front]
+    axes.plot(*line, color="#999999", linewidth=1.2, linestyle="--", zorder=1, label="Pareto front")
+    for role, colour in _COLOURS.items():
+        chosen = [index for index, row in enumerate(rows) if row["role"] == role]
+        if not chosen:
+            continue
+        areas = [max(900 * rows[index]["parameters"] / largest, 30) for index in chosen]
         axes.scatter(
-            [row.latency_ms for row in found],
-            [100 * row.accuracy for row in found],
-            s=[max(900 * row.parameters / largest, 30) for row in found],
+            [costs[index] for index in chosen], [worths[index] for index in chosen], s=areas,
             color=colour, alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,
         )  # fmt: skip
-        axes.scatter([], [], s=60, color=colour, label=training)
-    for name in dict.fromkeys(row.name for row in rows):
-        same = [row for row in rows if row.name == name]
-        latency = sum(row.latency_ms for row in same) / len(same)
-        heights = [100 * row.accuracy for row in same]
-        axes.plot([row.latency_ms for row in same], heights, color="#999999", linewidth=1, zorder=1)
-        label = f"{name}\n{same[0].parameters / 1e6:.1f}M"
-        place = dict(xytext=(0, -20), textcoords="offset points", ha="center", va="top")
-        axes.annotate(label, (latency, min(heights)), **place)
+        axes.scatter([], [], s=60, color=colour, label=role)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.set_xlabel("latency of one text (ms, median, log scale): left is faster")
-    axes.set_ylabel("test accuracy (%)")
-    axes.set_title(f"{title}\narea of a mark: parameters")
-    axes.margins(x=0.15, y=0.25)
+    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatter("{x:g}")
+    axes.tick_params(which="both", labelsize=9)
+    axes.set_xlabel("latency of one example (ms, median, log scale): left is faster" if is_timed else "parameters (M)")
+    axes.set_ylabel(metric_label(evaluation))
+    data = evaluation["data"]
+    axes.set_title(f"{data['name']}, {data['split']}: {data['examples']:,} examples\narea of a mark: parameters")
+    axes.margins(x=0.18, y=0.2)
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=len(colours), frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(_COLOURS) + 1, frameon=False)
+    figure.canvas.draw()  # places the axes, which the labels are moved inside of
+    labels = [
+        axes.text(cost, worth, f"{row['name']}\n{row['parameters'] / 1e6:.1f}M", fontsize=8)
+        for cost, worth, row in zip(costs, worths, rows, strict=True)
+    ]
+    line = {"arrowstyle": "-", "color": "#bbbbbb"}
+    adjust_text(labels, costs, worths, ax=axes, expand=(1.4, 1.8), arrowprops=line)
     figure.savefig(path)
     return Path(path)
 

@@ -65,6 +65,37 @@ def entity_metric(label_names: Sequence[str], per_type: bool = True) -> Callable
     return compute
 
 
+def entity_counts(predicted: Sequence[str], gold: Sequence[str]) -> tuple[int, int, int]:
+    """Of one sequence the entities found, those predicted and those there; without prefixed names the right tokens.
+
+    Args:
+        predicted: Names of the tokens' classes, see `entity_metric`.
+        gold: Of the same tokens.
+
+    Returns:
+        Numbers such that over all sequences twice the first by the sum of the others is the F1, or the accuracy.
+    """
+    tags = [_read_tags([*names, "O"])[:-1] for names in (predicted, gold)]
+    if all(tag == _OUTSIDE for tag in [*tags[0], *tags[1]]) and not {*predicted, *gold} <= {"O"}:
+        right = sum(one == other for one, other in zip(predicted, gold, strict=True))
+        return right, len(predicted), len(gold)
+    guessed, there = map(_entities, tags)
+    return len(guessed & there), len(guessed), len(there)
+
+
+def entity_scores(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Precision, recall and F1 of entities, and accuracy of tokens, from names; see `entity_metric`.
+
+    Args:
+        predictions: Of every sequence the names of its tokens' classes.
+        references: The right ones.
+    """
+    pairs = list(zip(predictions, references, strict=True))
+    tags = [tuple(_read_tags([*names, "O"])[:-1] for names in pair) for pair in pairs]
+    right = [one == other for pair in pairs for one, other in zip(*pair, strict=True)]
+    return _entity_scores(tags, per_type=False) | {"accuracy": sum(right) / max(len(right), 1)}
+
+
 def predicted_classes(predictions: Any, num_classes: int) -> list[np.ndarray]:
     """The likeliest class of every token, by sequence.
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_distill.evaluation.report import shrinking_plot
+from hf_distill.evaluation.report import (
+    in_percent,
+    is_share,
+    latency_of,
+    metric_label,
+    report_plot,
+    shrinking_plot,
+)
+from hf_distill.publishing import citations, markdown
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
 
@@ -22,42 +32,90 @@ _PIPELINE_TAGS = {
     "ForCausalLM": "text-generation",
     "ForImageClassification": "image-classification",
 }
+# The Hub's names of metrics, by the ends of ours.
+_HUB_METRICS = {
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "f1_macro": "f1",
+    "exact_match": "exact_match",
+    "matthews_correlation": "matthews_correlation",
+    "precision": "precision",
+    "recall": "recall",
+    "pearson": "pearsonr",
+    "spearmanr": "spearmanr",
+    "mse": "mse",
+}
 
 
 def render_model_card(record: RunRecord) -> ModelCard:
     """The card of the student a run made.
 
     Args:
-        record: What the run left. `comparison`, where it is filled, becomes the results table, and the row marked
-            `this` the results in the metadata.
+        record: What the run left. `evaluation`, where it is filled, becomes the results table, and its row about the
+            student the results in the metadata; else `metrics` do.
 
     Returns:
-        Card with valid metadata; `save` writes it.
+        Card with valid metadata; `save` writes it. Nothing in the record is read as markup.
     """
     with resources.as_file(resources.files("hf_distill.publishing") / "templates" / _TEMPLATE) as template:
         metadata = _metadata(record)
+        papers = citations.papers_of(record)
         return ModelCard.from_template(
             metadata,
             template_path=str(template),
             record=record,
+            title=record.card.get("model_name") or record.student["name"],
+            task=metadata.pipeline_tag,
+            table=_comparison_table(record.evaluation) if record.evaluation else [],
             scores=(scores := _scores(record)),
             splits=[split for split in _SPLITS.values() if any(split in values for values in scores.values())],
-            task=metadata.pipeline_tag,
             recipe=RECIPES.get(record.arguments.get("recipe")),
+            papers={number: citations.title_of(number) for number in papers},
+            bibtex="\n\n".join(map(citations.bibtex, papers)),
+            text=markdown.escaped,
+            code=markdown.code,
+            code_block=markdown.code_block,
         )
 
 
 def write_model_card(folder: str | os.PathLike) -> Path:
-    """Render the `run.json` of a student folder into its README.md, and the plot of a student that shrank.
+    """Render the `run.json` of a student folder into its README.md, with the plots that the card shows.
 
     Raises:
         FileNotFoundError: The folder has no `run.json`.
+        ValueError: It cannot be read, see `RunRecord.load`.
     """
     path, record = Path(folder) / "README.md", RunRecord.load(folder)
     render_model_card(record).save(path)
+    if record.evaluation:
+        report_plot(record.evaluation, path.with_name("comparison.png"))
     if record.progress:
         shrinking_plot(record.progress, path.with_name("shrinking.png"))
     return path
+
+
+def add_evaluation(folder: str | os.PathLike, evaluation: Mapping[str, Any], name: str) -> Path:
+    """Keep a comparison in a student's `run.json`, and render its card from it.
+
+    Args:
+        folder: Of the student, with a `run.json`.
+        evaluation: See `hf_distill.evaluation.comparison.compare`.
+        name: Of the student in it.
+
+    Returns:
+        The card.
+
+    Raises:
+        FileNotFoundError: The folder has no `run.json`.
+        ValueError: The comparison has no such model.
+    """
+    names = [row["name"] for row in evaluation["rows"]]
+    if name not in names:
+        raise ValueError(f"the comparison is of {names}, got {name!r}")
+    record = RunRecord.load(folder)
+    record.evaluation = {**evaluation, "this": names.index(name)}
+    record.save(folder)
+    return write_model_card(folder)
 
 
 def _scores(record: RunRecord) -> dict[str, dict[str, float]]:
@@ -65,34 +123,97 @@ def _scores(record: RunRecord) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for key, value in record.metrics.items():
         prefix, _, name = key.partition("_")
-        if prefix in _SPLITS and not name.endswith(("runtime", "per_second", "_time", "samples")):
+        is_result = not name.endswith(("runtime", "per_second", "_time", "samples"))
+        if prefix in _SPLITS and is_result and value is not None:
             found.setdefault(name, {})[_SPLITS[prefix]] = value
     return found
 
 
-def _metadata(record: RunRecord) -> ModelCardData:
-    own = next((row for row in record.comparison if row.get("this")), None)
-    results = None
-    if own is not None:
-        results = [
-            EvalResult(
-                task_type="text-classification",
-                dataset_type=record.data.get("name", "unknown"),
-                dataset_name=record.data.get("name", "unknown"),
-                metric_type="accuracy",
-                metric_value=round(own["accuracy"], 4),
-            )
+def _comparison_table(evaluation: dict[str, Any]) -> list[list[str]]:
+    """The comparison's table, cells ready to be written: headings first, the student's own row in bold."""
+    rows, metric = evaluation["rows"], evaluation["metric"]
+    is_timed = all(latency_of(row) is not None for row in rows)
+    scale = 100 if is_share(evaluation) else 1
+    headings = ["model", "trained on", metric_label(evaluation), "against the teacher", "agreement", "parameters"]
+    table = [[*headings, *(["latency"] if is_timed else [])]]
+    for index, row in enumerate(rows):
+        against, fidelity = row.get("against_teacher") or {}, row.get("fidelity") or {}
+        agreement, name = fidelity.get("teacher_agreement"), markdown.escaped(row["name"])
+        interval = [f"{scale * against[end]:+.1f}" for end in ("low", "high")] if against else []
+        cells = [
+            f"**{name}** (this model)" if index == evaluation.get("this") else name,
+            {"teacher": "(teacher)", "other": ""}.get(row["role"], row["role"]),
+            in_percent(evaluation, row["metrics"][metric]),
+            f"{scale * against['difference']:+.1f} ({' to '.join(interval)})" if against else "",
+            f"{100 * agreement:.1f} %" if agreement is not None else "",
+            f"{row['parameters'] / 1e6:.1f}M",
         ]
+        table.append([*cells, *([f"{latency_of(row):.2f} ms"] if is_timed else [])])
+    return table
+
+
+def _metadata(record: RunRecord) -> ModelCardData:
+    card, data = record.card, record.data
     architecture = record.student["architecture"]
     tag = next((tag for ending, tag in _PIPELINE_TAGS.items() if architecture.endswith(ending)), None)
+    results = _results(record, card.get("pipeline_tag") or tag or "other")
+    base = card.get("base_model") or _origin(record)
+    kind = "knowledge-distillation" if record.teacher else "fine-tuning"
     return ModelCardData(
-        language=record.data.get("language"),
-        license=record.data.get("license"),
+        language=card.get("language") or data.get("language"),
+        license=card.get("license") or data.get("license"),
         library_name="transformers",
-        pipeline_tag=tag,
-        tags=["hf_distill", "knowledge-distillation" if record.teacher else "fine-tuning"],
-        datasets=None,
-        metrics=["accuracy"] if own else None,
-        model_name=record.student["name"],
-        eval_results=results,
+        pipeline_tag=card.get("pipeline_tag") or tag,
+        tags=list(dict.fromkeys(["hf_distill", kind, *card.get("tags", [])])),
+        base_model=base,
+        datasets=card.get("datasets"),
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        model_name=card.get("model_name") or record.student["name"],
+        eval_results=results or None,
+        **({"base_model_relation": "finetune"} if base else {}),
+        **_emissions(record),
     )
+
+
+def _origin(record: RunRecord) -> str | None:
+    """The Hub's model that the student derives from: what it was loaded from, else its teacher."""
+    for model in (record.student, record.teacher or {}):
+        if model.get("revision"):
+            return model["name"]
+    return None
+
+
+def _emissions(record: RunRecord) -> dict[str, Any]:
+    grams = record.training.get("co2_eq_grams")
+    if grams is None:
+        return {}
+    source = {"emissions": grams, "source": "codecarbon", "training_type": "fine-tuning"}
+    return {"co2_eq_emissions": source | {"hardware_used": record.training["hardware"]}}
+
+
+def _results(record: RunRecord, task: str) -> list[EvalResult]:
+    """The student's own metrics on the last split measured, as far as the Hub has names for them."""
+    evaluation = record.evaluation
+    if evaluation and "this" in evaluation:
+        measured, data = evaluation["rows"][evaluation["this"]]["metrics"], evaluation["data"]
+    else:
+        scores = _scores(record)
+        split = next(
+            (split for split in ("test", "validation") if any(split in each for each in scores.values())), None
+        )
+        measured = {name: values[split] for name, values in scores.items() if split in values}
+        data = {"name": record.data.get("name") or "unnamed", "split": split}
+    names = record.card.get("datasets") or data["name"]
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=names if isinstance(names, str) else names[0],
+            dataset_name=data["name"],
+            dataset_split=data["split"],
+            metric_type=_HUB_METRICS[name],
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in measured.items()
+        if name in _HUB_METRICS
+    ]

@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
+import subprocess
+import sys
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import Enum
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 from torch import nn
 from transformers import TrainingArguments
 
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.projections import PROJECTIONS
+from hf_distill.publishing.privacy import public, public_name, without_secrets
 from hf_distill.whole_weights import num_elements
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RUN_RECORD_NAME = "run.json"
 
 _PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")
@@ -39,24 +46,27 @@ _PRIVATE_ARGUMENTS = {
 
 @dataclass
 class RunRecord:
-    """What a run was and what came of it.
+    """What a run was and what came of it; `run_record.schema.json` beside this file says it field by field.
 
     Attributes:
         trainer: Class of the trainer.
-        student: See `describe_model`; plus `initialisation` where the caller knows it.
+        student: See `describe_model`.
         teacher: See `describe_model`; plus `dtype`. None for a run on labels alone.
         objective: One entry per term of the loss: name, weight, and for soft labels loss and temperature.
         arguments: Training arguments that differ from the defaults of transformers.TrainingArguments.
-        data: Examples per split, and dataset fingerprints.
-        training: Steps, epochs, seconds, seed, hardware.
+        data: Examples and fingerprint of each split, and what the caller knows of them: name, language, license, text.
+        training: Steps, epochs, seconds, seeds, hardware, and what was spent.
+        command: How the run was started, see `command_line`.
+        git: Commit of the script's repository, see `git_state`.
         metrics: The last evaluation's metrics.
+        evaluation: The student beside its teacher and others, see `hf_distill.evaluation.comparison`; None before that.
+        card: What the caller wants said in the model card's metadata, see `DistillationTrainer.create_model_card`.
         versions: Versions of Python and the packages that decide results.
         stages: What came before and this, in order, where a student went through several trainings: name, objective,
             arguments, data, training and metrics of each.
         progress: How a student that shrinks changed, one entry per log: step, loss, hidden_size, parameters, step_gflops
             (billions of operations of both models' passes in a step, of one process) and step_ms (wall time since the
             log before, per step).
-        comparison: Rows of the results table (teacher, student, baselines), filled by whoever compares.
         schema_version: Of this layout.
     """
 
@@ -67,19 +77,23 @@ class RunRecord:
     arguments: dict[str, Any]
     data: dict[str, Any]
     training: dict[str, Any]
+    command: str | None = None
+    git: dict[str, Any] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
+    card: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: package_versions())
     stages: list[dict[str, Any]] = field(default_factory=list)
     progress: list[dict[str, float]] = field(default_factory=list)
-    comparison: list[dict[str, Any]] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write `run.json` into a folder, whole or not at all."""
+        """Write `run.json` into a folder, whole or not at all, without anything private (see `public`)."""
         path = Path(folder) / RUN_RECORD_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".json.partial")
-        partial.write_text(json.dumps(asdict(self), indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        content = json.dumps(public(asdict(self)), indent=2, sort_keys=True, default=str)
+        partial.write_text(content + "\n", encoding="utf-8")
         partial.replace(path)
         return path
 
@@ -89,40 +103,68 @@ class RunRecord:
 
         Raises:
             FileNotFoundError: There is none.
-            ValueError: It is of another schema version.
+            ValueError: It is no JSON, of another schema version, or not as the schema says.
         """
-        content = json.loads((Path(folder) / RUN_RECORD_NAME).read_text(encoding="utf-8"))
-        if content.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"{RUN_RECORD_NAME} has schema version {content.get('schema_version')}; this package reads {SCHEMA_VERSION}"
-            )
+        path = Path(folder) / RUN_RECORD_NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
+        found = content.get("schema_version") if isinstance(content, dict) else None
+        if found == 1:  # had its comparison in another form
+            content.pop("comparison", None)
+            content["schema_version"] = found = SCHEMA_VERSION
+        if found != SCHEMA_VERSION:
+            raise ValueError(f"{path} has schema version {found}; this package reads {SCHEMA_VERSION}")
+        error = best_match(Draft202012Validator(schema()).iter_errors(content))
+        if error is not None:
+            raise ValueError(f"{path} is not as the schema says: {error.json_path}: {error.message}")
         return cls(**content)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of `run.json`."""
+    text = resources.files("hf_distill.publishing").joinpath("run_record.schema.json").read_text(encoding="utf-8")
+    return json.loads(text)
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
     """Name, shape and size of a model.
 
     Returns:
-        `name` (its origin, local folders by their last part alone), `architecture`, `parameters`, `weights_sha256`,
-        and the configuration's `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`,
+        `name` (its origin, local folders by their last part alone), `revision` (the commit, of a model from the Hub),
+        `initialisation` (as `create_student` was told; "pretrained" for a model that was loaded; None: not known),
+        `lineage` (of a model from a folder with a `run.json`: what it came `from`, its `teacher`, `trainer`, `steps`),
+        `architecture`, `parameters`, `weights_sha256`, and the configuration's `model_type`, `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`,
         `vocab_size` and `labels` as far as it has them.
     """
     config = getattr(model, "config", None)
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+    origin = getattr(config, "_name_or_path", "")
     return {
-        "name": public_name(getattr(config, "_name_or_path", "") or type(model).__name__),
+        "name": public_name(origin or type(model).__name__),
+        "revision": getattr(config, "_commit_hash", None),
+        "initialisation": getattr(model, "hf_distill_initialisation", "pretrained" if origin else None),
+        "lineage": _lineage(origin),
         "architecture": type(model).__name__,
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
-        **{size: getattr(config, size) for size in sizes if hasattr(config, size)},
+        **{size: getattr(config, size) for size in ("model_type", *sizes) if hasattr(config, size)},
         "labels": [str(label) for label in getattr(config, "id2label", {}).values()],
     }
 
 
-def public_name(name: str | os.PathLike) -> str:
-    """A Hub id as it is; of a local folder the last part alone, so that no path of this machine gets out."""
-    path = Path(name)
-    return path.name if path.is_absolute() or path.exists() or str(name).startswith(".") else str(name)
+def _lineage(origin: str) -> dict[str, Any] | None:
+    """Where a model from a local folder came from, as far as the `run.json` there says."""
+    try:
+        record = RunRecord.load(origin) if origin else None
+    except (OSError, ValueError):
+        return None
+    if record is None:
+        return None
+    teacher = record.teacher and record.teacher["name"]
+    base = record.card.get("base_model") or record.student["name"]
+    return {"from": base, "teacher": teacher, "trainer": record.trainer, "steps": record.training["steps"]}
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
@@ -142,3 +184,28 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide results."""
     return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+
+
+def command_line() -> str | None:
+    """The command that started this process, as one would type it in the folder it was started in; None if no script did."""
+    script = Path(sys.argv[0])
+    if script.suffix != ".py" and script.name != "hf-distill":
+        return None
+    if script.is_absolute():
+        script = script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else Path(script.name)
+    start = ["python", str(script)] if script.suffix == ".py" else [script.name]
+    return public(shlex.join([*start, *without_secrets(sys.argv[1:])]))
+
+
+def git_state() -> dict[str, Any] | None:
+    """Of the repository the process was started in: `commit`, and whether tracked files were `changed`; None without one."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -30,6 +30,15 @@ DOMAINS = {
 _REQUIREMENT = "vaderSentiment==0.5"
 _SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
 _NEUTRAL = 0.5
+_DESCRIPTION = (
+    "ICWSM-2014 sentiment sets of Hutto and Gilbert, {domain}: short English texts, each rated by 20 people paid for it; "
+    "labels are the sign of the mean rating where it is beyond ±0.5, so that no neutral text is among them. No text is in two "
+    "splits. The raters' and the sources' views of what is good or bad are in the labels, irony is often misread, and names of "
+    "people, places and products may carry sentiment."
+)
+_CITATION = (
+    "Hutto and Gilbert 2014, VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text, ICWSM"
+)
 _FEATURES = datasets.Features(
     {
         "text": datasets.Value("string"),
@@ -59,8 +68,9 @@ def load_sentiment(domain: str = "movie_reviews") -> datasets.DatasetDict:
     for text, rating in _texts(domain):
         if abs(rating) > _NEUTRAL:
             rows[_split(text)].append({"text": text, "label": int(rating > 0), "rating": rating})
+    info = _info(domain, _FEATURES)
     return datasets.DatasetDict(
-        {split: datasets.Dataset.from_list(found, features=_FEATURES) for split, found in rows.items()}
+        {split: datasets.Dataset.from_list(found, info=info, split=split) for split, found in rows.items()}
     )
 
 
@@ -81,7 +91,8 @@ def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Datas
         RuntimeError: The archive cannot be downloaded, or is not the pinned file.
     """
     texts = {normalised(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
-    return datasets.Dataset.from_dict({"text": list(texts.values())})
+    info = _info(", ".join(domains), datasets.Features({"text": datasets.Value("string")}))
+    return datasets.Dataset.from_dict({"text": list(texts.values())}, info=info)
 
 
 def load_editorials() -> list[list[str]]:
@@ -94,6 +105,11 @@ def load_editorials() -> list[list[str]]:
     for identity, _, text in _lines("nyt_editorials"):
         editorials.setdefault(identity.partition("_")[0], []).append(text)
     return list(editorials.values())
+
+
+def _info(name: str, features: datasets.Features) -> datasets.DatasetInfo:
+    about = {"description": _DESCRIPTION.format(domain=name.replace("_", " ")), "citation": _CITATION}
+    return datasets.DatasetInfo(**about, license="mit", features=features, dataset_name=name)
 
 
 def _texts(domain: str) -> Iterator[tuple[str, float]]:

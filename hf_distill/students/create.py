@@ -89,6 +89,7 @@ def create_student(
         student = _new(model_class, _updated(BertConfig(**Miniature(*size).sizes), config))
     else:
         raise ValueError(f"initialisation {initialisation.value!r} takes weights of a teacher, which is None")
+    student.hf_distill_initialisation = initialisation.value  # for the run record
     return student.train()
 
 

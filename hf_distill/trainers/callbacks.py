@@ -8,10 +8,12 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import RunRecord, changed_arguments, describe_model
+from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
 from hf_distill.tasks import unwrapped
 from hf_distill.whole_weights import is_in_parts
 
+# What a datasets.Dataset may know of itself, by its name in the record.
+_INFO = {"name": "dataset_name", "description": "description", "data_license": "license", "citation": "citation"}
 PROGRESS = ("step", "loss", "hidden_size", "parameters", "step_gflops", "step_ms")
 
 
@@ -71,17 +73,18 @@ class RunRecordCallback(TrainerCallback):
                 {"name": term.name, "weight": term.weight, **term.settings} for term in trainer.training_objective.terms
             ],
             arguments=changed_arguments(args),
-            data={
-                "train_examples": _length(trainer.train_dataset),
-                "train_fingerprint": getattr(trainer.train_dataset, "_fingerprint", None),
-            },
+            data=_describe_data(train=trainer.train_dataset, eval=trainer.eval_dataset),
+            command=command_line(),
+            git=git_state(),
             training={
                 "steps": state.global_step,
                 "epochs": state.epoch,
                 "seconds": round(time.monotonic() - self._started, 1),
                 "seed": args.seed,
+                "data_seed": args.data_seed,
                 "hardware": hardware_name(args.device),
                 "processes": args.world_size,
+                **_emissions(trainer),
             },
             metrics=evaluations[-1] if evaluations else {},
             progress=[
@@ -111,5 +114,25 @@ def _live(teacher: Any) -> list[Any]:
     return [member for member in getattr(teacher, "teachers", [teacher]) if hasattr(member, "model")]
 
 
-def _length(dataset: Any) -> int | None:
-    return len(dataset) if hasattr(dataset, "__len__") else None
+def _describe_data(**splits: Any) -> dict[str, Any]:
+    """Number of examples and fingerprint of every split there is; of several evaluation sets that of the first."""
+    found = {}
+    for split, dataset in splits.items():
+        dataset = next(iter(dataset.values()), None) if isinstance(dataset, dict) else dataset
+        if dataset is not None:
+            found[f"{split}_examples"] = len(dataset) if hasattr(dataset, "__len__") else None
+            found[f"{split}_fingerprint"] = getattr(dataset, "_fingerprint", None)
+            info = getattr(dataset, "info", None)
+            for name, of_info in _INFO.items():
+                if value := getattr(info, of_info, None):
+                    found.setdefault(name, value)
+    return found
+
+
+def _emissions(trainer: Trainer) -> dict[str, float]:
+    """What transformers' CodeCarbonCallback, which runs before ours, measured, in grams of CO2 equivalent."""
+    for callback in trainer.callback_handler.callbacks:
+        kilograms = getattr(getattr(callback, "tracker", None), "final_emissions", None)
+        if kilograms is not None:
+            return {"co2_eq_grams": 1000 * kilograms}
+    return {}

@@ -38,6 +38,7 @@ from hf_distill.trainers.checks import (
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.meters import MeanMeter
+from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.objective_building import build_objective
 from hf_distill.trainers.repeated_rows import without, without_repeats
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
@@ -46,7 +47,7 @@ from hf_distill.trainers.teacher_watch import TeacherWatch
 from hf_distill.trainers.wrapping import Wrapping
 
 
-class DistillationTrainer(TeacherEvaluation, Wrapping, Trainer):
+class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Trainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it

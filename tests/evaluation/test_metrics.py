@@ -60,5 +60,5 @@ def test_labels_of_minus_100_do_not_count():
 
 
 def test_unknown_task_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"one of \['cola', .*'wnli'\] or None, got 'imdb'"):
+    with pytest.raises(ValueError, match=r"one of \['cola', .*'wnli'\], got 'imdb'"):
         glue_metric("imdb")

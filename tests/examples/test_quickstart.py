@@ -22,16 +22,16 @@ def test_quickstart_leaves_students_cards_plot_and_results_and_continues(tmp_pat
     first = start()
     assert first.returncode == 0, first.stderr[-3000:]
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert [row["training"] for row in rows] == ["teacher"] + 3 * ["labels only", "distilled"]
-    assert any(row["accuracy"] < 1 for row in rows)  # a sample with one label alone would be too easy
+    assert [row["role"] for row in rows] == ["teacher"] + 3 * ["labels only", "distilled"]
+    assert any(row["metrics"]["accuracy"] < 1 for row in rows)  # a sample with one label alone would be too easy
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
     for row in rows[1:]:
-        folder = tmp_path / f"{row['name']}-{row['training'].replace(' ', '-')}"
+        folder = tmp_path / row["name"].replace(", ", "-").replace(" ", "-")
         student = AutoModelForSequenceClassification.from_pretrained(folder)
         assert student.num_parameters() == row["parameters"]
         card = (folder / "README.md").read_text()
         assert ("distilled from **all-MiniLM-L6-v2, fine-tuned on movie reviews**" in card) == (
-            row["training"] == "distilled"
+            row["role"] == "distilled"
         )
         assert str(tmp_path) not in card + (folder / "run.json").read_text()
     weights = (folder / "model.safetensors").stat().st_mtime

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from hf_distill import create_student
+from hf_distill.encoding.sequences import encode_label
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment
 
@@ -396,38 +397,38 @@ class TestLabels:
     def test_words_are_sorted(self, script):
         names, ids = script.find_labels(self.raw(["no", "yes", "maybe", None]), BertConfig(), None)
         assert names == ["maybe", "no", "yes"]
-        assert [script.encode_label(value, ids) for value in ("yes", "Maybe", None)] == [2, 0, -100]
+        assert [encode_label(value, ids) for value in ("yes", "Maybe", None)] == [2, 0, -100]
         with pytest.raises(ValueError, match=r"the label 'perhaps'; allowed are .*'maybe'"):
-            script.encode_label("perhaps", ids)
+            encode_label("perhaps", ids)
 
     def test_numbers_from_0_have_no_names_but_a_teachers(self, script):
         unnamed, ids = script.find_labels(self.raw([1, 0, 2, 1]), BertConfig(), None)
         assert unnamed == ["LABEL_0", "LABEL_1", "LABEL_2"]
-        assert script.encode_label(2, ids) == 2
+        assert encode_label(2, ids) == 2
         names, ids = script.find_labels(self.raw([1, 0]), BertConfig(), self.config("bad", "good"))
         assert names == ["bad", "good"]
-        assert script.encode_label(1, ids) == script.encode_label("Good", ids) == 1
+        assert encode_label(1, ids) == encode_label("Good", ids) == 1
 
     def test_other_numbers_are_names(self, script):
         names, ids = script.find_labels(self.raw([10, 2, 2]), BertConfig(), None)
         assert names == ["2", "10"]
-        assert script.encode_label(10, ids) == 1
+        assert encode_label(10, ids) == 1
 
     def test_a_head_with_the_same_classes_keeps_its_order(self, script):
         own, teacher = self.config("good", "bad"), self.config("bad", "good")
         names, ids = script.find_labels(self.raw(["Bad", "Good"]), own, teacher)
         assert names == ["Good", "Bad"]
-        assert script.encode_label("bad", ids) == 1
+        assert encode_label("bad", ids) == 1
         # A number means the teacher's class of that number: 0 is bad, which this head calls 1.
         _, ids = script.find_labels(self.raw([0, 1]), own, teacher)
-        assert script.encode_label(0, ids) == 1
+        assert encode_label(0, ids) == 1
 
     def test_floats_need_a_label_in_every_row(self, script):
         names, ids = script.find_labels(self.raw([0.5, 2.0]), BertConfig(), None)
         assert (names, ids) == ([], {})
-        assert script.encode_label(3, ids) == 3.0
+        assert encode_label(3, ids) == 3.0
         with pytest.raises(ValueError, match="the label None; allowed are numbers"):
-            script.encode_label(None, ids)
+            encode_label(None, ids)
 
     def test_without_labels_the_teacher_decides_about_regression(self, script):
         assert script.find_labels(self.raw(None), BertConfig(), self.config("rating")) == ([], {})

@@ -175,8 +175,8 @@ class TestEncoder:
     def encoded(script, folder: Path, rows: list[dict], **options) -> datasets.Dataset:
         tokenizer = AutoTokenizer.from_pretrained(save_bert(folder))
         arguments = script.DataTrainingArguments(dataset_name="unused", **options)
-        encode = script.Encoder(arguments, tokenizer, {name: index for index, name in enumerate(NAMES)})
-        return encode("train", datasets.Dataset.from_list(rows), "tokens", "ner_tags")
+        encode = arguments.encoder(tokenizer, {name: index for index, name in enumerate(NAMES)})
+        return encode(datasets.Dataset.from_list(rows), "tokens", "ner_tags")
 
     def test_the_first_token_of_a_word_unless_all_are_asked_for(self, script, tmp_path):
         # ben / car ##l ##a / lim ##a
@@ -201,7 +201,7 @@ class TestEncoder:
     def test_b_follows_b_where_there_is_no_i(self, script, tmp_path):
         tokenizer = AutoTokenizer.from_pretrained(save_bert(tmp_path))
         arguments = script.DataTrainingArguments(dataset_name="unused", label_all_tokens=True)
-        encode = script.Encoder(arguments, tokenizer, {"B-PER": 0, "O": 1})
+        encode = arguments.encoder(tokenizer, {"B-PER": 0, "O": 1})
         assert encode.align(["carla", "ben"], ["B-PER", "O"], [None, 0, 0, 0, 1, None]) == [-100, 0, 0, 0, 1, -100]
 
     def test_lengths(self, script, tmp_path):
@@ -215,7 +215,7 @@ class TestEncoder:
         assert lengths() == [32, 3]
         assert lengths(max_seq_length=10) == [10, 3]
         assert lengths(max_seq_length=10, pad_to_max_length=True) == [10, 10]
-        assert lengths(max_seq_length=99, max_train_samples=1) == [32]
+        assert lengths(max_seq_length=99) == [32, 3]
 
     def test_a_class_label_is_matched_by_its_name(self, script, tmp_path):
         names = ["O", "I-LOC", "B-LOC", "I-PER", "B-PER"]
@@ -231,8 +231,8 @@ class TestEncoder:
         assert script.find_labels(raw, "ner_tags", BertConfig(), own)[0] == names
         found, ids = script.find_labels(raw, "ner_tags", own, None)
         assert found == NAMES
-        encode = script.Encoder(arguments, AutoTokenizer.from_pretrained(save_bert(tmp_path)), ids)
-        encoded = encode("train", raw["train"], "tokens", "ner_tags")
+        encode = arguments.encoder(AutoTokenizer.from_pretrained(save_bert(tmp_path)), ids)
+        encoded = encode(raw["train"], "tokens", "ner_tags")
         assert encoded["labels"][:] == [[-100, NAMES.index("B-PER"), -100, -100]]
         other = script.DataTrainingArguments(dataset_name="unused", task_name="POS")
         assert script.find_columns(raw, ["train"], other) == ("tokens", "pos_tags")

@@ -144,7 +144,7 @@ def encode(script, files):
     def make(side: str, *more: str) -> Dataset:
         parser = transformers.HfArgumentParser((script.DataTrainingArguments,))
         (args,) = parser.parse_args_into_dataclasses([*files, *WINDOWS, *more])
-        return script.Encoder(args, tiny_tokenizer(padding_side=side))(
+        return args.encoder(tiny_tokenizer(padding_side=side))(
             Dataset.from_list(rows_of("who", "where", "when")[0]), for_training=False
         )
 

@@ -1,0 +1,132 @@
+"""`hf-distill evaluate`: students beside their teacher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hf_distill.evaluation.comparison import Contestant
+
+
+def evaluate(
+    students: Annotated[list[str], typer.Argument(help="Student folders, or ids on the Hub.")],
+    dataset: Annotated[
+        str,
+        typer.Option(help="A built-in set (movie_reviews, digits, ...), a file, a saved folder, or a name on the Hub."),
+    ],
+    teacher: Annotated[str | None, typer.Option(help="Their teacher: a folder, or an id on the Hub.")] = None,
+    dataset_config: Annotated[str | None, typer.Option(help="The configuration of --dataset.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of --dataset. Default: test, else validation.")] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="One, or two for pairs of texts. Default: text, or the first of strings.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Default: label.")] = None,
+    max_examples: Annotated[int | None, typer.Option(min=2, help="Only so many, drawn at random.")] = None,
+    max_length: Annotated[int, typer.Option(min=4, help="Longer inputs are cut to so many tokens.")] = 128,
+    latency: Annotated[bool, typer.Option(help="Measure how long a pass takes.")] = True,
+    formats: Annotated[str, typer.Option(help="Any of fp32, bf16, int8 and onnx, with commas between them.")] = "fp32",
+    batch_sizes: Annotated[str, typer.Option(help="Sequences per timed pass.")] = "1,32",
+    lengths: Annotated[str, typer.Option(help="Tokens per sequence of a timed pass.")] = "32,128",
+    runs: Annotated[int, typer.Option(min=1, help="Timed passes of each, at most.")] = 50,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: as torch chooses.")] = None,
+    device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, ...")] = "cpu",
+    output_dir: Annotated[Path | None, typer.Option(help="Leave evaluation.json and evaluation.png here.")] = None,
+    write_cards: Annotated[
+        bool, typer.Option("--write-cards", help="Keep the results in each student's run.json, and render its card.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare students with their teacher on labelled data: quality, fidelity, calibration, size and latency.
+
+    Example: hf-distill evaluate outputs/student-a outputs/student-b --teacher outputs/teacher --dataset movie_reviews
+    """
+    import torch
+    from rich.console import Console
+
+    from hf_distill.cli.raw_data import choose_split, load_splits, with_columns
+    from hf_distill.evaluation.comparison import LatencySettings, compare
+    from hf_distill.evaluation.report import report_plot, report_table
+    from hf_distill.publishing.model_card import add_evaluation
+    from hf_distill.publishing.run_record import RUN_RECORD_NAME
+
+    settings = LatencySettings(_numbers(batch_sizes), _numbers(lengths), _formats(formats), runs)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    split, rows = choose_split(load_splits(dataset, dataset_config), split)
+    rows = with_columns(rows, text_column, label_column)
+    if max_examples is not None and max_examples < len(rows):
+        rows = rows.shuffle(seed=0).select(range(max_examples))
+    console = Console(stderr=True)
+    with console.status("") as status, _without_progress_bars():
+        found = compare(
+            _contestants(teacher, students), rows, Path(dataset).stem, split, settings if latency else None,
+            max_length=max_length, device=device, progress=lambda doing: status.update(doing),
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        shown = Console()
+        # A log file counts as 80 columns, which would cut the table.
+        Console(width=None if shown.is_terminal else 160).print(report_table(found))
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        report_plot(found, output_dir / "evaluation.png")
+    if write_cards:
+        students_rows = found["rows"][1 if teacher else 0 :]
+        for folder, row in zip(students, students_rows, strict=True):
+            if Path(folder, RUN_RECORD_NAME).exists():
+                console.print(f"card: {add_evaluation(folder, found, row['name'])}")
+            else:
+                console.print(f"{folder} has no {RUN_RECORD_NAME}: no card")
+
+
+def _contestants(teacher: str | None, students: list[str]) -> list[Contestant]:
+    from hf_distill.evaluation.comparison import TEACHER
+    from hf_distill.evaluation.loading import load_contestant
+
+    places = [*([teacher] if teacher else []), *students]
+    short = [Path(place).name for place in places]
+    names = short if len(set(short)) == len(short) else ["/".join(Path(place).parts[-2:]) for place in places]
+    roles = [TEACHER if teacher and index == 0 else None for index in range(len(places))]
+    return [load_contestant(place, name, role) for place, name, role in zip(places, names, roles, strict=True)]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"must be positive whole numbers with commas between them, got {text!r}")
+    return tuple(map(int, parts))
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    from hf_distill.evaluation.formats import Format
+
+    parts, allowed = tuple(part.strip() for part in text.split(",")), [each.value for each in Format]
+    if not set(parts) <= set(allowed):
+        raise typer.BadParameter(f"formats must be among {', '.join(allowed)}, got {text!r}")
+    return parts
+
+
+def _without_progress_bars():
+    """Those of datasets and transformers, which would run into the table."""
+    from contextlib import contextmanager
+
+    import datasets
+    import transformers
+
+    @contextmanager
+    def quiet():
+        datasets.disable_progress_bars()
+        transformers.logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            datasets.enable_progress_bars()
+            transformers.logging.enable_progress_bar()
+
+    return quiet()

@@ -1,0 +1,32 @@
+"""`hf-distill recipes`: the field's ways of distilling by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from hf_distill.recipes import RECIPES
+
+
+def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False) -> None:
+    """What each --recipe of the training scripts sets, with its formula and its paper.
+
+    Example: hf-distill recipes
+    """
+    if as_json:
+        table = {
+            name: {"formula": recipe.formula, "paper": recipe.paper, "arguments": dict(recipe.arguments)}
+            for name, recipe in RECIPES.items()
+        }
+        typer.echo(json.dumps(table, indent=2, ensure_ascii=False))
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    for name, recipe in RECIPES.items():
+        console.print(f"[bold]{name}[/]")
+        console.print(f"  {escape(recipe.formula)}")
+        console.print(f"  {escape(recipe.paper)}")
+        console.print("  " + escape(" ".join(f"--{key} {value}" for key, value in recipe.arguments.items())) + "\n")

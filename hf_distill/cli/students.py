@@ -1,0 +1,65 @@
+"""`hf-distill students`: the miniature BERTs."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hf_distill.flops import encoder_flops
+from hf_distill.students.miniatures import MINIATURES
+
+
+def students(
+    length: Annotated[int, typer.Option(min=1, max=512, help="Tokens per sequence.")] = 128,
+    measure: Annotated[bool, typer.Option("--measure", help="Time one sequence here, in single precision.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """The 24 miniature BERTs: size, computation, and published speed.
+
+    Example: hf-distill students --length 64
+    """
+    latency = _measured_latency(length) if measure else {}
+    rows = [
+        {
+            "shape": shape,
+            "name": miniature.name,
+            "parameters": miniature.parameters,
+            "flops_per_token": encoder_flops(SimpleNamespace(model_type="bert", **miniature.sizes), length) // length,
+            "published_tpu_speed_up": miniature.tpu_speed_up,
+            "hub_id": miniature.hub_id,
+        }
+        | ({"latency_ms": latency[shape]} if measure else {})
+        for shape, miniature in MINIATURES.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    caption = f"FLOPs of the forward pass at {length} tokens, without a head; speed-up over BERT-Large on a TPU v2"
+    table = Table("shape", "name", title="layers/hidden size", caption=caption)
+    for title in ("parameters", "MFLOPs per token", "speed-up", *(["latency ms"] if measure else [])):
+        table.add_column(title, justify="right")
+    table.add_column("checkpoint", overflow="fold")
+    for row in rows:
+        measured = [f"{row['latency_ms']:.2f}"] if measure else []
+        numbers = [
+            f"{row['parameters']:,}",
+            f"{row['flops_per_token'] / 1e6:.2f}",
+            f"{row['published_tpu_speed_up']:.2f}",
+        ]
+        table.add_row(row["shape"], row["name"] or "", *numbers, *measured, row["hub_id"])
+    Console().print(table)
+
+
+def _measured_latency(length: int) -> dict[str, Any]:
+    """Median milliseconds of one sequence by shape, models with random weights."""
+    # Torch and transformers take seconds to import, which the other commands need not wait for.
+    from hf_distill.evaluation.latency import measure_latency
+    from hf_distill.students.create import create_student
+
+    models = {shape: create_student(shape, task="sequence_classification") for shape in MINIATURES}
+    return {name: each["median_ms"] for name, each in measure_latency(models, sequence_length=length, runs=10).items()}

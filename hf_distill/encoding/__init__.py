@@ -1,0 +1,1 @@
+"""From rows of a data set to what a model reads: sequences, words, questions with their contexts, images."""

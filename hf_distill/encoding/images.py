@@ -1,0 +1,52 @@
+"""Rows of an image and its class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PretrainedConfig
+
+from hf_distill.encoding.sequences import encode_label, label_ids
+
+READY = "pixel_values"  # a column of images that are model inputs already
+
+
+def encode_images(rows: Dataset, processor: Any, config: PretrainedConfig) -> Dataset:
+    """Model inputs with labels, made when they are read.
+
+    Args:
+        rows: Images in the column image, or model inputs in pixel_values; classes in the column label.
+        processor: The model's image processor; not needed for pixel_values.
+        config: The model's.
+
+    Raises:
+        ValueError: A column is missing, or the processor is.
+    """
+    is_ready = READY in rows.column_names
+    if "label" not in rows.column_names or not (is_ready or "image" in rows.column_names):
+        raise ValueError(f"the data need the columns label and image or {READY}, got {rows.column_names}")
+    if processor is None and not is_ready:
+        raise ValueError(f"the model has no image processor: the data need the column {READY}")
+    mode = "L" if getattr(config, "num_channels", 3) == 1 else "RGB"
+    labels_of = image_labels(rows, config)
+
+    def encode(batch: dict[str, list]) -> dict[str, list]:
+        if is_ready:
+            pixels = batch[READY]
+        else:
+            pixels = processor([image.convert(mode) for image in batch["image"]], return_tensors="np")[READY]
+        return {
+            READY: [np.asarray(image, dtype=np.float32) for image in pixels],
+            "labels": labels_of(batch["label"]),
+        }
+
+    return rows.with_transform(encode)
+
+
+def image_labels(rows: Dataset, config: PretrainedConfig) -> Callable[[Sequence[Any]], list[int]]:
+    """From the values of the column label to the model's classes, by name where the data name theirs."""
+    ids, name_of = label_ids(config), getattr(rows.features["label"], "int2str", str)
+    return lambda values: [encode_label(name_of(value), ids) for value in values]

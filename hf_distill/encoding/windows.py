@@ -1,0 +1,97 @@
+"""Rows of a question and a context in which the answer stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from hf_distill.encoding.answer_spans import answer_tokens
+
+NO_INPUTS = ["offsets", "example", "null_position"]  # columns of windows that models do not read
+
+
+@dataclass
+class WindowEncoder:
+    """Makes windows: model inputs of a question and a part of its context, with labels where the data have answers.
+
+    Attributes:
+        tokenizer: The model's, a fast one.
+        max_length: Longer contexts are cut into windows of this many tokens with question.
+        doc_stride: Tokens that a window has in common with the one before.
+        pad: Every window to that length, not to the longest of its batch. Tokenizers that pad on the left always do.
+        segments: Whether to say which of the two texts a token is of. None: where the model reads it.
+        cached: Take an earlier result of the same call.
+        num_proc: Processes that tokenize. None: one.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int = 384
+    doc_stride: int = 128
+    pad: bool = False
+    segments: bool | None = None
+    cached: bool = True
+    num_proc: int | None = None
+
+    def __call__(self, rows: Dataset, for_training: bool) -> Dataset:
+        """From the columns question, context and, where there are such, answers; to read answers off with `NO_INPUTS`."""
+        return rows.map(
+            self._encode_rows,
+            fn_kwargs={"for_training": for_training},
+            batched=True,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            num_proc=self.num_proc,
+            load_from_cache_file=self.cached,
+        )
+
+    def _encode_rows(self, rows: dict[str, list], indices: list[int], for_training: bool) -> dict[str, list]:
+        # Some questions begin with much white space, which some tokenizers keep.
+        questions, contexts = [question.lstrip() for question in rows["question"]], rows["context"]
+        max_length = min(self.max_length, self.tokenizer.model_max_length)
+        self._require_room(questions, max_length)
+        question_first = self.tokenizer.padding_side == "right"
+        pad = self.pad or not question_first  # padding on the left would move the labels
+        encoded = self.tokenizer(
+            *((questions, contexts) if question_first else (contexts, questions)),
+            truncation="only_second" if question_first else "only_first",
+            max_length=max_length,
+            stride=self.doc_stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_token_type_ids=self.segments,
+            padding="max_length" if pad else False,
+        )
+        sources, pairs = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
+        offsets = [
+            [pair if sequence == int(question_first) else (-1, -1) for pair, sequence in zip(*tokens, strict=True)]
+            for tokens in zip(pairs, map(encoded.sequence_ids, range(len(pairs))), strict=True)
+        ]
+        nulls = list(map(self._null_position, encoded["input_ids"], encoded["attention_mask"]))
+        values = (offsets, [indices[source] for source in sources], nulls)
+        columns = {} if for_training else dict(zip(NO_INPUTS, values, strict=True))
+        if "answers" in rows:
+            answers = [rows["answers"][source] for source in sources]
+            if None in answers:
+                raise ValueError("a row has no answers; where a question has none, its lists of answers must be empty")
+            spans = list(map(answer_tokens, map(np.array, offsets), answers, nulls))
+            columns["start_positions"], columns["end_positions"] = map(list, zip(*spans, strict=True))
+        return dict(encoded) | columns
+
+    def _require_room(self, questions: list[str], max_length: int) -> None:
+        """Refuse questions beside which a window has no room for more of the context than the part it repeats."""
+        room = max_length - self.doc_stride - self.tokenizer.num_special_tokens_to_add(pair=True)
+        tokens = self.tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]
+        for question, ids in zip(questions, tokens, strict=True):
+            if len(ids) >= room:
+                raise ValueError(
+                    f"with max_seq_length {max_length} and doc_stride {self.doc_stride} a question may have fewer "
+                    f"than {room} tokens, one has {len(ids)}: {question[:100]!r}. Change one of the two."
+                )
+
+    def _null_position(self, ids: list[int], mask: list[int]) -> int:
+        """Where no answer is marked: at the classification token, or else at the first."""
+        marks = [token for token in (self.tokenizer.cls_token_id, self.tokenizer.bos_token_id) if token in ids]
+        return ids.index(marks[0]) if marks else mask.index(1)

@@ -1,0 +1,219 @@
+"""What a trained model answers to a data set, item by item, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import (
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    default_data_collator,
+)
+
+from hf_distill.encoding.images import encode_images, image_labels
+from hf_distill.encoding.sequences import SequenceEncoder, label_ids, text_columns
+from hf_distill.encoding.windows import NO_INPUTS, WindowEncoder
+from hf_distill.encoding.words import WordEncoder, word_columns, word_label_ids
+from hf_distill.evaluation.calibration import expected_calibration_error
+from hf_distill.evaluation.formats import Runner
+from hf_distill.evaluation.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, compute_metrics
+from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalised
+from hf_distill.evaluation.token_classification import entity_counts, entity_metric
+from hf_distill.length_bucket_sampler import example_lengths
+from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
+from hf_distill.tasks import Task, logits_of, task_of
+
+TASKS = (
+    Task.SEQUENCE_CLASSIFICATION,
+    Task.TOKEN_CLASSIFICATION,
+    Task.QUESTION_ANSWERING,
+    Task.IMAGE_CLASSIFICATION,
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to a data set.
+
+    Attributes:
+        metrics: Of all examples.
+        main_metric: The key of `metrics` that models are compared by; more is better.
+        num_examples: Rows of the data set.
+        score: From examples, by index and with repetitions, to the main metric on them.
+        predictions: Class, number or text of each item (example, or word), (items,).
+        is_right: Whether it is the right one, bool (items,); None for numbers.
+        logits: In the order of the class names asked for, (items, classes); None for texts.
+    """
+
+    metrics: dict[str, float]
+    main_metric: str
+    num_examples: int
+    score: Callable[[np.ndarray], float]
+    predictions: np.ndarray
+    is_right: np.ndarray | None = None
+    logits: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Questioner:
+    """Asks one model about a data set.
+
+    Attributes:
+        model: It says what the head is for, and knows the names of the classes.
+        processing_class: The model's tokenizer or image processor.
+        run: The model, in any format.
+        names: Of the classes in the order the answers are wanted in; those of the model, in any case and order.
+        batch_size: Examples per pass; of similar length, so that little is padding.
+        max_length: Longer inputs are cut.
+        device: Where `run` is.
+    """
+
+    model: PreTrainedModel
+    processing_class: Any
+    run: Runner
+    names: Sequence[str]
+    batch_size: int = 32
+    max_length: int = 128
+    device: torch.device | str = "cpu"
+
+    def ask(self, rows: Dataset) -> Answers:
+        """The answers to labelled rows.
+
+        Raises:
+            ValueError: The head is for another task than `TASKS`, or the rows lack what it needs.
+        """
+        kinds = dict(zip(TASKS, (self._sequences, self._words, self._questions, self._images), strict=True))
+        task = task_of(self.model)
+        if task not in kinds:
+            allowed = [each.value for each in TASKS]
+            raise ValueError(f"models must be for one of {allowed}, got a {type(self.model).__name__}")
+        return kinds[task](rows)
+
+    def _sequences(self, rows: Dataset) -> Answers:
+        texts = text_columns(rows.features)
+        if not texts or "label" not in rows.column_names:
+            raise ValueError(f"the data need the column label and one or two of texts, got {rows.column_names}")
+        ids = label_ids(self.model.config)
+        inputs = SequenceEncoder(self.processing_class, ids, self.max_length)(rows, texts)
+        logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
+        return _of_numbers(logits, inputs["labels"]) if not ids else self._of_classes(logits, inputs["labels"])
+
+    def _images(self, rows: Dataset) -> Answers:
+        inputs = encode_images(rows, self.processing_class, self.model.config)
+        logits = np.stack(self._logits(inputs, default_data_collator))
+        return self._of_classes(logits, image_labels(rows, self.model.config)(rows["label"]))
+
+    def _words(self, rows: Dataset) -> Answers:
+        text, label = word_columns(rows.features)
+        inputs = WordEncoder(self.processing_class, word_label_ids(self.model.config), self.max_length)(
+            rows, text, label
+        )
+        rows_of_logits = self._logits(inputs, DataCollatorForTokenClassification(self.processing_class))
+        labels = [np.array(row) for row in inputs["labels"]]
+        own = [str(name) for name in self.model.config.id2label.values()]
+        batches = [row[None] for row in rows_of_logits], [row[None] for row in labels]
+        metrics = entity_metric(own, per_type=False)(EvalPrediction(*batches))
+        counted = [row != IGNORE_INDEX for row in labels]
+        predicted = [row[each].argmax(-1) for row, each in zip(rows_of_logits, counted, strict=True)]
+        gold = [row[each] for row, each in zip(labels, counted, strict=True)]
+        pairs = zip(predicted, gold, strict=True)
+        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in pairs])
+
+        def score(examples: np.ndarray) -> float:
+            right, guessed, there = counts[examples].sum(axis=0)
+            return 2 * right / max(guessed + there, 1)
+
+        logits = np.concatenate([row[each] for row, each in zip(rows_of_logits, counted, strict=True)])
+        answers = self._of_classes(logits, np.concatenate(gold))
+        metrics["expected_calibration_error"] = answers.metrics["expected_calibration_error"]
+        main = "f1" if "f1" in metrics else "accuracy"
+        return Answers(metrics, main, len(rows), score, answers.predictions, answers.is_right, answers.logits)
+
+    def _questions(self, rows: Dataset) -> Answers:
+        missing = {"question", "context", "answers"} - set(rows.column_names)
+        if missing:
+            raise ValueError(f"the data need the columns question, context and answers, got {rows.column_names}")
+        limit = self.processing_class.model_max_length
+        windows = WindowEncoder(self.processing_class, min(384, limit), min(128, limit // 4))(rows, for_training=False)
+        both = self._logits(windows.remove_columns(NO_INPUTS), DataCollatorWithPadding(self.processing_class))
+        longest = max(row.shape[-1] for row in both)
+        start, end = np.stack([np.pad(row, ((0, 0), (0, longest - row.shape[-1]))) for row in both], axis=1)
+        gold = [answers["text"] for answers in rows["answers"]]
+        version_2, arrays = not all(gold), windows.with_format("numpy")
+        texts, _ = answers_from_logits(
+            start, end, arrays["offsets"], arrays["example"], list(rows["context"]), arrays["null_position"],
+            version_2=version_2,
+        )  # fmt: skip
+        single = [exact_match_and_f1([text], [answers], version_2) for text, answers in zip(texts, gold, strict=True)]
+        f1 = np.array([each["f1"] for each in single])
+        return Answers(
+            exact_match_and_f1(texts, gold, version_2),
+            "f1",
+            len(rows),
+            lambda examples: float(f1[examples].mean()),
+            np.array([normalised(text) for text in texts], dtype=object),
+            np.array([each["exact_match"] > 0 for each in single]),
+        )
+
+    def _of_classes(self, logits: np.ndarray, labels: Sequence[int]) -> Answers:
+        """In the order of the names; the labels are the model's own classes."""
+        own = [str(name).casefold() for name in self.model.config.id2label.values()]
+        wanted = [str(name).casefold() for name in self.names]
+        if sorted(own) != sorted(wanted):
+            raise ValueError(f"all models must have the classes {list(self.names)}, got one with {own}")
+        order = [own.index(name) for name in wanted]
+        labels, logits = np.array(labels), logits[:, order]
+        counted = labels != IGNORE_INDEX
+        labels, logits = np.argsort(order)[labels[counted]], logits[counted]
+        predictions = logits.argmax(axis=-1)
+        is_right = predictions == labels
+        probabilities = torch.from_numpy(logits).double().softmax(dim=-1).numpy()
+        metrics = compute_metrics(CLASSIFICATION_METRICS, labels, predictions)
+        metrics["expected_calibration_error"] = expected_calibration_error(probabilities, labels)
+        return Answers(
+            metrics,
+            "accuracy",
+            len(labels),
+            lambda examples: float(is_right[examples].mean()),
+            predictions,
+            is_right,
+            logits,
+        )
+
+    def _logits(self, inputs: Dataset, collate: Callable[[list[dict]], Mapping[str, Tensor]]) -> list[np.ndarray]:
+        """Of every row, without padding: (classes,), (tokens, classes), or (2, tokens) for starts and ends."""
+        lengths = example_lengths(inputs)
+        order = np.arange(len(inputs)) if lengths is None else np.argsort(lengths, kind="stable")[::-1]
+        found: list[np.ndarray] = [np.empty(0)] * len(inputs)
+        for begin in range(0, len(order), self.batch_size):
+            chosen = order[begin : begin + self.batch_size]
+            batch = {name: value.to(self.device) for name, value in collate([inputs[int(i)] for i in chosen]).items()}
+            given = {name: value for name, value in batch.items() if name != "labels"}
+            logits = logits_of(self.run(given), valid_positions(given)).float().cpu().numpy()
+            for row, index in zip(logits, chosen, strict=True):
+                length = lengths[index] if lengths is not None else None
+                is_span = row.ndim == 2 and task_of(self.model) is Task.QUESTION_ANSWERING
+                found[index] = row[:, :length] if is_span else row[:length] if row.ndim == 2 else row
+        return found
+
+
+def _of_numbers(logits: np.ndarray, labels: Sequence[float]) -> Answers:
+    """For heads that give one number."""
+    predictions, values = logits[:, 0], np.array(labels)
+    main = REGRESSION_METRICS[0]
+    return Answers(
+        compute_metrics(REGRESSION_METRICS, values, predictions),
+        main,
+        len(values),
+        lambda examples: compute_metrics((main,), values[examples], predictions[examples])[main],
+        predictions,
+        logits=logits,
+    )

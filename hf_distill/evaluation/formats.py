@@ -1,0 +1,111 @@
+"""The number formats a trained model can run in, so that their speed and their answers can be compared."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Runner = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
+
+
+class Format(str, Enum):
+    """How numbers are kept and multiplied."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+    ONNX = "onnx"
+
+
+def in_format(
+    model: nn.Module, number_format: Format | str, example: Mapping[str, Tensor], device: torch.device | str = "cpu"
+) -> Runner:
+    """A function that runs a model in a format, without gradients; the model itself stays as it is.
+
+    Args:
+        model: A model of transformers, in single precision.
+        number_format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and activations quantised as they come
+            (torch, CPU only); "onnx", single precision in ONNX Runtime (CPU only, needs the extra `onnx`).
+        example: Inputs, to export the model with; two rows or more.
+        device: Where to run.
+
+    Returns:
+        From inputs on the device to the model's output by name. Inputs the model does not read are left out.
+
+    Raises:
+        ValueError: The format does not run on the device.
+        ImportError: ONNX Runtime is not installed.
+    """
+    number_format, device = Format(number_format), torch.device(device)
+    if number_format in (Format.INT8, Format.ONNX) and device.type != "cpu":
+        raise ValueError(f"format {number_format.value!r} runs on the CPU only, got device {str(device)!r}")
+    read = set(inspect.signature(model.forward).parameters)
+    example = {name: value for name, value in example.items() if name in read}
+    is_onnx = number_format is Format.ONNX
+    run = _onnx_runner(model, example) if is_onnx else _torch_runner(model, number_format, device)
+    return lambda inputs: run({name: value for name, value in inputs.items() if name in read})
+
+
+def _torch_runner(model: nn.Module, number_format: Format, device: torch.device) -> Runner:
+    model = copy.deepcopy(model).to(device).eval()
+    if number_format is Format.BF16:
+        model = model.to(torch.bfloat16)
+    elif number_format is Format.INT8:
+        from torch.ao.quantization import quantize_dynamic
+
+        with warnings.catch_warnings():  # deprecated in favour of torchao, which is three times slower on CPUs (0.18)
+            warnings.simplefilter("ignore")
+            model = quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+    def run(inputs: Mapping[str, Tensor]) -> Any:
+        if number_format is Format.BF16:
+            inputs = {
+                name: value.to(torch.bfloat16) if value.is_floating_point() else value for name, value in inputs.items()
+            }
+        with torch.inference_mode():
+            return model(**inputs)
+
+    return run
+
+
+def _onnx_runner(model: nn.Module, example: Mapping[str, Tensor]) -> Runner:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  the exporter needs it
+    except ImportError as error:
+        raise ImportError(
+            f"format 'onnx' needs ONNX Runtime and its exporter: pip install 'hf_distill[onnx]' ({error})"
+        ) from error
+    model, names = copy.deepcopy(model).eval(), list(example)
+    axes = {name: _axes(name) for name in names}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(folder, "model.onnx")
+        torch.onnx.export(
+            model, kwargs=dict(example), f=path, input_names=names, dynamic_shapes=axes, dynamo=True, verbose=False
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    given = [each.name for each in session.get_inputs()]
+    with torch.inference_mode():
+        keys = [key for key, value in model(**example).items() if isinstance(value, Tensor)]
+
+    def run(inputs: Mapping[str, Tensor]) -> Any:
+        arrays = session.run(None, {name: inputs[name].numpy() for name in given})
+        return {key: torch.from_numpy(array) for key, array in zip(keys, arrays, strict=True)}
+
+    return run
+
+
+def _axes(name: str) -> dict[int, str]:
+    return {0: "batch"} if name == "pixel_values" else {0: "batch", 1: "sequence"}

@@ -1,0 +1,228 @@
+"""Models beside each other: what is measured, shown and drawn is what scikit-learn, SciPy and the models say."""
+
+from __future__ import annotations
+
+import io
+
+import datasets
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForTokenClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from hf_distill.evaluation.comparison import DISTILLED, OTHER, TEACHER, Contestant, LatencySettings, compare
+from hf_distill.evaluation.report import pareto_front, report_plot, report_table
+from hf_distill.publishing.run_record import schema
+from hf_distill.resources.digits import load_digits_dataset
+from tests.tiny_models import tiny_bert, tiny_tokenizer
+
+NAMES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+FAST = LatencySettings(batch_sizes=(1, 2), lengths=(8,), formats=("int8",), runs=2, warm_up=0)
+
+
+def texts(rows: int = 41, kind: str = "class") -> datasets.Dataset:
+    generator = np.random.default_rng(5)
+    words = [
+        " ".join(f"w{word}" for word in generator.integers(4, 100, generator.integers(3, 20))) for _ in range(rows)
+    ]
+    labels = generator.integers(0, 2, rows).tolist() if kind == "class" else generator.uniform(size=rows).tolist()
+    feature = datasets.ClassLabel(names=["bad", "good"]) if kind == "class" else datasets.Value("float32")
+    features = datasets.Features({"text": datasets.Value("string"), "label": feature})
+    return datasets.Dataset.from_dict({"text": words, "label": labels}, features=features)
+
+
+def logits_one_by_one(model, rows) -> np.ndarray:
+    """Without batches, padding or sorting."""
+    with torch.inference_mode():
+        found = [model.eval()(**tiny_tokenizer()(text, return_tensors="pt")).logits[0] for text in rows["text"]]
+    return torch.stack(found).numpy()
+
+
+def test_classifiers_are_measured_as_scikit_learn_measures_them():
+    teacher = tiny_bert(32, 2, seed=1, **NAMES)
+    turned = {"id2label": {0: "Good", 1: "Bad"}, "label2id": {"Good": 0, "Bad": 1}}  # the other order, other case
+    student = tiny_bert(16, 1, **turned)
+    rows, tokenizer = texts(), tiny_tokenizer()
+    contestants = [Contestant("big", TEACHER, teacher, tokenizer), Contestant("small", DISTILLED, student, tokenizer)]
+    found = compare(contestants, rows, "reviews", "test", FAST)
+    labels = np.array(rows["label"])
+    expected = logits_one_by_one(teacher, rows), logits_one_by_one(student, rows)[:, ::-1]
+    for row, logits in zip(found["rows"], expected, strict=True):
+        predicted = logits.argmax(-1)
+        assert row["metrics"]["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+        assert row["metrics"]["f1_macro"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+        assert row["metrics"]["matthews_correlation"] == pytest.approx(matthews_corrcoef(labels, predicted))
+        assert 0 <= row["metrics"]["expected_calibration_error"] <= 1
+    teacher_row, student_row = found["rows"]
+    agreement = (expected[0].argmax(-1) == expected[1].argmax(-1)).mean()
+    assert student_row["fidelity"]["teacher_agreement"] == pytest.approx(agreement) and 0 < agreement < 1
+    p_teacher, p_student = (torch.tensor(each.copy()).softmax(-1) for each in expected)
+    kl = (p_teacher * (p_teacher / p_student).log()).sum(-1).mean()
+    assert student_row["fidelity"]["teacher_kl"] == pytest.approx(float(kl), rel=1e-4)
+    against = student_row["against_teacher"]
+    difference = student_row["metrics"]["accuracy"] - teacher_row["metrics"]["accuracy"]
+    assert against["difference"] == pytest.approx(difference) and against["low"] <= difference <= against["high"]
+    assert 0 < against["mcnemar_p"] <= 1 and "fidelity" not in teacher_row
+    assert student_row["parameters"] == student.num_parameters() < teacher_row["parameters"]
+    timed = {(each["format"], each["batch_size"], each["sequence_length"]) for each in student_row["latency"]}
+    assert timed == {(kind, size, 8) for kind in ("fp32", "int8") for size in (1, 2)}
+    assert "accuracy" in student_row["metrics_by_format"]["int8"]
+    assert found["data"]["examples"] == 41 and found["metric"] == "accuracy"
+    jsonschema.validate(found, schema()["$defs"]["evaluation"] | {"$defs": schema()["$defs"]})
+
+
+def test_regression_is_measured_as_scipy_measures_it():
+    rows, tokenizer = texts(kind="float"), tiny_tokenizer()
+    models = [tiny_bert(32, 2, seed=1, num_labels=1), tiny_bert(16, 1, num_labels=1)]
+    contestants = [Contestant(*each, tokenizer) for each in zip("ab", (TEACHER, OTHER), models, strict=True)]
+    found = compare(contestants, rows, "scores", "test", latency=None)
+    labels, predicted = np.array(rows["label"]), logits_one_by_one(models[1], rows)[:, 0]
+    metrics = found["rows"][1]["metrics"]
+    assert metrics["pearson"] == pytest.approx(pearsonr(labels, predicted).statistic, abs=1e-5)
+    assert metrics["spearmanr"] == pytest.approx(spearmanr(labels, predicted).statistic, abs=1e-5)
+    assert metrics["mse"] == pytest.approx(mean_squared_error(labels, predicted), rel=1e-4)
+    assert "mcnemar_p" not in found["rows"][1]["against_teacher"] and "teacher_mse" in found["rows"][1]["fidelity"]
+    assert "latency" not in found["rows"][0]
+
+
+def sizes(**more):
+    sizes = dict(vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    return BertConfig(**sizes, max_position_embeddings=64, initializer_range=0.3, **more)
+
+
+def test_words():
+    names = ["O", "B-PER", "I-PER"]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    features = datasets.Features(
+        tokens=datasets.List(datasets.Value("string")), ner_tags=datasets.List(datasets.ClassLabel(names=names))
+    )
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(2, 12, 15)
+    rows = datasets.Dataset.from_dict(
+        {
+            "tokens": [[f"w{word}" for word in generator.integers(4, 100, length)] for length in lengths],
+            "ner_tags": [generator.integers(0, 3, length).tolist() for length in lengths],
+        },
+        features=features,
+    )
+    teacher = BertForTokenClassification(sizes(**labels))
+    perfect = Contestant("same", DISTILLED, teacher, tiny_tokenizer())
+    found = compare([Contestant("big", TEACHER, teacher, tiny_tokenizer()), perfect], rows, "names", "test", FAST)
+    assert found["metric"] == "f1" and found["rows"][1]["fidelity"]["teacher_agreement"] == 1
+    assert found["rows"][1]["against_teacher"] == {"difference": 0, "low": 0, "high": 0, "mcnemar_p": 1}
+    with torch.inference_mode():
+        right = [
+            (teacher.eval()(torch.tensor([tiny_tokenizer().convert_tokens_to_ids(row["tokens"])])).logits[0].argmax(-1)
+             == torch.tensor(row["ner_tags"])).tolist()
+            for row in rows
+        ]  # fmt: skip
+    assert found["rows"][0]["metrics"]["accuracy"] == pytest.approx(np.mean([each for row in right for each in row]))
+
+
+def test_questions():
+    contexts = [" ".join(f"w{10 + number + index}" for index in range(30)) for number in range(6)]
+    rows = datasets.Dataset.from_list(
+        [
+            {"id": str(n), "question": f"w{n} w5", "context": context,
+             "answers": {"text": [" ".join(context.split()[3:5])], "answer_start": [context.index(context.split()[3])]}}
+            for n, context in enumerate(contexts)
+        ]
+    )  # fmt: skip
+    torch.manual_seed(0)
+    models = [BertForQuestionAnswering(sizes()), BertForQuestionAnswering(sizes())]
+    contestants = [Contestant(*each, tiny_tokenizer()) for each in zip("ab", (TEACHER, DISTILLED), models, strict=True)]
+    found = compare(contestants, rows, "questions", "test", latency=None)
+    assert found["metric"] == "f1" and 0 <= found["rows"][1]["fidelity"]["teacher_agreement"] <= 1
+    assert {"exact_match", "f1"} <= found["rows"][0]["metrics"].keys()
+
+
+def test_images():
+    names = {"id2label": {n: str(n) for n in range(10)}, "label2id": {str(n): n for n in range(10)}}
+    size = dict(image_size=8, patch_size=4, num_channels=1, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    model = ViTForImageClassification(ViTConfig(**size, intermediate_size=32, **names))
+    rows = load_digits_dataset()["test"].select(range(20))
+    found = compare([Contestant("a", OTHER, model, None)], rows, "digits", "test", FAST)
+    with torch.inference_mode():
+        predicted = model.eval()(torch.tensor(np.array(rows["pixel_values"]))).logits.argmax(-1)
+    assert found["rows"][0]["metrics"]["accuracy"] == pytest.approx(np.mean(predicted.numpy() == rows["label"]))
+    assert {each["sequence_length"] for each in found["rows"][0]["latency"]} == {0}
+
+
+class TestRefused:
+    """Before anything is measured, with the value got."""
+
+    def one(self, name="a", **config):
+        return Contestant(name, OTHER, tiny_bert(**(NAMES | config)), tiny_tokenizer())
+
+    def test_two_of_a_name(self):
+        with pytest.raises(ValueError, match=r"each its own, got \['a', 'a'\]"):
+            compare([self.one(), self.one()], texts(), "reviews", "test")
+
+    def test_two_tasks(self):
+        other = Contestant("b", OTHER, BertForTokenClassification(sizes()), tiny_tokenizer())
+        with pytest.raises(ValueError, match=r"for one task, got .*'b': 'token_classification'"):
+            compare([self.one(), other], texts(), "reviews", "test")
+
+    def test_other_classes(self):
+        other = self.one("b", id2label={0: "cold", 1: "warm"}, label2id={"cold": 0, "warm": 1})
+        with pytest.raises(ValueError, match=r"the label 'bad'; allowed are .*'cold'"):
+            compare([self.one(), other], texts(), "reviews", "test")
+
+    def test_rows_without_labels(self):
+        with pytest.raises(ValueError, match=r"the column label and one or two of texts, got \['text'\]"):
+            compare([self.one()], texts().remove_columns("label"), "reviews", "test")
+
+
+ROWS = [
+    {"name": "big", "role": "teacher", "parameters": 40_000_000, "metrics": {"accuracy": 0.9}},
+    {"name": "small", "role": "labels only", "parameters": 4_000_000, "metrics": {"accuracy": 0.8}},
+    {"name": "small too", "role": "distilled", "parameters": 4_000_000, "metrics": {"accuracy": 0.85},
+     "fidelity": {"teacher_agreement": 0.91},
+     "against_teacher": {"difference": -0.05, "low": -0.07, "high": -0.03, "mcnemar_p": 0.004}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def evaluation():
+    times = (20.0, 2.5, 2.5)
+    timed = [
+        row | {"latency": [{"format": "fp32", "batch_size": 1, "sequence_length": 32, "median_ms": each}]}
+        for row, each in zip(ROWS, times, strict=True)
+    ]
+    data = {"name": "reviews", "split": "test", "examples": 1000, "fingerprint": "f"}
+    return {"task": "sequence_classification", "metric": "accuracy", "data": data, "rows": timed}
+
+
+def test_table_and_plot(evaluation, tmp_path):
+    console = Console(width=160, file=io.StringIO())
+    console.print(report_table(evaluation))
+    shown = console.file.getvalue()
+    for said in ("85.0", "91.0", "4.0M", "10.0x", "8.0x", "labels only", "-5.0 ± 2.0", "0.004", "1,000 examples"):
+        assert said in shown, said
+    with Image.open(report_plot(evaluation, tmp_path / "plot.png")) as image:
+        assert image.size[0] >= 800 and len(image.convert("L").getcolors()) > 20
+
+
+def test_without_latency_the_plot_is_over_parameters(evaluation, tmp_path):
+    for row in evaluation["rows"]:
+        del row["latency"]
+    console = Console(width=160, file=io.StringIO())
+    console.print(report_table(evaluation))
+    assert "faster" not in console.file.getvalue()
+    assert report_plot(evaluation, tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_pareto_front():
+    assert pareto_front([(20, 90), (2, 80), (2, 85), (5, 84), (7, 88), (7, 88)]) == [2, 4, 0]
+    assert pareto_front([(1, 1)]) == [0]

@@ -1,0 +1,39 @@
+"""Latency is measured on the model given, in the format asked for."""
+
+import pytest
+import torch
+
+from hf_distill.evaluation.formats import Format, in_format
+from hf_distill.evaluation.latency import measure_latency, random_tokens
+from tests.tiny_models import VOCABULARY, tiny_bert
+
+
+def test_a_deeper_model_takes_longer_and_conditions_are_stated():
+    models = {"deep": tiny_bert(hidden_size=64, layers=12).train(), "shallow": tiny_bert(hidden_size=64, layers=1)}
+    found = measure_latency(models, batch_size=2, sequence_length=16, runs=9, warm_up=2)
+    assert found["deep"]["median_ms"] > 2 * found["shallow"]["median_ms"] > 0
+    for measured in found.values():
+        assert measured["p95_ms"] >= measured["median_ms"]
+        assert (measured["batch_size"], measured["sequence_length"], measured["runs"]) == (2, 16, 9)
+        assert measured["threads"] == torch.get_num_threads() and measured["device"] == "cpu"
+
+
+@pytest.mark.parametrize(("number_format", "tolerance"), [("fp32", 0), ("bf16", 0.1), ("int8", 0.3), ("onnx", 1e-5)])
+def test_every_format_gives_the_model_s_answers_and_leaves_it_alone(number_format, tolerance):
+    model = tiny_bert(hidden_size=64, layers=2).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    example, inputs = random_tokens(VOCABULARY, 2, 8, "cpu"), random_tokens(VOCABULARY, 5, 13, "cpu")
+    run = in_format(model, number_format, example)
+    with torch.inference_mode():
+        expected = model(**inputs).logits
+    answer = run(inputs | {"not_read": torch.ones(5)})["logits"].float()
+    spread = expected.std()
+    assert (answer - expected).abs().max() <= tolerance * spread
+    assert number_format == "fp32" or not torch.equal(answer, expected)  # it is another format
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("number_format", [Format.INT8, Format.ONNX])
+def test_formats_of_the_cpu_are_refused_elsewhere(number_format):
+    with pytest.raises(ValueError, match=f"'{number_format.value}' runs on the CPU only, got device 'cuda'"):
+        in_format(tiny_bert(), number_format, {}, "cuda")
