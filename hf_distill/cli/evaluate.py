@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from hf_distill.evaluation.comparison import Contestant
 
 
 def evaluate(
     students: Annotated[list[str], typer.Argument(help="Student folders, or ids on the Hub.")],
-    dataset: Annotated[
-        str,
-        typer.Option(help="A built-in set (movie_reviews, digits, ...), a file, a saved folder, or a name on the Hub."),
-    ],
+    dataset: DatasetName,
     teacher: Annotated[str | None, typer.Option(help="Their teacher: a folder, or an id on the Hub.")] = None,
-    dataset_config: Annotated[str | None, typer.Option(help="The configuration of --dataset.")] = None,
+    dataset_config: DatasetConfig = None,
     split: Annotated[str | None, typer.Option(help="Of --dataset. Default: test, else validation.")] = None,
-    text_column: Annotated[
-        list[str] | None, typer.Option(help="One, or two for pairs of texts. Default: text, or the first of strings.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: label.")] = None,
+    text_column: TextColumns = None,
+    label_column: LabelColumn = None,
     max_examples: Annotated[int | None, typer.Option(min=2, help="Only so many, drawn at random.")] = None,
-    max_length: Annotated[int, typer.Option(min=4, help="Longer inputs are cut to so many tokens.")] = 128,
+    max_length: MaxLength = 128,
     latency: Annotated[bool, typer.Option(help="Measure how long a pass takes.")] = True,
     formats: Annotated[str, typer.Option(help="Any of fp32, bf16, int8 and onnx, with commas between them.")] = "fp32",
     batch_sizes: Annotated[str, typer.Option(help="Sequences per timed pass.")] = "1,32",
@@ -50,8 +49,6 @@ def evaluate(
     from hf_distill.cli.raw_data import choose_split, load_splits, with_columns
     from hf_distill.evaluation.comparison import LatencySettings, compare
     from hf_distill.evaluation.report import report_plot, report_table
-    from hf_distill.publishing.model_card import add_evaluation
-    from hf_distill.publishing.run_record import RUN_RECORD_NAME
 
     settings = LatencySettings(_numbers(batch_sizes), _numbers(lengths), _formats(formats), runs)
     if threads is not None:
@@ -77,12 +74,7 @@ def evaluate(
         (output_dir / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         report_plot(found, output_dir / "evaluation.png")
     if write_cards:
-        students_rows = found["rows"][1 if teacher else 0 :]
-        for folder, row in zip(students, students_rows, strict=True):
-            if Path(folder, RUN_RECORD_NAME).exists():
-                console.print(f"card: {add_evaluation(folder, found, row['name'])}")
-            else:
-                console.print(f"{folder} has no {RUN_RECORD_NAME}: no card")
+        _write_cards(students, found, console)
 
 
 def _contestants(teacher: str | None, students: list[str]) -> list[Contestant]:
@@ -94,6 +86,18 @@ def _contestants(teacher: str | None, students: list[str]) -> list[Contestant]:
     names = short if len(set(short)) == len(short) else ["/".join(Path(place).parts[-2:]) for place in places]
     roles = [TEACHER if teacher and index == 0 else None for index in range(len(places))]
     return [load_contestant(place, name, role) for place, name, role in zip(places, names, roles, strict=True)]
+
+
+def _write_cards(students: list[str], found: dict[str, Any], console: Console) -> None:
+    """The students are the last rows; those without a record have no card."""
+    from hf_distill.publishing.model_card import add_evaluation
+    from hf_distill.publishing.run_record import RUN_RECORD_NAME
+
+    for folder, row in zip(students, found["rows"][-len(students) :], strict=True):
+        if Path(folder, RUN_RECORD_NAME).exists():
+            console.print(f"card: {add_evaluation(folder, found, row['name'])}")
+        else:
+            console.print(f"{folder} has no {RUN_RECORD_NAME}: no card")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -6,8 +6,6 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from hf_distill.recipes import RECIPES
 
@@ -24,6 +22,9 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON ins
         }
         typer.echo(json.dumps(table, indent=2, ensure_ascii=False))
         return
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(soft_wrap=True, highlight=False)
     for name, recipe in RECIPES.items():
         console.print(f"[bold]{name}[/]")

@@ -7,8 +7,6 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from hf_distill.flops import encoder_flops
 from hf_distill.students.miniatures import MINIATURES
@@ -39,6 +37,9 @@ def students(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
+    from rich.console import Console
+    from rich.table import Table
+
     caption = f"FLOPs of the forward pass at {length} tokens, without a head; speed-up over BERT-Large on a TPU v2"
     table = Table("shape", "name", title="layers/hidden size", caption=caption)
     for title in ("parameters", "MFLOPs per token", "speed-up", *(["latency ms"] if measure else [])):

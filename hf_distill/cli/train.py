@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
@@ -18,20 +20,15 @@ def train(
     student: Annotated[
         str, typer.Option(help="Its size: tiny, mini, small, medium, base, or layers/hidden size such as 3/384.")
     ],
-    dataset: Annotated[
-        str,
-        typer.Option(help="A built-in set (movie_reviews, digits, ...), a file, a saved folder, or a name on the Hub."),
-    ],
+    dataset: DatasetName,
     output_dir: Annotated[Path, typer.Option(help="For the student, its record and its card.")],
     initialisation: Annotated[
         str | None, typer.Option(help="random, embeddings, truncated, width or pretrained. Default: truncated.")
     ] = None,
-    dataset_config: Annotated[str | None, typer.Option(help="The configuration of --dataset.")] = None,
-    text_column: Annotated[
-        list[str] | None, typer.Option(help="One, or two for pairs of texts. Default: text, or the first of strings.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: label.")] = None,
-    max_length: Annotated[int, typer.Option(min=4, help="Longer inputs are cut to so many tokens.")] = 128,
+    dataset_config: DatasetConfig = None,
+    text_column: TextColumns = None,
+    label_column: LabelColumn = None,
+    max_length: MaxLength = 128,
     as_json: Annotated[bool, typer.Option("--json", help="Print the student's run record.")] = False,
 ) -> None:
     """Distil a student from a teacher of texts, words, questions or images, and compare the two where there are labels.

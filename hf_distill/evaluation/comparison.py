@@ -50,7 +50,7 @@ class LatencySettings:
 
     Attributes:
         batch_sizes: Sequences per pass.
-        lengths: Tokens per sequence; images have the size the model reads.
+        lengths: Tokens per sequence, as far as all models can read them; images have the size the model reads.
         formats: See `in_format`; single precision comes first in any case.
         runs: Timed passes of each, at most; fewer, but five or more, where they take longer than five seconds together.
         warm_up: Passes before, not timed, beside two that tell how long one takes.
@@ -99,39 +99,35 @@ def compare(
     first = contestants[0]
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
     names = [str(label) for label in first.model.config.id2label.values()]
+    settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
     reference: Answers | None = None
     found, runners = [], {}
     for contestant in contestants:
-        row = _describe(contestant)
+        row, answers = _describe(contestant), {}
         for each in formats:
             progress(f"{contestant.name}: answers in {each}")
             example = example_inputs(contestant.model, 2, 16, device)
             run = runners[contestant.name, each] = in_format(contestant.model, each, example, device)
-            ask = Questioner(contestant.model, contestant.processing_class, run, names, batch_size, max_length, device)
-            answers = ask.ask(rows)
-            if each == Format.FP32.value:
-                row |= {"metrics": answers.metrics, "metric": answers.main_metric}
-                if contestant.role == TEACHER:
-                    reference = answers
-                elif reference is not None:
-                    row |= _against(reference, answers)
-            else:
-                row.setdefault("metrics_by_format", {})[each] = answers.metrics
+            answers[each] = Questioner(contestant.model, contestant.processing_class, run, **settings).ask(rows)
+        main = answers.pop(Format.FP32.value)
+        row["metrics"] = main.metrics
+        if answers:
+            row["metrics_by_format"] = {each: answer.metrics for each, answer in answers.items()}
+        if reference is not None:
+            row |= _against(reference, main)
+        elif contestant.role == TEACHER:
+            reference = main
         found.append(row)
-    metric = found[0]["metric"]
-    for row in found:
-        del row["metric"]
     if latency is not None:
         for each in formats:
             progress(f"latency in {each}")
             of_format = {contestant.name: runners[contestant.name, each] for contestant in contestants}
-            for times in _latencies(contestants, of_format, latency, device):
-                for row in found:
-                    row.setdefault("latency", []).append({"format": each} | times[row["name"]])
+            for row, times in zip(found, _latencies(contestants, of_format, latency, device), strict=True):
+                row.setdefault("latency", []).extend({"format": each} | time for time in times)
     return {
         "task": task_of(first.model).value,
         "data": {"name": name, "split": split, "examples": len(rows), "fingerprint": rows_sha256(rows)},
-        "metric": metric,
+        "metric": main.main_metric,
         "conditions": _conditions(device, max_length),
         "rows": found,
     }
@@ -195,22 +191,25 @@ def _latencies(
     runners: Mapping[str, Callable],
     settings: LatencySettings,
     device: torch.device | str,
-) -> list[dict[str, dict[str, Any]]]:
-    """One entry per batch size and length, by model."""
+) -> list[list[dict[str, Any]]]:
+    """Of every model one entry per batch size and length."""
     model = min(
         (contestant.model for contestant in contestants), key=lambda each: getattr(each.config, "vocab_size", 0)
     )
+    limit = min(getattr(contestant.processing_class, "model_max_length", 10**9) for contestant in contestants)
+    limit = min(limit, *(getattr(each.model.config, "max_position_embeddings", limit) for each in contestants))
+    lengths = [length for length in settings.lengths if length <= limit] or [limit]
     has_length = task_of(model) is not Task.IMAGE_CLASSIFICATION
     found = []
     for size in settings.batch_sizes:
-        for length in settings.lengths if has_length else (0,):
+        for length in lengths if has_length else (0,):
             shape = {"batch_size": size, "sequence_length": length, "device": device}
             inputs = {"inputs": lambda size, length: example_inputs(model, size, length, device)}
             trial = measure_latency(runners, **shape, runs=1, warm_up=1, **inputs)
             affordable = int(_ENOUGH_MILLISECONDS / max(each["median_ms"] for each in trial.values()))
             runs, warm_up = min(max(affordable, _FEWEST_RUNS), settings.runs), min(affordable // 5, settings.warm_up)
             found.append(measure_latency(runners, **shape, runs=runs, warm_up=warm_up, **inputs))
-    return found
+    return [[times[contestant.name] for times in found] for contestant in contestants]
 
 
 def _conditions(device: torch.device | str, max_length: int) -> dict[str, Any]:

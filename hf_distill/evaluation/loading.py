@@ -25,7 +25,11 @@ def load_contestant(place: str, name: str, role: str | None = None) -> Contestan
         ValueError: Its head is for no task that is known.
         OSError: It is not there.
     """
-    config = AutoConfig.from_pretrained(place)
+    try:
+        config = AutoConfig.from_pretrained(place)
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{place} is no folder with a model, nor one on the Hub that can be reached: {reason}") from error
     architecture = next(iter(getattr(config, "architectures", None) or ()), "")
     task = task_of_class(architecture)
     if task is None:

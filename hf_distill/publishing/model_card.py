@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def render_model_card(record: RunRecord) -> ModelCard:
     Returns:
         Card with valid metadata; `save` writes it. Nothing in the record is read as markup.
     """
+    record = RunRecord(**_without_next_line(asdict(record)))
     with resources.as_file(resources.files("hf_distill.publishing") / "templates" / _TEMPLATE) as template:
         metadata = _metadata(record)
         papers = citations.papers_of(record)
@@ -76,6 +78,15 @@ def render_model_card(record: RunRecord) -> ModelCard:
             code=markdown.code,
             code_block=markdown.code_block,
         )
+
+
+def _without_next_line(value: Any) -> Any:
+    """Without the control character U+0085, which YAML writers and readers understand differently."""
+    if isinstance(value, dict):
+        return {_without_next_line(key): _without_next_line(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_next_line(each) for each in value]
+    return value.replace("\x85", " ") if isinstance(value, str) else value
 
 
 def write_model_card(folder: str | os.PathLike) -> Path:

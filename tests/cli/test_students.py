@@ -4,7 +4,7 @@ import json
 
 from typer.testing import CliRunner
 
-from hf_distill.cli import main
+from hf_distill.cli import main, students
 from hf_distill.students.miniatures import MINIATURES
 
 
@@ -25,7 +25,7 @@ def test_json_counts_operations():
 
 
 def test_measured_latency_is_added(monkeypatch):
-    monkeypatch.setattr(main, "_measured_latency", lambda length: dict.fromkeys(MINIATURES, length / 8))
+    monkeypatch.setattr(students, "_measured_latency", lambda length: dict.fromkeys(MINIATURES, length / 8))
     arguments = ["students", "--measure", "--length", "16"]
     rows = json.loads(CliRunner().invoke(main.app, [*arguments, "--json"]).output)
     assert {row["latency_ms"] for row in rows} == {2.0}

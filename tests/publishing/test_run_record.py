@@ -1,6 +1,8 @@
 """The record says what happened and nothing private."""
 
 import json
+import subprocess
+from dataclasses import fields
 
 import pytest
 from transformers import TrainingArguments
@@ -9,14 +11,19 @@ from hf_distill.fingerprints import weights_sha256
 from hf_distill.publishing.run_record import (
     RunRecord,
     changed_arguments,
+    command_line,
     describe_model,
-    public_name,
+    git_state,
 )
+from hf_distill.students.create import create_student
 from tests.tiny_models import tiny_bert
+
+MODEL = {"name": "m", "architecture": "A", "parameters": 1, "weights_sha256": "0" * 64}
+TRAINING = {"steps": 1, "epochs": 1.0, "seconds": 1.0, "seed": 0, "hardware": "a CPU"}
 
 
 def record(**changes):
-    fields = dict(trainer="T", student={}, teacher=None, objective=[], arguments={}, data={}, training={})
+    fields = dict(trainer="T", student=MODEL, teacher=None, objective=[], arguments={}, data={}, training=TRAINING)
     return RunRecord(**(fields | changes))
 
 
@@ -30,7 +37,7 @@ def test_round_trip_and_no_partial_file(tmp_path):
 def test_another_schema_version_is_refused(tmp_path):
     path = record().save(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
-    with pytest.raises(ValueError, match="schema version 99; this package reads 1"):
+    with pytest.raises(ValueError, match="schema version 99; this package reads 2"):
         RunRecord.load(tmp_path)
 
 
@@ -42,9 +49,91 @@ def test_only_changed_arguments_without_paths_and_secrets(tmp_path):
     assert "weight_decay" not in changed
 
 
-def test_names_of_local_folders_lose_their_path(tmp_path):
-    assert public_name(tmp_path / "my-teacher") == "my-teacher"
-    assert public_name("google/bert_uncased_L-2_H-128_A-2") == "google/bert_uncased_L-2_H-128_A-2"
+def test_every_text_argument_may_be_private_and_none_gets_out(tmp_path):
+    """Whatever field a path or a token is put into."""
+    secret, folder = "hf_" + "x" * 30, str(tmp_path / "anna" / "private")
+    args = TrainingArguments(str(tmp_path), report_to="none")
+    texts = [each.name for each in fields(args) if isinstance(getattr(args, each.name, None), (str, type(None)))]
+    for name in texts:
+        object.__setattr__(args, name, f"{folder}/{secret}/end")
+    saved = record(arguments=changed_arguments(args), command=f"python x.py --token {secret} --data {folder}/f.csv")
+    content = saved.save(tmp_path).read_text()
+    assert len(texts) > 20 and secret not in content and str(tmp_path) not in content and "anna" not in content
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"student": {"name": "m"}}, r"\$\.student: 'architecture' is a required property"),
+        ({"training": TRAINING | {"steps": "many"}}, r"\$\.training\.steps: 'many' is not of type 'integer'"),
+        ({"metrics": {"eval_loss": "low"}}, r"\$\.metrics\.eval_loss"),
+        ({"git": {"commit": "main", "changed": False}}, r"\$\.git"),
+    ],
+)
+def test_a_record_that_breaks_the_schema_is_refused_with_the_place(tmp_path, change, place):
+    record(**change).save(tmp_path)
+    with pytest.raises(ValueError, match=place):
+        RunRecord.load(tmp_path)
+
+
+def test_a_field_nobody_knows_is_refused(tmp_path):
+    path = record().save(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"extra": 1}))
+    with pytest.raises(ValueError, match="'extra' was unexpected"):
+        RunRecord.load(tmp_path)
+
+
+def test_what_is_no_json_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json is no JSON"):
+        RunRecord.load(tmp_path)
+
+
+def test_records_of_the_first_version_are_read(tmp_path):
+    path = record().save(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 1, "comparison": []}))
+    assert RunRecord.load(tmp_path).schema_version == 2
+
+
+def test_the_command_is_that_of_the_script(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "train.py"), "--text", "two words", "--hub_token", "abc"])
+    assert command_line() == "python train.py --text 'two words' --hub_token '[removed]'"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/hf-distill", "train", "/home/anna/teacher"])
+    assert command_line() == "hf-distill train teacher"
+    monkeypatch.setattr("sys.argv", ["-c"])
+    assert command_line() is None
+
+
+def test_the_state_of_the_repository(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state() is None
+
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True, capture_output=True
+        )
+
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "one")
+    state = git_state()
+    assert len(state["commit"]) == 40 and state["changed"] is False
+    (tmp_path / "file").write_text("two")
+    assert git_state() == state | {"changed": True}
+
+
+def test_where_a_teacher_came_from_is_read_off_its_own_record(tmp_path):
+    model = tiny_bert()
+    model.save_pretrained(tmp_path / "teacher")
+    record(teacher=MODEL | {"name": "grand"}).save(tmp_path / "teacher")
+    loaded = type(model).from_pretrained(tmp_path / "teacher")
+    expected = {"from": "m", "teacher": "grand", "trainer": "T", "steps": 1}
+    assert describe_model(loaded)["lineage"] == expected and describe_model(loaded)["name"] == "teacher"
+    assert describe_model(model)["lineage"] is None and describe_model(model)["initialisation"] is None
+    assert describe_model(create_student("1/64", model, "random"))["initialisation"] == "random"
 
 
 def test_hash_tells_weights_apart():

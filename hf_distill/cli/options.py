@@ -1,0 +1,21 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DatasetName = Annotated[
+    str,
+    typer.Option(
+        "--dataset", help="A built-in set (movie_reviews, digits, ...), a file, a saved folder, or a name on the Hub."
+    ),
+]
+DatasetConfig = Annotated[str | None, typer.Option(help="The configuration of --dataset.")]
+TextColumns = Annotated[
+    list[str] | None,
+    typer.Option("--text-column", help="One, or two for pairs of texts. Default: text, or the first of strings."),
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Default: label.")]
+MaxLength = Annotated[int, typer.Option(min=4, help="Longer inputs are cut to so many tokens.")]

@@ -1,0 +1,111 @@
+"""Every command explains itself with an example that runs, and a mistake is one line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from hf_distill.cli.main import app
+from hf_distill.publishing.run_record import RunRecord
+from hf_distill.resources.sentiment import load_sentiment
+from tests.cli.commands import invoke
+from tests.publishing.test_run_record import record
+from tests.tiny_models import tiny_bert, tiny_tokenizer
+
+COMMANDS = typer.main.get_command(app).commands
+NAMES = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_and_options_have_help(name):
+    text = invoke(name, "--help").output
+    assert f"Example: hf-distill {name}" in text
+    command = COMMANDS[name]
+    for parameter in command.params:
+        assert parameter.help or parameter.name == "help", parameter.name
+    assert any("--json" in parameter.opts for parameter in command.params)
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """The folders that the examples name, and data that need no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path / "cache"))
+    names = ("teacher", "student", "student-a", "student-b", "quickstart/BERT-Tiny-distilled")
+    for seed, name in enumerate(names):
+        folder = tmp_path / "outputs" / name
+        tiny_bert(256, 2, seed=seed, **NAMES).save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+        record().save(folder)
+    rows = {split: data.select(range(0, len(data), 400)) for split, data in load_sentiment().items()}
+    monkeypatch.setattr("hf_distill.cli.raw_data.load_sentiment", lambda name: rows)
+    return tmp_path / "outputs"
+
+
+def example_of(name: str) -> list[str]:
+    """The arguments of a command's example, on one line whatever the width of the terminal."""
+    text = COMMANDS[name].help
+    found = re.search(r"Example: hf-distill (.*)", text)
+    return shlex.split(found.group(1))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_runs(name, outputs):
+    quick = {
+        "train": ["--max_steps", "2", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true"],
+        "evaluate": ["--runs", "1", "--lengths", "8"],
+    }
+    arguments = example_of(name)
+    if name == "train":
+        arguments = [each for each in arguments if each not in ("--max_steps", "400")]
+    result = invoke(*arguments, *quick.get(name, []))
+    assert result.output
+    if name == "train":
+        assert RunRecord.load(outputs / "student").evaluation["rows"][1]["name"] == "student"
+        assert "(this model)" in (outputs / "student" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["card", "nowhere"], "nowhere/run.json"),
+        (["evaluate", "nowhere", "--dataset", "digits"], "nowhere"),
+        (["evaluate", "a", "--dataset", "digits", "--split", "other"], r"split must be one of \['test'.*got 'other'"),
+        (["evaluate", "a", "--dataset", "digits", "--label-column", "x"], r"no columns \['x'\]"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = invoke(*arguments, exit_code=1).output
+    assert re.search(f"Error: .*{message}", output.replace("\n", " ")) and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "a", "--dataset", "digits", "--formats", "fp64"], "formats must be among fp32, bf16, int8, onnx"),
+        (["evaluate", "a", "--dataset", "digits", "--lengths", "1,-2"], "positive whole numbers"),
+        (["evaluate", "a"], "Missing option"),
+        (["nothing"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments, message):
+    assert message in re.sub(r"[│\s]+", " ", invoke(*arguments, exit_code=2).output)
+
+
+def test_help_imports_neither_torch_nor_transformers():
+    program = (
+        "import sys, hf_distill.cli.main as m; assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_without_a_command_there_is_help():
+    assert "evaluate" in invoke(exit_code=2).output
