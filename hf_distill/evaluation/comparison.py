@@ -103,27 +103,21 @@ def compare(
     reference: Answers | None = None
     found, runners = [], {}
     for contestant in contestants:
-        row, answers = _describe(contestant), {}
+        answers = {}
         for each in formats:
             progress(f"{contestant.name}: answers in {each}")
             example = example_inputs(contestant.model, 2, 16, device)
             run = runners[contestant.name, each] = in_format(contestant.model, each, example, device)
             answers[each] = Questioner(contestant.model, contestant.processing_class, run, **settings).ask(rows)
-        main = answers.pop(Format.FP32.value)
-        row["metrics"] = main.metrics
-        if answers:
-            row["metrics_by_format"] = {each: answer.metrics for each, answer in answers.items()}
-        if reference is not None:
-            row |= _against(reference, main)
-        elif contestant.role == TEACHER:
+        main = answers[Format.FP32.value]
+        found.append(_row(contestant, answers, reference))
+        if contestant.role == TEACHER and reference is None:
             reference = main
-        found.append(row)
-    if latency is not None:
-        for each in formats:
-            progress(f"latency in {each}")
-            of_format = {contestant.name: runners[contestant.name, each] for contestant in contestants}
-            for row, times in zip(found, _latencies(contestants, of_format, latency, device), strict=True):
-                row.setdefault("latency", []).extend({"format": each} | time for time in times)
+    for each in formats if latency is not None else ():
+        progress(f"latency in {each}")
+        of_format = {contestant.name: runners[contestant.name, each] for contestant in contestants}
+        for row, times in zip(found, _latencies(contestants, of_format, latency, device), strict=True):
+            row.setdefault("latency", []).extend({"format": each} | time for time in times)
     return {
         "task": task_of(first.model).value,
         "data": {"name": name, "split": split, "examples": len(rows), "fingerprint": rows_sha256(rows)},
@@ -152,16 +146,21 @@ def _require_comparable(contestants: Sequence[Contestant]) -> None:
         raise ValueError(f"models to compare must be for one task, got {shown}")
 
 
-def _describe(contestant: Contestant) -> dict[str, Any]:
-    model = contestant.model
+def _row(contestant: Contestant, answers: Mapping[str, Answers], reference: Answers | None) -> dict[str, Any]:
+    """What is known of a model before it is timed."""
+    model, (main, *_) = contestant.model, answers.values()
     tensors = list(model.parameters())
-    return {
+    row = {
         "name": contestant.name,
         "role": contestant.role,
         "parameters": model.num_parameters(),
         "megabytes": round(sum(each.numel() * each.element_size() for each in tensors) / 1e6, 1),
         "weights_sha256": weights_sha256(model),
+        "metrics": main.metrics,
     }
+    if len(answers) > 1:
+        row["metrics_by_format"] = {each: answer.metrics for each, answer in list(answers.items())[1:]}
+    return row if reference is None else row | _against(reference, main)
 
 
 def _against(teacher: Answers, student: Answers) -> dict[str, Any]:
