@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,10 +68,11 @@ def train(
         model, args, found.model, train_dataset=data[name], eval_dataset=data.get("validation"),
         data_collator=_collator(model, found.processing_class), processing_class=found.processing_class,
     )  # fmt: skip
-    trainer.train(resume_from_checkpoint=checkpoint_to_continue(args))
-    trainer.save_model()
-    if "validation" in data:
-        trainer.evaluate()
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):  # Trainer prints its logs
+        trainer.train(resume_from_checkpoint=checkpoint_to_continue(args))
+        trainer.save_model()
+        if "validation" in data:
+            trainer.evaluate()
     if args.should_save:
         _finish(output_dir, teacher, dataset, splits, max_length, as_json)
 
@@ -119,7 +122,7 @@ def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_l
             rows, *word_columns(rows.features)
         )
     if task is Task.QUESTION_ANSWERING:
-        return WindowEncoder(processing_class, min(384, processing_class.model_max_length))(rows, for_training=True)
+        return WindowEncoder.fitting(processing_class)(rows, for_training=True)
     if task is Task.IMAGE_CLASSIFICATION:
         return encode_images(rows, processing_class, model.config)
     raise ValueError(

@@ -35,6 +35,12 @@ class WindowEncoder:
     cached: bool = True
     num_proc: int | None = None
 
+    @classmethod
+    def fitting(cls, tokenizer: PreTrainedTokenizerBase) -> WindowEncoder:
+        """With the usual lengths, or shorter ones that the tokenizer allows."""
+        limit = tokenizer.model_max_length
+        return cls(tokenizer, min(cls.max_length, limit), min(cls.doc_stride, limit // 4))
+
     def __call__(self, rows: Dataset, for_training: bool) -> Dataset:
         """From the columns question, context and, where there are such, answers; to read answers off with `NO_INPUTS`."""
         return rows.map(

@@ -141,8 +141,7 @@ class Questioner:
         missing = {"question", "context", "answers"} - set(rows.column_names)
         if missing:
             raise ValueError(f"the data need the columns question, context and answers, got {rows.column_names}")
-        limit = self.processing_class.model_max_length
-        windows = WindowEncoder(self.processing_class, min(384, limit), min(128, limit // 4))(rows, for_training=False)
+        windows = WindowEncoder.fitting(self.processing_class)(rows, for_training=False)
         both = self._logits(windows.remove_columns(NO_INPUTS), DataCollatorWithPadding(self.processing_class))
         longest = max(row.shape[-1] for row in both)
         start, end = np.stack([np.pad(row, ((0, 0), (0, longest - row.shape[-1]))) for row in both], axis=1)

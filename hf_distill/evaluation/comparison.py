@@ -96,9 +96,8 @@ def compare(
         ValueError: No model, two of the same name, different tasks or classes, or rows that lack what they need.
     """
     _require_comparable(contestants)
-    first = contestants[0]
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
-    names = [str(label) for label in first.model.config.id2label.values()]
+    names = [str(label) for label in contestants[0].model.config.id2label.values()]
     settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
     reference: Answers | None = None
     found, runners = [], {}
@@ -109,19 +108,18 @@ def compare(
             example = example_inputs(contestant.model, 2, 16, device)
             run = runners[contestant.name, each] = in_format(contestant.model, each, example, device)
             answers[each] = Questioner(contestant.model, contestant.processing_class, run, **settings).ask(rows)
-        main = answers[Format.FP32.value]
         found.append(_row(contestant, answers, reference))
-        if contestant.role == TEACHER and reference is None:
-            reference = main
+        if contestant.role == TEACHER:
+            reference = answers[Format.FP32.value]
     for each in formats if latency is not None else ():
         progress(f"latency in {each}")
         of_format = {contestant.name: runners[contestant.name, each] for contestant in contestants}
         for row, times in zip(found, _latencies(contestants, of_format, latency, device), strict=True):
             row.setdefault("latency", []).extend({"format": each} | time for time in times)
     return {
-        "task": task_of(first.model).value,
+        "task": task_of(contestants[0].model).value,
         "data": {"name": name, "split": split, "examples": len(rows), "fingerprint": rows_sha256(rows)},
-        "metric": main.main_metric,
+        "metric": answers[Format.FP32.value].main_metric,
         "conditions": _conditions(device, max_length),
         "rows": found,
     }

@@ -124,7 +124,8 @@ def _describe_data(**splits: Any) -> dict[str, Any]:
             found[f"{split}_fingerprint"] = getattr(dataset, "_fingerprint", None)
             info = getattr(dataset, "info", None)
             for name, of_info in _INFO.items():
-                if value := getattr(info, of_info, None):
+                value = getattr(info, of_info, None)
+                if value and value != info.builder_name:  # "csv" is no name of a data set
                     found.setdefault(name, value)
     return found
 
