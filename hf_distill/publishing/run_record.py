@@ -188,12 +188,16 @@ def package_versions() -> dict[str, str]:
 
 def command_line() -> str | None:
     """The command that started this process, as one would type it in the folder it was started in; None if no script did."""
-    script = Path(sys.argv[0])
-    if script.suffix != ".py" and script.name != "hf-distill":
+    script, spec = Path(sys.argv[0]), getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None:
+        start = ["python", "-m", spec.name.removesuffix(".__main__")]
+    elif script.suffix == ".py":
+        is_inside = script.is_absolute() and script.is_relative_to(Path.cwd())
+        start = ["python", str(script.relative_to(Path.cwd()) if is_inside else script)]
+    elif script.name == "hf-distill":
+        start = [script.name]
+    else:
         return None
-    if script.is_absolute():
-        script = script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else Path(script.name)
-    start = ["python", str(script)] if script.suffix == ".py" else [script.name]
     return public(shlex.join([*start, *without_secrets(sys.argv[1:])]))
 
 

@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import sys
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 from transformers import TrainingArguments
@@ -97,12 +99,17 @@ def test_records_of_the_first_version_are_read(tmp_path):
 
 def test_the_command_is_that_of_the_script(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr("sys.argv", [str(tmp_path / "train.py"), "--text", "two words", "--hub_token", "abc"])
     assert command_line() == "python train.py --text 'two words' --hub_token '[removed]'"
+    monkeypatch.setattr("sys.argv", ["/home/anna/train.py"])
+    assert command_line() == "python train.py"
     monkeypatch.setattr("sys.argv", ["/usr/bin/hf-distill", "train", "/home/anna/teacher"])
     assert command_line() == "hf-distill train teacher"
     monkeypatch.setattr("sys.argv", ["-c"])
     assert command_line() is None
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="package.__main__"))
+    assert command_line() == "python -m package"
 
 
 def test_the_state_of_the_repository(monkeypatch, tmp_path):
