@@ -7,6 +7,8 @@ from typer.core import TyperGroup
 
 from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
+from hf_distill.cli.publish import publish
+from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
@@ -36,6 +38,8 @@ app.command()(recipes)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command()(evaluate)
 app.command()(card)
+app.command()(publish)
+app.command()(publish_family)
 
 
 if __name__ == "__main__":

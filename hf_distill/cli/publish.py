@@ -1,0 +1,60 @@
+"""`hf-distill publish`: a student's folder to the Hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hf_distill.publishing.hub import Publication
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(help="The student: weights as safetensors, configuration, card.")],
+    repo_id: Annotated[str, typer.Argument(help="namespace/name; made where it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Seen by the namespace only.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it to a repository that exists.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Name for the commit, such as v1.0. None: no name.")] = None,
+    message: Annotated[str, typer.Option(help="Title of the commit.")] = "Publish a student",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list, send nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Publish a student: one commit, verified; the same command again continues one that failed.
+
+    The token is that of HF_TOKEN or of `hf auth login`.
+
+    Example: hf-distill publish outputs/student alice/bert-tiny-reviews --private --dry-run
+    """
+    from hf_distill.publishing.hub import publish as publish_student
+
+    done = publish_student(
+        folder, repo_id, private=private, create_pr=create_pr, tag=tag, message=message, dry_run=dry_run
+    )
+    typer.echo(json.dumps(as_record(done), indent=2) if as_json else "\n".join(described(done)))
+
+
+def as_record(publication: Publication) -> dict[str, Any]:
+    """What was published, without where it lies here."""
+    files = [{"name": each.name, "size": each.size, "sha256": each.sha256} for each in publication.files]
+    shown = ("repo_id", "private", "create_pr", "tag", "commit", "changed", "url")
+    return {name: getattr(publication, name) for name in shown} | {"files": files, "left_out": publication.left_out}
+
+
+def described(publication: Publication) -> list[str]:
+    """What was published, in lines."""
+    sent = publication.commit is not None
+    target = "a pull request to " * publication.create_pr + publication.repo_id
+    visibility = "private" if publication.private else "public"
+    tagged = f", tagged {publication.tag}" if publication.tag else ""
+    width = max(len(file.name) for file in publication.files)
+    lines = [f"{'Published' if sent else 'Would publish'} {target} ({visibility}{tagged}):"]
+    lines += [f"  {file.name:<{width}}  {file.size:>13,} bytes" for file in publication.files]
+    lines += [f"  {'':<{width}}  {sum(file.size for file in publication.files):>13,} bytes in all"]
+    lines += [f"Stays here: {', '.join(publication.left_out) or 'nothing'}"]
+    if sent:
+        already = "" if publication.changed else " (the Hub had it already)"
+        lines += [f"Commit {publication.commit}{already}"]
+    return [*lines, publication.url]

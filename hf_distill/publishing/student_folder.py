@@ -1,0 +1,189 @@
+"""What of a student's folder is published, and what it must pass before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import transformers
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.utils.sha import git_hash
+from safetensors import safe_open
+
+# Beside the weights, and the plots that the card shows, nothing else leaves the folder.
+_ALLOWED = (
+    *("config.json", "generation_config.json", "adapter_config.json", "run.json", "README.md", "LICENSE", "LICENSE.*"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
+    *("vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "chat_template.jinja"),
+)
+_WEIGHTS, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+_WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, "model-*-of-*.safetensors")
+_PICKLES = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin")
+_PLOT = re.compile(r"!\[[^\]]*\]\(([\w.-]+\.png)\)")
+_TOKEN = re.compile(rb"\bhf_(?:[a-z]+_)?[A-Za-z0-9]{20,}")
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file that goes to the Hub.
+
+    Attributes:
+        name: Its name in the repository.
+        path: Where it lies here; the card of a family only while it is sent.
+        size: Bytes.
+        sha256: Of its content: what the Hub calls a large file.
+        git_oid: SHA-1 of its content as git computes it: what the Hub calls a small one.
+    """
+
+    name: str
+    path: Path
+    size: int
+    sha256: str
+    git_oid: str
+
+
+def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> list[PublishedFile]:
+    """The files of a student that go to the Hub, by name, after every check that needs no Hub.
+
+    Args:
+        folder: As `save_model` and `write_model_card` leave it.
+        secret: A token that no file may contain, beside those that look like one of the Hub's.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or it lacks weights, a configuration, a card or a plot of it.
+        ValueError: The weights are pickled, no stock class of transformers loads them whole, the card's metadata is
+            invalid, or a file contains a token.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the student must be a folder, got {str(folder)!r}")
+    weights = _weights(folder)
+    names = {path.name for path in folder.iterdir() if any(fnmatch(path.name, allowed) for allowed in _ALLOWED)}
+    paths = [folder / name for name in sorted({*names, *weights, *_plots(folder)})]
+    _check_secrets(paths, secret)
+    if _ADAPTER in weights:
+        _check_adapter(folder)
+    else:
+        _check_model(folder)
+    return [describe_file(path) for path in paths]
+
+
+def left_out(folder: str | os.PathLike, files: list[PublishedFile]) -> list[str]:
+    """What stays in the folder, by name; folders end with a slash."""
+    sent = {file.name for file in files}
+    return sorted(path.name + "/" * path.is_dir() for path in Path(folder).iterdir() if path.name not in sent)
+
+
+def describe_file(path: Path) -> PublishedFile:
+    """A file with its checksums, to be published under its own name."""
+    content = path.read_bytes()
+    return PublishedFile(path.name, path, len(content), hashlib.sha256(content).hexdigest(), git_hash(content))
+
+
+def is_weights(name: str) -> bool:
+    """Whether transformers or peft would load weights from a file of this name."""
+    return any(fnmatch(name, pattern) for pattern in _WEIGHT_NAMES)
+
+
+def _weights(folder: Path) -> list[str]:
+    """Names of the files that hold the weights, as `from_pretrained` would choose them."""
+    pickles = sorted(path.name for path in folder.iterdir() if any(fnmatch(path.name, each) for each in _PICKLES))
+    if pickles:
+        raise ValueError(
+            f"{folder} has pickled weights, {', '.join(pickles)}: only safetensors are published; load the model, "
+            "save it with save_pretrained, and remove the .bin files"
+        )
+    for name in (_WEIGHTS, _ADAPTER):
+        if (folder / name).is_file():
+            return [name]
+    if not (folder / _INDEX).is_file():
+        raise FileNotFoundError(f"{folder} has no weights: neither {_WEIGHTS} nor {_INDEX} nor {_ADAPTER}")
+    shards = sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} lacks weights that {_INDEX} names: {', '.join(missing)}")
+    return [_INDEX, *shards]
+
+
+def _plots(folder: Path) -> list[str]:
+    """Names of the plots that the card shows, after a look at its metadata."""
+    path = folder / "README.md"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no README.md; write_model_card renders it from run.json")
+    try:
+        card = ModelCard.load(path)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"the metadata of {path} is invalid: {error}") from error
+    if not card.data.to_dict():
+        raise ValueError(f"{path} must begin with metadata, a block of YAML between two lines of ---, got none")
+    plots = sorted(set(_PLOT.findall(card.text)))
+    missing = [name for name in plots if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{path} shows {', '.join(missing)}, which {folder} does not have")
+    return plots
+
+
+def _check_model(folder: Path) -> None:
+    """Load the model as a stranger will: by the class its configuration names, without code of its own."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json")
+    config = _read_json(folder / "config.json")
+    names = config.get("architectures") or []
+    stock = [getattr(transformers, name, None) for name in names]
+    if not stock or None in stock or "auto_map" in config:
+        raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
+    try:
+        _, found = stock[0].from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except Exception as error:  # whatever stops it would stop everybody
+        raise ValueError(f"{names[0]}.from_pretrained does not load {folder}: {error}") from error
+    if found["missing_keys"]:
+        raise ValueError(f"{folder} lacks weights of {names[0]}: {', '.join(sorted(found['missing_keys']))}")
+
+
+def _check_adapter(folder: Path) -> None:
+    """An adapter's base is a repository, not a folder of this machine, and its weights can be read."""
+    if not (folder / "adapter_config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no adapter_config.json")
+    base = str(_read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) or base.startswith(".") or Path(base).exists():
+        raise ValueError(f"base_model_name_or_path of adapter_config.json must be a Hub id, got {base!r}")
+    try:
+        with safe_open(folder / _ADAPTER, "pt") as weights:
+            empty = not weights.keys()
+    except Exception as error:  # SafetensorError shares no base with other errors
+        raise ValueError(f"{folder / _ADAPTER} cannot be read: {error}") from error
+    if empty:
+        raise ValueError(f"{folder / _ADAPTER} holds no weights")
+
+
+def _check_secrets(paths: list[Path], secret: str | None) -> None:
+    """No token in any file. Weights are searched as far as their header goes, where metadata is."""
+    for path in paths:
+        content = _readable(path)
+        found = _TOKEN.search(content)
+        start = found.start() if found else content.find(secret.encode()) if secret else -1
+        if start >= 0:
+            line = content.count(b"\n", 0, start) + 1
+            raise ValueError(f"{path} contains what looks like a token of the Hub, in line {line}: remove it")
+
+
+def _readable(path: Path) -> bytes:
+    with path.open("rb") as file:
+        if path.suffix == ".safetensors":
+            header_bytes = int.from_bytes(file.read(8), "little")
+            return file.read(min(header_bytes, path.stat().st_size))
+        return file.read()
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON: {error}") from error

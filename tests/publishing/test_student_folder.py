@@ -1,0 +1,204 @@
+"""What of a folder is published, and what is refused before anything is sent."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hf_distill.publishing.student_folder import files_to_publish, is_weights, left_out
+from tests.hub.students import JUNK, make_student
+
+TOKEN = "hf_" + "abcdefghijABCDEFGHIJ0123456789wxyz"
+PUBLISHED = ["README.md", "config.json", "model.safetensors", "run.json", "tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_student(tmp_path / "student")
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_only_what_a_stranger_needs(folder):
+    files = files_to_publish(folder)
+    assert [file.name for file in files] == PUBLISHED
+    assert left_out(folder, files) == sorted([*JUNK, "checkpoint-10/"])
+    assert all(file.size == file.path.stat().st_size and len(file.sha256) == 64 for file in files)
+
+
+def test_checksums_are_gits_and_sha256s(folder):
+    (folder / "LICENSE").write_bytes(b"hello\n")
+    (licence,) = (file for file in files_to_publish(folder) if file.name == "LICENSE")
+    assert licence.git_oid == "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
+    assert licence.sha256 == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+
+
+def test_plots_go_where_the_card_shows_them(folder):
+    for name in ("shown.png", "other.png"):
+        (folder / name).write_bytes(b"\x89PNG")
+    with (folder / "README.md").open("a") as card:
+        card.write("\n![how it went](shown.png) ![elsewhere](https://example.org/x.png)\n")
+    assert [file.name for file in files_to_publish(folder)] == sorted([*PUBLISHED, "shown.png"])
+    (folder / "shown.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"README.md shows shown.png, which .* does not have"):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "adapter_model.bin"])
+def test_pickled_weights_are_refused(folder, name):
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"pickled weights, {name}: only safetensors are published"):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", "has no weights: neither model.safetensors nor"),
+        ("config.json", "has no config.json"),
+        ("README.md", "has no README.md; write_model_card renders it"),
+    ],
+)
+def test_what_must_be_there(folder, name, message):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=message):
+        files_to_publish(folder)
+
+
+def test_no_folder_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must be a folder, got '.*absent'"):
+        files_to_publish(tmp_path / "absent")
+
+
+def test_a_shard_that_the_index_names_must_be_there(folder):
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FileNotFoundError, match=r"names: model-00001-of-00002\.safetensors"):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architectures": ["MyOwnBert"]},
+        {"architectures": None},
+        {"auto_map": {"AutoModel": "modeling.MyBert"}},
+    ],
+    ids=str,
+)
+def test_only_stock_architectures(folder, changes):
+    rewrite(folder / "config.json", **changes)
+    with pytest.raises(ValueError, match="must name a stock architecture of transformers, got"):
+        files_to_publish(folder)
+
+
+def test_weights_must_be_those_of_the_configuration(folder):
+    rewrite(folder / "config.json", num_hidden_layers=2)
+    with pytest.raises(ValueError, match=r"lacks weights of BertForSequenceClassification: bert.encoder.layer.1"):
+        files_to_publish(folder)
+    rewrite(folder / "config.json", num_hidden_layers=1, vocab_size=101)
+    with pytest.raises(ValueError, match="does not load"):
+        files_to_publish(folder)
+
+
+def test_weights_must_be_whole(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"from_pretrained does not load"):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ("# No metadata", "must begin with metadata"),
+        ("---\ntags: [a\n---\n# Broken", "metadata of .*README.md is invalid"),
+        ("---\njust words\n---\n# Broken", "metadata of .*README.md is invalid"),
+        ("---\nmodel-index:\n- name: x\n  results:\n  - task: 1\n---\n# Broken", "metadata of .*README.md is invalid"),
+    ],
+)
+def test_metadata_of_the_card_is_read(folder, card, message):
+    (folder / "README.md").write_text(card)
+    with pytest.raises(ValueError, match=message):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize("name", ["README.md", "run.json", "config.json", "tokenizer_config.json", "LICENSE"])
+@pytest.mark.parametrize("token", [TOKEN, "hf_oauth_" + TOKEN[3:]])
+def test_tokens_are_found(folder, name, token):
+    path = folder / name
+    if path.suffix == ".json":
+        rewrite(path, oops=token)
+    else:
+        path.write_text((path.read_text() if path.exists() else "") + f"\nhub_token: {token}\n")
+    with pytest.raises(ValueError, match=rf"{name} contains what looks like a token of the Hub, in line \d+") as error:
+        files_to_publish(folder)
+    assert token not in str(error.value)
+
+
+def test_the_token_in_use_is_found_whatever_it_looks_like(folder):
+    (folder / "LICENSE").write_text("MIT\nsecret-of-the-house\n")
+    files_to_publish(folder)
+    with pytest.raises(ValueError, match="LICENSE contains what looks like a token of the Hub, in line 2"):
+        files_to_publish(folder, "secret-of-the-house")
+
+
+def test_a_token_in_the_header_of_weights_is_found(folder):
+    (folder / "model.safetensors").unlink()
+    save_file({"a": torch.zeros(2)}, folder / "model.safetensors", metadata={"by": TOKEN})
+    with pytest.raises(ValueError, match=r"model.safetensors contains what looks like a token"):
+        files_to_publish(folder)
+
+
+def test_names_that_only_begin_like_tokens_are_fine(folder):
+    with (folder / "README.md").open("a") as card:
+        card.write("\nhf_distill, hf_hub_download, hf_distill_for_sequence_classification_models\n")
+    assert files_to_publish(folder)
+
+
+@pytest.fixture
+def adapter(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    save_file({"base_model.lora_A": torch.zeros(2)}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "google/bert", "r": 2}))
+    return folder
+
+
+def test_an_adapter(adapter):
+    names = [file.name for file in files_to_publish(adapter)]
+    assert names[1:3] == ["adapter_config.json", "adapter_model.safetensors"] and "config.json" not in names
+
+
+@pytest.mark.parametrize("base", ["/models/bert", "./bert", None, ""])
+def test_an_adapter_of_a_base_that_nobody_has(adapter, base):
+    rewrite(adapter / "adapter_config.json", base_model_name_or_path=base)
+    if base is None:
+        rewrite(adapter / "adapter_config.json", base_model_name_or_path=str(adapter))
+    with pytest.raises(ValueError, match="must be a Hub id, got"):
+        files_to_publish(adapter)
+
+
+def test_an_adapter_that_cannot_be_read(adapter):
+    (adapter / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"adapter_model.safetensors cannot be read"):
+        files_to_publish(adapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("model.safetensors", True),
+        ("model-00001-of-00002.safetensors", True),
+        ("adapter_model.safetensors", True),
+        ("onnx/model.safetensors", False),
+        ("projections.safetensors", False),
+        ("pytorch_model.bin", False),
+    ],
+)
+def test_what_a_loader_takes_for_weights(name, expected):
+    assert is_weights(name) is expected
