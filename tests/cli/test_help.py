@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from hf_distill.cli.main import app
+from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import load_sentiment
 from tests.cli.commands import invoke
@@ -37,12 +38,13 @@ def outputs(tmp_path, monkeypatch):
     """The folders that the examples name, and data that need no network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path / "cache"))
-    names = ("teacher", "student", "student-a", "student-b", "quickstart/BERT-Tiny-distilled")
+    names = ("teacher", "student", "student-a", "student-b", "quickstart/BERT-Tiny-distilled", "tiny", "mini")
     for seed, name in enumerate(names):
         folder = tmp_path / "outputs" / name
         tiny_bert(256, 2, seed=seed, **NAMES).save_pretrained(folder)
         tiny_tokenizer().save_pretrained(folder)
         record().save(folder)
+        write_model_card(folder)
     rows = {split: data.select(range(0, len(data), 400)) for split, data in load_sentiment().items()}
     monkeypatch.setattr("hf_distill.cli.raw_data.load_sentiment", lambda name: rows)
     return tmp_path / "outputs"
@@ -60,6 +62,7 @@ def example_of(name: str) -> list[str]:
 def test_the_example_runs(name, outputs):
     quick = {
         "train": ["--max_steps", "2", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true"],
+        "publish-family": ["--dry-run"],
         "evaluate": ["--runs", "1", "--lengths", "8"],
     }
     arguments = example_of(name)
