@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -108,6 +109,13 @@ def test_help_imports_neither_torch_nor_transformers():
         "import sys, hf_distill.cli.main as m; assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_shells_complete_commands(tmp_path):
+    words = {"_HF_DISTILL_COMPLETE": "complete_bash", "COMP_WORDS": "hf-distill ev", "COMP_CWORD": "1"}
+    command = Path(sys.executable).with_name("hf-distill")
+    found = subprocess.run([command], env=os.environ | words, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["evaluate"]
 
 
 def test_without_a_command_there_is_help():
