@@ -25,10 +25,11 @@ PUBLIC_NAMES = [name for name in hf_distill.__all__ if name != "__version__"]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAX_IMPORT_SECONDS = 0.2
 
+OWN_CLASSES = [each for each in DistillationTrainingArguments.__mro__ if each.__module__.startswith("hf_distill.")]
 OWN_FIELDS = [
     field
     for field in dataclasses.fields(DistillationTrainingArguments)
-    if field.name in DistillationTrainingArguments.__annotations__
+    if any(field.name in each.__annotations__ for each in OWN_CLASSES)
 ]
 
 

@@ -7,6 +7,8 @@ from typer.core import TyperGroup
 
 from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
+from hf_distill.cli.peak import peak
+from hf_distill.cli.plan import plan
 from hf_distill.cli.publish import publish
 from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
@@ -38,6 +40,8 @@ app.command()(recipes)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command()(evaluate)
 app.command()(card)
+app.command()(peak)
+app.command()(plan)
 app.command()(publish)
 app.command()(publish_family)
 

@@ -84,6 +84,7 @@ class RunRecordCallback(TrainerCallback):
                 "data_seed": args.data_seed,
                 "hardware": hardware_name(args.device),
                 "processes": args.world_size,
+                "spent": trainer.spent(),
                 **_emissions(trainer),
             },
             metrics=evaluations[-1] if evaluations else {},

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 
 from hf_distill.hardware import fast_bfloat16
 from hf_distill.trainers.argument_rules import UNSET, require_valid_objective, settle
+from hf_distill.trainers.budget_arguments import BudgetArguments
 from hf_distill.trainers.choices import (
     AttentionLoss,
     HiddenStateLoss,
@@ -26,7 +27,7 @@ from hf_distill.trainers.choices import (
 # The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware), and the order of the training
 # examples, which length_bucketing decides while train_sampling_strategy keeps its default "random".
 @dataclass
-class DistillationTrainingArguments(TrainingArguments):
+class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
     """`transformers.TrainingArguments` plus what distillation needs; see each field's help.
 
     The defaults are stage 2 of Pre-trained Distillation (Turc et al. 2019, arXiv 1908.08962): soft labels only,

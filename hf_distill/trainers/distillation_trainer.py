@@ -41,13 +41,14 @@ from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.objective_building import build_objective
 from hf_distill.trainers.repeated_rows import without, without_repeats
+from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
 from hf_distill.trainers.teacher_making import make_teacher, require_comparable, separate_encodings
 from hf_distill.trainers.teacher_watch import TeacherWatch
 from hf_distill.trainers.wrapping import Wrapping
 
 
-class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Trainer):
+class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Spending, Trainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
@@ -138,6 +139,7 @@ class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Trainer):
         evidence = Evidence(student, teacher, hard_label_loss, valid)
         loss, parts, shares = objective(evidence, inputs, num_items_in_batch if model.training else None)
         if model.training:
+            self._count_step(inputs, objective, teacher, outputs, picked=positions is not None)
             names = [f"{term.name}_loss" for term in objective.terms]
             self._term_meter.add(dict(zip(names, torch.stack([parts, shares], dim=1), strict=True)))
             if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
@@ -165,7 +167,7 @@ class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[dict], device: torch.device) -> Tensor | None:
         """Items of each term over the micro-batches of a step and all processes, (terms,)."""
         if not batch_samples:
-            return None
+            return self._go_on_with_next_epoch()
         objective = self.training_objective
         num_items = sum(objective.num_items(batch) for batch in batch_samples).to(device)
         if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
+
+from transformers import TrainingArguments
 
 
 def last_steps(shares: Sequence[float], total_steps: int) -> list[int]:
@@ -52,3 +55,16 @@ def logit_scale(temperature: int, max_temperature: int) -> float:
         Jafari et al. 2021, arXiv 2104.07163, equation 6.
     """
     return 1 - (temperature - 1) / max_temperature
+
+
+def choosing_the_best(args: TrainingArguments, eval_dataset: Any) -> dict[str, Any]:
+    """Arguments of a general stage that ends with its best checkpoint, where it can be known; else none."""
+    coincide = args.eval_strategy == args.save_strategy and args.eval_strategy != "no"
+    if args.eval_strategy == "steps":
+        coincide = coincide and args.save_steps % (args.eval_steps or args.save_steps) == 0
+    if eval_dataset is None or not coincide:
+        return {}
+    metric = args.metric_for_best_model or "hard_label_loss"
+    greater = args.greater_is_better
+    greater = not metric.endswith("loss") if greater is None else greater
+    return {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater}

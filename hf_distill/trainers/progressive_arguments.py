@@ -65,6 +65,13 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
         default=None, metadata={"help": "Highest learning rate of the final stage. None: learning_rate."}
     )
 
+    final_stage_budget: float = field(
+        default=0.25,
+        metadata={
+            "help": "Share of a compute budget that is kept for the final stage, where there is one; 0 to 1, both excluded."
+        },
+    )
+
     def __post_init__(self) -> None:
         self.general_stage_loss = choice(GeneralStageLoss, self.general_stage_loss, "general_stage_loss")
         if self.teacher_checkpoints and self.soft_label_loss is None:
@@ -81,6 +88,8 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
             raise ValueError(f"max_temperature must be at least 1, got {self.max_temperature}")
         if self.final_stage_epochs < 0:
             raise ValueError(f"final_stage_epochs must be at least 0, got {self.final_stage_epochs}")
+        if not 0 < self.final_stage_budget < 1:
+            raise ValueError(f"final_stage_budget must be above 0 and below 1, got {self.final_stage_budget}")
         if isinstance(self.teacher_checkpoints, str):
             self.teacher_checkpoints = [self.teacher_checkpoints]
         if self.checkpoint_shares not in (EQUAL, TEACHER_STEPS):

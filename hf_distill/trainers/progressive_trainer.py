@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, set_seed
 
+from hf_distill.budget import ComputeBudget, Spent
 from hf_distill.objectives.logits import is_ruled_out
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.terms import hard_label_term
@@ -29,7 +30,7 @@ from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.choices import GeneralStageLoss
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
-from hf_distill.trainers.progression import annealed_temperature, last_steps, logit_scale
+from hf_distill.trainers.progression import annealed_temperature, choosing_the_best, last_steps, logit_scale
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 
 
@@ -111,12 +112,15 @@ class ProgressiveTrainer(DistillationTrainer):
             ValueError: There is nothing to go on from.
         """
         root = Path(self.args.output_dir)
+        self._carried = Spent()
         stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
         if stage is Stage.GENERAL:
             output, history = self._train_general_stage(root, checkpoint, *args, **kwargs)
             checkpoint = None
         else:
-            output, history = None, self._finished(root)["log_history"]
+            finished = self._finished(root)
+            output, history = None, finished["log_history"]
+            self._carried = Spent.from_dict(finished["spent"]) if "spent" in finished else Spent()
         if self.args.has_final_stage:
             output = self._train_final_stage(root, checkpoint, *args, **kwargs)
             self.state.log_history = history + self.state.log_history
@@ -147,12 +151,17 @@ class ProgressiveTrainer(DistillationTrainer):
         self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any
     ) -> tuple[TrainOutput, list[dict]]:
         folder = root / Stage.GENERAL.value
-        with self._in_stage(Stage.GENERAL, output_dir=str(folder), **self._choosing_the_best()):
+        with self._in_stage(Stage.GENERAL, output_dir=str(folder), **choosing_the_best(self.args, self.eval_dataset)):
             output = self._train_or_find(checkpoint, *args, **kwargs)
             self.save_model(str(folder))
+        self._carried = self._total
         history = self.state.log_history
         if self.args.should_save:
-            content = {"best_checkpoint": self.state.best_model_checkpoint, "log_history": history}
+            content = {
+                "best_checkpoint": self.state.best_model_checkpoint,
+                "log_history": history,
+                "spent": self.spent(),
+            }
             partial = folder / f"{_FINISHED}.partial"
             partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
             partial.replace(folder / _FINISHED)
@@ -174,7 +183,7 @@ class ProgressiveTrainer(DistillationTrainer):
         """Train a stage, unless the checkpoint is its last: Trainer would make one step more than it should."""
         if checkpoint is not None:
             state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
-            if state.global_step >= (self.args.max_steps if self.args.max_steps > 0 else state.max_steps):
+            if self._is_finished(state):
                 best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
                 self._load_from_checkpoint(best or checkpoint)
                 self.state = state
@@ -197,18 +206,10 @@ class ProgressiveTrainer(DistillationTrainer):
             for name, value in before.items():
                 setattr(self.args, name, value)
 
-    def _choosing_the_best(self) -> dict[str, Any]:
-        """Arguments of a general stage that ends with its best checkpoint, where it can be known."""
-        args = self.args
-        coincide = args.eval_strategy == args.save_strategy and args.eval_strategy != "no"
-        if args.eval_strategy == "steps":
-            coincide = coincide and args.save_steps % (args.eval_steps or args.save_steps) == 0
-        if self.eval_dataset is None or not coincide:
-            return {}
-        metric = args.metric_for_best_model or "hard_label_loss"
-        greater = args.greater_is_better
-        greater = not metric.endswith("loss") if greater is None else greater
-        return {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater}
+    def _budget_of_stage(self) -> ComputeBudget:
+        """What may be spent until the stage ends; the final stage has all that the general stage has left."""
+        keeps = self._stage is Stage.GENERAL and self.args.has_final_stage
+        return super()._budget_of_stage() * (1 - self.args.final_stage_budget if keeps else 1)
 
     def follow(self, step: int, total_steps: int) -> None:
         """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
@@ -290,7 +291,6 @@ class _FollowTheTeacher(TrainerCallback):
         self._trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._trainer.follow(state.global_step, state.max_steps)
+        self._trainer.follow(*self._trainer.training_position())
 
-    def on_step_begin(self, args, state, control, **kwargs):
-        self._trainer.follow(state.global_step, state.max_steps)
+    on_step_begin = on_train_begin

@@ -17,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_distill.flops import encoder_flops, vit_length
 from hf_distill.objectives.objective import Objective
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
@@ -86,8 +85,9 @@ class PruningDistillTrainer(DistillationTrainer):
         self.add_callback(_ShrinkTheStudent(self))
 
     def begin_to_count(self) -> None:
-        """Operations and time until the next log are those from now on."""
-        self._operations, self._logged_step, self._logged_time = 0, self.state.global_step, time.perf_counter()
+        """Operations and time that the next log tells are those from now on."""
+        self._logged_step, self._logged_time = self.state.global_step, time.perf_counter()
+        self._logged_flops = self._total.flops
 
     def _require_engine_that_can_shrink(self) -> None:
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -134,6 +134,7 @@ class PruningDistillTrainer(DistillationTrainer):
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
         """The next event. All processes have the same gradients, so they keep the same units."""
         wrapper = self.model_wrapped
+        self._costs.forget_shapes()
         if has_compiled_regions(wrapper):
             gc.collect()  # graphs of earlier steps, which expect gradients of the old shapes
         if self.is_deepspeed_enabled:
@@ -149,28 +150,17 @@ class PruningDistillTrainer(DistillationTrainer):
         wrapper.__init__(wrapper.module, **settings)
         wrapper.train()
 
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """`DistillationTrainer`'s; counts the operations of training steps."""
-        if model.training:
-            self._operations += self._operations_of(inputs)
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-    def _operations_of(self, inputs: Mapping[str, Any]) -> int:
-        """Of the student's forward and backward pass and the teacher's forward, for a batch."""
-        student, teacher = unwrapped(self.model), getattr(self.teacher, "model", None)
-        main = inputs[student.main_input_name]
-        length = vit_length(student.config) if student.config.model_type == "vit" else main.shape[1]
-        operations = 3 * encoder_flops(student.config, length)
-        return len(main) * (operations if teacher is None else operations + encoder_flops(teacher.config, length))
+    def charge_importance(self) -> None:
+        """Note what a look at the gradients costs: a product, its size and a sum for every parameter."""
+        self._costs.pruning_flops += 3 * unwrapped(self.model).num_parameters()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say the student's width and parameters, and a step's cost."""
         if "loss" in logs:
             student, steps = unwrapped(self.model), max(self.state.global_step - self._logged_step, 1)
             logs["hidden_size"], logs["parameters"] = student.config.hidden_size, student.num_parameters()
-            logs["step_gflops"] = self._operations / steps / 1e9
+            self.settle()
+            logs["step_gflops"] = (self._total.flops - self._logged_flops) / steps / 1e9
             logs["step_ms"] = 1000 * (time.perf_counter() - self._logged_time) / steps
             self.begin_to_count()
         super().log(logs, start_time)
@@ -196,7 +186,7 @@ class _ShrinkTheStudent(TrainerCallback):
         self._trainer, self._events = trainer, []
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._events = self._trainer.shrinking.events(state.max_steps)
+        self._events = self._trainer.shrinking.events(self._trainer.training_position()[1])
         self._trainer.begin_to_count()
         if self._trainer.is_deepspeed_enabled:
             before_steps(self._trainer.model_wrapped, self._is_to_shrink, lambda: self._note_gradients(args, state))
@@ -210,7 +200,11 @@ class _ShrinkTheStudent(TrainerCallback):
 
     def _note_gradients(self, args, state):
         self._trainer.shrinking.note_gradients(seed=args.seed + state.global_step)
+        self._trainer.charge_importance()
 
     def on_step_end(self, args, state, control, optimizer=None, **kwargs):
-        if self._is_to_shrink() and state.global_step >= self._events[self._trainer.shrinking.done]:
+        shrinking, position = self._trainer.shrinking, self._trainer.training_position()[0]
+        due = sum(event <= position for event in self._events)
+        if due > shrinking.done:
+            shrinking.done = due - 1  # of several that are due, as one step may spend much of a budget, the last
             self._trainer.shrink(getattr(optimizer, "optimizer", optimizer))

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from hf_distill import PruningDistillTrainer, PruningDistillTrainingArguments
-from hf_distill.flops import encoder_flops
+from hf_distill.flops import batch_flops, score_cost
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_architectures import tiny_model
@@ -42,6 +42,14 @@ def shrinking(tmp_path):
     return make
 
 
+def step_flops(student, teacher, length):
+    """Both models' passes over 29 sequences, with the scores of both layers that are compared."""
+    passes = (batch_flops(student, [length] * 29, "sequence_classification", backward=True).computed,
+              batch_flops(teacher, [length] * 29, "sequence_classification").computed)  # fmt: skip
+    scores = 2 * (3 * score_cost(student.hidden_size).of(29, length) + score_cost(teacher.hidden_size).of(29, length))
+    return sum(passes) + scores
+
+
 def widths(trainer):
     return [entry["hidden_size"] for entry in trainer.state.log_history if "hidden_size" in entry]
 
@@ -73,10 +81,16 @@ def test_the_record_and_the_card_show_how_it_shrank(shrinking, tmp_path):
     assert [entry["step"] for entry in progress] == list(range(1, 13))
     assert [entry["hidden_size"] for entry in progress] == widths(trainer) and progress[-1]["step_ms"] > 0
     length = max(len(row) for row in encoded_sentences(29)["input_ids"])
-    first, last = teacher_of().config, trainer.model.config
-    assert progress[0]["step_gflops"] == pytest.approx(29 * 4 * encoder_flops(first, length) / 1e9)  # before it shrank
-    expected = 29 * (3 * encoder_flops(last, length) + encoder_flops(first, length)) / 1e9
-    assert progress[-1]["step_gflops"] == pytest.approx(expected)
+    first, last = (
+        teacher_of().config,
+        trainer.model.config,
+    )  # importance is looked at until the student has its last size
+    before, after = (step_flops(config, trainer.teacher.model.config, length) for config in (first, last))
+    assert progress[0]["step_gflops"] == pytest.approx((before + 3 * teacher_of().num_parameters()) / 1e9)
+    assert progress[-1]["step_gflops"] == pytest.approx(after / 1e9)
+    spent = trainer.spent()
+    gflops = sum(entry["step_gflops"] for entry in progress)
+    assert spent["flops"] == pytest.approx(1e9 * gflops, rel=1e-3) and spent["pruning_flops"] > 0
     text = write_model_card(tmp_path / "output").read_text(encoding="utf-8")
     assert "It shrank while it was trained, to a hidden size of 16:" in text
     assert "](shrinking.png)" in text and (tmp_path / "output" / "shrinking.png").stat().st_size > 5_000

@@ -1,0 +1,393 @@
+r"""Which way of training deserves the budget? The same student and data, the same counted cost, with a teacher and without.
+
+    python examples/compare_under_budget.py --teacher_model_name_or_path bert-base-uncased --student 4/256 \
+        --dataset_name movie_reviews --max_flops 1e16 --output_dir outputs/budget
+
+Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe. What the
+teacher computes is paid from the same budget (--max_flops, or --max_seconds), and learning rates follow what is spent of it.
+The stage is masked_lm, on a corpus, or classification, on the task itself; fine-tuning, equally long for all and outside the
+budget, follows. Regimes: unlimited (the whole corpus, meant to be read once) and limited (a fraction of it, repeated).
+
+After Bui et al. 2024, arXiv 2404.19319. Every cell (regime, arm, learning rate, seed) leaves a folder; a finished one is not
+run again. What came out: results.json, a plot of quality over what was spent, a table, and a verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
+from pretrained_distillation import ALL_DOMAINS, LABELS_ONLY, load_labelled, unlabelled_texts
+from rich.console import Console
+from rich.table import Table
+from run_mlm import choose_teacher
+from scipy.stats import bootstrap
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    TrainerCallback,
+)
+from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.trainer_utils import set_seed
+
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
+from hf_distill.cli.scripts import first_rows, require_one_process
+from hf_distill.corpus import packed, without_texts_of
+from hf_distill.hardware import hardware_name
+from hf_distill.length_bucket_sampler import example_lengths
+from hf_distill.publishing.run_record import package_versions
+from hf_distill.recipes import RECIPES
+from hf_distill.resources.sentiment import DOMAINS
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
+
+MASKED_LM, CLASSIFICATION = "masked_lm", "classification"
+NO_KD = "no_kd"
+RECIPE_OF = {
+    MASKED_LM: {"tinybert": "tinybert_general"},
+    CLASSIFICATION: {"tinybert": "tinybert_task"},
+}
+REGIMES = ("unlimited", "limited")
+NO_BUDGET = dict.fromkeys(("max_flops", "max_seconds", "max_tokens", "teacher_labelling_flops"))
+
+
+@dataclass
+class ComparisonArguments:
+    """What is compared, on what."""
+
+    teacher_model_name_or_path: str = HfArg(help="Of the stage: a masked-word model, or a classifier of the task.")
+    student: str = HfArg(default="mini", help="Name or layers/hidden size, such as 4/256; it starts at random.")
+    stage: str = HfArg(default=MASKED_LM, help=f"What the budget is for: {MASKED_LM} or {CLASSIFICATION}.")
+    arms: list[str] = field(
+        default_factory=lambda: [NO_KD, "vanilla_kd", "tinybert", "minilmv2"],
+        metadata={"help": f"{NO_KD}, tinybert, or names of recipes (hf-distill recipes)."},
+    )
+    regimes: list[str] = field(default_factory=lambda: list(REGIMES), metadata={"help": " and ".join(REGIMES) + "."})
+    limited_fraction: float = HfArg(default=0.1, help="Share of the data in the limited regime, above 0 to 1.")
+    corpus: str | None = HfArg(
+        default=None, help=f"Text for {MASKED_LM}: file, folder or dataset. None: all built-in domains ({ALL_DOMAINS})."
+    )
+    dataset_name: str | None = HfArg(default=None, help=f"The task: a dataset, or built-in {', '.join(DOMAINS)}.")
+    train_file: str | None = HfArg(default=None, help="In its place: .csv or .json with the columns text and label.")
+    validation_file: str | None = HfArg(default=None, help="Decides on learning rates.")
+    test_file: str | None = HfArg(default=None, help="Reported. None: the validation split is.")
+    max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut from the corpus.")
+    points: int = HfArg(default=4, help="Equal parts of the budget after each of which quality is measured.")
+    learning_rates: list[float] = field(
+        default_factory=lambda: [1e-3, 5e-4],
+        metadata={"help": "Tried with the first seed; each arm takes the one best on the validation split."},
+    )
+    fine_tuning_steps: int = HfArg(default=500, help="Optimizer steps on labels after the stage. 0: none.")
+    fine_tuning_learning_rate: float = HfArg(default=2e-4, help="Highest learning rate of fine-tuning.")
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every arm for each."})
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("stage", (MASKED_LM, CLASSIFICATION)), ("regimes", REGIMES)):
+            given = getattr(self, name)
+            if not {*([given] if isinstance(given, str) else given)} <= set(allowed):
+                raise ValueError(f"{name} must be of {list(allowed)}, got {given!r}")
+        unknown = {RECIPE_OF[self.stage].get(arm, arm) for arm in self.arms} - {NO_KD, *RECIPES}
+        if unknown:
+            raise ValueError(f"arms must be of {[NO_KD, 'tinybert', *RECIPES]}, got {sorted(unknown)}")
+        if not 0 < self.limited_fraction <= 1:
+            raise ValueError(f"limited_fraction must be above 0 and at most 1, got {self.limited_fraction}")
+        if self.points < 1 or self.fine_tuning_steps < 0:
+            raise ValueError(
+                f"points must be at least 1 and fine_tuning_steps 0, got {self.points}, {self.fine_tuning_steps}"
+            )
+        if not (self.dataset_name or self.train_file):
+            raise ValueError("the task must come from dataset_name or train_file, got none of them")
+
+
+class Snapshots(TrainerCallback):
+    """Saves the student and what was spent after equal parts of the budget."""
+
+    def __init__(self, trainer: DistillationTrainer, folder: Path, points: int):
+        self.trainer, self.folder, self.points = trainer, folder, points
+
+    def on_step_end(self, args, state, control, **kwargs):
+        position, total = self.trainer.training_position()
+        due = self.points * position // total
+        folder = self.folder / f"point-{due}"
+        if due and not (folder / "spent.json").exists():
+            self.trainer.settle()
+            self.trainer.save_model(str(folder))
+            content = self.trainer.spent() | {"steps": state.global_step}
+            (folder / "spent.json").write_text(json.dumps(content) + "\n")
+
+
+class Comparison:
+    """Trains the student in every arm; `given` are fields of `DistillationTrainingArguments`, of which arms change some."""
+
+    def __init__(self, args: ComparisonArguments, given: dict[str, Any]):
+        self.args, self.given, self.folder = args, given, Path(given["output_dir"])
+        self.limit = "flops" if given["max_flops"] is not None else "seconds"
+        if (given["max_flops"] is None) == (given["max_seconds"] is None):
+            raise ValueError("a comparison has one budget, --max_flops or --max_seconds; got both or none")
+        self.tokenizer = AutoTokenizer.from_pretrained(args.teacher_model_name_or_path)
+        raw = load_labelled(args)
+        self.names = class_names(raw["train"])
+        self.splits = {split: self._encoded(rows) for split, rows in raw.items()}
+        self.reported = "test" if "test" in raw else "validation"
+        self.data = self._data(raw)
+
+    def _encoded(self, rows: Dataset) -> Dataset:
+        name_of = getattr(rows.features["label"], "int2str", str)
+
+        def encode(batch: dict[str, list]) -> dict[str, list]:
+            inputs = dict(self.tokenizer(batch["text"], truncation=True, max_length=self.args.max_seq_length))
+            return inputs | {"labels": [self.names.index(name_of(label)) for label in batch["label"]]}
+
+        return rows.map(encode, batched=True, remove_columns=rows.column_names)
+
+    def _data(self, raw: dict[str, Dataset]) -> dict[str, Dataset]:
+        """What the budget is spent on, by regime."""
+        whole = self.splits["train"]
+        if self.args.stage == MASKED_LM:
+            texts = unlabelled_texts(self.args.corpus or ALL_DOMAINS)
+            evaluated = [text for split in ("validation", "test") if split in raw for text in raw[split]["text"]]
+            texts, _ = without_texts_of(texts, evaluated, texts.column_names[0])
+            whole = packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
+        whole = whole.shuffle(seed=0)
+        few = first_rows(whole, max(1, round(self.args.limited_fraction * len(whole))))
+        return {regime: {"unlimited": whole, "limited": few}[regime] for regime in self.args.regimes}
+
+    def _labels(self) -> dict[str, Any]:
+        return {"id2label": dict(enumerate(self.names)), "label2id": {name: i for i, name in enumerate(self.names)}}
+
+    def _method(self, arm: str, student: PreTrainedModel, teacher: PreTrainedModel) -> tuple[dict[str, Any], list[str]]:
+        """What an arm sets, as far as the two models can be compared, and in what it therefore differs from its paper."""
+        if arm == NO_KD:
+            return {"recipe": None} | LABELS_ONLY, []
+        recipe = RECIPE_OF[self.args.stage].get(arm, arm)
+        changes: dict[str, Any] = {"recipe": recipe}
+        sizes = [(each.config.num_attention_heads, each.config.hidden_size) for each in (student, teacher)]
+        (heads, width), (teacher_heads, teacher_width) = sizes
+        needs, remarks = RECIPES[recipe].arguments, []
+        if needs.get("attention_weight") and heads != teacher_heads:
+            changes["attention_weight"] = 0.0
+            remarks.append(f"{arm} without its attention term: {heads} heads cannot be compared with {teacher_heads}")
+        if needs.get("relation_weight") and math.gcd(width, teacher_width) % teacher_heads:
+            common = math.gcd(width, teacher_width)
+            changes["relation_heads"] = max(each for each in range(1, teacher_heads + 1) if common % each == 0)
+            remarks.append(f"{arm} with {changes['relation_heads']} relation heads, which divide both widths")
+        return changes, remarks
+
+    def entry(self, regime: str, arm: str) -> dict[str, Any]:
+        """An arm's row of results."""
+        first = self.args.seeds[0]
+        tried = {rate: self.run(regime, arm, rate, first)["validation_accuracy"] for rate in self.args.learning_rates}
+        rate = max(tried, key=tried.get)
+        runs = [self.run(regime, arm, rate, seed) for seed in self.args.seeds]
+        points = [[run["points"][index] for run in runs] for index in range(len(runs[0]["points"]))]
+        curve = [
+            {name: statistics.mean(point[name] for point in same) for name in ("flops", "seconds", "tokens")}
+            | mean_and_sd([point["accuracy"] for point in same])
+            for same in points
+        ]
+        tokens = sum(example_lengths(self.data[regime]))
+        return {
+            "regime": regime,
+            "arm": arm,
+            "learning_rate": rate,
+            "remarks": runs[0]["remarks"],
+            "accuracies": [run["accuracy"] for run in runs],
+            "readings": curve[-1]["tokens"] / tokens,
+            "spent": [run["points"][-1] for run in runs],
+            "curve": curve,
+            "correct": np.mean([run["correct"] for run in runs], axis=0).tolist(),
+        } | mean_and_sd([run["accuracy"] for run in runs])
+
+    def run(self, regime: str, arm: str, rate: float, seed: int) -> dict[str, Any]:
+        """What came out of a cell, which is run unless it is finished; one with other settings is refused."""
+        folder = self.folder / f"{self.args.student}_{regime}_{arm}_{rate:g}_{seed}".replace("/", "-")
+        settings = dataclasses.asdict(self.args) | {name: self.given[name] for name in NO_BUDGET}
+        for name in ("arms", "regimes", "learning_rates", "seeds"):  # make other cells, not another one
+            del settings[name]
+        result = folder / "result.json"
+        if not result.exists():
+            remarks = self._train(
+                regime, arm, {"learning_rate": rate, "seed": seed, "output_dir": str(folder / "stage")}
+            )
+            points = [self._judged(folder / "stage" / f"point-{i + 1}", regime, seed) for i in range(self.args.points)]
+            last = points[-1]
+            content = {"points": [{k: v for k, v in point.items() if k != "correct"} for point in points]} | {
+                name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
+            }
+            result.write_text(json.dumps(content | {"remarks": remarks, "settings": settings}) + "\n")
+            shutil.rmtree(folder / "stage")
+        found = json.loads(result.read_text())
+        was = found.pop("settings")
+        if was != settings:
+            raise ValueError(f"{folder} holds a cell with {was}, not with {settings}; take another --output_dir")
+        return found
+
+    def _train(self, regime: str, arm: str, changes: dict[str, Any]) -> list[str]:
+        """Spend the budget; returns remarks on the method."""
+        masked = self.args.stage == MASKED_LM
+        auto_class = AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
+        teacher = auto_class.from_pretrained(self.args.teacher_model_name_or_path)
+        set_seed(changes["seed"])
+        student = create_student(self.args.student, teacher, "random")
+        method, remarks = self._method(arm, student, teacher)
+        training = DistillationTrainingArguments(**(self.given | changes | method))
+        if arm == NO_KD:
+            teacher = None
+        elif masked:  # by its name, for its trained head to be asked for where its predictions count
+            teacher = choose_teacher(self.args.teacher_model_name_or_path, training, self.tokenizer)
+        elif [teacher.config.id2label[index] for index in range(len(self.names))] != self.names:
+            raise ValueError(f"the teacher's classes must be {self.names}, got {teacher.config.id2label}")
+        collator = (
+            DataCollatorForLanguageModeling(self.tokenizer) if masked else DataCollatorWithPadding(self.tokenizer)
+        )
+        trainer = DistillationTrainer(
+            student,
+            training,
+            collator,
+            train_dataset=self.data[regime],
+            processing_class=self.tokenizer,
+            teacher_model=teacher,
+        )
+        folder = Path(changes["output_dir"])
+        trainer.add_callback(Snapshots(trainer, folder, self.args.points))
+        trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
+        return remarks
+
+    def _judged(self, folder: Path, regime: str, seed: int) -> dict[str, Any]:
+        """What was spent on a student, and how good it is once it is fine-tuned."""
+        if not folder.exists():
+            raise ValueError(f"the budget is too small: a single step took more than 1/{self.args.points} of it")
+        set_seed(seed)  # the new head's weights
+        student = AutoModelForSequenceClassification.from_pretrained(folder, **self._labels())
+        own = {"recipe": None, "max_steps": self.args.fine_tuning_steps or -1, "output_dir": str(folder), "seed": seed}
+        own |= {"learning_rate": self.args.fine_tuning_learning_rate, "save_strategy": "no"}
+        trainer = DistillationTrainer(
+            student,
+            DistillationTrainingArguments(**(self.given | NO_BUDGET | LABELS_ONLY | own)),
+            DataCollatorWithPadding(self.tokenizer),
+            train_dataset=self.splits["train"] if self.args.stage == MASKED_LM else self.data[regime],
+            processing_class=self.tokenizer,
+        )
+        if self.args.fine_tuning_steps:
+            trainer.train()
+        found = {split: is_right(trainer.predict(self.splits[split])) for split in {"validation", self.reported}}
+        return json.loads((folder / "spent.json").read_text()) | {
+            "accuracy": statistics.mean(found[self.reported]),
+            "validation_accuracy": statistics.mean(found["validation"]),
+            "correct": found[self.reported],
+        }
+
+
+def class_names(rows: Dataset) -> list[str]:
+    """Of a column label, whose order is that of the classes."""
+    return getattr(rows.features["label"], "names", None) or sorted({str(label) for label in rows["label"]})
+
+
+def is_right(output: Any) -> list[int]:
+    """1 for every example answered rightly, else 0."""
+    return (output.predictions.argmax(axis=-1) == output.label_ids).astype(int).tolist()
+
+
+def mean_and_sd(values: list[float]) -> dict[str, float]:
+    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def difference(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
+    """Mean difference per example, and its 95 % interval (paired bootstrap over examples)."""
+    gaps = np.array(ours) - np.array(theirs)
+    if not gaps.std():
+        return gaps.mean(), gaps.mean(), gaps.mean()
+    interval = bootstrap((gaps,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    return gaps.mean(), interval.low, interval.high
+
+
+def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
+    """Each arm against training without a teacher, in plain words."""
+    said = []
+    for regime in dict.fromkeys(entry["regime"] for entry in entries):
+        arms = {entry["arm"]: entry for entry in entries if entry["regime"] == regime}
+        costs = [spent[limit] for entry in arms.values() for spent in entry["spent"]]
+        said.append(
+            f"{regime}: {min(costs):.4g} to {max(costs):.4g} {limit}, {100 * (max(costs) / min(costs) - 1):.2f} % apart"
+        )
+        again = {arm: f"{entry['readings']:.1f}" for arm, entry in arms.items() if entry["readings"] > 1}
+        if regime == "unlimited" and again:
+            said.append(f"  not unlimited: the data were too few to be read once, but were read {again} times")
+        for arm, entry in arms.items() if NO_KD in arms else ():
+            if arm == NO_KD:
+                continue
+            gap, low, high = (100 * value for value in difference(entry["correct"], arms[NO_KD]["correct"]))
+            meaning = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
+            said.append(f"  {arm} is {meaning} {NO_KD}: {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
+    said.append(
+        "Intervals are over test examples (paired bootstrap), of accuracies averaged over the seeds; sd is over seeds."
+    )
+    return said
+
+
+def show(entries: list[dict[str, Any]], limit: str, split: str, folder: Path) -> None:
+    """The table on the terminal, the curves as a file."""
+    regimes = list(dict.fromkeys(entry["regime"] for entry in entries))
+    seeds = len(entries[0]["accuracies"])
+    title = f"accuracy % on {split}, mean ± sd over {seeds} seeds"
+    table = Table("regime", "arm", "accuracy", "learning rate", limit, "readings", title=title)
+    figure = Figure(figsize=(5 * len(regimes), 4), layout="tight")
+    axes = dict(zip(regimes, figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0], strict=True))
+    for entry in entries:
+        spent = statistics.mean(each[limit] for each in entry["spent"])
+        accuracy = f"{100 * entry['mean']:.1f} ± {100 * entry['sd']:.1f}"
+        numbers = (f"{entry['learning_rate']:g}", f"{spent:.3g}", f"{entry['readings']:.2f}")
+        table.add_row(entry["regime"], entry["arm"], accuracy, *numbers)
+        x, mean, sd = ([point[key] for point in entry["curve"]] for key in (limit, "mean", "sd"))
+        axes[entry["regime"]].errorbar(
+            x,
+            [100 * value for value in mean],
+            yerr=[100 * value for value in sd],
+            marker="o",
+            capsize=3,
+            label=entry["arm"],
+        )
+    for regime, plot in axes.items():
+        plot.set(title=regime, xlabel=f"{limit} spent, teacher included", ylabel=f"accuracy % on {split}")
+        plot.grid(alpha=0.3)
+    axes[regimes[0]].legend(frameon=False)
+    figure.savefig(folder / "quality_over_budget.png", dpi=150)
+    Console().print(table)
+
+
+def main() -> None:
+    parser = HfArgumentParser((ComparisonArguments, DistillationTrainingArguments))
+    args, training = parser.parse_args_into_dataclasses()
+    require_one_process(training)
+    values = vars(parser.parse_args())
+    given = {own.name: values[own.name] for own in dataclasses.fields(DistillationTrainingArguments) if own.init}
+    comparison = Comparison(args, given)
+    entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
+    said = verdict(entries, comparison.limit)
+    conditions = dataclasses.asdict(args) | {
+        "max_flops": training.max_flops,
+        "max_seconds": training.max_seconds,
+        "batch_size": training.per_device_train_batch_size,
+        "hardware": hardware_name(training.device),
+        "versions": package_versions(),
+    }
+    results = {"conditions": conditions, "arms": [{k: v for k, v in e.items() if k != "correct"} for e in entries]}
+    (comparison.folder / "results.json").write_text(json.dumps(results | {"verdict": said}, indent=2) + "\n")
+    show(entries, comparison.limit, comparison.reported, comparison.folder)
+    print("\n".join([*said, *dict.fromkeys(f"Note: {remark}." for entry in entries for remark in entry["remarks"])]))
+
+
+if __name__ == "__main__":
+    main()

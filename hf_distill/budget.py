@@ -1,0 +1,173 @@
+"""What a run spends (operations, tokens, seconds; its teacher's included) and when it must stop."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+# Dense bfloat16 operations per second of one GPU, accumulated in single precision, as its maker says. From the data sheets
+# of NVIDIA, half of what is given "with sparsity": A100 (2021), A10, A30, A40, L4, L40S, H100, H200, B200 (HGX B200); of
+# the GeForce cards from the white papers of GA102 and AD102.
+GPU_PEAKS = {
+    "A10": 125e12,
+    "A30": 165e12,
+    "A40": 149.7e12,
+    "A100": 312e12,
+    "L4": 121e12,
+    "L40S": 362e12,
+    "H100-PCIe": 756e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "B200": 2250e12,
+    "RTX3090": 71e12,
+    "RTX4090": 165.2e12,
+}
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_DEVICE_TIME = re.compile(r"(?:(\d+)x)?(.+?)x(\d+(?:\.\d+)?)(s|min|h|d)")
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
+
+
+@dataclass
+class Spent:
+    """What a run has cost so far, over all processes.
+
+    Attributes:
+        student_flops: Operations of the student's passes, forward and backward.
+        teacher_flops: Of its teachers, who answered while it trained.
+        labelling_flops: Of a teacher who answered before, as far as they are charged to this run.
+        pruning_flops: Of finding out which units of a shrinking student matter.
+        padding_flops: Those among the student's and teachers' that padding took.
+        tokens: Positions the student has read (patches and class tokens of images), without padding.
+        padding_tokens: Positions of padding.
+        seconds: Of training, evaluations left out.
+    """
+
+    student_flops: float = 0.0
+    teacher_flops: float = 0.0
+    labelling_flops: float = 0.0
+    pruning_flops: float = 0.0
+    padding_flops: float = 0.0
+    tokens: float = 0.0
+    padding_tokens: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def flops(self) -> float:
+        """All operations."""
+        return self.student_flops + self.teacher_flops + self.labelling_flops + self.pruning_flops
+
+    def values(self) -> list[float]:
+        """The attributes in their order."""
+        return [getattr(self, each) for each in _NAMES]
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*map(sum, zip(self.values(), other.values(), strict=True)))
+
+    def as_dict(self) -> dict[str, float]:
+        """For a record; tokens as whole numbers."""
+        content = dict(zip(_NAMES, self.values(), strict=True))
+        return content | {
+            "tokens": round(self.tokens),
+            "padding_tokens": round(self.padding_tokens),
+            "flops": self.flops,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, float]) -> Spent:
+        """What `as_dict` gave."""
+        return cls(**{name: content[name] for name in _NAMES})
+
+
+_NAMES = tuple(each.name for each in fields(Spent))
+
+
+@dataclass(frozen=True)
+class ComputeBudget:
+    """What a run may cost; it ends when the first of the limits is reached.
+
+    Attributes:
+        max_flops: Operations of all models together. None: no limit.
+        max_seconds: Seconds of training. None: no limit.
+        max_tokens: Tokens the student may read, without padding. None: no limit.
+
+    Raises:
+        ValueError: A limit is not a finite number above 0.
+    """
+
+    max_flops: float | None = None
+    max_seconds: float | None = None
+    max_tokens: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be None or a finite number above 0, got {value}")
+
+    def __bool__(self) -> bool:
+        return any(limit is not None for limit in vars(self).values())
+
+    def __mul__(self, share: float) -> ComputeBudget:
+        return ComputeBudget(*(None if limit is None else share * limit for limit in vars(self).values()))
+
+    def share_spent(self, spent: Spent, begun: Spent) -> float:
+        """How much of what there was at the beginning is spent, by the limit that is nearest; 1 or more: it must stop.
+
+        Args:
+            spent: So far.
+            begun: What was spent when the training, or its stage, began.
+        """
+        pairs = ((self.max_flops, "flops"), (self.max_seconds, "seconds"), (self.max_tokens, "tokens"))
+        shares = [0.0]
+        for limit, name in pairs:
+            if limit is not None:
+                before = getattr(begun, name)
+                shares.append((getattr(spent, name) - before) / (limit - before) if limit > before else 1.0)
+        return max(shares)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A budget in the words of those who grant it.
+
+    Attributes:
+        flops: Operations. None: as many as the time allows.
+        seconds: Of wall-clock time. None: as many as the operations take.
+        devices: How many.
+        gpu: A key of `GPU_PEAKS`. None: the machine at hand.
+    """
+
+    flops: float | None = None
+    seconds: float | None = None
+    devices: int = 1
+    gpu: str | None = None
+
+
+def parse_allowance(text: str) -> Allowance:
+    """Read "8xH200x13h" (devices and time), "3e18" (operations) or "2h" (time on the machine at hand).
+
+    Times are in s, min, h or d.
+
+    Raises:
+        ValueError: It is none of these, nothing, or of a GPU whose peak is not known.
+    """
+    refusal = ValueError(f"a budget is written like 8xH200x13h, 3e18 (operations) or 2h (s, min, h, d), got {text!r}")
+    if time := _TIME.fullmatch(text):
+        found = Allowance(seconds=float(time[1]) * _SECONDS[time[2]])
+    elif granted := _DEVICE_TIME.fullmatch(text):
+        by_name = {name.lower(): name for name in GPU_PEAKS}
+        if granted[2].lower() not in by_name:
+            raise ValueError(f"no peak is known for a {granted[2]!r}; known are {', '.join(GPU_PEAKS)}")
+        seconds = float(granted[3]) * _SECONDS[granted[4]]
+        found = Allowance(None, seconds, int(granted[1] or 1), by_name[granted[2].lower()])
+    else:
+        try:
+            found = Allowance(flops=float(text))
+        except ValueError:
+            raise refusal from None
+    amounts: list[Any] = [amount for amount in (found.flops, found.seconds, found.devices) if amount is not None]
+    if not all(math.isfinite(amount) and amount > 0 for amount in amounts):
+        raise refusal
+    return found

@@ -1,0 +1,80 @@
+"""How fast the machine at hand multiplies matrices: measured once, and remembered in the user's cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from hf_distill.hardware import hardware_name
+from hf_distill.resources.pypi import cache_folder
+
+_FILE = "matmul_peaks.json"
+_SECONDS = 0.5  # of a measurement
+_SIZES = {"cuda": (4096, 8192), "cpu": (512, 1024, 2048)}
+
+
+def measure_peak(device: torch.device | str, dtype: torch.dtype, seconds: float = _SECONDS) -> float:
+    """Operations per second of square matrix products, the best median over a few sizes.
+
+    Args:
+        device: Where.
+        dtype: Of the matrices.
+        seconds: How long each size is repeated, after a warm-up.
+    """
+    device = torch.device(device)
+    return max(_rate(device, dtype, size, seconds) for size in _SIZES.get(device.type, _SIZES["cpu"]))
+
+
+def _rate(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> float:
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    result = torch.empty_like(left)
+
+    def product() -> float:
+        begin = time.perf_counter()
+        torch.mm(left, right, out=result)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        return time.perf_counter() - begin
+
+    for _ in range(3):
+        product()
+    times = [product()]
+    while sum(times) < seconds or len(times) < 3:
+        times.append(product())
+    return 2 * size**3 / statistics.median(times)
+
+
+def peaks_file() -> Path:
+    """Where peaks are remembered."""
+    return cache_folder() / _FILE
+
+
+def remember_peak(device: torch.device | str, dtype: torch.dtype, flops_per_second: float) -> None:
+    """Keep a measurement for this hardware, threads included."""
+    path, peaks = peaks_file(), _peaks()
+    peaks.setdefault(hardware_name(device), {})[_name(dtype)] = flops_per_second
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(peaks, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def known_peak(device: torch.device | str, dtype: torch.dtype) -> float | None:
+    """The measurement that was remembered for this hardware; None if there is none."""
+    return _peaks().get(hardware_name(device), {}).get(_name(dtype))
+
+
+def _peaks() -> dict[str, dict[str, float]]:
+    try:
+        return json.loads(peaks_file().read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,241 @@
+"""What training steps cost, counted from shapes: nothing waits for the device until it is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_distill.budget import Spent
+from hf_distill.flops import (
+    FAMILIES,
+    Cost,
+    Reach,
+    attention_widths,
+    backward_cost,
+    forward_cost,
+    parameter_cost,
+    projection_cost,
+    score_cost,
+)
+from hf_distill.objectives.objective import Objective, Term
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, row_count
+from hf_distill.projections import PROJECTIONS
+from hf_distill.tasks import task_of, unwrapped
+
+logger = logging.getLogger(__name__)
+
+_BATCHES_TOGETHER = 64  # whose lengths are added up at once
+_VECTORS_COMPARED = {"attention": ("queries", "keys")}
+
+
+class StepCosts:
+    """Counts the operations of student, teacher and objective, and the tokens read, since it was last cleared.
+
+    The student's backward pass is counted from where the objective looks: hidden states and relations leave what lies above
+    them without gradients. For families other than `FAMILIES` the number of parameters stands in. A teacher that is no
+    model costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._costs: dict[Any, Any] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin to count anew."""
+        self.student_flops = self.teacher_flops = self.pruning_flops = 0.0
+        self._lengths: dict[tuple[float, float, bool], _Lengths] = {}
+
+    def forget_shapes(self) -> None:
+        """To be called when a model has changed its shape, or the objective its terms."""
+        self._costs.clear()
+
+    def add(
+        self, student: nn.Module, teacher: Any, inputs: Mapping[str, Any], objective: Objective, predictions: int | None
+    ) -> float:
+        """Count a micro-batch.
+
+        Args:
+            student: Itself, not its wrapper.
+            teacher: The one that answered; None if none did.
+            inputs: Model inputs.
+            objective: What was trained for.
+            predictions: Positions that language-model heads answered at. None: all.
+
+        Returns:
+            Its operations.
+        """
+        key = (teacher is None, *(term.name for term in objective.terms))
+        if key not in self._costs:
+            taught = [(each, teacher_cost(each.model, objective)) for each in _live(teacher)]
+            own = student_cost(student, objective)
+            together = sum((cost for each, cost in taught if not getattr(each, "input_prefix", "")), own)
+            self._costs[key] = own, together, taught
+        own, together, taught = self._costs[key]
+        rows, length, mask = _shape(student, inputs)
+        operations = own.of(rows, length, predictions)
+        self.student_flops += operations
+        for member, cost in taught:
+            prefix = getattr(member, "input_prefix", "")
+            shape = _shape(member.model, inputs, prefix) if prefix else (rows, length, mask)
+            answered = cost.of(*shape[:2], predictions)
+            self.teacher_flops += answered
+            operations += answered
+            if prefix:
+                self._note(cost, *shape, predictions)
+        self._note(together, rows, length, mask, predictions, True, NO_REAL_EXAMPLE not in inputs)
+        return operations
+
+    def pending(self, wait: bool) -> Spent:
+        """What was counted.
+
+        Args:
+            wait: Read from the device how many tokens were no padding; else nothing is said about tokens and padding.
+        """
+        spent = Spent(self.student_flops, self.teacher_flops, pruning_flops=self.pruning_flops)
+        for (per_token, per_pair, is_student), lengths in self._lengths.items() if wait else ():
+            tokens, pairs = lengths.real()
+            spent.padding_flops += per_token * (lengths.tokens - tokens) + per_pair * (lengths.pairs - pairs)
+            if is_student:
+                spent.tokens += tokens
+                spent.padding_tokens += lengths.tokens - tokens
+        return spent
+
+    def _note(
+        self,
+        cost: Cost,
+        rows: int,
+        length: int,
+        mask: Tensor | None,
+        predictions: int | None,
+        is_student: bool = False,
+        is_real: bool = True,
+    ) -> None:
+        per_token = cost.per_token + (cost.per_prediction if predictions is None else 0)
+        lengths = self._lengths.setdefault((per_token, cost.per_pair, is_student), _Lengths())
+        lengths.add(rows, length, mask, is_real)
+
+
+class _Lengths:
+    """Sums of the lengths of sequences, and of their squares: with padding, and without."""
+
+    def __init__(self) -> None:
+        self.tokens = self.pairs = 0
+        self._known = [0, 0]
+        self._waiting: list[Tensor] = []
+        self._sums: Tensor | None = None
+
+    def add(self, rows: int, length: int, mask: Tensor | None, is_real: bool) -> None:
+        self.tokens += rows * length
+        self.pairs += rows * length * length
+        if mask is not None and is_real:
+            self._waiting.append(mask.sum(dim=1))
+            if len(self._waiting) >= _BATCHES_TOGETHER:
+                self._fold()
+        elif is_real:
+            self._known = [self._known[0] + rows * length, self._known[1] + rows * length * length]
+
+    def real(self) -> tuple[int, int]:
+        """Without padding; waits for the device."""
+        if self._waiting:
+            self._fold()
+        tokens, pairs = (0, 0) if self._sums is None else self._sums.tolist()
+        return self._known[0] + tokens, self._known[1] + pairs
+
+    def _fold(self) -> None:
+        lengths = torch.cat(self._waiting).long()
+        sums = torch.stack([lengths.sum(), lengths.square().sum()])
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._waiting = []
+
+
+def student_cost(student: nn.Module, objective: Objective) -> Cost:
+    """Forward, and backward as far as the objective reaches; with its projections, and its side of what is compared."""
+    learned = _learned_share(student)
+    config, task = getattr(student, "config", None), task_of(student)
+    if not _is_known(student):
+        return parameter_cost(_parameters(student)) * (2 + learned)
+    cost = forward_cost(config, task) + backward_cost(config, task, learned, reach_of(objective))
+    maps = getattr(student, PROJECTIONS, None)
+    if maps is not None:
+        wide = next(each.out_features for each in maps.modules() if isinstance(each, nn.Linear))
+        cost += projection_cost(config.hidden_size, wide) * (3 * len(objective.student_needs.hidden_states))
+    return cost + _comparison_cost(config, objective) * 3
+
+
+def teacher_cost(teacher: nn.Module, objective: Objective) -> Cost:
+    """Forward, and its side of what is compared."""
+    teacher = unwrapped(teacher)
+    if not _is_known(teacher):
+        return parameter_cost(_parameters(teacher))
+    return forward_cost(teacher.config, task_of(teacher)) + _comparison_cost(teacher.config, objective)
+
+
+def reach_of(objective: Objective) -> Reach:
+    """From where an objective sends gradients into the student."""
+    if "soft_label" in objective or "hard_label" in objective:
+        return Reach()
+    needs = objective.student_needs
+    states, top = max(needs.hidden_states, default=0), max(needs.attention, default=-1)
+    if top < states:
+        return Reach(states, logits=False)
+    looking = [term for term in objective.terms if top in term.student_needs.attention]
+    return Reach(top, frozenset().union(*map(_vectors_of, looking)), logits=False)
+
+
+def _vectors_of(term: Term) -> tuple[str, ...]:
+    return _VECTORS_COMPARED.get(term.name) or tuple(term.settings["relations"])
+
+
+def _comparison_cost(config: Any, objective: Objective) -> Cost:
+    """One model's scores and relations, forward."""
+    width, key_width = attention_widths(config)
+    total = Cost()
+    for term in objective.terms:
+        if term.name == "attention":
+            total += score_cost(width) * len(term.settings["layers"])
+        elif term.name == "relation":
+            widths = (width if name == "queries" else key_width for name in term.settings["relations"])
+            total += score_cost(sum(widths)) * len(term.settings["layers"])
+    return total
+
+
+def _learned_share(model: nn.Module) -> float:
+    """Of the matrices that are no embeddings."""
+    embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    matrices = [each for each in model.parameters() if each.dim() >= 2 and id(each) not in embeddings]
+    total, learned = (sum(map(Tensor.numel, some)) for some in (matrices, [m for m in matrices if m.requires_grad]))
+    return 1 if learned == total else learned / total
+
+
+def _is_known(model: nn.Module) -> bool:
+    family = getattr(getattr(model, "config", None), "model_type", None)
+    if family not in FAMILIES:
+        logger.warning(f"operations of {type(model).__name__} are estimated from its parameters; known are {FAMILIES}")
+    return family in FAMILIES
+
+
+def _parameters(model: nn.Module) -> int:
+    embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    return sum(each.numel() for each in model.parameters() if id(each) not in embeddings)
+
+
+def _live(teacher: Any) -> list[Any]:
+    """Those of one or several teachers that are models."""
+    return [each for each in getattr(teacher, "teachers", [teacher]) if hasattr(each, "model")]
+
+
+def _shape(model: nn.Module, inputs: Mapping[str, Any], prefix: str = "") -> tuple[int, int, Tensor | None]:
+    """Sequences, positions of each, and which of them are no padding."""
+    main = inputs.get(prefix + getattr(model, "main_input_name", "input_ids"))
+    main = inputs.get(f"{prefix}inputs_embeds") if main is None else main
+    if not isinstance(main, Tensor) or main.dim() < 2:
+        return row_count(inputs), 1, None
+    if main.dim() == 4:
+        patch = getattr(getattr(unwrapped(model), "config", None), "patch_size", None)
+        return len(main), 1 if not patch else (main.shape[2] // patch) * (main.shape[3] // patch) + 1, None
+    mask = inputs.get(f"{prefix}attention_mask")
+    return *main.shape[:2], mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
