@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Distil a student from a teacher of texts, words, questions or images, and compare the two where there are labels.
 
-    All other options are training arguments, such as --recipe tinybert, --learning_rate 1e-4 or --max_steps 500;
+    All other options are training arguments, such as --recipe patient_kd, --learning_rate 1e-4 or --max_steps 500;
     `python examples/run_glue.py --help` lists them. Without any the student learns soft labels for 3 epochs.
 
     Example: hf-distill train outputs/teacher --student 2/128 --initialisation embeddings --dataset movie_reviews --output-dir outputs/student --max_steps 400

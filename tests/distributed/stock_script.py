@@ -1,4 +1,4 @@
-"""A stock script in the manner of transformers' run_glue.py; test_launch.py changes two of its lines."""
+"""A stock script in the manner of transformers' run_glue.py; two_lines.py changes two of its lines."""
 
 import sys
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from transformers import AutoModelForSequenceClassification
 
 from tests.distributed.scenarios import zero
+from tests.distributed.two_lines import changed_script
 from tests.examples.test_run_glue import QUIET, REVIEWS, save_bert
 
 pytest.importorskip("deepspeed")
@@ -19,12 +20,6 @@ REPOSITORY = Path(__file__).parents[2]
 LAUNCH = REPOSITORY / "examples" / "launch"
 LAUNCHED = "tests/distributed/launched.py"
 STEPS = ["--max_steps", "3", "--per_device_train_batch_size", "2", "--logging_steps", "1", "--save_strategy", "no"]
-# What README.md says has to be changed.
-TWO_LINES = {
-    "from transformers import (\n": "from hf_distill import DistillationTrainer, DistillationTrainingArguments\nfrom transformers import (\n",
-    "HfArgumentParser((ModelArguments, TrainingArguments))": "HfArgumentParser((ModelArguments, DistillationTrainingArguments))",
-    "trainer = Trainer(model, args,": "trainer = DistillationTrainer(model, args, teacher_model={teacher!r},",
-}
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +73,7 @@ def test_launch_files_say_what_their_names_say(path):
 
 
 def test_two_lines_of_a_stock_script_make_it_distil_under_zero2(given, tmp_path):
-    text = (REPOSITORY / "tests/distributed/stock_script.py").read_text()
-    for stock, ours in TWO_LINES.items():
-        assert text.count(stock) == 1
-        text = text.replace(stock, ours.format(teacher=given["teacher"]))
-    (tmp_path / "script.py").write_text(text)
+    (tmp_path / "script.py").write_text(changed_script(given["teacher"]))
     result = launch(
         "accelerate", "launch", "--config_file", LAUNCH / "cpu/zero2.yaml", LAUNCHED, tmp_path / "script.py",
         "--model_name_or_path", given["student"], "--train_file", given["reviews"], "--output_dir", tmp_path / "output",
