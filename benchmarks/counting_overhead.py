@@ -20,8 +20,8 @@ import transformers
 from trainer_overhead import BATCH_SIZE, RESULTS, fresh, make_world, now, quiet
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.resources.minilm import minilm_path
 
 COUNTING = ("_count_step", "_note_progress", "settle", "floating_point_ops")

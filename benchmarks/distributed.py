@@ -30,9 +30,9 @@ from objectives import resident_bytes
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.fingerprints import package_versions
 from hf_distill.flops import encoder_flops
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 
 RESULTS = Path(__file__).with_name("results")
 BATCH_SIZE, LENGTH, STEPS, WARM_UP = 16, 64, 16, 4

@@ -27,8 +27,8 @@ from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, DefaultDataCollator
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.recipes import RECIPES
 
 RESULTS = Path(__file__).with_name("results") / "objectives.json"

@@ -27,11 +27,11 @@ from transformers.trainer_utils import set_seed
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.fingerprints import package_versions
 from hf_distill.flops import encoder_flops
 from hf_distill.hardware import hardware_name
 from hf_distill.pruning.importance import largest
 from hf_distill.pruning.structure import units_of
-from hf_distill.publishing.run_record import package_versions
 
 RESULTS = Path(__file__).with_name("results")
 WIDTH = 192

@@ -31,8 +31,8 @@ from hf_distill import (
     label_transfer_set,
 )
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
 

@@ -37,8 +37,8 @@ from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer, create_student
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.minilm import minilm_path

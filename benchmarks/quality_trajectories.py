@@ -26,8 +26,8 @@ from transformers import AutoModelForImageClassification, AutoModelForQuestionAn
 from transformers.trainer_utils import set_seed
 
 from hf_distill import create_student
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.minilm import minilm_path
 

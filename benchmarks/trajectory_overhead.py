@@ -40,8 +40,8 @@ from hf_distill import (
     ProgressiveTrainingArguments,
     create_student,
 )
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import load_sentiment
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints

@@ -35,8 +35,8 @@ from transformers.hf_argparser import HfArg, HfArgumentParser
 from hf_distill import DistillationTrainingArguments, create_student
 from hf_distill.cli.scripts import require_one_process
 from hf_distill.evaluation.latency import measure_latency
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.teachers.column import TEACHER_LOGITS
 

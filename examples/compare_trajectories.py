@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, List, Value
+from datasets import Dataset
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -40,10 +40,11 @@ from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_stude
 from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, make_trainer, require_one_process
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import RunRecord, package_versions
+from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
-from hf_distill.teachers.column import TEACHER_LOGITS
+from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
@@ -136,10 +137,9 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
 
 def with_one_answer(split: Dataset, index: int | None) -> Dataset:
     """With only the answers of the checkpoint at an index, or without any."""
-    answers, split = split[TEACHER_LOGITS], split.remove_columns(TEACHER_LOGITS)
-    if index is None:
-        return split
-    return split.add_column(TEACHER_LOGITS, [row[index] for row in answers], feature=List(Value("float32")))
+    recorded = recorded_columns(split.column_names)
+    wanted = {} if index is None else {checkpoint_column(index, of): of for of in (TEACHER_LOGITS, TEACHER_PROVENANCE)}
+    return split.remove_columns([name for name in recorded if name not in wanted]).rename_columns(wanted)
 
 
 class Comparison:

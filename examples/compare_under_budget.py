@@ -46,9 +46,9 @@ from transformers.trainer_utils import set_seed
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
 from hf_distill.cli.scripts import first_rows, require_one_process
 from hf_distill.corpus import packed, without_texts_of
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.length_bucket_sampler import example_lengths
-from hf_distill.publishing.run_record import package_versions
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
@@ -319,9 +319,12 @@ def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
     for regime in dict.fromkeys(entry["regime"] for entry in entries):
         arms = {entry["arm"]: entry for entry in entries if entry["regime"] == regime}
         costs = [spent[limit] for entry in arms.values() for spent in entry["spent"]]
-        said.append(
-            f"{regime}: {min(costs):.4g} to {max(costs):.4g} {limit}, {100 * (max(costs) / min(costs) - 1):.2f} % apart"
-        )
+        apart = 100 * (max(costs) / min(costs) - 1)
+        said.append(f"{regime}: {min(costs):.4g} to {max(costs):.4g} {limit}, {apart:.2f} % apart")
+        if apart > (1 if limit == "flops" else 2):
+            said.append(
+                "  a single step takes too much of this budget for it to be equal: take a larger one, or smaller batches"
+            )
         again = {arm: f"{entry['readings']:.1f}" for arm, entry in arms.items() if entry["readings"] > 1}
         if regime == "unlimited" and again:
             said.append(f"  not unlimited: the data were too few to be read once, but were read {again} times")

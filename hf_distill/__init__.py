@@ -23,6 +23,7 @@ _PUBLIC_NAMES = {
     "TeacherOutputs": "hf_distill.teachers.outputs",
     "label_transfer_set": "hf_distill.teachers.labelling",
     "label_with_trajectory": "hf_distill.teachers.labelling",
+    "load_teacher_outputs": "hf_distill.teachers.shards",
     "encode_for_teacher": "hf_distill.teachers.own_inputs",
     "create_student": "hf_distill.students.create",
 }
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hf_distill.teachers.labelling import label_transfer_set, label_with_trajectory
     from hf_distill.teachers.outputs import Teacher, TeacherOutputs
     from hf_distill.teachers.own_inputs import encode_for_teacher
+    from hf_distill.teachers.shards import load_teacher_outputs
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
     from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments

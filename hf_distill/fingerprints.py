@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
 from hf_distill.whole_weights import whole_state
+
+_READ_AT_ONCE = 1 << 22
+_PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -26,3 +36,77 @@ def rows_sha256(dataset: datasets.Dataset) -> str:
     for rows in dataset.with_format(None).iter(batch_size=1000):
         digest.update(repr(sorted(rows.items())).encode())
     return digest.hexdigest()
+
+
+def json_sha256(content: Any) -> str:
+    """SHA-256 of what JSON can hold, hexadecimal, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_READ_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def table_sha256(table: pa.Table) -> str:
+    """SHA-256 over an Arrow table's column names, types and values, hexadecimal, however it is cut into chunks."""
+    digest = hashlib.sha256()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        digest.update(f"{field.name} {field.type}\n".encode())
+        _update(digest, column.combine_chunks())
+    return digest.hexdigest()
+
+
+def sequence_hashes(sequences: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """One number per list of whole numbers, which depends on the numbers and their order, int64 (rows,)."""
+    array = sequences.combine_chunks() if isinstance(sequences, pa.ChunkedArray) else sequences
+    lengths = np.asarray(array.value_lengths().fill_null(0), dtype=np.int64)
+    values = np.asarray(array.flatten()).astype(np.int64).view(np.uint64)
+    starts = np.cumsum(lengths) - lengths
+    places = (np.arange(len(values)) - np.repeat(starts, lengths) + 1).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = _mixed(values + places * np.uint64(0x9E3779B97F4A7C15))
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+        return (sums[starts + lengths] - sums[starts] + _mixed(lengths.astype(np.uint64))).view(np.int64)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results."""
+    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al. 2014): every bit in changes half of the bits out."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def _update(digest: Any, array: pa.Array) -> None:
+    if isinstance(array, pa.ChunkedArray):  # of no chunks
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    digest.update(len(array).to_bytes(8, "little"))
+    if array.null_count:
+        digest.update(np.packbits(np.asarray(array.is_null(), dtype=bool)))
+    if pa.types.is_struct(array.type):
+        for index in range(array.type.num_fields):
+            _update(digest, array.field(index))
+    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        digest.update(np.asarray(array.value_lengths().fill_null(0), dtype=np.int64))
+        _update(digest, array.flatten())
+    elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+        values = array.cast(pa.large_binary()).fill_null(b"")
+        ends = np.frombuffer(values.buffers()[1], np.int64)[values.offset :][: len(values) + 1] if len(values) else None
+        if ends is not None:
+            digest.update(ends - ends[0])
+            digest.update(memoryview(values.buffers()[2] or b"")[ends[0] : ends[-1]])
+    elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+        digest.update(np.ascontiguousarray(array.fill_null(0).to_numpy(zero_copy_only=False)))
+    else:  # dates, decimals, booleans
+        digest.update(repr(array.to_pylist()).encode())

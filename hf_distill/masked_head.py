@@ -19,7 +19,11 @@ class HeadAtPositions:
 
     def __init__(self, model: nn.Module):
         self._positions: Tensor | None = None
-        model.base_model.register_forward_hook(self._pick)
+        self._hook = model.base_model.register_forward_hook(self._pick)
+
+    def remove(self) -> None:
+        """Leave the model as it was."""
+        self._hook.remove()
 
     @contextmanager
     def at(self, positions: Tensor | None) -> Iterator[None]:

@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
+from hf_distill.cli.label import label
 from hf_distill.cli.peak import peak
 from hf_distill.cli.plan import plan
 from hf_distill.cli.publish import publish
@@ -37,6 +38,7 @@ def hf_distill() -> None:
 
 app.command()(students)
 app.command()(recipes)
+app.command()(label)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command()(evaluate)
 app.command()(card)

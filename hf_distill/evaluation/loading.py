@@ -42,7 +42,9 @@ def _role_of(place: str) -> str:
     path = Path(place, "run.json")
     if not path.exists():
         return OTHER
-    return DISTILLED if json.loads(path.read_text(encoding="utf-8")).get("teacher") else LABELS_ONLY
+    record = json.loads(path.read_text(encoding="utf-8"))
+    terms = {term["name"] for term in record.get("objective", ())}
+    return DISTILLED if record.get("teacher") or terms - {"hard_label"} else LABELS_ONLY
 
 
 def _processing_class(place: str, task: Task) -> Any:

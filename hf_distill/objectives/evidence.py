@@ -28,6 +28,40 @@ class FeatureRequest:
 
 
 @dataclass(frozen=True)
+class TopClasses:
+    """A teacher's distributions at chosen positions, cut to a few classes and one bucket for the rest.
+
+    Attributes:
+        positions: (batch, items); where a row has fewer items than the batch's longest, filled up with -1.
+        classes: (batch, items, k).
+        log_probabilities: Of these classes and of all others together, (batch, items, k + 1).
+    """
+
+    positions: Tensor
+    classes: Tensor
+    log_probabilities: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """Items that are no filling, bool (batch, items)."""
+        return self.positions >= 0
+
+    def at_positions(self, logits: Tensor) -> Tensor:
+        """The part of a model's logits that is compared with these.
+
+        Args:
+            logits: (batch, sequence, classes), or already (real items, classes).
+
+        Returns:
+            (real items, classes).
+        """
+        if logits.dim() == 2:
+            return logits
+        rows = self.real.nonzero()[:, 0]
+        return logits[rows, self.positions[self.real].long()]
+
+
+@dataclass(frozen=True)
 class Features:
     """What one model's forward left.
 
@@ -39,6 +73,7 @@ class Features:
             Q Kᵀ / √(head size).
         keys: By layer, (batch, key heads, sequence, head size).
         values: By layer, (batch, key heads, sequence, head size).
+        top: In place of logits, the distributions of a recorded teacher of masked words; of no live model.
     """
 
     logits: Tensor | None
@@ -46,6 +81,7 @@ class Features:
     queries: Mapping[int, Tensor] = field(default_factory=dict)
     keys: Mapping[int, Tensor] = field(default_factory=dict)
     values: Mapping[int, Tensor] = field(default_factory=dict)
+    top: TopClasses | None = None
 
 
 @dataclass(frozen=True)

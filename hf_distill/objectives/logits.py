@@ -170,6 +170,46 @@ def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, tempe
     return temperature**2 * kl_of_log_probabilities(widened(log_teacher), log_student)
 
 
+def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Classes drawn from a distribution, with replacement, each standing for an equal part of it.
+
+    With them `top_k_kl` has the gradient of `forward_kl` on average, which the k most probable classes alone have not.
+
+    Args:
+        logits: (..., classes).
+        draws: Uniform in [0, 1), (..., k).
+        temperature: T > 0, softens the distribution before it is drawn from.
+
+    Returns:
+        Class indices (..., k), and log-probabilities of these, -log k, and of all others together, none, (..., k + 1).
+
+    Source:
+        Anshumann et al. 2025, arXiv 2503.16870, section 4, with the distribution itself as proposal.
+    """
+    cumulated = log_softmax(logits.double() / temperature, dim=-1).exp().cumsum(dim=-1)
+    indices = torch.searchsorted(cumulated, draws.double() * cumulated[..., -1:], right=True)
+    log_probabilities = torch.full((*draws.shape[:-1], draws.shape[-1] + 1), RULED_OUT, device=logits.device)
+    log_probabilities[..., :-1] = -math.log(draws.shape[-1])
+    return indices.clamp(max=logits.shape[-1] - 1), log_probabilities
+
+
+def spread_tail(indices: Tensor, log_probabilities: Tensor, classes: int) -> Tensor:
+    """Logits of all classes from the buckets of `top_k_with_tail` or `sampled_classes`, the rest spread evenly.
+
+    Args:
+        indices: (..., k); repeated ones add up.
+        log_probabilities: (..., k + 1).
+        classes: How many there are, above k.
+
+    Returns:
+        (..., classes).
+    """
+    probabilities = log_probabilities.exp()
+    named = probabilities.new_zeros((*indices.shape[:-1], classes)).scatter_add(-1, indices, probabilities[..., :-1])
+    tail = (log_probabilities[..., -1:] - math.log(classes - indices.shape[-1])).clamp(min=RULED_OUT)
+    return torch.where(named > 0, named.log(), tail)
+
+
 def average_probabilities(logits: Sequence[Tensor], weights: Sequence[float], temperature: float = 1.0) -> Tensor:
     """Logits T · log Σ_i w_i softmax(z_i / T), whose softmax at temperature T is the mean of the softened probabilities.
 

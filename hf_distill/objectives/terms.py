@@ -47,6 +47,9 @@ def soft_label_term(
 
     def values(evidence: Evidence) -> Tensor:
         student_logits, teacher_logits = evidence.student.logits, evidence.teacher.logits
+        if (top := evidence.teacher.top) is not None:
+            log_teacher = top.log_probabilities[top.real]
+            return top_k_kl(top.at_positions(student_logits), top.classes[top.real].long(), log_teacher, temperature)
         if top_k is not None:
             return top_k_kl(student_logits, *top_k_with_tail(teacher_logits, top_k, temperature), temperature)
         if multi_label and loss != "logit_mse":

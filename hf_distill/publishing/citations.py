@@ -39,7 +39,7 @@ def papers_of(record: RunRecord) -> list[str]:
     if recipe is not None:
         found += re.findall(r"arXiv (\d{4}\.\d{5})", recipe.paper)
     terms = {term["name"] for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]}
-    if record.teacher is not None and "soft_label" in terms:
+    if "soft_label" in terms:
         found += [TURC, HINTON] if "hard_label" not in terms else [HINTON]
     return [number for number in dict.fromkeys(found) if number in _PAPERS]
 

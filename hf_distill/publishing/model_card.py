@@ -169,7 +169,7 @@ def _metadata(record: RunRecord) -> ModelCardData:
     tag = next((tag for ending, tag in _PIPELINE_TAGS.items() if architecture.endswith(ending)), None)
     results = _results(record, card.get("pipeline_tag") or tag or "other")
     base = card.get("base_model") or _origin(record)
-    kind = "knowledge-distillation" if record.teacher else "fine-tuning"
+    kind = "knowledge-distillation" if record.is_distilled else "fine-tuning"
     return ModelCardData(
         language=card.get("language") or data.get("language"),
         license=card.get("license") or data.get("license"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import Enum
 from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,14 @@ from jsonschema.exceptions import best_match
 from torch import nn
 from transformers import TrainingArguments
 
-from hf_distill.fingerprints import weights_sha256
+from hf_distill.fingerprints import package_versions, weights_sha256
+from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
-from hf_distill.publishing.privacy import public, public_name, without_secrets
 from hf_distill.whole_weights import num_elements
 
 SCHEMA_VERSION = 2
 RUN_RECORD_NAME = "run.json"
 
-_PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")
 # Where the run wrote and with which secrets: nobody else's business, and wrong on any other machine.
 _PRIVATE_ARGUMENTS = {
     "output_dir",
@@ -86,6 +83,11 @@ class RunRecord:
     stages: list[dict[str, Any]] = field(default_factory=list)
     progress: list[dict[str, float]] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether the student learned from anything but labels."""
+        return self.teacher is not None or any(term["name"] != "hard_label" for term in self.objective)
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Write `run.json` into a folder, whole or not at all, without anything private (see `public`)."""
@@ -179,11 +181,6 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
         if value != default and (value or default) and isinstance(value, (str, int, float, bool, list, dict)):
             changed[argument.name] = value.value if isinstance(value, Enum) else value
     return changed
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
-    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
 
 
 def command_line() -> str | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers.image_processing_base import ImageProcessingMixin
+
+from hf_distill.fingerprints import json_sha256
 
 _PROBE_TEXT = "A Déjà-vu of NAÏVE tests: 1,024 re-tokenized words @home & 東京!"
 
@@ -26,16 +30,16 @@ def label_permutation(student: PretrainedConfig, teacher: PretrainedConfig) -> l
     """
     if student.num_labels != teacher.num_labels:
         raise ValueError(
-            f"the teacher has {teacher.num_labels} labels {_names(teacher)} and the student {student.num_labels} "
-            f"{_names(student)}; soft labels need the same labels on both sides. Create the student with "
+            f"the teacher has {teacher.num_labels} labels {label_names(teacher)} and the student {student.num_labels} "
+            f"{label_names(student)}; soft labels need the same labels on both sides. Create the student with "
             f"num_labels={teacher.num_labels}, or fine-tune the teacher on the student's task first."
         )
     if not has_label_names(student) or not has_label_names(teacher):
         return None
-    student_names, teacher_names = (list(map(str.casefold, _names(config))) for config in (student, teacher))
+    student_names, teacher_names = (list(map(str.casefold, label_names(config))) for config in (student, teacher))
     if sorted(student_names) != sorted(teacher_names):
         raise ValueError(
-            f"the teacher's labels are {_names(teacher)}, the student's {_names(student)}; they must be the same set "
+            f"the teacher's labels are {label_names(teacher)}, the student's {label_names(student)}; they must be the same set "
             "(order and case may differ). Set the student's id2label and label2id to the teacher's names, or pass a "
             "teacher trained on the same labels."
         )
@@ -45,7 +49,7 @@ def label_permutation(student: PretrainedConfig, teacher: PretrainedConfig) -> l
 
 def has_label_names(config: PretrainedConfig) -> bool:
     """Whether the configuration names its labels with anything but the defaults LABEL_0, LABEL_1, ..."""
-    return not all(re.fullmatch(r"LABEL_\d+", name) for name in _names(config))
+    return not all(re.fullmatch(r"LABEL_\d+", name) for name in label_names(config))
 
 
 def require_same_vocabulary(
@@ -92,5 +96,23 @@ def require_same_vocabulary(
         )
 
 
-def _names(config: PretrainedConfig) -> list[str]:
+def processing_sha256(processing_class: Any) -> str | None:
+    """SHA-256 of what decides how a tokenizer or image processor makes inputs, hexadecimal; None for anything else.
+
+    Of a tokenizer its vocabulary and the tokens of one probe sentence, so that its copies are equal in whatever class
+    or folder they are; where it cuts texts off is not part of it.
+    """
+    if isinstance(processing_class, PreTrainedTokenizerBase):
+        token_ids = processing_class(_PROBE_TEXT, truncation=False)["input_ids"]
+        return json_sha256([processing_class.get_vocab(), token_ids])
+    if isinstance(processing_class, ImageProcessingMixin):
+        settings = processing_class.to_dict()
+        return json_sha256(
+            {name: settings[name] for name in settings if not name.endswith(("_type", "_path", "device"))}
+        )
+    return None
+
+
+def label_names(config: PretrainedConfig) -> list[str]:
+    """The names of a configuration's labels, in their order."""
     return [str(config.id2label[index]) for index in sorted(config.id2label)]

@@ -1,22 +1,91 @@
-"""A teacher that has already spoken: its outputs are a column of the transfer set."""
+"""A teacher that has already spoken: its outputs are columns of the transfer set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
+from hf_distill.objectives.evidence import TopClasses
+from hf_distill.objectives.logits import RULED_OUT
+from hf_distill.tasks import Task
 from hf_distill.teachers.outputs import TeacherOutputs
 
 TEACHER_LOGITS = "teacher_logits"
+TEACHER_CLASSES = "teacher_classes"
+TEACHER_POSITIONS = "teacher_positions"
+TEACHER_PROVENANCE = "teacher_provenance"
+
+_STATE = re.compile(r"teacher_(hidden|cls)_state_(\d+)")
+_OF_CHECKPOINT = re.compile(rf"{TEACHER_LOGITS}_(\d+)")
+_OTHERS = re.compile(rf"{TEACHER_LOGITS}|{TEACHER_CLASSES}|{TEACHER_POSITIONS}|{TEACHER_PROVENANCE}(_\d+)?")
+
+
+def hidden_state_column(index: int) -> str:
+    """Name of the column with a hidden state at every position, (sequence, hidden) in a row; 0: the embeddings' output."""
+    return f"teacher_hidden_state_{index}"
+
+
+def cls_state_column(index: int) -> str:
+    """Name of the column with a hidden state at the first position, (hidden,) in a row."""
+    return f"teacher_cls_state_{index}"
+
+
+def checkpoint_column(index: int, of: str = TEACHER_LOGITS) -> str:
+    """Name of a column of one of several checkpoints, from 0."""
+    return f"{of}_{index}"
+
+
+def recorded_columns(names: Iterable[str]) -> list[str]:
+    """Those of the names that are columns a teacher's answers were recorded in."""
+    return [name for name in names if any(kind.fullmatch(name) for kind in (_OTHERS, _STATE, _OF_CHECKPOINT))]
+
+
+def has_answers(names: Iterable[str]) -> bool:
+    """Whether columns of these names hold a teacher's logits."""
+    return any(name == TEACHER_LOGITS or _OF_CHECKPOINT.fullmatch(name) for name in names)
 
 
 class ColumnTeacher:
-    """Reads the `teacher_logits` a batch carries; costs no forward pass."""
+    """Reads what a batch carries of its teacher; costs no forward pass.
+
+    Args:
+        columns: Of the transfer set; those that hold hidden states can be imitated.
+        description: The `teacher` of the answers' provenance, where they have one.
+    """
+
+    def __init__(self, columns: Iterable[str] = (), description: Mapping[str, Any] | None = None):
+        self.description = description
+        states = [match.groups() for name in columns if (match := _STATE.fullmatch(name))]
+        self._recorded = {kind: {int(index) for found, index in states if found == kind} for kind in ("hidden", "cls")}
+        known = description or {}
+        self.config = SimpleNamespace(
+            **{name: known.get(name) for name in ("model_type", "hidden_size", "num_hidden_layers")}
+        )
+
+    def require_states(self, indices: Iterable[int], first_position_only: bool) -> None:
+        """Refuse hidden states that were not recorded.
+
+        Raises:
+            ValueError: Names those that are needed and those there are.
+        """
+        there = self._recorded["hidden"] | (self._recorded["cls"] if first_position_only else set())
+        compared = sorted(set(indices))
+        if missing := [index for index in compared if index not in there]:
+            raise ValueError(
+                f"the objective compares the teacher's hidden states {compared}, of which {missing} are not "
+                f"recorded; the transfer set has {sorted(there) or 'none'}. Label it with label_transfer_set("
+                f"hidden_states=...), or pass teacher_model."
+            )
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The batch's own `teacher_logits`, (batch, classes), in the student's order of labels.
+        """The batch's own columns: `teacher_logits`, (batch, classes), in the student's order of labels, and the others.
 
         Raises:
             ValueError: The batch carries none.
@@ -26,5 +95,93 @@ class ColumnTeacher:
                 f"no teacher answers for this batch: it has no {TEACHER_LOGITS!r} column (it has {sorted(inputs)}) and "
                 "no teacher_model was given. Pass teacher_model, or label the dataset with label_transfer_set."
             )
-        logits = inputs[TEACHER_LOGITS]
-        return TeacherOutputs(logits=logits.to(torch.promote_types(logits.dtype, torch.float32)))
+        logits, states = _widened(inputs[TEACHER_LOGITS]), {}
+        for name, value in inputs.items():
+            if match := _STATE.fullmatch(name):
+                kind, index = match[1], int(match[2])
+                if kind == "hidden" or index not in states:
+                    states[index] = _widened(value if kind == "hidden" else value.unsqueeze(1))
+        if TEACHER_CLASSES in inputs:
+            top = TopClasses(inputs[TEACHER_POSITIONS], inputs[TEACHER_CLASSES], logits)
+            return TeacherOutputs(None, hidden_states=states, top=top)
+        return TeacherOutputs(logits, hidden_states=states)
+
+
+class RecordedColumns:
+    """A data collator that makes model inputs as ever, and puts what a teacher's answers were recorded in beside them.
+
+    Answers at positions are padded to the inputs' length. Answers of several checkpoints become one `teacher_logits`,
+    (batch, checkpoints, ...).
+
+    Args:
+        data_collator: Makes the model inputs.
+        task: What the logits are of; None: one distribution per example.
+    """
+
+    def __init__(self, data_collator: Callable[[list], dict], task: Task | None):
+        self.data_collator, self.task = data_collator, task
+
+    def __call__(self, examples: list[Any]) -> dict[str, Any]:
+        """One batch of model inputs."""
+        names = recorded_columns(examples[0]) if isinstance(examples[0], Mapping) else []
+        if not names:
+            return self.data_collator(examples)
+        rest = [{name: value for name, value in example.items() if name not in names} for example in examples]
+        batch = dict(self.data_collator(rest))
+        tokens = batch.get("input_ids")
+        length = None if tokens is None else tokens.shape[1]
+        tokenizer = getattr(self.data_collator, "tokenizer", None)
+        is_left = getattr(tokenizer, "padding_side", "right") == "left"
+        columns = {}
+        for name in names:
+            if name.startswith(TEACHER_PROVENANCE):
+                continue
+            values = [example[name] for example in examples]
+            if TEACHER_CLASSES in names and name in (TEACHER_LOGITS, TEACHER_CLASSES, TEACHER_POSITIONS):
+                columns[name] = _items(name, [_tensor(value) for value in values])
+            elif self._is_of_positions(name):
+                dim, filling = (1, RULED_OUT) if self._is_of_spans(name) else (0, 0)
+                columns[name] = torch.stack([_filled_up(_tensor(row), dim, length, filling, is_left) for row in values])
+            else:
+                columns[name] = torch.stack(values) if isinstance(values[0], Tensor) else _tensor(np.asarray(values))
+        if TEACHER_POSITIONS in columns and is_left:
+            moved = length - torch.tensor([len(row["input_ids"]) for row in rest])[:, None]
+            columns[TEACHER_POSITIONS] += moved * (columns[TEACHER_POSITIONS] >= 0)
+        of_checkpoints = sorted((int(match[1]), name) for name in columns if (match := _OF_CHECKPOINT.fullmatch(name)))
+        if of_checkpoints:
+            columns[TEACHER_LOGITS] = torch.stack([columns.pop(name) for _, name in of_checkpoints], dim=1)
+        return batch | columns
+
+    def _is_of_positions(self, name: str) -> bool:
+        of_tokens = name.startswith(TEACHER_LOGITS) and self.task is not None and self.task.is_per_token
+        return of_tokens or name.startswith("teacher_hidden")
+
+    def _is_of_spans(self, name: str) -> bool:
+        return name.startswith(TEACHER_LOGITS) and self.task is Task.QUESTION_ANSWERING
+
+
+def _items(name: str, rows: list[Tensor]) -> Tensor:
+    """Of masked positions, (batch, items, ...): rows may have different numbers of them, or none."""
+    width = next(
+        (row.shape[1:] for row in rows if row.numel()), {TEACHER_LOGITS: (2,), TEACHER_CLASSES: (1,)}.get(name)
+    )
+    filling = -1 if name == TEACHER_POSITIONS else 0
+    dtype = torch.float32 if name == TEACHER_LOGITS else torch.int64
+    items = max(map(len, rows))
+    return torch.stack([_filled_up(row.to(dtype).reshape(len(row), *width or ()), 0, items, filling) for row in rows])
+
+
+def _filled_up(row: Tensor, dim: int, length: int, filling: float, is_left: bool = False) -> Tensor:
+    missing = length - row.shape[dim]
+    widths = [0, 0] * (row.dim() - 1 - dim) + ([missing, 0] if is_left else [0, missing])
+    return pad(row, widths, value=filling)
+
+
+def _tensor(values: Any) -> Tensor:
+    """Python's numbers as torch reads them: single precision."""
+    tensor = torch.as_tensor(values)
+    return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_distill.features import FeatureTap, features_of
+from hf_distill.fingerprints import weights_sha256
 from hf_distill.hardware import fast_bfloat16
 from hf_distill.objectives.evidence import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
@@ -57,8 +58,9 @@ class FrozenTeacher:
         self._accepted = set(inspect.signature(unwrapped(model).forward).parameters)
         self._tap: FeatureTap | None = None
         self._dtype_is_open = dtype == "auto"
+        self._original_sha256: str | None = None
         if not self._dtype_is_open:
-            self.model = _converted(self.model, getattr(torch, dtype))
+            self._convert(getattr(torch, dtype))
         if is_to_be_sharded(sharding, self.model, self.dtype, self.device):
             self._dtype_is_open = False
             shard(self.model, self.device)
@@ -80,6 +82,16 @@ class FrozenTeacher:
         """The model inputs it cannot do without."""
         main = getattr(self.model, "main_input_name", None)
         return set() if main is None else {self.input_prefix + main}
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether it computes in another precision than the model it was given."""
+        return self._original_sha256 is not None
+
+    @property
+    def weights_sha256(self) -> str:
+        """See `fingerprints.weights_sha256`; of the model as it was given, in whatever precision it computes."""
+        return self._original_sha256 or weights_sha256(self.model)
 
     def record(self, request: FeatureRequest) -> None:
         """From now on every answer also holds these features.
@@ -132,19 +144,18 @@ class FrozenTeacher:
             return
         full = self.outputs(inputs).logits
         original = self.model
-        self.model = _converted(original, torch.bfloat16)
+        self._convert(torch.bfloat16)
         if not _same_predictions(full, self.outputs(inputs).logits):
-            self.model = original
+            self.model, self._original_sha256 = original, None
+
+    def _convert(self, dtype: torch.dtype) -> None:
+        if self.dtype != dtype:
+            self._original_sha256 = weights_sha256(self.model)
+            self.model = copy.deepcopy(self.model).to(dtype)
 
     def _cast(self, value: Any) -> Any:
         is_float = isinstance(value, Tensor) and value.is_floating_point()
         return value.to(self.dtype) if is_float else value
-
-
-def _converted(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    if next(model.parameters()).dtype == dtype:
-        return model
-    return copy.deepcopy(model).to(dtype)
 
 
 def _same_predictions(reference: Tensor, candidate: Tensor) -> bool:

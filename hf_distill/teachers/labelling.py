@@ -1,114 +1,230 @@
-"""Ask a teacher once about every text of a transfer set, and keep the answers beside the texts."""
+"""Ask a teacher once about every row of a transfer set, and keep the answers beside the rows."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import os
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
+import pyarrow as pa
+from torch import nn
 from tqdm.auto import tqdm
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+    default_data_collator,
+)
 
-from hf_distill.fingerprints import rows_sha256, weights_sha256
-from hf_distill.length_bucket_sampler import example_lengths
-from hf_distill.teachers.column import TEACHER_LOGITS
+from hf_distill.fingerprints import json_sha256, table_sha256
+from hf_distill.privacy import public_name
+from hf_distill.tasks import Task, task_of, unwrapped
+from hf_distill.teachers.alignment import label_names, processing_sha256
+from hf_distill.teachers.answers import Questioner
+from hf_distill.teachers.cache_folder import CacheFolder
+from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
+from hf_distill.teachers.fixed_masks import FixedMasks
 from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.teachers.labelling_options import LabellingOptions
+from hf_distill.teachers.provenance import Provenance
+from hf_distill.teachers.row_blocks import RowBlock, RowBlocks
+from hf_distill.whole_weights import num_elements
+
+_TASKS = [task for task in Task if task is not Task.CAUSAL_LM]
 
 
 def label_transfer_set(
-    dataset: datasets.Dataset,
-    teacher: FrozenTeacher,
-    data_collator: Callable[[list[dict]], dict],
-    batch_size: int = 64,
+    dataset: datasets.Dataset | datasets.IterableDataset,
+    teacher_model: nn.Module | FrozenTeacher,
+    data_collator: Callable[[list[dict]], dict] | PreTrainedTokenizerBase,
+    output_dir: str | os.PathLike | None = None,
+    cache_folder: str | os.PathLike | None = None,
+    processing_class: Any = None,
     disable_tqdm: bool = False,
-    cache_folder: str | Path | None = None,
+    **options: Any,
 ) -> datasets.Dataset:
-    """Add the column `teacher_logits`, which `DistillationTrainer` reads instead of running the teacher.
+    """Add a teacher's answers to a transfer set, which `DistillationTrainer` reads instead of running the teacher.
 
-    Texts are answered in order of length, so that almost nothing is padding; rows keep their order.
+    The column `teacher_logits` has one distribution per row, or per token: (classes,), (tokens, classes), for question
+    answering (2, tokens). For masked words a row's masks are fixed, and it holds log-probabilities of the words in
+    `teacher_classes` and of all others together, (masked, k + 1), at `teacher_positions`. `teacher_provenance` says whose
+    the answers are. Under torchrun or accelerate every process answers its share, and all get the whole.
 
     Args:
-        dataset: A tokenized dataset (with `input_ids`).
-        teacher: The teacher, its labels in the student's order (see `load_teacher`).
-        data_collator: Makes a batch of model inputs out of rows; columns the teacher does not read are left out.
-        batch_size: Rows per forward pass.
+        dataset: Tokenized texts (`input_ids`), or images. A stream is read as it comes.
+        teacher_model: The teacher; a `FrozenTeacher` for a precision, a device, or labels in the student's order.
+        data_collator: Makes a batch of model inputs out of rows, or a tokenizer, which pads. For masked words
+            `DataCollatorForLanguageModeling`, which says what is hidden.
+        output_dir: Folder for Arrow shards, a manifest and a dataset card. What it holds already is verified and kept,
+            so that an interrupted call goes on, and only what is damaged is made anew. None: all stays in memory.
+        cache_folder: In place of output_dir, where these rows, this teacher and these options get a folder of their own.
+        processing_class: The tokenizer or image processor that made the inputs; None: the collator's, if it has one.
         disable_tqdm: No progress bar.
-        cache_folder: Keeps the labelled set, and gives it back for the same rows and a teacher of the same weights.
+        options: Those of `LabellingOptions`.
 
     Returns:
-        The dataset with one more column, float32 (rows, classes).
+        The rows, in their order, with more columns; from a folder they stay on disk.
 
     Raises:
-        ValueError: The dataset has no `input_ids`, or the teacher's answer to a batch is not finite.
+        ValueError: The folder holds answers of another teacher or to other rows, the teacher's task is none of the above,
+            there are no rows or answered ones, or an answer is not finite.
     """
-    if cache_folder is None:
-        return _labelled(dataset, teacher, data_collator, batch_size, disable_tqdm)
-    order = "" if teacher.label_permutation is None else "-" + "-".join(map(str, teacher.label_permutation.tolist()))
-    kept = Path(cache_folder, f"{weights_sha256(teacher.model)[:16]}{order}-{rows_sha256(dataset)[:16]}")
-    if not kept.exists():
-        labelled = _labelled(dataset, teacher, data_collator, batch_size, disable_tqdm)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=kept.parent, prefix="unfinished-"))
-        labelled.save_to_disk(unfinished)
-        try:
-            unfinished.rename(kept)
-        except OSError:
-            if not kept.exists():
-                raise
-            shutil.rmtree(unfinished)  # another process was faster
-    return datasets.load_from_disk(kept)
-
-
-def _labelled(
-    dataset: datasets.Dataset,
-    teacher: FrozenTeacher,
-    data_collator: Callable[[list[dict]], dict],
-    batch_size: int,
-    disable_tqdm: bool,
-) -> datasets.Dataset:
-    lengths = example_lengths(dataset)
-    if lengths is None:
-        raise ValueError(f"label_transfer_set needs a tokenized dataset with input_ids, got {dataset.column_names}")
-    readable = dataset.select_columns([name for name in dataset.column_names if name in teacher.input_names])
-    by_length = torch.tensor(lengths).argsort(descending=True)  # the longest first: too little memory shows at once
-    logits = None
-    batches = by_length.split(batch_size)
-    for rows in tqdm(batches, desc="Labelling the transfer set", disable=disable_tqdm):
-        inputs = data_collator([readable[row] for row in rows.tolist()])
-        answer = teacher.outputs({name: value.to(teacher.device) for name, value in inputs.items()}).logits.cpu()
-        if not answer.isfinite().all():
-            raise ValueError(f"the teacher's logits are not finite for rows {rows.tolist()} of the dataset")
-        if logits is None:
-            logits = torch.empty(len(dataset), *answer.shape[1:])
-        logits[rows] = answer
-    return dataset.add_column(TEACHER_LOGITS, logits.tolist(), feature=datasets.List(datasets.Value("float32")))
+    labelling = _Labelling(teacher_model, data_collator, processing_class, LabellingOptions(**options))
+    blocks = RowBlocks(dataset, labelling.options.rows_per_shard, labelling.options.mask_epochs)
+    if there := recorded_columns(blocks.first.column_names):
+        raise ValueError(f"the rows have answers already, {there}; take those columns out to ask another teacher")
+    with closing(labelling.questioner):
+        provenance = labelling.prepare(blocks)
+        if output_dir is None and cache_folder is None:
+            with tqdm(total=blocks.rows, unit=" rows", desc="Labelling", disable=disable_tqdm) as bar:
+                return datasets.Dataset(
+                    pa.concat_tables([labelling.answer(block, provenance, bar.update) for block in blocks])
+                )
+        folder = Path(output_dir or Path(cache_folder, _folder_name(provenance, blocks)))
+        return CacheFolder(folder, provenance).filled(blocks, labelling.answer, disable_tqdm)
 
 
 def label_with_trajectory(
     dataset: datasets.Dataset,
     teachers: Iterable[FrozenTeacher],
-    data_collator: Callable[[list[dict]], dict],
+    data_collator: Callable[[list[dict]], dict] | PreTrainedTokenizerBase,
+    output_dir: str | os.PathLike | None = None,
     **options: Any,
 ) -> datasets.Dataset:
-    """Add the column `teacher_logits` with the answers of several teachers, which `ProgressiveTrainer` reads.
+    """Add a column of answers per teacher, `teacher_logits_0` and so on, which `ProgressiveTrainer` reads.
 
     Args:
-        dataset: A tokenized dataset.
+        dataset: Tokenized, on disk.
         teachers: A teacher's checkpoints in the order they will teach. An iterator that makes them one by one keeps one
             in memory at a time.
         data_collator: As for `label_transfer_set`.
+        output_dir: Gets a folder per teacher, `teacher-0` and so on.
         options: Further arguments of `label_transfer_set`.
 
     Returns:
-        The dataset with one more column, float32 (rows, checkpoints, classes).
+        The dataset with two more columns per teacher, the answers and their provenance.
 
     Raises:
         ValueError: As `label_transfer_set` does.
     """
-    answers = [label_transfer_set(dataset, teacher, data_collator, **options)[TEACHER_LOGITS] for teacher in teachers]
-    rows = [list(row) for row in zip(*answers, strict=True)]
-    feature = datasets.List(datasets.List(datasets.Value("float32")))
-    return dataset.add_column(TEACHER_LOGITS, rows, feature=feature)
+    parts = [dataset]
+    for index, teacher in enumerate(teachers):
+        folder = None if output_dir is None else Path(output_dir, f"teacher-{index}")
+        labelled = label_transfer_set(dataset, teacher, data_collator, folder, **options)
+        columns = {name: checkpoint_column(index, name) for name in (TEACHER_LOGITS, TEACHER_PROVENANCE)}
+        if more := set(recorded_columns(labelled.column_names)) - columns.keys():
+            raise ValueError(f"of a trajectory only logits are recorded, and no masked words; got {sorted(more)} too")
+        parts.append(labelled.select_columns(list(columns)).rename_columns(columns))
+    return datasets.concatenate_datasets(parts, axis=1)
+
+
+class _Labelling:
+    """What a call is made of; see `label_transfer_set` for the arguments."""
+
+    def __init__(self, teacher_model: Any, data_collator: Any, processing_class: Any, options: LabellingOptions):
+        if not isinstance(teacher_model, nn.Module | FrozenTeacher):
+            raise ValueError(f"teacher_model must be a model or a FrozenTeacher, got a {type(teacher_model).__name__}")
+        self.options = options
+        self.teacher = teacher_model if isinstance(teacher_model, FrozenTeacher) else FrozenTeacher(teacher_model)
+        self.task = task_of(self.teacher.model)
+        if self.task not in _TASKS:
+            raise ValueError(
+                f"answers are recorded for the tasks {[task.value for task in _TASKS]}, the teacher is a "
+                f"{type(unwrapped(self.teacher.model)).__name__}"
+            )
+        if self.task is not Task.MASKED_LM and options.mask_epochs != 1:
+            raise ValueError(
+                f"mask_epochs is for teachers of masked words, this one's task is {self.task.value}; got "
+                f"{options.mask_epochs}"
+            )
+        self._processing_class = processing_class or _processing_class_of(data_collator)
+        self.masks, collate = None, _as_collator(data_collator)
+        if self.task is Task.MASKED_LM:
+            if isinstance(data_collator, PreTrainedTokenizerBase):
+                data_collator = DataCollatorForLanguageModeling(data_collator)
+            if not isinstance(data_collator, DataCollatorForLanguageModeling):
+                raise ValueError(
+                    "a teacher of masked words needs DataCollatorForLanguageModeling or a tokenizer as data_collator, "
+                    f"got a {type(data_collator).__name__}"
+                )
+            self.masks = FixedMasks(data_collator, options.seed)
+            collate = DataCollatorWithPadding(data_collator.tokenizer)
+        self.questioner = Questioner(self.teacher, self.task, collate, options, self.masks)
+
+    def prepare(self, blocks: RowBlocks) -> Provenance:
+        """Settle by the first rows on what is open, and say what the answers will be."""
+        self.questioner.prepare(blocks.first)
+        options, masked_words = self.options, ("top_k", "sampled", "temperature", "mask_epochs", "seed")
+        texts = [name for name, feature in blocks.first.features.items() if feature == datasets.Value("string")]
+        return Provenance(
+            teacher=self._described(),
+            task=self.task.value,
+            labels=self._labels(),
+            processing_class=self._described_processing(),
+            text_columns=texts if options.text_columns is None else list(options.text_columns),
+            max_length=options.max_length or blocks.longest(),
+            dtype=options.dtype,
+            top_classes={name: getattr(options, name) for name in masked_words} if self.masks else None,
+            hidden_states=list(options.hidden_states),
+            cls_states=list(options.cls_states),
+            rows_per_shard=options.rows_per_shard,
+        )
+
+    def answer(self, block: RowBlock, provenance: Provenance, progress: Callable[[int], Any]) -> pa.Table:
+        """The rows of a block, masked if they are to be, with the columns the teacher adds."""
+        rows = block.rows if self.masks is None else self.masks.mask(block.rows, block.epoch, block.first_row)
+        table = rows.with_format("arrow")[:]
+        columns = self.questioner.columns(rows, block.epoch, block.first_row, progress)
+        columns[TEACHER_PROVENANCE] = provenance.column(table)
+        features = {**rows.features, **self.questioner.features(), TEACHER_PROVENANCE: provenance.feature()}
+        schema = datasets.Features(features).arrow_schema
+        return pa.Table.from_arrays([*table.columns, *columns.values()], names=schema.names).cast(schema)
+
+    def _described(self) -> dict[str, Any]:
+        config = getattr(self.teacher.model, "config", None)
+        return {
+            "name": public_name(getattr(config, "_name_or_path", "") or type(self.teacher.model).__name__),
+            "revision": getattr(config, "_commit_hash", None),
+            "architecture": type(unwrapped(self.teacher.model)).__name__,
+            "weights_sha256": self.teacher.weights_sha256,
+            "parameters": sum(num_elements(each) for each in self.teacher.model.parameters()),
+            "dtype": str(self.teacher.dtype).removeprefix("torch."),
+            **{name: getattr(config, name, None) for name in ("model_type", "hidden_size", "num_hidden_layers")},
+        }
+
+    def _labels(self) -> list[str] | None:
+        if self.task in (Task.QUESTION_ANSWERING, Task.MASKED_LM):
+            return None
+        names, order = label_names(self.teacher.model.config), self.teacher.label_permutation
+        return names if order is None else [names[index] for index in order.tolist()]
+
+    def _described_processing(self) -> dict[str, str] | None:
+        sha256 = None if self.teacher.input_prefix else processing_sha256(self._processing_class)
+        if sha256 is None:
+            return None
+        name = getattr(self._processing_class, "name_or_path", "") or type(self._processing_class).__name__
+        return {"name": public_name(name), "sha256": sha256}
+
+
+def _as_collator(data_collator: Any) -> Callable[[list[dict]], dict]:
+    if isinstance(data_collator, PreTrainedTokenizerBase):
+        return DataCollatorWithPadding(data_collator)
+    return (
+        data_collator
+        if callable(data_collator) and not hasattr(data_collator, "to_json_string")
+        else default_data_collator
+    )
+
+
+def _processing_class_of(data_collator: Any) -> Any:
+    if processing_sha256(data_collator) is not None:
+        return data_collator
+    return getattr(data_collator, "tokenizer", None) or getattr(data_collator, "processing_class", None)
+
+
+def _folder_name(provenance: Provenance, blocks: RowBlocks) -> str:
+    rows = [table_sha256(block.table) for block in blocks]
+    return f"{provenance.teacher['weights_sha256'][:16]}-{json_sha256([provenance.identity(), rows])[:16]}"

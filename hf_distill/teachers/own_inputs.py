@@ -8,6 +8,8 @@ from typing import Any
 import datasets
 import torch
 
+from hf_distill.teachers.column import recorded_columns
+
 TEACHER_PREFIX = "teacher_"
 
 
@@ -73,7 +75,8 @@ class SeparateEncodings:
         """
         batch, rest = {}, [dict(example) for example in examples]
         for prefix, processing_class in self.processing_classes.items():
-            names = [name for name in rest[0] if name.startswith(prefix) and name != "teacher_logits"]
+            recorded = recorded_columns(rest[0])
+            names = [name for name in rest[0] if name.startswith(prefix) and name not in recorded]
             if not names:
                 raise ValueError(
                     f"teacher_processing_class was given, but the examples have no columns that start with {prefix!r} "

@@ -97,7 +97,9 @@ class RunRecordCallback(TrainerCallback):
 
 
 def _describe_teacher(teacher: Any) -> dict[str, Any] | None:
-    """A live teacher's description; for several that of the first, with the number of parameters of all."""
+    """A teacher's description; for several that of the first, with the number of parameters of all; None if not known."""
+    if getattr(teacher, "description", None):  # of recorded answers
+        return dict(teacher.description)
     members = [describe_model(member.model) | {"dtype": str(member.dtype)} for member in _live(teacher)]
     if len(members) < 2:
         return members[0] if members else None

@@ -21,7 +21,7 @@ from hf_distill.objectives.evidence import Evidence
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
 from hf_distill.tasks import Task, logits_of, task_of, unwrapped
-from hf_distill.teachers.column import TEACHER_LOGITS, ColumnTeacher
+from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.callbacks import RunRecordCallback
@@ -40,15 +40,16 @@ from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.objective_building import build_objective
+from hf_distill.trainers.recorded_answers import RecordedAnswers
 from hf_distill.trainers.repeated_rows import without, without_repeats
 from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
-from hf_distill.trainers.teacher_making import make_teacher, require_comparable, separate_encodings
+from hf_distill.trainers.teacher_making import require_comparable
 from hf_distill.trainers.teacher_watch import TeacherWatch
 from hf_distill.trainers.wrapping import Wrapping
 
 
-class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Spending, Trainer):
+class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrapping, Spending, Trainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
@@ -99,7 +100,7 @@ class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Spending, Tra
         self.task = task_of(self.model)
         self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
-        self._teacher_only_inputs = {TEACHER_LOGITS, *getattr(self.teacher, "input_names", ())} - read_by_student
+        self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
         self.problem_type = head_kind(self.model, None)
         self._instruments = self._prepare()
         self.add_callback(RunRecordCallback(self))
@@ -197,29 +198,6 @@ class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Spending, Tra
         asked = objective.needs_teacher if training else self._teacher_answers(inputs)
         return self._teacher_outputs(inputs) if asked else None
 
-    def _teacher_answers(self, inputs: Mapping[str, Any]) -> bool:
-        return TEACHER_LOGITS in inputs or not (self.teacher is None or isinstance(self.teacher, ColumnTeacher))
-
-    def _teacher_outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        teacher = ColumnTeacher() if TEACHER_LOGITS in inputs else self.teacher
-        outputs = teacher.outputs(without(inputs, self.label_names))
-        self._teacher_watch.look(outputs.logits, inputs, step=self.state.global_step + 1)
-        return outputs
-
-    def _make_teacher(self, teacher_model: Any, teacher_processing_class: Any) -> Teacher | None:
-        if teacher_model is None:
-            has_column = TEACHER_LOGITS in (getattr(self.train_dataset, "column_names", None) or ())
-            return ColumnTeacher() if has_column and self.args.soft_label_weight != 0 else None
-        self.data_collator = separate_encodings(self.data_collator, teacher_processing_class, teacher_model)
-        return make_teacher(
-            self.args,
-            teacher_model,
-            teacher_processing_class,
-            self.model,
-            self.processing_class,
-            lambda: self.problem_type,
-        )
-
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns += [name for name in self._teacher_only_inputs if name not in self._signature_columns]
@@ -238,6 +216,7 @@ class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Spending, Tra
         """Look at the first examples of the training set: do they, and both models, give what the objective needs?"""
         require_nonempty(self.train_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
+        self._require_fitting_answers(collate)
         batch, given = first_batch(self.train_dataset, collate)
         if batch is not None:
             batch = self._prepare_inputs(batch)
@@ -246,7 +225,7 @@ class DistillationTrainer(TeacherEvaluation, ModelCards, Wrapping, Spending, Tra
         require_comparable(
             self.model, isinstance(self.data_collator, SeparateEncodings), {term.name for term in objective.terms}
         )
-        unlabelled = None if batch is None else without(batch, {*self.label_names, TEACHER_LOGITS})
+        unlabelled = None if batch is None else without(batch, {*self.label_names, *self._recorded})
         if batch is not None and "hard_label" in objective and not self.can_return_loss:
             require_labels(batch, self.label_names)
         if batch is not None:

@@ -19,6 +19,7 @@ from hf_distill.masked_head import HeadAtPositions
 from hf_distill.objectives.objective import Objective
 from hf_distill.projections import Projections, attach
 from hf_distill.tasks import Task
+from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
@@ -68,10 +69,12 @@ class Instruments:
         self._heads: list[HeadAtPositions] = []
         # Without a teacher and with plain arguments the trainer is Trainer, bit for bit.
         may_differ = (
-            isinstance(args, DistillationTrainingArguments) if teacher is None else isinstance(teacher, FrozenTeacher)
+            isinstance(args, DistillationTrainingArguments)
+            if teacher is None
+            else isinstance(teacher, FrozenTeacher | ColumnTeacher)
         )
         if task is Task.MASKED_LM and may_differ and self.example and args.n_gpu <= 1:
-            models = [student] if teacher is None else [student, teacher.model]
+            models = [student, teacher.model] if isinstance(teacher, FrozenTeacher) else [student]
             self._heads = _heads_at_positions(models, self.example)
 
     @property

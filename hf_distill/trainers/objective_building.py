@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig, TrainingArguments
@@ -21,6 +22,7 @@ from hf_distill.objectives.terms import (
 )
 from hf_distill.projections import Projections
 from hf_distill.tasks import Task
+from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.argument_rules import resolved_weights
@@ -94,7 +96,7 @@ def build_projections(args: TrainingArguments, objective: Objective, student: nn
     indices = objective.student_needs.hidden_states
     if not indices:
         return None
-    student_size, teacher_size = student.config.hidden_size, teacher.model.config.hidden_size
+    student_size, teacher_size = student.config.hidden_size, config_of(teacher).hidden_size
     if student_size == teacher_size and args.projection is not Projection.ALWAYS:
         return None
     if args.projection is Projection.NEVER:
@@ -114,7 +116,7 @@ def _feature_terms(
     )
     if not (hidden or embedding or attention or relation):
         return []
-    student_config, teacher_config = _configs(student, teacher)
+    student_config, teacher_config = _configs(student, teacher, of_attention=bool(attention or relation))
     depths = student_config.num_hidden_layers, teacher_config.num_hidden_layers
     terms = []
     if hidden or attention:
@@ -123,8 +125,12 @@ def _feature_terms(
         # Hidden state 0 is the embeddings' output, so layer i leaves hidden state i + 1.
         states = [(student_layer + 1, teacher_layer + 1) for student_layer, teacher_layer in pairs]
         first_only = args.hidden_state_positions is HiddenStatePositions.FIRST
+        if isinstance(teacher, ColumnTeacher):
+            teacher.require_states((state for _, state in states), first_only)
         terms.append(hidden_state_term(hidden, args.hidden_state_loss.value, states, first_only))
     if embedding:
+        if isinstance(teacher, ColumnTeacher):
+            teacher.require_states([0], first_position_only=False)
         terms.append(hidden_state_term(embedding, "mse", [(0, 0)], name="embedding"))
     if attention:
         _require_equal_heads(student_config, teacher_config)
@@ -135,15 +141,27 @@ def _feature_terms(
     return terms
 
 
-def _configs(student: nn.Module, teacher: Teacher | None) -> tuple[PretrainedConfig, PretrainedConfig]:
-    configs = getattr(student, "config", None), getattr(getattr(teacher, "model", None), "config", None)
-    if not isinstance(teacher, FrozenTeacher) or not all(isinstance(config, PretrainedConfig) for config in configs):
+def _configs(student: nn.Module, teacher: Teacher | None, of_attention: bool) -> tuple[Any, Any]:
+    """Of both, where states, or queries, keys and values, of both can be had."""
+    student_config, teacher_config = getattr(student, "config", None), config_of(teacher)
+    is_live = isinstance(teacher, FrozenTeacher) and isinstance(teacher_config, PretrainedConfig)
+    is_recorded = isinstance(teacher, ColumnTeacher) and teacher_config.num_hidden_layers and not of_attention
+    if not isinstance(student_config, PretrainedConfig) or not (is_live or is_recorded):
         raise ValueError(
             "hidden states, attention and relations are compared between two live transformers models; the student is "
             f"a {type(student).__name__}, the teacher a {type(teacher).__name__}. Pass teacher_model as a model or its "
-            "name, or learn from soft and hard labels alone."
+            "name, or learn from soft and hard labels alone, or from hidden states recorded by label_transfer_set."
         )
-    return configs
+    return student_config, teacher_config
+
+
+def config_of(teacher: Teacher | None) -> Any:
+    """A teacher's configuration; of a recorded one, what is known of it; None where there is none."""
+    return (
+        teacher.config
+        if isinstance(teacher, ColumnTeacher)
+        else getattr(getattr(teacher, "model", None), "config", None)
+    )
 
 
 def _require_equal_heads(student: PretrainedConfig, teacher: PretrainedConfig) -> None:

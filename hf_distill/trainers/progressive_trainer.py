@@ -25,6 +25,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
 from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.provenance import Provenance
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
@@ -32,6 +33,7 @@ from hf_distill.trainers.choices import GeneralStageLoss
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.progression import annealed_temperature, choosing_the_best, last_steps, logit_scale
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
+from hf_distill.trainers.recorded_checks import require_same_trajectory
 
 
 class Stage(Enum):
@@ -51,7 +53,7 @@ class ProgressiveTrainer(DistillationTrainer):
     by `metric_for_best_model` (without it by the loss on labels) is chosen when evaluations and saves coincide, else the
     last. The final stage begins from that, with a new optimizer and schedule, in `output_dir/final_stage`.
 
-    A column `teacher_logits` with each row's answers of all checkpoints, (checkpoints, classes), spares asking them.
+    Columns with the answers of every checkpoint (`label_with_trajectory`) spare asking them.
 
     Args:
         model: The student.
@@ -232,14 +234,16 @@ class ProgressiveTrainer(DistillationTrainer):
         scaled = torch.where(is_ruled_out(answer.logits), answer.logits, self._logit_scale * answer.logits)
         return dataclasses.replace(answer, logits=scaled)
 
+    def _require_recorded_teachers(self, found: Mapping[str, Provenance]) -> None:
+        require_same_trajectory(found, self.trajectory, self.teacher)
+
     def _teacher_outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         answer, checkpoints = super()._teacher_outputs(inputs), len(self.trajectory.checkpoints)
-        if TEACHER_LOGITS not in inputs or answer.logits.ndim < 3:
+        of_one = 3 if self.task is not None and self.task.is_per_token else 2
+        if TEACHER_LOGITS not in inputs or answer.logits.ndim == of_one:
             return answer
-        if answer.logits.shape[1] != checkpoints:
-            raise ValueError(
-                f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {answer.logits.shape[1]} in a row"
-            )
+        if (recorded := answer.logits.shape[1]) != checkpoints:
+            raise ValueError(f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {recorded}")
         return dataclasses.replace(answer, logits=answer.logits[:, self.trajectory.current])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -23,6 +23,7 @@ from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.trainers.choices import Projection
 from hf_distill.trainers.deepspeed_engine import before_steps, change_shapes
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
+from hf_distill.trainers.objective_building import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.trainers.shrinking_student import ShrinkingStudent
 
@@ -105,13 +106,13 @@ class PruningDistillTrainer(DistillationTrainer):
         )
 
     def _require_comparable_shapes(self) -> None:
-        student, teacher = unwrapped(self.model), getattr(self.teacher, "model", None)
+        student, teacher = unwrapped(self.model), config_of(self.teacher)
         if (self.args.hidden_state_weight or self.args.embedding_weight) and (
             teacher is None
-            or teacher.config.model_type != student.config.model_type
-            or teacher.config.hidden_size != student.config.hidden_size
+            or teacher.model_type != student.config.model_type
+            or teacher.hidden_size != student.config.hidden_size
         ):
-            found = None if teacher is None else f"{teacher.config.model_type} {teacher.config.hidden_size} wide"
+            found = None if teacher is None else f"{teacher.model_type} {teacher.hidden_size} wide"
             raise ValueError(
                 f"hidden states of a shrinking student are compared with its own teacher's: a {student.config.model_type} "
                 f"{student.config.hidden_size} wide, got {found}. Start from a copy of the teacher (model=None)."
@@ -127,8 +128,8 @@ class PruningDistillTrainer(DistillationTrainer):
         answer = super()._ask_teacher(inputs, objective, training)
         if answer is None or not answer.hidden_states:
             return answer
-        kept = torch.tensor(self.shrinking.kept_hidden, device=answer.logits.device)
-        states = {index: each.index_select(-1, kept) for index, each in answer.hidden_states.items()}
+        kept = torch.tensor(self.shrinking.kept_hidden)
+        states = {index: each.index_select(-1, kept.to(each.device)) for index, each in answer.hidden_states.items()}
         return dataclasses.replace(answer, hidden_states=states)
 
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hf_distill.evaluation.fidelity import evaluation_sums
-from hf_distill.objectives.evidence import Evidence
+from hf_distill.objectives.evidence import Evidence, TopClasses
+from hf_distill.objectives.logits import spread_tail
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels, row_count
 from hf_distill.objectives.terms import hard_label_term
@@ -26,6 +28,8 @@ class TeacherEvaluation:
 
     def _note_evaluation(self, evidence: Evidence, inputs: Mapping[str, Any], objective: Objective) -> None:
         items = soft_label_items(self.task, self.label_names)
+        if evidence.teacher is not None and (top := evidence.teacher.top) is not None:
+            evidence = _with_all_classes(evidence, top)
         self._evaluation_meter.add(evaluation_sums(evidence, inputs, objective, self.problem_type, items))
 
     def _evaluation_objective(self, inputs: Mapping[str, Any]) -> Objective:
@@ -85,3 +89,12 @@ class TeacherEvaluation:
         for name, value in means.items():
             output.metrics[f"{metric_key_prefix}_{name}"] = value
         return output
+
+
+def _with_all_classes(evidence: Evidence, top: TopClasses) -> Evidence:
+    """With logits of both sides at the masked positions alone, the teacher's over the whole vocabulary."""
+    logits = top.at_positions(evidence.student.logits)
+    spread = spread_tail(top.classes[top.real].long(), top.log_probabilities[top.real], logits.shape[-1])
+    return replace(
+        evidence, student=replace(evidence.student, logits=logits), teacher=replace(evidence.teacher, logits=spread)
+    )

@@ -46,6 +46,7 @@ def outputs(tmp_path, monkeypatch):
         tiny_tokenizer().save_pretrained(folder)
         record().save(folder)
         write_model_card(folder)
+    (tmp_path / "reviews.csv").write_text("text\nw5 w6\nw7 w8 w9\n")
     rows = {split: data.select(range(0, len(data), 400)) for split, data in load_sentiment().items()}
     monkeypatch.setattr("hf_distill.cli.raw_data.load_sentiment", lambda name: rows)
     return tmp_path / "outputs"

@@ -101,6 +101,11 @@ def test_the_verdict_says_what_is_shown(script):
     assert "a is better than no_kd: +25.0 points" in said[1]
     assert "b is not shown to differ from no_kd: +0.0 points" in said[2]
     assert "c is worse than no_kd: -50.0 points" in said[3]
+    assert "0.00 % apart" in said[0] and not any("single step" in line for line in said)
+    unequal = [entry("no_kd", base), entry("a", better) | {"spent": [{"flops": 1.02e9}]}]
+    assert (
+        "2.00 % apart" in script.verdict(unequal, "flops")[0] and "a single step" in script.verdict(unequal, "flops")[1]
+    )
     gap, low, high = script.difference([1, 0] * 200, [1, 1, 0, 0] * 100)
     assert gap == 0 and low < 0 < high and high - low == pytest.approx(2 * 1.96 * 0.5**0.5 / 20, rel=0.1)
 

@@ -1,0 +1,133 @@
+"""`hf-distill label`: a teacher's answers to a transfer set, on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class KeptIn(str, Enum):
+    """The precisions that answers are kept in."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
+def label(
+    dataset: Annotated[
+        str, typer.Argument(help="A dataset's name on the Hub, a .csv, .json or .txt file, or a folder of them.")
+    ],
+    teacher: Annotated[str, typer.Option(help="The teacher: a Hub id or a folder, with its tokenizer.")],
+    output_dir: Annotated[
+        Path, typer.Option(help="Folder for the rows with the answers. If it holds some, it goes on there.")
+    ],
+    text_columns: Annotated[str, typer.Option(help="The column of texts, or two with a comma between.")] = "text",
+    max_length: Annotated[int, typer.Option(min=1, help="Tokens that longer texts are cut to.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 128,
+    dtype: Annotated[KeptIn, typer.Option(help="What the answers are kept in.")] = KeptIn.FLOAT32,
+    teacher_dtype: Annotated[
+        str, typer.Option(help="What the teacher computes in: auto, float32, bfloat16, float16.")
+    ] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the teacher.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Masked words: how many are kept of the vocabulary.")] = 64,
+    sampled: Annotated[bool, typer.Option("--sampled", help="Masked words: draw these, which is unbiased.")] = False,
+    mask_epochs: Annotated[int, typer.Option(min=1, help="Masked words: epochs, each with other masks.")] = 1,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows of a file.")] = 4096,
+    streaming: Annotated[bool, typer.Option("--streaming", help="Read the texts as a stream.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where the teacher computes; unset, a GPU if any.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and no progress bar.")] = False,
+) -> None:
+    """Ask a teacher once about every text; DistillationTrainer learns from the rows without running it again.
+
+    Interrupted, the same command goes on with the file it was at; damaged files are made anew.
+
+    Example: hf-distill label reviews.csv --teacher outputs/teacher --output-dir labelled --dtype float16
+    """
+    from hf_distill.teachers.frozen import FrozenTeacher
+    from hf_distill.teachers.labelling import label_transfer_set
+
+    model, tokenizer = _load(teacher, revision)
+    columns = [name.strip() for name in text_columns.split(",")]
+    labelled = label_transfer_set(
+        _encoded(dataset, columns, tokenizer, max_length, streaming),
+        FrozenTeacher(model, teacher_dtype, device or _device()),
+        tokenizer,
+        output_dir,
+        disable_tqdm=as_json,
+        batch_size=batch_size,
+        dtype=dtype.value,
+        top_k=top_k,
+        sampled=sampled,
+        mask_epochs=mask_epochs,
+        rows_per_shard=rows_per_shard,
+        text_columns=columns,
+        max_length=max_length,
+    )
+    if os.environ.get("RANK", "0") == "0":  # of several processes one reports
+        _report(labelled, output_dir, as_json)
+
+
+def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The teacher with the head its configuration names, and its tokenizer."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(teacher, revision=revision)
+    names = config.architectures or []
+    if not names or not hasattr(transformers, names[0]):
+        raise typer.BadParameter(f"the configuration of {teacher!r} names no model of transformers, got {names}")
+    model, report = getattr(transformers, names[0]).from_pretrained(
+        teacher, revision=revision, output_loading_info=True
+    )
+    if report["missing_keys"]:
+        raise typer.BadParameter(f"the teacher {teacher!r} has no trained weights for {sorted(report['missing_keys'])}")
+    return model, transformers.AutoTokenizer.from_pretrained(teacher, revision=revision)
+
+
+def _encoded(
+    source: str, columns: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, streaming: bool
+) -> Any:
+    from hf_distill.cli.scripts import load_texts
+
+    rows = load_texts(source, streaming=streaming)
+    names = rows.column_names or list(next(iter(rows)))
+    if missing := sorted(set(columns) - set(names)):
+        raise typer.BadParameter(f"the dataset has no columns {missing}, it has {names}")
+    return rows.map(
+        lambda batch: dict(tokenizer(*(batch[name] for name in columns), truncation=True, max_length=max_length)),
+        batched=True,
+    )
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _report(labelled: Any, folder: Path, as_json: bool) -> None:
+    from hf_distill.teachers.shards import Manifest
+
+    manifest = Manifest.load(folder)
+    found = {
+        "rows": manifest.rows,
+        "shards": len(manifest.shards),
+        "bytes": sum((folder / shard.file).stat().st_size for shard in manifest.shards),
+        "teacher": manifest.provenance.teacher,
+        "dataset_sha256": manifest.dataset_sha256,
+        "columns": labelled.column_names,
+    }
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    typer.echo(
+        f"{found['rows']:,} rows answered by {manifest.provenance.teacher['name']} in {folder} ({found['bytes']:,} bytes, "
+        f"{found['shards']} files). Open them with hf_distill.load_teacher_outputs({str(folder)!r})."
+    )

@@ -1,0 +1,160 @@
+"""A folder that fills with recorded answers, is found as it was left, and mends what was damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import torch.distributed as dist
+from accelerate import PartialState
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from hf_distill.fingerprints import table_sha256
+from hf_distill.teachers.dataset_card import write_dataset_card
+from hf_distill.teachers.provenance import Provenance
+from hf_distill.teachers.row_blocks import RowBlock, RowBlocks
+from hf_distill.teachers.shards import (
+    MANIFEST,
+    PATTERN,
+    UNFINISHED,
+    Manifest,
+    Shard,
+    json_bytes,
+    load_teacher_outputs,
+    remove_leftovers,
+    write_shard,
+    write_whole,
+)
+
+logger = logging.get_logger(__name__)
+
+Answer = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
+
+
+class CacheFolder:
+    """Where the answers to a transfer set are written, block by block, by one or several processes.
+
+    Args:
+        folder: Made if it is not there.
+        provenance: Of the answers to come. What was written by a call that was interrupted keeps its own, which may name
+            other versions of packages.
+
+    Raises:
+        ValueError: The folder holds answers of another provenance.
+    """
+
+    def __init__(self, folder: Path, provenance: Provenance):
+        self.folder = folder
+        self._known: dict[str, Shard] = {}
+        self._index, self._count = _place_among_processes()
+        self.provenance = self._begun() or provenance
+        if difference := next(self.provenance.differences(provenance), None):
+            name, there, asked = difference
+            raise ValueError(
+                f"{folder} holds answers with {name} {there!r}, asked for are answers with {name} {asked!r}: choose "
+                "another output_dir, or delete that folder"
+            )
+
+    def filled(self, blocks: RowBlocks, answer: Answer, disable_tqdm: bool) -> datasets.Dataset:
+        """The rows with their answers, those that are missing or damaged made now.
+
+        Args:
+            blocks: The transfer set.
+            answer: Makes a table of a block.
+            disable_tqdm: No progress bar.
+
+        Raises:
+            ValueError: The folder holds answers to other rows.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._index == 0 and not (self.folder / MANIFEST).exists():
+            write_whole(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
+        _wait()
+        bar = tqdm(total=blocks.rows, unit=" rows", desc="Labelling", disable=disable_tqdm or self._index > 0)
+        with bar:
+            for block in blocks:
+                if block.index % self._count == self._index:
+                    self._provide(block, answer, bar)
+                else:
+                    bar.update(len(block.rows))
+        _wait()
+        if self._index == 0:
+            self._finish(block.index + 1)
+        _wait()
+        return load_teacher_outputs(self.folder)
+
+    def _provide(self, block: RowBlock, answer: Answer, bar: tqdm) -> None:
+        """See to it that the block's file lies there, with a note of what is known about it until all are done."""
+        inputs_sha256, name = table_sha256(block.table), Shard.name_of(block.index)
+        known = self._recorded(name)
+        if known is not None and known.inputs_sha256 != inputs_sha256:
+            raise ValueError(
+                f"{self.folder} holds answers to other rows: {name} was made of rows with sha256 {known.inputs_sha256}, "
+                f"rows {block.first_row} to {block.first_row + len(block.rows) - 1} have {inputs_sha256}. Choose another "
+                "output_dir, or delete that folder"
+            )
+        fault = None if known is None else known.fault(self.folder)
+        if known is not None and fault is None:
+            bar.update(len(block.rows))
+            return
+        if fault is not None:
+            logger.warning(f"{self.folder}: {fault}; it is made anew")
+        sha256 = write_shard(self.folder / name, answer(block, self.provenance, bar.update))
+        self._note(Shard(name, len(block.rows), sha256, inputs_sha256))
+
+    def _finish(self, count: int) -> None:
+        """The manifest and the card in place of the notes."""
+        shards = tuple(self._recorded(Shard.name_of(index)) for index in range(count))
+        extra = set(self.folder.glob(PATTERN)) - {self.folder / shard.file for shard in shards}
+        if extra:
+            raise ValueError(
+                f"{self.folder} holds answers to more rows than the {sum(shard.rows for shard in shards)} there are: "
+                f"{sorted(path.name for path in extra)}. Choose another output_dir, or delete that folder"
+            )
+        if shards != tuple(self._known.values()):
+            manifest = Manifest(self.provenance, shards)
+            write_dataset_card(self.folder, manifest)
+            manifest.save(self.folder)
+        remove_leftovers(self.folder)
+
+    def _begun(self) -> Provenance | None:
+        """Of what the folder holds already."""
+        if (self.folder / MANIFEST).exists():
+            try:
+                manifest = Manifest.load(self.folder)
+            except ValueError as error:
+                logger.warning(f"{self.folder}: {error}; as nothing vouches for the answers, all are made anew")
+                return None
+            self._known = {shard.file: shard for shard in manifest.shards}
+            return manifest.provenance
+        unfinished = self.folder / UNFINISHED
+        return Provenance.from_json(unfinished.read_text(encoding="utf-8")) if unfinished.exists() else None
+
+    def _note_path(self, name: str) -> Path:
+        return (self.folder / name).with_suffix(".json")
+
+    def _note(self, shard: Shard) -> None:
+        write_whole(self._note_path(shard.file), json_bytes(asdict(shard)))
+
+    def _recorded(self, name: str) -> Shard | None:
+        """What is known about a file: the note of this or an interrupted call, else what the manifest says."""
+        path = self._note_path(name)
+        return Shard(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else self._known.get(name)
+
+
+def _place_among_processes() -> tuple[int, int]:
+    """Which process this is, and of how many; started by torchrun or accelerate, they are brought together first."""
+    if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        PartialState()
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _wait() -> None:
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,63 @@
+"""Masks that do not change: which words of a row are hidden is decided once, by its number and a seed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+
+import datasets
+import torch
+from torch import Tensor
+from transformers import DataCollatorForLanguageModeling
+
+
+class FixedMasks:
+    """Hides words as transformers' collator does, the same ones whenever a row is met.
+
+    Args:
+        collator: Says how many words are hidden, and by what.
+        seed: Of the masks, and of what else is drawn per row.
+
+    Raises:
+        ValueError: The collator hides nothing.
+    """
+
+    def __init__(self, collator: DataCollatorForLanguageModeling, seed: int):
+        if not collator.mlm:
+            raise ValueError("a teacher of masked words needs DataCollatorForLanguageModeling(mlm=True), got mlm=False")
+        self._collator, self._seed = copy.copy(collator), seed
+
+    def mask(self, rows: datasets.Dataset, epoch: int, first_row: int) -> datasets.Dataset:
+        """Rows with words hidden in `input_ids`, and `labels` that name them.
+
+        Args:
+            rows: Tokenized; labels they have are replaced.
+            epoch: Each has other masks.
+            first_row: Number of the first of the rows in the transfer set.
+
+        Raises:
+            ValueError: Whole words are to be hidden and the rows do not say where they begin.
+        """
+        if self._collator.whole_word_mask and "offset_mapping" not in rows.column_names:
+            raise ValueError(f"whole_word_mask needs a column offset_mapping, the rows have {rows.column_names}")
+        input_ids, labels = [], []
+        extras = [name for name in ("special_tokens_mask", "offset_mapping") if name in rows.column_names]
+        for number, row in enumerate(rows.select_columns(["input_ids", *extras]).with_format(None), start=first_row):
+            self._collator.generator = self._generator("mask", epoch, number)
+            given = {name: torch.tensor([row[name]]) for name in extras}
+            hidden, answers = self._collator.torch_mask_tokens(torch.tensor([row["input_ids"]]), **given)
+            input_ids.append(hidden[0].tolist())
+            labels.append(answers[0].tolist())
+        feature = rows.features["input_ids"]
+        replaced = rows.remove_columns([name for name in ("input_ids", "labels") if name in rows.column_names])
+        return replaced.add_column("input_ids", input_ids, feature=feature).add_column(
+            "labels", labels, feature=datasets.List(datasets.Value("int64"))
+        )
+
+    def draws(self, epoch: int, row: int, items: int, k: int) -> Tensor:
+        """Numbers in [0, 1) for a row's hidden words, (items, k)."""
+        return torch.rand(items, k, generator=self._generator("draw", epoch, row), dtype=torch.float64)
+
+    def _generator(self, purpose: str, epoch: int, row: int) -> torch.Generator:
+        digest = hashlib.sha256(f"{purpose} {self._seed} {epoch} {row}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))

@@ -1,0 +1,56 @@
+"""What can be chosen when a transfer set is labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class LabellingOptions:
+    """How a teacher is asked, and what is kept of its answers.
+
+    Attributes:
+        batch_size: Rows per forward pass, all of similar length.
+        dtype: What answers are kept in, "float32" or "float16".
+        hidden_states: Indices of hidden states kept at every position; 0 is the embeddings' output.
+        cls_states: Indices of hidden states kept at the first position.
+        top_k: Words kept per masked position.
+        sampled: Draw these words, which is unbiased (`sampled_classes`), instead of keeping the most probable.
+        temperature: Of the masked words' distributions; training must have the same.
+        mask_epochs: How many times the transfer set comes, each time with other masks; the result has as many times its
+            rows.
+        seed: Of masks and draws.
+        rows_per_shard: Rows of a file, and the most that are in memory.
+        text_columns: Columns the inputs were made of; None: those that hold strings.
+        max_length: The most tokens texts were cut to; None: those of the longest row, where it is known.
+
+    Raises:
+        ValueError: A value is not possible.
+    """
+
+    batch_size: int = 128
+    dtype: str = "float32"
+    hidden_states: Sequence[int] = ()
+    cls_states: Sequence[int] = ()
+    top_k: int = 64
+    sampled: bool = False
+    temperature: float = 1.0
+    mask_epochs: int = 1
+    seed: int = 0
+    rows_per_shard: int = 4096
+    text_columns: Sequence[str] | None = None
+    max_length: int | None = None
+
+    def __post_init__(self):
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"dtype must be one of {list(_DTYPES)}, got {self.dtype!r}")
+        for name in ("batch_size", "top_k", "mask_epochs", "rows_per_shard"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if wrong := [index for index in (*self.hidden_states, *self.cls_states) if index < 0]:
+            raise ValueError(f"hidden states are counted from 0, got {wrong}")

@@ -1,0 +1,204 @@
+"""Recorded answers on disk: Arrow files of a fixed number of rows, each written whole or not at all, all accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from hf_distill.fingerprints import file_sha256, json_sha256
+from hf_distill.teachers.provenance import Provenance, provenances
+
+MANIFEST = "manifest.json"
+UNFINISHED = "unfinished.json"
+PATTERN = "shard-*.arrow"
+_ROWS_PER_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What is known about a file of rows.
+
+    Attributes:
+        file: Its name.
+        rows: How many it holds.
+        sha256: Of its bytes.
+        inputs_sha256: Of the rows that were answered, see `table_sha256`.
+    """
+
+    file: str
+    rows: int
+    sha256: str
+    inputs_sha256: str
+
+    @classmethod
+    def name_of(cls, index: int) -> str:
+        """The file name of a shard, counted from 0."""
+        return f"shard-{index:05d}.arrow"
+
+    def fault(self, folder: Path) -> str | None:
+        """What is wrong with the file, if anything."""
+        path = folder / self.file
+        if not path.exists():
+            return f"{self.file} is missing"
+        found = file_sha256(path)
+        return None if found == self.sha256 else f"{self.file} has sha256 {found}, it was written with {self.sha256}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of recorded answers holds.
+
+    Attributes:
+        provenance: Of the answers.
+        shards: In the order of the rows.
+    """
+
+    provenance: Provenance
+    shards: tuple[Shard, ...]
+
+    @property
+    def rows(self) -> int:
+        """In all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def dataset_sha256(self) -> str:
+        """Of all rows that were answered."""
+        return json_sha256([shard.inputs_sha256 for shard in self.shards])
+
+    def save(self, folder: Path) -> None:
+        """Write it whole or not at all, with a hash of itself."""
+        content = {
+            "provenance": asdict(self.provenance),
+            "rows": self.rows,
+            "dataset_sha256": self.dataset_sha256,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+        write_whole(folder / MANIFEST, json_bytes(content | {"sha256": json_sha256(content)}))
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """What `save` wrote.
+
+        Raises:
+            FileNotFoundError: The folder holds none.
+            ValueError: It was changed since, or it is of another schema version.
+        """
+        path = folder / MANIFEST
+        if not path.exists():
+            state = (
+                "labelling it was never finished; call label_transfer_set again" if is_begun(folder) else "it is none"
+            )
+            raise FileNotFoundError(f"{folder} is no folder of recorded answers: it holds no {MANIFEST} ({state})")
+        try:
+            content = json.loads(path.read_bytes())
+            written = content.pop("sha256")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{MANIFEST} cannot be read: {error!r}") from error
+        if written != (found := json_sha256(content)):
+            raise ValueError(f"{MANIFEST} has sha256 {found}, it was written with {written}: it was changed since")
+        provenance = Provenance.from_json(json.dumps(content["provenance"]))
+        manifest = cls(provenance, tuple(Shard(**shard) for shard in content["shards"]))
+        for name in ("rows", "dataset_sha256"):
+            if content[name] != getattr(manifest, name):
+                raise ValueError(f"{MANIFEST} says {name} {content[name]}, its shards {getattr(manifest, name)}")
+        return manifest
+
+    def require_sound(self, folder: Path) -> None:
+        """Refuse a folder whose files are not those that were written.
+
+        Raises:
+            ValueError: Names each file and what is wrong with it.
+        """
+        faults = [fault for shard in self.shards if (fault := shard.fault(folder))]
+        faults += sorted(
+            path.name for path in set(folder.glob(PATTERN)) - {folder / shard.file for shard in self.shards}
+        )
+        if faults:
+            raise ValueError(
+                f"{len(faults)} of {len(self.shards)} shards are not as they were written: {'; '.join(faults[:3])}. Call "
+                "label_transfer_set again to have just these made anew"
+            )
+
+
+def load_teacher_outputs(folder: str | os.PathLike) -> datasets.Dataset:
+    """The rows and answers that `label_transfer_set` wrote, every file verified; they stay on disk.
+
+    Args:
+        folder: Its `output_dir`.
+
+    Raises:
+        FileNotFoundError: The folder holds no finished answers.
+        ValueError: A file is not as it was written; names it.
+    """
+    folder = Path(folder)
+    manifest = Manifest.load(folder)
+    manifest.require_sound(folder)
+    parts = [datasets.Dataset.from_file(str(folder / shard.file)) for shard in manifest.shards]
+    for shard, part in zip(manifest.shards, parts, strict=True):
+        if len(part) != shard.rows or list(provenances(part).values()) != [manifest.provenance]:
+            raise ValueError(f"{shard.file} and {MANIFEST} do not say the same about rows or teacher")
+    return datasets.concatenate_datasets(parts)
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether labelling into the folder has begun and not ended."""
+    return (folder / UNFINISHED).exists()
+
+
+def write_shard(path: Path, table: pa.Table) -> str:
+    """Write rows as an Arrow stream, which `datasets` maps into memory, whole or not at all.
+
+    Returns:
+        SHA-256 of the bytes.
+    """
+    partial = _partial(path)
+    table = table.take(pa.array(range(len(table)))).combine_chunks()  # a slice would bring its neighbours' bytes along
+    with open(partial, "wb") as file:
+        with pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
+        file.flush()
+        os.fsync(file.fileno())
+    sha256 = file_sha256(partial)
+    _put_in_place(partial, path)
+    return sha256
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = _partial(path)
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _put_in_place(partial, path)
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON as it is written into files."""
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what an interrupted run left half written."""
+    for path in [*folder.glob(".*.partial"), *folder.glob("shard-*.json"), folder / UNFINISHED]:
+        path.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    partial.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the new name
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,79 @@
+"""`hf-distill label`, as README.md shows it."""
+
+import csv
+import json
+
+import pytest
+from datasets import load_dataset
+from transformers import AutoTokenizer
+from typer.testing import CliRunner
+
+from hf_distill import DistillationTrainer, load_teacher_outputs
+from hf_distill.cli.main import app
+from tests.examples.test_run_glue import REVIEWS, save_bert
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with open("reviews.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *REVIEWS])
+    save_bert(tmp_path / "teacher", 32, 2, seed=1, labels=["negative", "positive"])
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(
+        app, ["label", "reviews.csv", "--teacher", "teacher", "--output-dir", "labelled", *arguments]
+    )
+
+
+def test_label_and_train(given, arguments):
+    result = run("--dtype", "float16", "--rows-per-shard", "5")
+    assert result.exit_code == 0, result.output
+    assert f"{len(REVIEWS)} rows answered by teacher in labelled" in result.output
+    rows = load_teacher_outputs("labelled")
+    assert (
+        rows["text"][:] == [text for text, _ in REVIEWS] and rows.features["teacher_logits"].feature.dtype == "float16"
+    )
+    tokenizer = AutoTokenizer.from_pretrained("teacher")
+    student = save_bert(given / "student", 16, 1, seed=0, labels=["negative", "positive"])
+    from transformers import AutoModelForSequenceClassification
+
+    student = AutoModelForSequenceClassification.from_pretrained(student)
+    for dataset in (rows, load_dataset("labelled", split="train")):
+        dataset = dataset.remove_columns("label")
+        trainer = DistillationTrainer(
+            student, arguments(max_steps=2), train_dataset=dataset, processing_class=tokenizer
+        )
+        trainer.train()
+        assert "soft_label_loss" in trainer.state.log_history[0]
+
+
+def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
+    first = run("--json")
+    assert first.exit_code == 0, first.output
+    found = json.loads(first.stdout)
+    assert found["rows"] == len(REVIEWS) and found["teacher"]["name"] == "teacher" and found["bytes"] > 1000
+    before = (given / "labelled" / "manifest.json").read_bytes()
+    assert json.loads(run("--json").stdout) == found
+    assert (given / "labelled" / "manifest.json").read_bytes() == before
+    streamed = CliRunner().invoke(
+        app, ["label", "reviews.csv", "--teacher", "teacher", "--output-dir", "streamed", "--streaming", "--json"]
+    )
+    assert json.loads(streamed.stdout)["rows"] == len(REVIEWS)
+    answers = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labelled", "streamed")]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(("--text-columns", "sentence"), r"no columns \['sentence'\], it has"), (("--max-length", "0"), "max.length")],
+)
+def test_wrong_options(given, wrong, message):
+    import re
+
+    result = run(*wrong)
+    assert result.exit_code == 2
+    assert re.search(message, re.sub(r"[│\n]| {2,}", "", result.output)), result.output

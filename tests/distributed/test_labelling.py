@@ -1,0 +1,17 @@
+"""Two processes label as one does, byte by byte, and train on the answers as one does."""
+
+import torch
+
+from tests.distributed.labelling_worker import label, train
+from tests.distributed.workers import on_two_processes
+
+
+def test_two_processes_label_and_train_as_one(tmp_path):
+    result = on_two_processes("labelling_worker", tmp_path)
+    assert (tmp_path / "done").exists(), result.stderr[-3000:]
+    rows = label(tmp_path / "alone")
+    for file in sorted((tmp_path / "alone").iterdir()):
+        assert file.read_bytes() == (tmp_path / "labelled" / file.name).read_bytes(), file.name
+    assert len(list((tmp_path / "labelled").iterdir())) == 6
+    ours, alone = torch.load(tmp_path / "weights.pt"), train(tmp_path / "output", rows, batch_size=8)
+    torch.testing.assert_close(ours, alone, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,260 @@
+"""A folder of recorded answers: whole again after any interruption, and found out whatever is done to it.
+
+HF_DISTILL_KILLS and HF_DISTILL_CORRUPTIONS say how many times; HF_DISTILL_LABELLED a folder with a teacher and its
+tokenizer, to kill the labelling of the movie reviews' transfer set and not of a tiny one.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
+from hf_distill.fingerprints import json_sha256
+from hf_distill.teachers.answers import Questioner
+from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
+
+KILLS = int(os.environ.get("HF_DISTILL_KILLS", "4"))
+CORRUPTIONS = int(os.environ.get("HF_DISTILL_CORRUPTIONS", "40"))
+REAL_TEACHER = os.environ.get("HF_DISTILL_LABELLED")
+ROWS, PER_SHARD = 400, 40
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def label(folder, rows=ROWS, seed=1, **options):
+    torch.manual_seed(0)
+    options = dict(disable_tqdm=True, batch_size=8, rows_per_shard=PER_SHARD) | options
+    return label_transfer_set(
+        encoded_sentences(rows), tiny_bert(32, 2, seed=seed), tiny_tokenizer(), output_dir=folder, **options
+    )
+
+
+def label_in_process(folder):
+    torch.set_num_threads(1)
+    if REAL_TEACHER is None:
+        label(folder)
+        return
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from hf_distill.resources.sentiment import load_transfer_set
+
+    tokenizer = AutoTokenizer.from_pretrained(REAL_TEACHER)
+    rows = load_transfer_set().map(lambda row: tokenizer(row["text"], truncation=True, max_length=128))
+    teacher = FrozenTeacher(AutoModelForSequenceClassification.from_pretrained(REAL_TEACHER))
+    label_transfer_set(rows, teacher, tokenizer, output_dir=folder, rows_per_shard=1024, max_length=128)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an undisturbed run leaves."""
+    folder = tmp_path_factory.mktemp("whole") / "labelled"
+    label(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The first row of every block that is asked about."""
+    found, columns = [], Questioner.columns
+    monkeypatch.setattr(
+        Questioner, "columns", lambda self, rows, epoch, first, progress: found.append(first) or columns(self, rows, epoch, first, progress)
+    )  # fmt: skip
+    return found
+
+
+def test_a_whole_folder_is_opened_and_nobody_asked(whole, copied, asked):
+    os.chmod(copied, 0o555)
+    times = {file: file.stat().st_mtime_ns for file in copied.iterdir()}
+    assert label(copied)[:] == load_teacher_outputs(whole)[:]
+    assert asked == [] and times == {file: file.stat().st_mtime_ns for file in copied.iterdir()}
+
+
+def test_killed_at_random_moments(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+
+    def start(folder):
+        child = context.Process(target=label_in_process, args=(folder,))
+        child.start()
+        return child
+
+    def finish(folder):
+        child = start(folder)
+        child.join(timeout=3600)
+        assert child.exitcode == 0
+
+    if REAL_TEACHER is None:
+        finish(tmp_path / "warm_up")
+    begin = time.monotonic()
+    finish(tmp_path / "whole")
+    duration = time.monotonic() - begin
+    moments, killed, in_the_midst = random.Random(0), 0, 0
+    expected, folder = contents(tmp_path / "whole"), tmp_path / "killed"
+    for number in range(KILLS):
+        child = start(folder)
+        while child.is_alive() and not (folder / "unfinished.json").exists():
+            time.sleep(0.01)
+        child.join(timeout=moments.uniform(0, 0.15 if REAL_TEACHER else 0.8) * duration)
+        child.kill()
+        child.join()
+        killed += child.exitcode == -signal.SIGKILL
+        in_the_midst += (folder / "unfinished.json").exists()
+        if REAL_TEACHER is None or number == KILLS - 1 or (folder / "manifest.json").exists():
+            finish(folder)
+            assert contents(folder) == expected, number
+            shutil.rmtree(folder)
+    assert killed
+    assert in_the_midst
+
+
+def test_interrupted_it_goes_on_with_the_shard_it_was_at(whole, tmp_path, asked, monkeypatch):
+    outputs, calls = FrozenTeacher.outputs, []
+
+    def failing(self, inputs):
+        calls.append(0)
+        if len(calls) == 18:
+            raise KeyboardInterrupt
+        return outputs(self, inputs)
+
+    monkeypatch.setattr(FrozenTeacher, "outputs", failing)
+    with pytest.raises(KeyboardInterrupt):
+        label(tmp_path / "labelled")
+    assert asked[-1] == 3 * PER_SHARD
+    with pytest.raises(FileNotFoundError, match="never finished"):
+        load_teacher_outputs(tmp_path / "labelled")
+    before = len(asked)
+    label(tmp_path / "labelled")
+    assert asked[before:] == list(range(3 * PER_SHARD, ROWS, PER_SHARD))
+    assert contents(tmp_path / "labelled") == contents(whole)
+
+
+def test_several_processes_leave_the_same_bytes(whole, tmp_path, monkeypatch):
+    """Each does its share; the first waits for the others before it writes the manifest."""
+    from hf_distill.teachers import cache_folder
+
+    for index in (1, 2, 0):
+        monkeypatch.setattr(cache_folder, "_place_among_processes", lambda index=index: (index, 3))
+        try:
+            label(tmp_path / "labelled")
+        except FileNotFoundError:
+            assert index != 0
+    assert contents(tmp_path / "labelled") == contents(whole)
+
+
+def test_answers_of_others_are_not_mixed_with(copied, asked):
+    for options, message in (
+        (dict(seed=2), "weights_sha256 '42756"),
+        (dict(dtype="float16"), "dtype 'float32', asked for are answers with dtype 'float16'"),
+        (dict(max_length=7), "max_length 20, asked for are answers with max_length 7"),
+        (dict(rows_per_shard=50), "rows_per_shard 40, asked for are answers with rows_per_shard 50"),
+        (dict(rows=ROWS - 40), "answers to more rows than the 360"),
+        (dict(rows=ROWS - 1), "answers to other rows: shard-00009.arrow"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            label(copied, **options)
+    assert asked == []
+
+
+def test_only_damaged_shards_are_made_again(whole, copied, asked):
+    for index in (2, 7):
+        path = copied / f"shard-{index:05d}.arrow"
+        path.write_bytes(path.read_bytes()[:-5])
+    (copied / "shard-00004.arrow").unlink()
+    with pytest.raises(
+        ValueError, match=r"3 of 10 shards .*shard-00002.arrow has sha256 .*shard-00004.arrow is missing"
+    ):
+        load_teacher_outputs(copied)
+    label(copied)
+    assert asked == [2 * PER_SHARD, 4 * PER_SHARD, 7 * PER_SHARD]
+    assert contents(copied) == contents(whole)
+
+
+def flip(folder, chance):
+    path = chance.choice([*sorted(folder.glob("shard-*")), folder / "manifest.json"])
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+    return path.name
+
+
+def truncate(folder, chance):
+    path = chance.choice([*sorted(folder.glob("shard-*")), folder / "manifest.json"])
+    content = path.read_bytes()
+    path.write_bytes(content[: chance.randrange(len(content))])
+    return path.name
+
+
+def swap(folder, chance):
+    first, second = chance.sample(sorted(folder.glob("shard-*")), 2)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    return first.name
+
+
+def add(folder, chance):
+    shutil.copy(chance.choice(sorted(folder.glob("shard-*"))), folder / "shard-00010.arrow")
+    return "shard-00010.arrow"
+
+
+def edit(folder, chance):
+    """A value of the manifest; one time in two with a new hash of it all, as somebody who knows would."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    place, steps = content, []
+    while isinstance(place, dict | list):
+        key = chance.choice(sorted(place) if isinstance(place, dict) else range(len(place)) or [None])
+        if key is None:
+            place.append("x")
+            break
+        steps.append((place, key))
+        place = place[key]
+    else:
+        holder, key = steps[-1]
+        holder[key] = f"{place}x" if isinstance(place, str) else (place or 0) + 1
+    is_known_to = chance.random() < 0.5
+    content["sha256"] = json_sha256(content) if is_known_to else json.loads(path.read_text())["sha256"]
+    path.write_text(json.dumps(content))
+    return "manifest.json|shard|schema version"
+
+
+@pytest.mark.parametrize("number", range(CORRUPTIONS))
+def test_whatever_is_done_to_a_folder_is_found_out(copied, number):
+    chance = random.Random(number)
+    named = [flip, truncate, swap, add, edit][number % 5](copied, chance)
+    with pytest.raises((ValueError, FileNotFoundError), match=named):
+        load_teacher_outputs(copied)
+
+
+def test_an_edited_manifest_vouches_for_nothing(whole, copied, asked):
+    text = (copied / "manifest.json").read_text()
+    (copied / "manifest.json").write_text(text.replace("LABEL_1", "LABEL_9"))
+    with pytest.raises(ValueError, match=r"manifest.json has sha256 .* it was changed since"):
+        load_teacher_outputs(copied)
+    label(copied)
+    assert len(asked) == ROWS // PER_SHARD and contents(copied) == contents(whole)
+
+
+def test_a_folder_in_a_cache_for_every_teacher_and_its_rows(tmp_path, asked):
+    first = label(None, cache_folder=tmp_path)
+    assert label(None, cache_folder=tmp_path)[:] == first[:] and len(asked) == 10
+    assert label(None, cache_folder=tmp_path, seed=2)[:] != first[:]
+    assert len(label(None, cache_folder=tmp_path, rows=30)) == 30
+    assert len(list(Path(tmp_path).iterdir())) == 3
