@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 class KeptIn(str, Enum):
@@ -42,6 +42,7 @@ def label(
     mask_epochs: Annotated[int, typer.Option(min=1, help="Masked words: epochs, each with other masks.")] = 1,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows of a file.")] = 4096,
     streaming: Annotated[bool, typer.Option("--streaming", help="Read the texts as a stream.")] = False,
+    labels: Annotated[bool, typer.Option(help="Keep the column label, as the teacher's classes.")] = True,
     device: Annotated[str | None, typer.Option(help="Where the teacher computes; unset, a GPU if any.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and no progress bar.")] = False,
 ) -> None:
@@ -57,7 +58,9 @@ def label(
     model, tokenizer = _load(teacher, revision)
     columns = [name.strip() for name in text_columns.split(",")]
     labelled = label_transfer_set(
-        _encoded(dataset, columns, tokenizer, max_length, streaming),
+        _encoded(
+            dataset, columns, tokenizer, max_length, streaming, model.config if labels and _classifies(model) else None
+        ),
         FrozenTeacher(model, teacher_dtype, device or _device()),
         tokenizer,
         output_dir,
@@ -91,19 +94,38 @@ def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrain
     return model, transformers.AutoTokenizer.from_pretrained(teacher, revision=revision)
 
 
+def _classifies(model: PreTrainedModel) -> bool:
+    from hf_distill.tasks import Task, task_of
+
+    return task_of(model) is Task.SEQUENCE_CLASSIFICATION
+
+
 def _encoded(
-    source: str, columns: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, streaming: bool
+    source: str,
+    columns: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    streaming: bool,
+    config: PretrainedConfig | None,
 ) -> Any:
+    """Model inputs beside the raw columns; with a configuration the column label becomes its classes."""
     from hf_distill.cli.scripts import load_texts
+    from hf_distill.encoding.sequences import encode_label, label_ids
 
     rows = load_texts(source, streaming=streaming)
     names = rows.column_names or list(next(iter(rows)))
     if missing := sorted(set(columns) - set(names)):
         raise typer.BadParameter(f"the dataset has no columns {missing}, it has {names}")
-    return rows.map(
-        lambda batch: dict(tokenizer(*(batch[name] for name in columns), truncation=True, max_length=max_length)),
-        batched=True,
-    )
+    dropped = ["label"] if "label" in names else []
+    name_of = getattr((rows.features or {}).get("label"), "int2str", lambda value: value)
+    ids = None if config is None or not dropped else label_ids(config)
+
+    def encode(batch: dict[str, list]) -> dict[str, list]:
+        inputs = tokenizer(*(batch[name] for name in columns), truncation=True, max_length=max_length)
+        labels = {} if ids is None else {"labels": [encode_label(name_of(value), ids) for value in batch["label"]]}
+        return dict(inputs) | labels
+
+    return rows.map(encode, batched=True, remove_columns=dropped)
 
 
 def _device() -> str:

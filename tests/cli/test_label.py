@@ -42,8 +42,8 @@ def test_label_and_train(given, arguments):
     from transformers import AutoModelForSequenceClassification
 
     student = AutoModelForSequenceClassification.from_pretrained(student)
-    for dataset in (rows, load_dataset("labelled", split="train")):
-        dataset = dataset.remove_columns("label")
+    for dataset in (rows, load_dataset("labelled", split="train", cache_dir=str(given / "cache"))):
+        assert next(iter(dataset))["labels"] == ["negative", "positive"].index(REVIEWS[0][1])
         trainer = DistillationTrainer(
             student, arguments(max_steps=2), train_dataset=dataset, processing_class=tokenizer
         )
