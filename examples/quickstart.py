@@ -50,7 +50,7 @@ INITIALISATIONS = {
     "truncated": "the teacher's embeddings, bottom layers and head",
     "embeddings": "the teacher's embeddings on their leading principal directions; all other weights random",
 }
-TEACHER_EPOCHS = 2.0
+TEACHER_EPOCHS = 1.5
 BATCH_SIZE = 32
 SEED = 0
 console = Console()
@@ -221,7 +221,7 @@ def _write_json(path: Path, content: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
-    parser.add_argument("--steps", type=int, default=400, help="optimizer steps of each student's training")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps of each student's training")
     parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
