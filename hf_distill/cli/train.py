@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
+    from hf_distill.cli.scripts import ScriptTrainingArguments
+
 
 def train(
     context: typer.Context,
@@ -44,7 +46,7 @@ def train(
     from transformers.hf_argparser import HfArgumentParser
 
     from hf_distill.cli.raw_data import load_splits, with_columns
-    from hf_distill.cli.scripts import ScriptTrainingArguments, checkpoint_to_continue, make_trainer
+    from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer
     from hf_distill.evaluation.loading import load_contestant
     from hf_distill.students.create import create_student
 
@@ -68,13 +70,32 @@ def train(
         model, args, found.model, train_dataset=data[name], eval_dataset=data.get("validation"),
         data_collator=_collator(model, found.processing_class), processing_class=found.processing_class,
     )  # fmt: skip
+    checkpoint = _checkpoint_of(model, args)
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # Trainer prints its logs
-        trainer.train(resume_from_checkpoint=checkpoint_to_continue(args))
+        trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         if "validation" in data:
             trainer.evaluate()
     if args.should_save:
         _finish(output_dir, teacher, dataset, splits, max_length, as_json)
+
+
+def _checkpoint_of(model: PreTrainedModel, args: ScriptTrainingArguments) -> str | bool | None:
+    """What to continue from; the checkpoint of another student is refused."""
+    from transformers import AutoConfig
+
+    from hf_distill.cli.scripts import checkpoint_to_continue
+
+    checkpoint = checkpoint_to_continue(args)
+    if isinstance(checkpoint, str) and not args.has_target:
+        earlier = AutoConfig.from_pretrained(checkpoint)
+        shapes = [f"{config.num_hidden_layers}/{config.hidden_size}" for config in (earlier, model.config)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{Path(checkpoint).parent} holds checkpoints of a student of {shapes[0]}, asked for is one of "
+                f"{shapes[1]}: choose another --output-dir, or start afresh with --resume_from_checkpoint false"
+            )
+    return checkpoint
 
 
 def _finish(

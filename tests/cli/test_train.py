@@ -102,6 +102,18 @@ def test_unknown_training_arguments_are_refused(tmp_path):
     assert "--max_stepz" in invoke("train", tmp_path / "teacher", *places, "--max_stepz", "3", exit_code=1).output
 
 
+def test_checkpoints_of_another_student_are_refused(tmp_path):
+    tiny_bert(16, 2).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    (tmp_path / "texts.txt").write_text("\n".join(f"w{row + 4} w9" for row in range(8)))
+    places = ["--dataset", tmp_path / "texts.txt", "--output-dir", tmp_path / "student", *QUICK]
+    invoke("train", tmp_path / "teacher", "--student", "1/16", *places, "--save_steps", "1")
+    output = invoke("train", tmp_path / "teacher", "--student", "2/16", *places, exit_code=1).output
+    assert "holds checkpoints of a student of 1/16, asked for is one of 2/16" in output.replace("\n", " ")
+    afresh = ["--resume_from_checkpoint", "false"]
+    invoke("train", tmp_path / "teacher", "--student", "2/16", *places, *afresh)
+
+
 def test_the_saved_record_is_what_is_printed(tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(f"w{row + 4} w9" for row in range(8)))
     found = trained(tmp_path, tiny_bert(16, 2), tmp_path / "texts.txt", "1/16")
