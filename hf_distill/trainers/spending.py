@@ -18,7 +18,6 @@ from hf_distill.budget import ComputeBudget, Spent
 from hf_distill.objectives.objective import Objective
 from hf_distill.peak import known_peak
 from hf_distill.tasks import unwrapped
-from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.trainers.budget_arguments import BudgetArguments, budget_of
 from hf_distill.trainers.step_costs import StepCosts
@@ -94,7 +93,7 @@ class Spending:
         picked: bool,
     ) -> None:
         """Called for every micro-batch of training; `picked`: the heads ran at chosen positions."""
-        teacher = None if answer is None or TEACHER_LOGITS in inputs else self.teacher
+        teacher = None if answer is None or self._columns_suffice(inputs) else self.teacher
         predictions = len(outputs["logits"]) if picked else None
         self._step_flops = self._costs.add(unwrapped(self.model), teacher, inputs, objective, predictions)
 
