@@ -80,11 +80,14 @@ def label_transfer_set(
         provenance = labelling.prepare(blocks)
         if output_dir is None and cache_folder is None:
             with tqdm(total=blocks.rows, unit=" rows", desc="Labelling", disable=disable_tqdm) as bar:
-                return datasets.Dataset(
-                    pa.concat_tables([labelling.answer(block, provenance, bar.update) for block in blocks])
-                )
-        folder = Path(output_dir or Path(cache_folder, _folder_name(provenance, blocks)))
-        return CacheFolder(folder, provenance).filled(blocks, labelling.answer, disable_tqdm)
+                tables = [labelling.answer(block, provenance, bar.update) for block in blocks]
+            labelled = datasets.Dataset(pa.concat_tables(tables))
+        else:
+            folder = Path(output_dir or Path(cache_folder, _folder_name(provenance, blocks)))
+            labelled = CacheFolder(folder, provenance).filled(blocks, labelling.answer, disable_tqdm)
+    for name in ("dataset_name", "description", "license", "citation"):  # for the run record
+        setattr(labelled.info, name, getattr(dataset.info, name))
+    return labelled
 
 
 def label_with_trajectory(
