@@ -48,6 +48,15 @@ _HUB_METRICS = {
 }
 
 
+_FIRST_WEIGHTS = {
+    "random": "random",
+    "embeddings": "the teacher's embeddings, all else random",
+    "truncated": "layers, embeddings and head of the teacher",
+    "width": "a part of the teacher's dimensions in every layer",
+    "pretrained": "a trained model",
+}
+
+
 def render_model_card(record: RunRecord) -> ModelCard:
     """The card of the student a run made.
 
@@ -68,6 +77,9 @@ def render_model_card(record: RunRecord) -> ModelCard:
             record=record,
             title=record.card.get("model_name") or record.student["name"],
             task=metadata.pipeline_tag,
+            first_weights=_FIRST_WEIGHTS.get(
+                record.student.get("initialisation"), record.student.get("initialisation")
+            ),
             table=_comparison_table(record.evaluation) if record.evaluation else [],
             scores=(scores := _scores(record)),
             splits=[split for split in _SPLITS.values() if any(split in values for values in scores.values())],
