@@ -169,6 +169,7 @@ else:
 """
 
 
+@pytest.mark.parametrize("hub", ["lfs"], indirect=True)
 def test_transformers_pushes_and_a_fresh_process_loads(hub, tmp_path):
     import torch
 

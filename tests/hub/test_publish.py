@@ -271,6 +271,7 @@ print(publish(sys.argv[1], sys.argv[2], tag="v1").changed)
 """
 
 
+@pytest.mark.parametrize("hub", ["xet"], indirect=True)
 def test_a_publisher_that_is_killed_is_continued(hub, folder, tmp_path):
     environment = client_environment(hub.url, tmp_path / "home", xet=hub.contents.xet is not None)
     hub.faults.order(Fault("commit", Failure.HANG))

@@ -38,6 +38,7 @@ def members(hub) -> list[list[str]]:
     return [[item["id"] for item in each["items"]] for each in hub.contents.collections.values()]
 
 
+@pytest.mark.parametrize("hub", ["xet"], indirect=True)
 def test_a_family_is_published_and_loaded_by_a_stranger(hub, folders, tmp_path):
     before = [contents_of(folder) for folder in folders]
     family = publish_family(folders, TITLE, "lab", description="BERTs that review", private=True, tag="v1")

@@ -175,9 +175,12 @@ def poisoned(record: RunRecord, evil: str) -> RunRecord:
     return record
 
 
-@pytest.mark.parametrize("evil", hostile_strings(200))
-def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, evil, tmp_path):
-    path = tmp_path / "README.md"
+def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, tmp_path):
+    for evil in hostile_strings(200):
+        assert_harmless(record, evil, tmp_path / "README.md")
+
+
+def assert_harmless(record, evil, path):
     render_model_card(poisoned(record, evil)).save(path)
     evil = evil.replace("\x85", " ")  # the one character that YAML cannot carry
     card = ModelCard.load(path)
