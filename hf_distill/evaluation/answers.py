@@ -63,8 +63,8 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Questioner:
-    """Asks one model about a data set.
+class Examiner:
+    """Puts the questions of a data set to one model.
 
     Attributes:
         model: It says what the head is for, and knows the names of the classes.

@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_distill.evaluation.answers import Answers, Questioner
+from hf_distill.evaluation.answers import Answers, Examiner
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.evaluation.formats import Format, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
@@ -107,7 +107,7 @@ def compare(
             progress(f"{contestant.name}: answers in {each}")
             example = example_inputs(contestant.model, 2, 16, device)
             run = runners[contestant.name, each] = in_format(contestant.model, each, example, device)
-            answers[each] = Questioner(contestant.model, contestant.processing_class, run, **settings).ask(rows)
+            answers[each] = Examiner(contestant.model, contestant.processing_class, run, **settings).ask(rows)
         found.append(_row(contestant, answers, reference))
         if contestant.role == TEACHER:
             reference = answers[Format.FP32.value]

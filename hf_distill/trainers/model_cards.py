@@ -54,7 +54,8 @@ class ModelCards:
         folder = self.args.output_dir
         record = next(each.record for each in self.callback_handler.callbacks if isinstance(each, RunRecordCallback))
         if record is None and not Path(folder, RUN_RECORD_NAME).exists():  # nothing was trained: no more to say
-            super().create_model_card(language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset)
+            said = language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
+            super().create_model_card(*said)
             return
         record = record or RunRecord.load(folder)
         record.card |= {name: value for name, value in given.items() if value}
