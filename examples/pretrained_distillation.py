@@ -49,6 +49,7 @@ from hf_distill.corpus import Texts, packed, without_texts_of
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
+from hf_distill.resources.prose import load_prose
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
 
 logger = logging.getLogger("transformers.pretrained_distillation")
@@ -63,6 +64,7 @@ ARMS = {
     "TF": (FINE_TUNING,),
 }
 ALL_DOMAINS = "icwsm2014"  # the built-in data: its texts without labels, and by domain with labels
+PROSE = "prose"  # built in too: manuals and a book
 LABELS_ONLY = {"soft_label_weight": 0.0, "hard_label_weight": 1.0}
 SOFT_LABELS_ONLY = {"soft_label_weight": 1.0, "hard_label_weight": 0.0, "temperature": 1.0}
 
@@ -129,7 +131,9 @@ class PipelineArguments:
 
 
 def unlabelled_texts(source: str, streaming: bool = False) -> Texts:
-    """Those built in, of all domains or of one, or those of a file, folder or dataset."""
+    """Those built in, of all domains, of one or of books, or those of a file, folder or dataset."""
+    if source == PROSE:
+        return load_prose()
     if source == ALL_DOMAINS or source in DOMAINS:
         return load_transfer_set((source,) if source in DOMAINS else tuple(DOMAINS))
     return load_texts(source, streaming=streaming)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.update(
@@ -17,6 +18,10 @@ import torch
 
 from hf_distill import DistillationTrainingArguments
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
+
+
+def pytest_collection_finish():
+    gc.freeze()  # every training collects garbage, and need not look through what the libraries made when imported
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def main_of_worker(work: Callable[[Path], None]) -> None:
     import deepspeed
 
     deepspeed.init_distributed("gloo")
+    gc.freeze()
     work(folder)
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:

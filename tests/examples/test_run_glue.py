@@ -94,7 +94,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> str:
     return str(path)
 
 
-def run_script(*arguments: str, succeeds: bool = True) -> str:
+def run_script(*arguments: str) -> str:
     """What a process of the script prints."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
@@ -103,7 +103,7 @@ def run_script(*arguments: str, succeeds: bool = True) -> str:
         text=True,
         timeout=300,
     )
-    assert (done.returncode == 0) == succeeds, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout + done.stderr
 
 
@@ -123,7 +123,7 @@ def bert(tmp_path):
     return save_bert(tmp_path / "bert", hidden_size=32, layers=1, seed=0)
 
 
-def test_fine_tune_then_distil_then_continue(tmp_path):
+def test_fine_tune_then_distil_then_continue(run_main, tmp_path):
     start = save_bert(tmp_path / "start", hidden_size=32, layers=2, seed=1)
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     labelled = write_csv(tmp_path / "labelled.csv", ["label", "review"], [(label, text) for text, label in REVIEWS])
@@ -134,7 +134,7 @@ def test_fine_tune_then_distil_then_continue(tmp_path):
     training = ["--max_steps", "40", "--learning_rate", "5e-3", "--per_device_train_batch_size", "9"]
     stages = ["--do_train", "--do_eval", "--do_predict", "--max_predict_samples", "4"]
     places = ["--model_name_or_path", start, "--output_dir", str(teacher)]
-    run_script(*places, *files, *training, *stages, *QUIET, "--save_strategy", "no")
+    run_main(*places, *files, *training, *stages, *QUIET, "--save_strategy", "no")
     assert read_json(teacher, "config.json")["id2label"] == {"0": "negative", "1": "positive"}
     results = read_json(teacher, "all_results.json")
     assert results["train_samples"] == results["eval_samples"] == len(REVIEWS)
@@ -184,19 +184,16 @@ def test_fine_tune_then_distil_then_continue(tmp_path):
     torch.testing.assert_close(load_file(student / "model.safetensors"), uninterrupted)
 
 
-def test_help_names_the_arguments_and_a_mistake_is_said_before_loading():
+def test_help_names_the_arguments():
     printed = run_script("--help")
     for flag in ("--temperature", "--teacher_model_name_or_path", "--task_name", "--resume_from_checkpoint"):
         assert flag in printed
-    places = ["--model_name_or_path", "nowhere", "--output_dir", "unused"]
-    printed = run_script(*places, "--do_train", "--task_name", "imdb", succeeds=False)
-    assert "ValueError: task_name must be one of ('cola', 'mnli'" in printed
-    assert "got 'imdb'" in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--do_train", "--task_name", "imdb"], r"task_name must be one of \('cola', 'mnli'.*got 'imdb'"),
         (["--do_train"], r"exactly one of task_name, dataset_name and files .* got none of them"),
         (
             ["--do_train", "--task_name", "sst2", "--dataset_name", "imdb"],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 import re
 
+import jinja2
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
@@ -175,12 +177,15 @@ def poisoned(record: RunRecord, evil: str) -> RunRecord:
     return record
 
 
-def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, tmp_path):
+def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, tmp_path, monkeypatch):
+    monkeypatch.setattr(jinja2, "Template", functools.cache(jinja2.Template))  # compiling it takes most of the time
+    expected = headings_outside_code(render_model_card(record).text)
     for evil in hostile_strings(200):
-        assert_harmless(record, evil, tmp_path / "README.md")
+        assert_harmless(record, evil, expected, tmp_path / "README.md")
+    assert "49" not in escaped("{{ 7 * 7 }}")
 
 
-def assert_harmless(record, evil, path):
+def assert_harmless(record, evil, expected, path):
     render_model_card(poisoned(record, evil)).save(path)
     evil = evil.replace("\x85", " ")  # the one character that YAML cannot carry
     card = ModelCard.load(path)
@@ -193,11 +198,13 @@ def assert_harmless(record, evil, path):
     assert not re.search(r"<(script|img|!--|/details)", outside) and "](http://evil" not in outside
     assert not re.search(r"(?<!\\)\[a\]\(javascript", outside) and "://evil" not in outside
     assert not any(mark in card.text for mark in "\x00\x07\x1b\x85\u2028\u200f\u202e\ufeff")
-    headings = re.findall(r"^#+ .*$", outside, flags=re.MULTILINE)
-    plain_card = render_model_card(record).text
-    expected = re.findall(r"^#+ .*$", without_code(plain_card), flags=re.MULTILINE)
-    assert [each for each in headings[1:] if each != "## Use"] == [each for each in expected[1:] if each != "## Use"]
-    assert "49" not in escaped("{{ 7 * 7 }}")
+    assert headings_outside_code(card.text) == expected
+
+
+def headings_outside_code(text: str) -> list[str]:
+    """Without the title, and without how to use it, which depends on the task."""
+    headings = re.findall(r"^#+ .*$", without_code(text), flags=re.MULTILINE)
+    return [each for each in headings[1:] if each != "## Use"]
 
 
 def without_code(text: str) -> str:
