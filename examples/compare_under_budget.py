@@ -3,64 +3,65 @@ r"""Which way of training deserves the budget? The same student and data, the sa
     python examples/compare_under_budget.py --teacher_model_name_or_path bert-base-uncased --student 4/256 \
         --dataset_name movie_reviews --max_flops 1e16 --output_dir outputs/budget
 
-Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe. What the
-teacher computes is paid from the same budget (--max_flops, or --max_seconds), and learning rates follow what is spent of it.
-The stage is masked_lm, on a corpus, or classification, on the task itself; fine-tuning, equally long for all and outside the
-budget, follows. Regimes: unlimited (the whole corpus, meant to be read once) and limited (a fraction of it, repeated).
+Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe; pd
+(masked words for a share of the budget, then soft labels of unlabelled texts; of a classifier only), pro_kd (along
+--teacher_checkpoints) and homodistil (a copy of the teacher that shrinks). What the teacher computes is paid from the same
+budget (--max_flops, or --max_seconds), and learning rates follow what is spent of it. The stage is masked_lm, on a corpus,
+or classification, on the task itself; fine-tuning, equally long for all and outside the budget, follows. Regimes: unlimited
+(the whole corpus, meant to be read once) and limited (a fraction of it, repeated).
 
-After Bui et al. 2024, arXiv 2404.19319. Every cell (regime, arm, learning rate, seed) leaves a folder; a finished one is not
-run again. What came out: results.json, a plot of quality over what was spent, a table, and a verdict.
+After Bui et al. 2024, arXiv 2404.19319. How an arm trains is in budget_arms.py, all else here. Every cell (regime, arm,
+learning rate, seed) leaves a folder; a finished one is not run again. What came out: results.json, a plot of quality over
+what was spent, a table, and a verdict. Takes the arguments of all trainers.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
 import statistics
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from budget_arms import (
+    CLASSIFICATION,
+    KINDS,
+    LIMITS,
+    MASKED_LM,
+    NO_KD,
+    PD,
+    PRO_KD,
+    TARGETS,
+    arm_of,
+    training_arguments,
+)
 from datasets import Dataset
 from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
 from pretrained_distillation import ALL_DOMAINS, LABELS_ONLY, load_labelled, unlabelled_texts
 from rich.console import Console
 from rich.table import Table
-from run_mlm import choose_teacher
 from scipy.stats import bootstrap
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DataCollatorForLanguageModeling,
-    DataCollatorWithPadding,
-    PreTrainedModel,
-    TrainerCallback,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.trainer_utils import set_seed
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
-from hf_distill.cli.scripts import first_rows, require_one_process
+from hf_distill import DistillationTrainer
+from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, require_one_process
 from hf_distill.corpus import packed, without_texts_of
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.length_bucket_sampler import example_lengths
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
-from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
-MASKED_LM, CLASSIFICATION = "masked_lm", "classification"
-NO_KD = "no_kd"
-RECIPE_OF = {
-    MASKED_LM: {"tinybert": "tinybert_general"},
-    CLASSIFICATION: {"tinybert": "tinybert_task"},
-}
 REGIMES = ("unlimited", "limited")
-NO_BUDGET = dict.fromkeys(("max_flops", "max_seconds", "max_tokens", "teacher_labelling_flops"))
+BUDGET = (*LIMITS, "teacher_labelling_flops")
+NO_BUDGET = dict.fromkeys((*BUDGET, "teacher_labelling_seconds"))
+# Arguments that make other cells, not another one.
+NOT_OF_A_CELL = ("arms", "regimes", "learning_rates", "seeds", "pretraining_share")
 
 
 @dataclass
@@ -72,12 +73,13 @@ class ComparisonArguments:
     stage: str = HfArg(default=MASKED_LM, help=f"What the budget is for: {MASKED_LM} or {CLASSIFICATION}.")
     arms: list[str] = field(
         default_factory=lambda: [NO_KD, "vanilla_kd", "tinybert", "minilmv2"],
-        metadata={"help": f"{NO_KD}, tinybert, or names of recipes (hf-distill recipes)."},
+        metadata={"help": f"{', '.join([NO_KD, 'tinybert', *KINDS])}, or names of recipes (hf-distill recipes)."},
     )
     regimes: list[str] = field(default_factory=lambda: list(REGIMES), metadata={"help": " and ".join(REGIMES) + "."})
     limited_fraction: float = HfArg(default=0.1, help="Share of the data in the limited regime, above 0 to 1.")
     corpus: str | None = HfArg(
-        default=None, help=f"Text for {MASKED_LM}: file, folder or dataset. None: all built-in domains ({ALL_DOMAINS})."
+        default=None,
+        help=f"Text for {MASKED_LM} and {PD}: file, folder or dataset. None: all built-in domains ({ALL_DOMAINS}).",
     )
     dataset_name: str | None = HfArg(default=None, help=f"The task: a dataset, or built-in {', '.join(DOMAINS)}.")
     train_file: str | None = HfArg(default=None, help="In its place: .csv or .json with the columns text and label.")
@@ -92,15 +94,21 @@ class ComparisonArguments:
     fine_tuning_steps: int = HfArg(default=500, help="Optimizer steps on labels after the stage. 0: none.")
     fine_tuning_learning_rate: float = HfArg(default=2e-4, help="Highest learning rate of fine-tuning.")
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every arm for each."})
+    pretraining_share: float = HfArg(
+        default=0.5, help=f"Share of the budget that {PD} spends on masked words; 0 to 1, both excluded."
+    )
 
     def __post_init__(self) -> None:
         for name, allowed in (("stage", (MASKED_LM, CLASSIFICATION)), ("regimes", REGIMES)):
             given = getattr(self, name)
             if not {*([given] if isinstance(given, str) else given)} <= set(allowed):
                 raise ValueError(f"{name} must be of {list(allowed)}, got {given!r}")
-        unknown = {RECIPE_OF[self.stage].get(arm, arm) for arm in self.arms} - {NO_KD, *RECIPES}
+        known = [NO_KD, "tinybert", PD, PRO_KD, *RECIPES]
+        unknown = set(self.arms) - set(known)
         if unknown:
-            raise ValueError(f"arms must be of {[NO_KD, 'tinybert', *RECIPES]}, got {sorted(unknown)}")
+            raise ValueError(f"arms must be of {known}, got {sorted(unknown)}")
+        if not 0 < self.pretraining_share < 1:
+            raise ValueError(f"pretraining_share must be above 0 and below 1, got {self.pretraining_share}")
         if not 0 < self.limited_fraction <= 1:
             raise ValueError(f"limited_fraction must be above 0 and at most 1, got {self.limited_fraction}")
         if self.points < 1 or self.fine_tuning_steps < 0:
@@ -111,37 +119,43 @@ class ComparisonArguments:
             raise ValueError("the task must come from dataset_name or train_file, got none of them")
 
 
-class Snapshots(TrainerCallback):
-    """Saves the student and what was spent after equal parts of the budget."""
-
-    def __init__(self, trainer: DistillationTrainer, folder: Path, points: int):
-        self.trainer, self.folder, self.points = trainer, folder, points
-
-    def on_step_end(self, args, state, control, **kwargs):
-        position, total = self.trainer.training_position()
-        due = self.points * position // total
-        folder = self.folder / f"point-{due}"
-        if due and not (folder / "spent.json").exists():
-            self.trainer.settle()
-            self.trainer.save_model(str(folder))
-            content = self.trainer.spent() | {"steps": state.global_step}
-            (folder / "spent.json").write_text(json.dumps(content) + "\n")
-
-
 class Comparison:
-    """Trains the student in every arm; `given` are fields of `DistillationTrainingArguments`, of which arms change some."""
+    """Trains the student in every arm; `given` are fields of `ScriptTrainingArguments`, of which arms change some.
+
+    Attributes:
+        arms: By name.
+        splits: The task's rows with labels, as model inputs.
+        data: By regime, what the budget is spent on in the stage.
+    """
 
     def __init__(self, args: ComparisonArguments, given: dict[str, Any]):
         self.args, self.given, self.folder = args, given, Path(given["output_dir"])
-        self.limit = "flops" if given["max_flops"] is not None else "seconds"
-        if (given["max_flops"] is None) == (given["max_seconds"] is None):
-            raise ValueError("a comparison has one budget, --max_flops or --max_seconds; got both or none")
+        self._require_one_budget()
         self.tokenizer = AutoTokenizer.from_pretrained(args.teacher_model_name_or_path)
         raw = load_labelled(args)
         self.names = class_names(raw["train"])
+        self.labels = {"id2label": dict(enumerate(self.names)), "label2id": {n: i for i, n in enumerate(self.names)}}
+        self.arms = {name: arm_of(name, self) for name in args.arms}
+        for arm in self.arms.values():
+            arm.check()
         self.splits = {split: self._encoded(rows) for split, rows in raw.items()}
         self.reported = "test" if "test" in raw else "validation"
-        self.data = self._data(raw)
+        self._evaluated = [text for split in ("validation", "test") if split in raw for text in raw[split]["text"]]
+        whole = self._sequences(self._texts) if args.stage == MASKED_LM else self.splits["train"]
+        self.data = {regime: self._part(whole, regime) for regime in args.regimes}
+
+    def _require_one_budget(self) -> None:
+        given = self.given
+        if (given["max_flops"] is None) == (given["max_seconds"] is None):
+            raise ValueError("a comparison has one budget, --max_flops or --max_seconds; got both or none")
+        if given["max_steps"] > 0:
+            raise ValueError(f"the budget ends every arm, so max_steps must be -1, got {given['max_steps']}")
+        sizes = {name: given[name] for name in TARGETS if given[name] is not None}
+        if sizes:
+            raise ValueError(
+                f"--student says what size a student shrinks to, so {', '.join(TARGETS)} must be None, got {sizes}"
+            )
+        self.limit = "flops" if given["max_flops"] is not None else "seconds"
 
     def _encoded(self, rows: Dataset) -> Dataset:
         name_of = getattr(rows.features["label"], "int2str", str)
@@ -152,38 +166,33 @@ class Comparison:
 
         return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
-    def _data(self, raw: dict[str, Dataset]) -> dict[str, Dataset]:
-        """What the budget is spent on, by regime."""
-        whole = self.splits["train"]
-        if self.args.stage == MASKED_LM:
-            texts = unlabelled_texts(self.args.corpus or ALL_DOMAINS)
-            evaluated = [text for split in ("validation", "test") if split in raw for text in raw[split]["text"]]
-            texts, _ = without_texts_of(texts, evaluated, texts.column_names[0])
-            whole = packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
+    def _part(self, whole: Dataset, regime: str) -> Dataset:
+        """Of shuffled rows those that a regime has."""
         whole = whole.shuffle(seed=0)
-        few = first_rows(whole, max(1, round(self.args.limited_fraction * len(whole))))
-        return {regime: {"unlimited": whole, "limited": few}[regime] for regime in self.args.regimes}
+        few = max(1, round(self.args.limited_fraction * len(whole)))
+        return first_rows(whole, {"unlimited": None, "limited": few}[regime])
 
-    def _labels(self) -> dict[str, Any]:
-        return {"id2label": dict(enumerate(self.names)), "label2id": {name: i for i, name in enumerate(self.names)}}
+    @cached_property
+    def _texts(self) -> Dataset:
+        """The corpus, without what students are judged on."""
+        texts = unlabelled_texts(self.args.corpus or ALL_DOMAINS)
+        return without_texts_of(texts, self._evaluated, texts.column_names[0])[0]
 
-    def _method(self, arm: str, student: PreTrainedModel, teacher: PreTrainedModel) -> tuple[dict[str, Any], list[str]]:
-        """What an arm sets, as far as the two models can be compared, and in what it therefore differs from its paper."""
-        if arm == NO_KD:
-            return {"recipe": None} | LABELS_ONLY, []
-        recipe = RECIPE_OF[self.args.stage].get(arm, arm)
-        changes: dict[str, Any] = {"recipe": recipe}
-        sizes = [(each.config.num_attention_heads, each.config.hidden_size) for each in (student, teacher)]
-        (heads, width), (teacher_heads, teacher_width) = sizes
-        needs, remarks = RECIPES[recipe].arguments, []
-        if needs.get("attention_weight") and heads != teacher_heads:
-            changes["attention_weight"] = 0.0
-            remarks.append(f"{arm} without its attention term: {heads} heads cannot be compared with {teacher_heads}")
-        if needs.get("relation_weight") and math.gcd(width, teacher_width) % teacher_heads:
-            common = math.gcd(width, teacher_width)
-            changes["relation_heads"] = max(each for each in range(1, teacher_heads + 1) if common % each == 0)
-            remarks.append(f"{arm} with {changes['relation_heads']} relation heads, which divide both widths")
-        return changes, remarks
+    def _sequences(self, texts: Dataset) -> Dataset:
+        return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
+
+    @cached_property
+    def unlabelled(self) -> dict[str, tuple[Dataset, Dataset]]:
+        """By regime the corpus in sequences of equal length, and its texts one by one."""
+        column = self._texts.column_names[0]
+
+        def encode(batch: dict[str, list]) -> dict[str, list]:
+            return dict(self.tokenizer(batch[column], truncation=True, max_length=self.args.max_seq_length))
+
+        sequences = self._sequences(self._texts)
+        filled = self._texts.filter(lambda text: bool(text and not text.isspace()), input_columns=column)
+        texts = filled.map(encode, batched=True, remove_columns=filled.column_names)
+        return {regime: (self._part(sequences, regime), self._part(texts, regime)) for regime in self.args.regimes}
 
     def entry(self, regime: str, arm: str) -> dict[str, Any]:
         """An arm's row of results."""
@@ -197,14 +206,13 @@ class Comparison:
             | mean_and_sd([point["accuracy"] for point in same])
             for same in points
         ]
-        tokens = sum(example_lengths(self.data[regime]))
         return {
             "regime": regime,
             "arm": arm,
             "learning_rate": rate,
             "remarks": runs[0]["remarks"],
             "accuracies": [run["accuracy"] for run in runs],
-            "readings": curve[-1]["tokens"] / tokens,
+            "readings": curve[-1]["tokens"] / self.arms[arm].tokens(regime),
             "spent": [run["points"][-1] for run in runs],
             "curve": curve,
             "correct": np.mean([run["correct"] for run in runs], axis=0).tolist(),
@@ -213,69 +221,42 @@ class Comparison:
     def run(self, regime: str, arm: str, rate: float, seed: int) -> dict[str, Any]:
         """What came out of a cell, which is run unless it is finished; one with other settings is refused."""
         folder = self.folder / f"{self.args.student}_{regime}_{arm}_{rate:g}_{seed}".replace("/", "-")
-        settings = dataclasses.asdict(self.args) | {name: self.given[name] for name in NO_BUDGET}
-        for name in ("arms", "regimes", "learning_rates", "seeds"):  # make other cells, not another one
-            del settings[name]
-        result = folder / "result.json"
+        settings, result = self._settings(arm), folder / "result.json"
         if not result.exists():
-            remarks = self._train(
-                regime, arm, {"learning_rate": rate, "seed": seed, "output_dir": str(folder / "stage")}
-            )
-            points = [self._judged(folder / "stage" / f"point-{i + 1}", regime, seed) for i in range(self.args.points)]
+            stage = folder / "stage"
+            remarks = self.arms[arm].train(regime, {"learning_rate": rate, "seed": seed, "output_dir": str(stage)})
+            points = [self._judged(stage / f"point-{i + 1}", regime, seed) for i in range(self.args.points)]
             last = points[-1]
             content = {"points": [{k: v for k, v in point.items() if k != "correct"} for point in points]} | {
                 name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
             }
             result.write_text(json.dumps(content | {"remarks": remarks, "settings": settings}) + "\n")
-            shutil.rmtree(folder / "stage")
+            shutil.rmtree(stage)
         found = json.loads(result.read_text())
         was = found.pop("settings")
         if was != settings:
             raise ValueError(f"{folder} holds a cell with {was}, not with {settings}; take another --output_dir")
         return found
 
-    def _train(self, regime: str, arm: str, changes: dict[str, Any]) -> list[str]:
-        """Spend the budget; returns remarks on the method."""
-        masked = self.args.stage == MASKED_LM
-        auto_class = AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
-        teacher = auto_class.from_pretrained(self.args.teacher_model_name_or_path)
-        set_seed(changes["seed"])
-        student = create_student(self.args.student, teacher, "random")
-        method, remarks = self._method(arm, student, teacher)
-        training = DistillationTrainingArguments(**(self.given | changes | method))
-        if arm == NO_KD:
-            teacher = None
-        elif masked:  # by its name, for its trained head to be asked for where its predictions count
-            teacher = choose_teacher(self.args.teacher_model_name_or_path, training, self.tokenizer)
-        elif [teacher.config.id2label[index] for index in range(len(self.names))] != self.names:
-            raise ValueError(f"the teacher's classes must be {self.names}, got {teacher.config.id2label}")
-        collator = (
-            DataCollatorForLanguageModeling(self.tokenizer) if masked else DataCollatorWithPadding(self.tokenizer)
-        )
-        trainer = DistillationTrainer(
-            student,
-            training,
-            collator,
-            train_dataset=self.data[regime],
-            processing_class=self.tokenizer,
-            teacher_model=teacher,
-        )
-        folder = Path(changes["output_dir"])
-        trainer.add_callback(Snapshots(trainer, folder, self.args.points))
-        trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
-        return remarks
+    def _settings(self, arm: str) -> dict[str, Any]:
+        """What makes a cell of an arm: arguments that only other arms depend on, and those that came later, are left out."""
+        settings = dataclasses.asdict(self.args) | {name: self.given[name] for name in BUDGET}
+        for name in NOT_OF_A_CELL:
+            del settings[name]
+        charged = {name: self.given[name] for name in NO_BUDGET if self.given[name] is not None}
+        return settings | charged | self.arms[arm].settings
 
     def _judged(self, folder: Path, regime: str, seed: int) -> dict[str, Any]:
         """What was spent on a student, and how good it is once it is fine-tuned."""
         if not folder.exists():
             raise ValueError(f"the budget is too small: a single step took more than 1/{self.args.points} of it")
         set_seed(seed)  # the new head's weights
-        student = AutoModelForSequenceClassification.from_pretrained(folder, **self._labels())
+        student = AutoModelForSequenceClassification.from_pretrained(folder, **self.labels)
         own = {"recipe": None, "max_steps": self.args.fine_tuning_steps or -1, "output_dir": str(folder), "seed": seed}
         own |= {"learning_rate": self.args.fine_tuning_learning_rate, "save_strategy": "no"}
         trainer = DistillationTrainer(
             student,
-            DistillationTrainingArguments(**(self.given | NO_BUDGET | LABELS_ONLY | own)),
+            training_arguments(self.given, NO_BUDGET | LABELS_ONLY | own),
             DataCollatorWithPadding(self.tokenizer),
             train_dataset=self.splits["train"] if self.args.stage == MASKED_LM else self.data[regime],
             processing_class=self.tokenizer,
@@ -371,11 +352,11 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, folder: Path) ->
 
 
 def main() -> None:
-    parser = HfArgumentParser((ComparisonArguments, DistillationTrainingArguments))
+    parser = HfArgumentParser((ComparisonArguments, ScriptTrainingArguments))
     args, training = parser.parse_args_into_dataclasses()
     require_one_process(training)
     values = vars(parser.parse_args())
-    given = {own.name: values[own.name] for own in dataclasses.fields(DistillationTrainingArguments) if own.init}
+    given = {own.name: values[own.name] for own in dataclasses.fields(ScriptTrainingArguments) if own.init}
     comparison = Comparison(args, given)
     entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
     said = verdict(entries, comparison.limit)

@@ -42,7 +42,7 @@ class Spent:
         padding_flops: Those among the student's and teachers' that padding took.
         tokens: Positions the student has read (patches and class tokens of images), without padding.
         padding_tokens: Positions of padding.
-        seconds: Of training, evaluations left out.
+        seconds: Of training, evaluations left out; of labelling too, as far as it is charged to this run.
     """
 
     student_flops: float = 0.0

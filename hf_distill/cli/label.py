@@ -135,13 +135,16 @@ def _device() -> str:
 
 
 def _report(labelled: Any, folder: Path, as_json: bool) -> None:
+    from hf_distill.teachers.labelling_cost import labelling_cost
     from hf_distill.teachers.shards import Manifest
 
-    manifest = Manifest.load(folder)
+    manifest, cost = Manifest.load(folder), labelling_cost(folder)
     found = {
         "rows": manifest.rows,
         "shards": len(manifest.shards),
         "bytes": sum((folder / shard.file).stat().st_size for shard in manifest.shards),
+        "flops": None if cost is None else cost.flops,
+        "seconds": None if cost is None else cost.seconds,
         "teacher": manifest.provenance.teacher,
         "dataset_sha256": manifest.dataset_sha256,
         "columns": labelled.column_names,
@@ -149,7 +152,8 @@ def _report(labelled: Any, folder: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
+    took = "" if cost is None else f", {cost.flops:.4g} operations, {cost.seconds:.1f} seconds"
     typer.echo(
         f"{found['rows']:,} rows answered by {manifest.provenance.teacher['name']} in {folder} ({found['bytes']:,} bytes, "
-        f"{found['shards']} files). Open them with hf_distill.load_teacher_outputs({str(folder)!r})."
+        f"{found['shards']} files{took}). Open them with hf_distill.load_teacher_outputs({str(folder)!r})."
     )

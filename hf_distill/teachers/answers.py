@@ -19,6 +19,7 @@ from hf_distill.objectives.evidence import FeatureRequest
 from hf_distill.objectives.logits import sampled_classes, top_k_with_tail
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.tasks import Task, unwrapped
+from hf_distill.teachers.answer_cost import answer_cost, batch_shape
 from hf_distill.teachers.column import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
@@ -43,6 +44,9 @@ class Questioner:
         data_collator: Makes a batch of model inputs out of rows; columns the teacher does not read are left out.
         options: How many rows at once, and what is kept.
         masks: For masked words what draws, too.
+
+    Attributes:
+        flops: Operations of the answers so far.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Questioner:
     ):
         self.teacher, self.task, self.options = teacher, task, options
         self._collate, self._masks = data_collator, masks
+        self._cost, self.flops = answer_cost(teacher.model), 0.0
         self._head: HeadAtPositions | None = None
         self._read = teacher.input_names - {
             teacher.input_prefix + name for name in find_labels(type(unwrapped(teacher.model)))
@@ -156,6 +161,8 @@ class Questioner:
         masked = None if labels is None else labels != IGNORE_INDEX
         with nullcontext() if self._head is None else self._head.at(masked):
             answer = self.teacher.outputs(inputs)
+        shape = batch_shape(self.teacher.model, inputs, self.teacher.input_prefix)
+        self.flops += self._cost.of(*shape[:2], None if self._head is None else int(masked.sum()))
         if not answer.logits.isfinite().all():
             raise ValueError(f"the teacher's logits are not finite for rows {[first_row + n for n in numbers]}")
         valid = None if valid is None else valid.cpu()

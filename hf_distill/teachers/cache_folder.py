@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -17,6 +19,7 @@ from transformers.utils import logging
 
 from hf_distill.fingerprints import table_sha256
 from hf_distill.teachers.dataset_card import write_dataset_card
+from hf_distill.teachers.labelling_cost import LabellingCost, add_costs
 from hf_distill.teachers.provenance import Provenance
 from hf_distill.teachers.row_blocks import RowBlock, RowBlocks
 from hf_distill.teachers.shards import (
@@ -61,12 +64,15 @@ class CacheFolder:
                 "another output_dir, or delete that folder"
             )
 
-    def filled(self, blocks: RowBlocks, answer: Answer, disable_tqdm: bool) -> datasets.Dataset:
+    def filled(
+        self, blocks: RowBlocks, answer: Answer, flops: Callable[[], float], disable_tqdm: bool
+    ) -> datasets.Dataset:
         """The rows with their answers, those that are missing or damaged made now.
 
         Args:
             blocks: The transfer set.
             answer: Makes a table of a block.
+            flops: Operations of the answers that it has made so far.
             disable_tqdm: No progress bar.
 
         Raises:
@@ -80,7 +86,7 @@ class CacheFolder:
         with bar:
             for block in blocks:
                 if block.index % self._count == self._index:
-                    self._provide(block, answer, bar)
+                    self._provide(block, answer, flops, bar)
                 else:
                     bar.update(len(block.rows))
         _wait()
@@ -89,7 +95,7 @@ class CacheFolder:
         _wait()
         return load_teacher_outputs(self.folder)
 
-    def _provide(self, block: RowBlock, answer: Answer, bar: tqdm) -> None:
+    def _provide(self, block: RowBlock, answer: Answer, flops: Callable[[], float], bar: tqdm) -> None:
         """See to it that the block's file lies there, with a note of what is known about it until all are done."""
         inputs_sha256, name = table_sha256(block.table), Shard.name_of(block.index)
         known = self._recorded(name)
@@ -105,8 +111,10 @@ class CacheFolder:
             return
         if fault is not None:
             logger.warning(f"{self.folder}: {fault}; it is made anew")
+        before, begin = flops(), time.perf_counter()
         sha256 = write_shard(self.folder / name, answer(block, self.provenance, bar.update))
-        self._note(Shard(name, len(block.rows), sha256, inputs_sha256))
+        cost = LabellingCost(flops() - before, time.perf_counter() - begin)
+        self._note(Shard(name, len(block.rows), sha256, inputs_sha256), cost)
 
     def _finish(self, count: int) -> None:
         """The manifest and the card in place of the notes."""
@@ -117,6 +125,8 @@ class CacheFolder:
                 f"{self.folder} holds answers to more rows than the {sum(shard.rows for shard in shards)} there are: "
                 f"{sorted(path.name for path in extra)}. Choose another output_dir, or delete that folder"
             )
+        if costs := self._costs(count):
+            add_costs(self.folder, self.provenance.teacher["name"], costs)
         if shards != tuple(self._known.values()):
             manifest = Manifest(self.provenance, shards)
             write_dataset_card(self.folder, manifest)
@@ -139,13 +149,22 @@ class CacheFolder:
     def _note_path(self, name: str) -> Path:
         return (self.folder / name).with_suffix(".json")
 
-    def _note(self, shard: Shard) -> None:
-        write_whole(self._note_path(shard.file), json_bytes(asdict(shard)))
+    def _note(self, shard: Shard, cost: LabellingCost) -> None:
+        write_whole(self._note_path(shard.file), json_bytes({"shard": asdict(shard), "cost": asdict(cost)}))
+
+    def _costs(self, count: int) -> dict[str, LabellingCost]:
+        """By file, of those made in this or an interrupted call."""
+        notes = {Shard.name_of(index): self._note_path(Shard.name_of(index)) for index in range(count)}
+        return {name: LabellingCost(**_read(path)["cost"]) for name, path in notes.items() if path.exists()}
 
     def _recorded(self, name: str) -> Shard | None:
         """What is known about a file: the note of this or an interrupted call, else what the manifest says."""
         path = self._note_path(name)
-        return Shard(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else self._known.get(name)
+        return Shard(**_read(path)["shard"]) if path.exists() else self._known.get(name)
+
+
+def _read(note: Path) -> dict[str, Any]:
+    return json.loads(note.read_text(encoding="utf-8"))
 
 
 def _place_among_processes() -> tuple[int, int]:

@@ -58,8 +58,9 @@ def label_transfer_set(
         teacher_model: The teacher; a `FrozenTeacher` for a precision, a device, or labels in the student's order.
         data_collator: Makes a batch of model inputs out of rows, or a tokenizer, which pads. For masked words
             `DataCollatorForLanguageModeling`, which says what is hidden.
-        output_dir: Folder for Arrow shards, a manifest and a dataset card. What it holds already is verified and kept,
-            so that an interrupted call goes on, and only what is damaged is made anew. None: all stays in memory.
+        output_dir: Folder for Arrow shards, a manifest and a dataset card, and `cost.json`, which says
+            what the answers took. What it holds already is verified and kept, so that an interrupted call goes on, and only
+            what is damaged is made anew. None: all stays in memory.
         cache_folder: In place of output_dir, where these rows, this teacher and these options get a folder of their own.
         processing_class: The tokenizer or image processor that made the inputs; None: the collator's, if it has one.
         disable_tqdm: No progress bar.
@@ -84,7 +85,7 @@ def label_transfer_set(
             labelled = datasets.Dataset(pa.concat_tables(tables))
         else:
             folder = Path(output_dir or Path(cache_folder, _folder_name(provenance, blocks)))
-            labelled = CacheFolder(folder, provenance).filled(blocks, labelling.answer, disable_tqdm)
+            labelled = CacheFolder(folder, provenance).filled(blocks, labelling.answer, labelling.flops, disable_tqdm)
     for name in ("dataset_name", "description", "license", "citation"):  # for the run record
         setattr(labelled.info, name, getattr(dataset.info, name))
     return labelled
@@ -175,6 +176,10 @@ class _Labelling:
             cls_states=list(options.cls_states),
             rows_per_shard=options.rows_per_shard,
         )
+
+    def flops(self) -> float:
+        """Operations of the answers so far."""
+        return self.questioner.flops
 
     def answer(self, block: RowBlock, provenance: Provenance, progress: Callable[[int], Any]) -> pa.Table:
         """The rows of a block, masked if they are to be, with the columns the teacher adds."""

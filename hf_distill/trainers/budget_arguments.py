@@ -44,6 +44,13 @@ class BudgetArguments:
             "charged to this run before its first step. None: amortised over all runs that use the labels, not charged."
         },
     )
+    teacher_labelling_seconds: float | None = field(
+        default=None,
+        metadata={
+            "help": "Seconds that a teacher has spent on labelling the transfer set (hf-distill label says how many), charged "
+            "to this run before its first step. None: amortised over all runs that use the labels, not charged."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,11 +68,14 @@ def require_valid_budget(args: Any) -> None:
     Raises:
         ValueError: Names the field, the value got and the values allowed.
     """
-    budget, labelling = budget_of(args), args.teacher_labelling_flops
-    if labelling is not None and not 0 <= labelling < float("inf"):
-        raise ValueError(f"teacher_labelling_flops must be None or a finite number of at least 0, got {labelling}")
-    if labelling is not None and args.max_flops is not None and labelling >= args.max_flops:
-        raise ValueError(f"teacher_labelling_flops {labelling:g} leave nothing of max_flops {args.max_flops:g}")
+    budget = budget_of(args)
+    for unit in ("flops", "seconds"):
+        name = f"teacher_labelling_{unit}"
+        charged, limit = getattr(args, name), getattr(args, f"max_{unit}")
+        if charged is not None and not 0 <= charged < float("inf"):
+            raise ValueError(f"{name} must be None or a finite number of at least 0, got {charged}")
+        if charged is not None and limit is not None and charged >= limit:
+            raise ValueError(f"{name} {charged:g} leave nothing of max_{unit} {limit:g}")
     if not budget:
         return
     if args.warmup_steps >= 1:

@@ -160,7 +160,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[dict], Tensor | None]:
         """Trainer's micro-batches of a step; rows repeated to give every process equally many are taken out again."""
-        batches = list(islice(epoch_iterator, num_batches))
+        batches = list(islice(epoch_iterator, 0 if self._is_spent() else num_batches))
         if batches:
             batches[-1] = without_repeats(batches[-1], self.accelerator, self.args.dataloader_drop_last)
         return batches, self._get_num_items_in_batch(batches, device)
@@ -168,7 +168,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
     def _get_num_items_in_batch(self, batch_samples: list[dict], device: torch.device) -> Tensor | None:
         """Items of each term over the micro-batches of a step and all processes, (terms,)."""
         if not batch_samples:
-            return self._go_on_with_next_epoch()
+            return self._meet_the_end_of_data()
         objective = self.training_objective
         num_items = sum(objective.num_items(batch) for batch in batch_samples).to(device)
         if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1:

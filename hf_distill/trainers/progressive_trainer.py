@@ -114,7 +114,7 @@ class ProgressiveTrainer(DistillationTrainer):
             ValueError: There is nothing to go on from.
         """
         root = Path(self.args.output_dir)
-        self._carried = Spent()
+        self._carried = self._earlier
         stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
         if stage is Stage.GENERAL:
             output, history = self._train_general_stage(root, checkpoint, *args, **kwargs)
@@ -259,7 +259,7 @@ class ProgressiveTrainer(DistillationTrainer):
         super().log(logs, start_time)
 
     def _require_labels_for_the_final_stage(self) -> None:
-        names = getattr(self.train_dataset, "column_names", None)
+        names = None if self.task is Task.MASKED_LM else getattr(self.train_dataset, "column_names", None)
         accepted = {*self.label_names, "label", "label_ids"}
         if self.args.has_final_stage and names is not None and not accepted & set(names):
             raise ValueError(

@@ -31,8 +31,11 @@ class Spending:
     """The part of `DistillationTrainer` that counts what a run costs and ends it when its budget is spent."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        self._costs, self._total, self._begun, self._carried = StepCosts(), Spent(), Spent(), Spent()
+        self._costs, self._total, self._begun = StepCosts(), Spent(), Spent()
+        self._earlier = Spent()  # by other trainers
+        self._carried = Spent()  # by them, and by this one's stages before the present
         self._logged, self._share, self._clock, self._step_flops = Spent(), 0.0, None, 0.0
+        self._share_of_all = 0.0
         self._budget, self._peak = ComputeBudget(), None
         super().__init__(*args, **kwargs)
         self.add_callback(SpentCallback())
@@ -51,10 +54,21 @@ class Spending:
         """What the run has cost, over all processes and stages, up to the last log or checkpoint, or to its end."""
         return self._total.as_dict()
 
+    def go_on_after(self, spent: Mapping[str, float]) -> None:
+        """Count what an earlier training, of another trainer, has cost: budgets are over both, and so is what is spent.
+
+        Learning rates follow what is left. To be called before `train`, also to resume.
+
+        Args:
+            spent: What `spent()` said there; what is charged for labelling is among it.
+        """
+        self._earlier = self._carried = Spent.from_dict(spent)
+
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trainer's, within the budget."""
+        """Trainer's, within the budget; of one that a checkpoint has spent nothing is left to do."""
         self._budget = self._budget_of_stage()
-        labelling = Spent(labelling_flops=self.args.teacher_labelling_flops or 0.0)
+        flops, seconds = self.args.teacher_labelling_flops, self.args.teacher_labelling_seconds
+        labelling = Spent(labelling_flops=flops or 0.0, seconds=seconds or 0.0)
         self._total = self._begun = self._carried if any(self._carried.values()) else labelling
         self._export()
         return super().train(*args, **kwargs)
@@ -64,6 +78,10 @@ class Spending:
         if self._budget:
             return min(int(self._share * PARTS), PARTS), PARTS
         return self.state.global_step, self.state.max_steps
+
+    def budget_position(self) -> tuple[int, int]:
+        """How much is spent of the whole budget, over all stages, in parts, and how many there are."""
+        return min(int(self._share_of_all * PARTS), PARTS), PARTS
 
     def settle(self) -> None:
         """Add up what all processes have spent; they must all call it, and the device is waited for."""
@@ -105,7 +123,9 @@ class Spending:
         self._costs.forget_shapes()
         self._costs.clear()
         self._logged, self._clock = self._total, time.perf_counter()
-        self._share = self._share_after(state.global_step)
+        self._look_at_budget(state.global_step)
+        if self._is_spent():
+            state.max_steps = state.global_step
         bits = "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32"
         self._peak = known_peak(self.args.device, getattr(torch, bits))
         if self._is_endless():
@@ -115,18 +135,18 @@ class Spending:
 
     def _note_progress(self, state: TrainerState) -> None:
         """After the optimizer's step: where in its budget the training is; the step that spends it is the last."""
-        if self._budget:
-            self._share = self._share_after(state.global_step + 1)
-            if self._share >= 1:
-                state.max_steps = state.global_step + 1
+        self._look_at_budget(state.global_step + 1)
+        if self._is_spent():
+            state.max_steps = state.global_step + 1
 
-    def _share_after(self, step: int) -> float:
+    def _look_at_budget(self, step: int) -> None:
+        """How much of it is spent after a step: of the stage's, which a number of steps may end too, and of all stages'."""
         if not self._budget:
-            return 0.0
+            return
         so_far = self._so_far(wait=self._budget.max_tokens is not None)
-        return max(
-            self._budget.share_spent(so_far, self._begun), 0 if self._is_endless() else step / self.args.max_steps
-        )
+        steps = 0 if self._is_endless() else step / self.args.max_steps
+        self._share = max(self._budget.share_spent(so_far, self._begun), steps)
+        self._share_of_all = budget_of(self.args).share_spent(so_far, Spent())
 
     def _is_endless(self) -> bool:
         return bool(self._budget) and self.args.max_steps <= 0
@@ -200,9 +220,14 @@ class Spending:
         self._clock = time.perf_counter()
         return metrics
 
-    def _go_on_with_next_epoch(self) -> None:
-        """Data of unknown length have come to their end: they begin again while there is budget."""
-        if self._is_endless():
+    def _is_spent(self) -> bool:
+        return bool(self._budget) and self._share >= 1
+
+    def _meet_the_end_of_data(self) -> None:
+        """No batches are left: a run whose budget was spent before ends; data of unknown length begin again."""
+        if self._is_spent():
+            self.control.should_training_stop = True
+        elif self._is_endless():
             self.control.should_epoch_stop = True
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,23 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from hf_distill.budget import Spent
-from hf_distill.flops import (
-    FAMILIES,
-    Cost,
-    Reach,
-    attention_widths,
-    backward_cost,
-    forward_cost,
-    parameter_cost,
-    projection_cost,
-    score_cost,
-)
+from hf_distill.flops import Cost, Reach, attention_widths, backward_cost, forward_cost, projection_cost, score_cost
 from hf_distill.objectives.objective import Objective, Term
-from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, row_count
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
 from hf_distill.projections import PROJECTIONS
 from hf_distill.tasks import task_of, unwrapped
-
-logger = logging.getLogger(__name__)
+from hf_distill.teachers.answer_cost import answer_cost, batch_shape, is_known
 
 _BATCHES_TOGETHER = 64  # whose lengths are added up at once
 _VECTORS_COMPARED = {"attention": ("queries", "keys")}
@@ -75,12 +63,12 @@ class StepCosts:
             together = sum((cost for each, cost in taught if not getattr(each, "input_prefix", "")), own)
             self._costs[key] = own, together, taught
         own, together, taught = self._costs[key]
-        rows, length, mask = _shape(student, inputs)
+        rows, length, mask = batch_shape(student, inputs)
         operations = own.of(rows, length, predictions)
         self.student_flops += operations
         for member, cost in taught:
             prefix = getattr(member, "input_prefix", "")
-            shape = _shape(member.model, inputs, prefix) if prefix else (rows, length, mask)
+            shape = batch_shape(member.model, inputs, prefix) if prefix else (rows, length, mask)
             answered = cost.of(*shape[:2], predictions)
             self.teacher_flops += answered
             operations += answered
@@ -156,8 +144,8 @@ def student_cost(student: nn.Module, objective: Objective) -> Cost:
     """Forward, and backward as far as the objective reaches; with its projections, and its side of what is compared."""
     learned = _learned_share(student)
     config, task = getattr(student, "config", None), task_of(student)
-    if not _is_known(student):
-        return parameter_cost(_parameters(student)) * (2 + learned)
+    if not is_known(student):
+        return answer_cost(student) * (2 + learned)
     cost = forward_cost(config, task) + backward_cost(config, task, learned, reach_of(objective))
     maps = getattr(student, PROJECTIONS, None)
     if maps is not None:
@@ -169,9 +157,8 @@ def student_cost(student: nn.Module, objective: Objective) -> Cost:
 def teacher_cost(teacher: nn.Module, objective: Objective) -> Cost:
     """Forward, and its side of what is compared."""
     teacher = unwrapped(teacher)
-    if not _is_known(teacher):
-        return parameter_cost(_parameters(teacher))
-    return forward_cost(teacher.config, task_of(teacher)) + _comparison_cost(teacher.config, objective)
+    cost = answer_cost(teacher)
+    return cost + _comparison_cost(teacher.config, objective) if is_known(teacher) else cost
 
 
 def reach_of(objective: Objective) -> Reach:
@@ -211,31 +198,6 @@ def _learned_share(model: nn.Module) -> float:
     return 1 if learned == total else learned / total
 
 
-def _is_known(model: nn.Module) -> bool:
-    family = getattr(getattr(model, "config", None), "model_type", None)
-    if family not in FAMILIES:
-        logger.warning(f"operations of {type(model).__name__} are estimated from its parameters; known are {FAMILIES}")
-    return family in FAMILIES
-
-
-def _parameters(model: nn.Module) -> int:
-    embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
-    return sum(each.numel() for each in model.parameters() if id(each) not in embeddings)
-
-
 def _live(teacher: Any) -> list[Any]:
     """Those of one or several teachers that are models."""
     return [each for each in getattr(teacher, "teachers", [teacher]) if hasattr(each, "model")]
-
-
-def _shape(model: nn.Module, inputs: Mapping[str, Any], prefix: str = "") -> tuple[int, int, Tensor | None]:
-    """Sequences, positions of each, and which of them are no padding."""
-    main = inputs.get(prefix + getattr(model, "main_input_name", "input_ids"))
-    main = inputs.get(f"{prefix}inputs_embeds") if main is None else main
-    if not isinstance(main, Tensor) or main.dim() < 2:
-        return row_count(inputs), 1, None
-    if main.dim() == 4:
-        patch = getattr(getattr(unwrapped(model), "config", None), "patch_size", None)
-        return len(main), 1 if not patch else (main.shape[2] // patch) * (main.shape[3] // patch) + 1, None
-    mask = inputs.get(f"{prefix}attention_mask")
-    return *main.shape[:2], mask if isinstance(mask, Tensor) and mask.dim() == 2 else None

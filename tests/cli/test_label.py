@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 from datasets import load_dataset
@@ -33,6 +34,7 @@ def test_label_and_train(given, arguments):
     result = run("--dtype", "float16", "--rows-per-shard", "5")
     assert result.exit_code == 0, result.output
     assert f"{len(REVIEWS)} rows answered by teacher in labelled" in result.output
+    assert re.search(r"2 files, [\d.e+]+ operations, [\d.]+ seconds\)", result.output)
     rows = load_teacher_outputs("labelled")
     assert (
         rows["text"][:] == [text for text, _ in REVIEWS] and rows.features["teacher_logits"].feature.dtype == "float16"
@@ -56,6 +58,10 @@ def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
     assert found["rows"] == len(REVIEWS) and found["teacher"]["name"] == "teacher" and found["bytes"] > 1000
+    cost = json.loads((given / "labelled" / "cost.json").read_text())
+    assert (found["flops"], found["seconds"]) == (cost["flops"], cost["seconds"]) and min(
+        found["flops"], found["seconds"]
+    ) > 0
     before = (given / "labelled" / "manifest.json").read_bytes()
     assert json.loads(run("--json").stdout) == found
     assert (given / "labelled" / "manifest.json").read_bytes() == before
@@ -72,8 +78,6 @@ def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
     [(("--text-columns", "sentence"), r"no columns \['sentence'\], it has"), (("--max-length", "0"), "max.length")],
 )
 def test_wrong_options(given, wrong, message):
-    import re
-
     result = run(*wrong)
     assert result.exit_code == 2
     assert re.search(message, re.sub(r"[│\n]| {2,}", "", result.output)), result.output

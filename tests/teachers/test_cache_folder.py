@@ -18,7 +18,9 @@ import torch
 
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
 from hf_distill.fingerprints import json_sha256
+from hf_distill.flops import batch_flops
 from hf_distill.teachers.answers import Questioner
+from hf_distill.teachers.labelling_cost import COST, labelling_cost
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 KILLS = int(os.environ.get("HF_DISTILL_KILLS", "4"))
@@ -28,7 +30,8 @@ ROWS, PER_SHARD = 400, 40
 
 
 def contents(folder):
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    """All but what it took, which is never the same."""
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.name != COST}
 
 
 def label(folder, rows=ROWS, seed=1, **options):
@@ -142,6 +145,19 @@ def test_interrupted_it_goes_on_with_the_shard_it_was_at(whole, tmp_path, asked,
     label(tmp_path / "labelled")
     assert asked[before:] == list(range(3 * PER_SHARD, ROWS, PER_SHARD))
     assert contents(tmp_path / "labelled") == contents(whole)
+    cost = labelling_cost(tmp_path / "labelled")
+    assert cost.flops == labelling_cost(whole).flops == operations(ROWS) and cost.seconds > 0
+
+
+def operations(rows):
+    """Of asking about shards in batches of 8, the longest first."""
+    lengths, total = [len(row) for row in encoded_sentences(rows)["input_ids"]], 0
+    for start in range(0, rows, PER_SHARD):
+        of_shard = sorted(lengths[start : start + PER_SHARD], reverse=True)
+        for first in range(0, len(of_shard), 8):
+            found = batch_flops(tiny_bert(32, 2).config, of_shard[first : first + 8], "sequence_classification")
+            total += found.computed
+    return total
 
 
 def test_several_processes_leave_the_same_bytes(whole, tmp_path, monkeypatch):
@@ -180,9 +196,15 @@ def test_only_damaged_shards_are_made_again(whole, copied, asked):
         ValueError, match=r"3 of 10 shards .*shard-00002.arrow has sha256 .*shard-00004.arrow is missing"
     ):
         load_teacher_outputs(copied)
+    before = json.loads((copied / COST).read_text())
     label(copied)
     assert asked == [2 * PER_SHARD, 4 * PER_SHARD, 7 * PER_SHARD]
     assert contents(copied) == contents(whole)
+    after = json.loads((copied / COST).read_text())  # of those made anew what they took this time
+    changed = {file for file, cost in after["shards"].items() if cost != before["shards"][file]}
+    assert changed == {f"shard-{index:05d}.arrow" for index in (2, 4, 7)} and after["flops"] == before["flops"]
+    (copied / COST).unlink()
+    assert labelling_cost(copied) is None
 
 
 def flip(folder, chance):

@@ -170,7 +170,7 @@ def test_half_precision_and_streams_and_labels_in_another_order(rows, teacher, t
         rows.to_iterable_dataset(), teacher, tiny_tokenizer(), output_dir=tmp_path / "stream", max_length=20, **QUIET
     )
     assert stream[:] == whole[:]
-    for file in sorted((tmp_path / "whole").iterdir()):
+    for file in sorted({*(tmp_path / "whole").iterdir()} - {tmp_path / "whole" / "cost.json"}):
         assert file.read_bytes() == (tmp_path / "stream" / file.name).read_bytes(), file.name
     swapped = label_transfer_set(rows, FrozenTeacher(teacher, label_permutation=[1, 0]), tiny_tokenizer(), **QUIET)
     assert swapped["teacher_logits"][:] == [answer[::-1] for answer in whole["teacher_logits"]]

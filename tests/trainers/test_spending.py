@@ -301,6 +301,43 @@ def test_the_account_is_in_the_checkpoint_also_where_callbacks_are_restored(argu
     assert 600 <= resumed.spent()["tokens"] < 680  # a new training begins with nothing spent
 
 
+@pytest.mark.parametrize("limit", [dict(max_tokens=320), dict(max_flops=1e7, max_steps=9)])
+def test_of_a_budget_that_is_spent_nothing_is_left_to_do(limit, arguments):
+    given = dict(save_strategy="steps", save_steps=4, **limit)
+    first = trainer_of(arguments(**given))
+    first.train()
+    again = trainer_of(arguments(**given))
+    output = again.train(resume_from_checkpoint=True)
+    assert output.global_step == first.state.global_step == again.state.max_steps
+    assert torch.equal(parameters_of(again.model), parameters_of(first.model))
+    for name in ("flops", "tokens"):
+        assert again.spent()[name] == first.spent()[name]
+    assert logged(again, "loss") == logged(first, "loss")
+
+
+def test_an_account_is_carried_from_one_trainer_to_the_next(arguments):
+    first = trainer_of(arguments(max_flops=1e7, teacher_labelling_flops=2e6))
+    first.train()
+    then = trainer_of(arguments(max_flops=3e7, warmup_steps=0.1, lr_scheduler_type="linear"), teacher=a_teacher())
+    then.go_on_after(first.spent())
+    positions = []
+    noting = type(
+        "Noting", (TrainerCallback,), {"on_step_end": lambda *a, **k: positions.append(then.budget_position())}
+    )
+    then.add_callback(noting())
+    then.train()
+    spent = then.spent()
+    assert 3e7 <= spent["flops"] < 3.2e7 and spent["labelling_flops"] == 2e6
+    assert spent["tokens"] > first.spent()["tokens"] and spent["seconds"] > first.spent()["seconds"]
+    flops = [first.spent()["flops"], *logged(then, "spent_flops")]
+    assert [position / parts for position, parts in positions] == pytest.approx(
+        [min(f / 3e7, 1) for f in flops[1:]], abs=1e-4
+    )
+    rest = [(each - flops[0]) / (3e7 - flops[0]) for each in flops[:-1]]
+    expected = [1e-2 * (share / 0.1 if share < 0.1 else (1 - share) / 0.9) for share in rest]
+    assert logged(then, "learning_rate") == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
 def test_cached_answers_cost_what_is_charged(arguments):
     teacher, dataset = a_teacher(), encoded_sentences(29)
     labelled = label_transfer_set(
@@ -319,6 +356,19 @@ def test_cached_answers_cost_what_is_charged(arguments):
     assert paid.state.global_step < amortised.state.global_step
     assert max(logged(paid, "learning_rate")) == pytest.approx(1e-2, rel=0.2)  # the warm-up follows what is left
     json.dumps(paid.spent())
+
+
+def test_labelling_is_charged_in_seconds(arguments, monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr("hf_distill.trainers.spending.time.perf_counter", lambda: float(next(clock)))
+    steps = []
+    for charged in (None, 30.0):
+        trainer = trainer_of(arguments(max_seconds=60, teacher_labelling_seconds=charged, warmup_steps=0.2))
+        trainer.train()
+        assert 60 <= trainer.spent()["seconds"] < 65
+        assert max(logged(trainer, "learning_rate")) == pytest.approx(1e-2, rel=0.2)  # the warm-up follows what is left
+        steps.append(trainer.state.global_step)
+    assert steps[1] == pytest.approx(steps[0] / 2, abs=2)
 
 
 def test_utilisation_is_logged_against_a_remembered_peak(arguments, monkeypatch, tmp_path):
@@ -418,6 +468,36 @@ def test_a_student_that_shrinks_reaches_its_size_and_the_floor_within_the_budget
         assert shrunk == pytest.approx(0.5 * limit, rel=0.1)  # the third of four events, up to three quarters
 
 
+def test_a_student_that_shrinks_is_stopped_and_resumed_within_its_budget(tmp_path):
+    def shrinking(folder, *callbacks):
+        args = PruningDistillTrainingArguments(
+            str(tmp_path / folder), recipe="homodistil", target_hidden_size=16, report_to="none", disable_tqdm=True,
+            use_cpu=True, bf16=False, per_device_train_batch_size=8, logging_steps=1, pruning_events=4, save_steps=2,
+            max_flops=1.6e8,
+        )  # fmt: skip
+        return PruningDistillTrainer(
+            None, args, teacher_model=a_teacher(), train_dataset=encoded_sentences(29), processing_class=TOKENIZER,
+            callbacks=[*callbacks],
+        )  # fmt: skip
+
+    whole = shrinking("whole")
+    whole.train()
+    sizes = logged(whole, "hidden_size")
+    with pytest.raises(KeyboardInterrupt):
+        shrinking("stopped", StopAt(2)).train()
+    with pytest.raises(KeyboardInterrupt):
+        shrinking("stopped", StopAt(4)).train(resume_from_checkpoint=True)
+    assert 32 > sizes[1] > sizes[3] > 16 and len(sizes) > 8  # stopped between events
+    resumed = shrinking("stopped")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == whole.state.global_step
+    for name in ("loss", "learning_rate", "hidden_size", "spent_flops"):
+        assert logged(resumed, name) == logged(whole, name), name
+    for name in ("student_flops", "teacher_flops", "pruning_flops", "tokens", "flops"):
+        assert resumed.spent()[name] == whole.spent()[name], name
+    assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -428,6 +508,11 @@ def test_a_student_that_shrinks_reaches_its_size_and_the_floor_within_the_budget
         (dict(max_flops=1e9, save_steps=0.1), "save_steps 0.1 is a share of max_steps"),
         (dict(max_flops=1e9, teacher_labelling_flops=2e9), r"teacher_labelling_flops 2e\+09 leave nothing of max_flops 1e\+09"),
         (dict(teacher_labelling_flops=-1.0), "teacher_labelling_flops must be None or a finite number of at least 0, got -1.0"),
+        (dict(max_seconds=9, teacher_labelling_seconds=9.0), "teacher_labelling_seconds 9 leave nothing of max_seconds 9"),
+        (
+            dict(teacher_labelling_seconds=float("inf")),
+            "teacher_labelling_seconds must be None or a finite number of at least 0, got inf",
+        ),
         (
             dict(max_flops=1e9, lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 50}),
             "num_decay_steps of lr_scheduler_kwargs is a share of it, 0 to 1, got 50",

@@ -1,0 +1,49 @@
+"""What it costs to ask a model, counted from its configuration and the shapes of what it reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from hf_distill.flops import FAMILIES, Cost, forward_cost, parameter_cost
+from hf_distill.objectives.reduction import row_count
+from hf_distill.tasks import task_of, unwrapped
+
+logger = logging.getLogger(__name__)
+
+
+def answer_cost(model: nn.Module) -> Cost:
+    """A forward pass with its head; for families other than `FAMILIES` the number of parameters stands in."""
+    model = unwrapped(model)
+    if is_known(model):
+        return forward_cost(model.config, task_of(model))
+    logger.warning(f"operations of {type(model).__name__} are estimated from its parameters; known are {FAMILIES}")
+    embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    return parameter_cost(sum(each.numel() for each in model.parameters() if id(each) not in embeddings))
+
+
+def is_known(model: nn.Module) -> bool:
+    """Whether it is of one of `FAMILIES`."""
+    return getattr(getattr(model, "config", None), "model_type", None) in FAMILIES
+
+
+def batch_shape(model: nn.Module, inputs: Mapping[str, Any], prefix: str = "") -> tuple[int, int, Tensor | None]:
+    """Sequences, positions of each, and which of them are no padding.
+
+    Args:
+        model: That reads them.
+        inputs: Model inputs.
+        prefix: Of the names of the model's own among them.
+    """
+    main = inputs.get(prefix + getattr(model, "main_input_name", "input_ids"))
+    main = inputs.get(f"{prefix}inputs_embeds") if main is None else main
+    if not isinstance(main, Tensor) or main.dim() < 2:
+        return row_count(inputs), 1, None
+    if main.dim() == 4:
+        patch = getattr(getattr(unwrapped(model), "config", None), "patch_size", None)
+        return len(main), 1 if not patch else (main.shape[2] // patch) * (main.shape[3] // patch) + 1, None
+    mask = inputs.get(f"{prefix}attention_mask")
+    return *main.shape[:2], mask if isinstance(mask, Tensor) and mask.dim() == 2 else None

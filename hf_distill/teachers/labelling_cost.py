@@ -1,0 +1,56 @@
+"""What it took to make recorded answers, beside them in a file of its own: seconds are never the same twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hf_distill.teachers.shards import Manifest, json_bytes, write_whole
+
+COST = "cost.json"
+
+
+@dataclass(frozen=True)
+class LabellingCost:
+    """What answers have cost, over all processes.
+
+    Attributes:
+        flops: Floating-point operations of the teacher, padding included.
+        seconds: Of asking it and of writing the answers down.
+    """
+
+    flops: float
+    seconds: float
+
+    def __add__(self, other: LabellingCost) -> LabellingCost:
+        return LabellingCost(self.flops + other.flops, self.seconds + other.seconds)
+
+
+def labelling_cost(folder: Path) -> LabellingCost | None:
+    """What the answers in a folder have cost; None where that was not written down for each of its files."""
+    known = _known(folder)
+    files = [shard.file for shard in Manifest.load(folder).shards]
+    return sum((known[file] for file in files), LabellingCost(0, 0)) if known.keys() >= {*files} else None
+
+
+def add_costs(folder: Path, teacher: str, costs: Mapping[str, LabellingCost]) -> None:
+    """Write down what files have cost that were made now.
+
+    Args:
+        folder: Of recorded answers.
+        teacher: Its name.
+        costs: By file.
+    """
+    by_file = {file: asdict(cost) for file, cost in sorted((_known(folder) | costs).items())}
+    total = {name: sum(cost[name] for cost in by_file.values()) for name in ("flops", "seconds")}
+    write_whole(folder / COST, json_bytes({"teacher": teacher} | total | {"shards": by_file}))
+
+
+def _known(folder: Path) -> dict[str, LabellingCost]:
+    path = folder / COST
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {file: LabellingCost(**cost) for file, cost in content["shards"].items()}
