@@ -61,11 +61,22 @@ def table_sha256(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def sequence_hashes(sequences: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """One number per list of whole numbers, which depends on the numbers and their order, int64 (rows,)."""
-    array = sequences.combine_chunks() if isinstance(sequences, pa.ChunkedArray) else sequences
+def sequence_hashes(
+    sequences: pa.Array | pa.ChunkedArray, counted: pa.Array | pa.ChunkedArray | None = None
+) -> np.ndarray:
+    """One number per list of whole numbers, which depends on the numbers and their order, int64 (rows,).
+
+    Args:
+        sequences: The lists.
+        counted: Lists of the same lengths, 0 where a number is left out. None: all count.
+    """
+    array = _in_one(sequences)
     lengths = np.asarray(array.value_lengths().fill_null(0), dtype=np.int64)
     values = np.asarray(array.flatten()).astype(np.int64).view(np.uint64)
+    if counted is not None:
+        counts = np.asarray(_in_one(counted).flatten()).astype(bool)
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])[np.cumsum(lengths)]
+        values, lengths = values[counts], np.diff(ends, prepend=0)
     starts = np.cumsum(lengths) - lengths
     places = (np.arange(len(values)) - np.repeat(starts, lengths) + 1).astype(np.uint64)
     with np.errstate(over="ignore"):
@@ -77,6 +88,10 @@ def sequence_hashes(sequences: pa.Array | pa.ChunkedArray) -> np.ndarray:
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide results."""
     return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+
+
+def _in_one(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:

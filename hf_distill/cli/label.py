@@ -155,5 +155,6 @@ def _report(labelled: Any, folder: Path, as_json: bool) -> None:
     took = "" if cost is None else f", {cost.flops:.4g} operations, {cost.seconds:.1f} seconds"
     typer.echo(
         f"{found['rows']:,} rows answered by {manifest.provenance.teacher['name']} in {folder} ({found['bytes']:,} bytes, "
-        f"{found['shards']} files{took}). Open them with hf_distill.load_teacher_outputs({str(folder)!r})."
+        f"{found['shards']} files{took}). Open them with "
+        f"hf_distill.load_teacher_outputs({str(folder)!r}), share them with hf-distill publish {folder} NAMESPACE/NAME."
     )

@@ -1,4 +1,4 @@
-"""`hf-distill publish`: a student's folder to the Hub."""
+"""`hf-distill publish`: a student, or a labelled transfer set, to the Hub."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 
 def publish(
-    folder: Annotated[Path, typer.Argument(help="The student: weights as safetensors, configuration, card.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A student: safetensors, configuration, card. Or what `hf-distill label` wrote.")
+    ],
     repo_id: Annotated[str, typer.Argument(help="namespace/name; made where it does not exist.")],
     private: Annotated[bool, typer.Option("--private", help="Seen by the namespace only.")] = False,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it to a repository that exists.")] = False,
     tag: Annotated[str | None, typer.Option(help="Name for the commit, such as v1.0. None: no name.")] = None,
-    message: Annotated[str, typer.Option(help="Title of the commit.")] = "Publish a student",
+    message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list, send nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Publish a student: one commit, verified; the same command again continues one that failed.
+    """Publish a student or a labelled transfer set: one commit, verified; the same command continues one that failed.
 
     The token is that of HF_TOKEN or of `hf auth login`.
 
@@ -39,7 +41,7 @@ def publish(
 def as_record(publication: Publication) -> dict[str, Any]:
     """What was published, without where it lies here."""
     files = [{"name": each.name, "size": each.size, "sha256": each.sha256} for each in publication.files]
-    shown = ("repo_id", "private", "create_pr", "tag", "commit", "changed", "url")
+    shown = ("repo_id", "repo_type", "private", "create_pr", "tag", "commit", "changed", "url")
     return {name: getattr(publication, name) for name in shown} | {"files": files, "left_out": publication.left_out}
 
 

@@ -1,4 +1,4 @@
-"""A student's folder on the Hub: one commit, complete or not there, however often the line breaks."""
+"""A student, or a labelled transfer set, on the Hub: one commit, complete or not there, however often the line breaks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 from dataclasses import dataclass, replace
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, ModelCard, constants, get_token
-from huggingface_hub.hf_api import CommitInfo, ModelInfo, RepoSibling
+from huggingface_hub.hf_api import CommitInfo, DatasetInfo, ModelInfo, RepoSibling
 from huggingface_hub.utils import validate_repo_id
 
 from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
+from hf_distill.publishing.labelled_folder import is_labelled, is_shard, labelled_files
 from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out
 
+_RepoInfo = ModelInfo | DatasetInfo
 _AGAIN = "The folder was only read; the same command continues."
 
 
@@ -29,6 +31,7 @@ class Publication:
         create_pr: As a pull request.
         commit: Its id. None: nothing was sent, this was a dry run.
         changed: This call made a commit; else the Hub had all of it.
+        repo_type: "model", or "dataset" for a labelled transfer set.
     """
 
     repo_id: str
@@ -40,6 +43,7 @@ class Publication:
     create_pr: bool = False
     commit: str | None = None
     changed: bool = False
+    repo_type: str = "model"
 
 
 def publish(
@@ -50,26 +54,27 @@ def publish(
     create_pr: bool = False,
     tag: str | None = None,
     token: str | None = None,
-    message: str = "Publish a student",
+    message: str | None = None,
     dry_run: bool = False,
     patience: Patience | None = None,
 ) -> Publication:
-    """Publish a student on the Hub.
+    """Publish a student, or a labelled transfer set, on the Hub.
 
     All its files arrive in one commit or none does. What the repository held already is not sent again, so that a
     call after a failed one continues it, and a call after a successful one changes nothing. Weights of an earlier
-    student under other names (shards, an adapter) are removed by the same commit, anything else stays. What landed is
-    compared with the folder, by checksum.
+    student under other names (shards, an adapter), or rows of an earlier set, are removed by the same commit,
+    anything else stays. What landed is compared with the folder, by checksum.
 
     Args:
         folder: The student: weights as safetensors, configuration, card. Only files that a stranger needs are sent,
-            never optimizer states, logs or checkpoints. It is only read.
+            never optimizer states, logs or checkpoints. Or a labelled transfer set, as `label_transfer_set` wrote it,
+            which becomes a data set. It is only read.
         repo_id: "namespace/name"; made where it does not exist.
         private: Seen by the namespace only. Refused where the repository exists and is public.
         create_pr: Propose the commit to a repository that exists, as a pull request.
         tag: Name for the commit, such as "v1.0". None: no name.
         token: Of the Hub. None: that of HF_TOKEN or of `hf auth login`.
-        message: Title of the commit.
+        message: Title of the commit. None: that a student, or a labelled transfer set, is published.
         dry_run: Check and list, send nothing.
         patience: How long to keep trying. None: a few minutes.
 
@@ -77,13 +82,14 @@ def publish(
         What is there now.
 
     Raises:
-        FileNotFoundError: The folder lacks something, see `files_to_publish`.
+        FileNotFoundError: The folder lacks something, see `files_to_publish` and `labelled_files`.
         ValueError: The folder or the arguments cannot be published as they are.
         PublishError: The Hub could not be reached or refused; the message says why, and what to do.
     """
     session = None if dry_run else HubSession(token, patience)
     plan = plan_publication(folder, repo_id, private=private, create_pr=create_pr, tag=tag, token=token)
-    return plan if session is None else send(session, plan, message)
+    what = "student" if plan.repo_type == "model" else "labelled transfer set"
+    return plan if session is None else send(session, plan, message or f"Publish a {what}")
 
 
 def plan_publication(
@@ -101,9 +107,12 @@ def plan_publication(
     validate_repo_id(repo_id)
     if create_pr and tag:
         raise ValueError(f"a pull request has no commit to name before it is merged, got tag={tag!r}")
-    files = files_to_publish(folder, token or get_token())
-    url = f"{constants.ENDPOINT}/{repo_id}"
-    return Publication(repo_id, private, tuple(files), tuple(left_out(folder, files)), url, tag, create_pr)
+    is_dataset = is_labelled(folder)
+    files = (labelled_files if is_dataset else files_to_publish)(folder, token or get_token())
+    url = f"{constants.ENDPOINT}/{'datasets/' * is_dataset}{repo_id}"
+    kept = tuple(left_out(folder, files))
+    repo_type = "dataset" if is_dataset else "model"
+    return Publication(repo_id, private, tuple(files), kept, url, tag, create_pr, repo_type=repo_type)
 
 
 def send(session: HubSession, plan: Publication, message: str) -> Publication:
@@ -121,10 +130,11 @@ def send(session: HubSession, plan: Publication, message: str) -> Publication:
 
 
 class _Push:
-    """One student on its way."""
+    """One folder on its way."""
 
     def __init__(self, session: HubSession, plan: Publication, message: str):
         self.session, self.api, self.plan, self.message = session, session.api, plan, message
+        self.repo = {"repo_id": plan.repo_id, "repo_type": plan.repo_type}
         self.parent: str | None = None  # what we meant to commit on
         self.url = plan.url
         self.changed = False
@@ -135,10 +145,10 @@ class _Push:
         plan, persist = self.plan, self.session.persist
         self._check_rights()
         (card,) = (file for file in plan.files if file.name == "README.md")
-        persist("checking the card's metadata", ModelCard.load(card.path).validate)
+        persist("checking the card's metadata", ModelCard.load(card.path).validate, plan.repo_type)
         if not plan.create_pr:
             create = dict(private=plan.private, exist_ok=True)
-            persist("creating the repository", self.api.create_repo, plan.repo_id, **create)
+            persist("creating the repository", self.api.create_repo, **self.repo, **create)
         private = persist("reading the repository", self._look).private
         if plan.private and not private:
             raise PublishError("the repository exists and is public, private was asked for: change it on the Hub")
@@ -180,7 +190,7 @@ class _Push:
             return head.sha
         asked = dict(author=name, discussion_type="pull_request", discussion_status="open")
         opened = self.session.call(
-            "reading the pull requests", lambda: list(self.api.get_repo_discussions(self.plan.repo_id, **asked))
+            "reading the pull requests", lambda: list(self.api.get_repo_discussions(**self.repo, **asked))
         )
         for pull in opened:
             revision = f"refs/pr/{pull.num}"
@@ -192,36 +202,37 @@ class _Push:
         self.url, self.revision, self.changed = made.pr_url, made.pr_revision, True
         return made.oid
 
-    def _send_commit(self, head: ModelInfo) -> CommitInfo:
+    def _send_commit(self, head: _RepoInfo) -> CommitInfo:
         """Upload what is large, then commit everything at once. Operations are fresh: used ones remember too much."""
-        repo_id, create_pr = self.plan.repo_id, self.plan.create_pr
+        create_pr = self.plan.create_pr
         differing, stale = self._compare(head)
         additions = [CommitOperationAdd(file.name, str(file.path)) for file in differing]
         upload = dict(additions=additions, create_pr=create_pr, free_memory=False)
-        self.session.call("uploading the weights", self.api.preupload_lfs_files, repo_id, **upload)
+        self.session.call("uploading the large files", self.api.preupload_lfs_files, **self.repo, **upload)
         return self.session.call(
             "sending the commit",
             self.api.create_commit,
-            repo_id,
-            [*additions, *(CommitOperationDelete(name) for name in stale)],
+            **self.repo,
+            operations=[*additions, *(CommitOperationDelete(name) for name in stale)],
             commit_message=self.message,
             parent_commit=head.sha,
             create_pr=create_pr,
         )
 
-    def _look(self, revision: str | None = None) -> ModelInfo:
+    def _look(self, revision: str | None = None) -> _RepoInfo:
         """The repository at a revision, with the checksum of every file. The only reading call that takes a timeout."""
         options = dict(revision=revision, files_metadata=True, timeout=self.session.patience.timeout)
-        return self.session.call("reading the repository", self.api.model_info, self.plan.repo_id, **options)
+        return self.session.call("reading the repository", self.api.repo_info, **self.repo, **options)
 
-    def _compare(self, found: ModelInfo) -> tuple[list[PublishedFile], list[str]]:
-        """Files that a revision lacks or holds otherwise, and weights it holds that a loader would mix up with ours."""
+    def _compare(self, found: _RepoInfo) -> tuple[list[PublishedFile], list[str]]:
+        """Files that a revision lacks or holds otherwise, and weights or rows that a loader would mix up with ours."""
         there = {file.rfilename: file for file in found.siblings}
         ours = {file.name for file in self.plan.files}
         differing = [file for file in self.plan.files if not _same(file, there.get(file.name))]
-        return differing, [name for name in there if is_weights(name) and name not in ours]
+        is_ours = is_weights if self.plan.repo_type == "model" else is_shard
+        return differing, [name for name in there if is_ours(name) and name not in ours]
 
-    def _holds_everything(self, found: ModelInfo) -> bool:
+    def _holds_everything(self, found: _RepoInfo) -> bool:
         return self._compare(found) == ([], [])
 
     def _verify(self) -> None:
@@ -236,7 +247,7 @@ class _Push:
         Raises:
             PublishError: It is another student's.
         """
-        tags = self.session.call("reading the tags", self.api.list_repo_refs, self.plan.repo_id).tags
+        tags = self.session.call("reading the tags", self.api.list_repo_refs, **self.repo).tags
         there = next((each.target_commit for each in tags if each.name == self.plan.tag), None)
         if there not in (None, self.landed) and not self._holds_everything(self._look(there)):
             raise PublishError(
@@ -246,9 +257,8 @@ class _Push:
 
     def _tag(self) -> None:
         if self._tag_is_ours() is None:
-            self.session.call(
-                "setting the tag", self.api.create_tag, self.plan.repo_id, tag=self.plan.tag, revision=self.landed
-            )
+            naming = dict(tag=self.plan.tag, revision=self.landed)
+            self.session.call("setting the tag", self.api.create_tag, **self.repo, **naming)
 
 
 def _same(file: PublishedFile, there: RepoSibling | None) -> bool:

@@ -66,8 +66,8 @@ def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> li
         raise FileNotFoundError(f"the student must be a folder, got {str(folder)!r}")
     weights = _weights(folder)
     names = {path.name for path in folder.iterdir() if any(fnmatch(path.name, allowed) for allowed in _ALLOWED)}
-    paths = [folder / name for name in sorted({*names, *weights, *_plots(folder)})]
-    _check_secrets(paths, secret)
+    paths = [folder / name for name in sorted({*names, *weights, *plots_of_card(folder)})]
+    require_no_secrets(paths, secret)
     if _ADAPTER in weights:
         _check_adapter(folder)
     else:
@@ -112,7 +112,7 @@ def _weights(folder: Path) -> list[str]:
     return [_INDEX, *shards]
 
 
-def _plots(folder: Path) -> list[str]:
+def plots_of_card(folder: Path) -> list[str]:
     """Names of the plots that the card shows, after a look at its metadata."""
     path = folder / "README.md"
     if not path.is_file():
@@ -163,7 +163,7 @@ def _check_adapter(folder: Path) -> None:
         raise ValueError(f"{folder / _ADAPTER} holds no weights")
 
 
-def _check_secrets(paths: list[Path], secret: str | None) -> None:
+def require_no_secrets(paths: list[Path], secret: str | None) -> None:
     """No token in any file. Weights are searched as far as their header goes, where metadata is."""
     for path in paths:
         content = _readable(path)

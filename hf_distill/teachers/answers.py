@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -29,8 +29,10 @@ from hf_distill.teachers.column import (
 )
 from hf_distill.teachers.fixed_masks import FixedMasks
 from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.teachers.input_prints import token_prints, value_prints
 from hf_distill.teachers.labelling_options import LabellingOptions
 from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.provenance import TOKENS_READ
 
 _MOST_VALUES = 2**31 - 1  # of an Arrow list's offsets
 
@@ -110,14 +112,17 @@ class Questioner:
 
     def columns(
         self, rows: datasets.Dataset, epoch: int, first_row: int, progress: Callable[[int], Any]
-    ) -> dict[str, pa.Array]:
-        """The answers to rows, in their order.
+    ) -> tuple[dict[str, pa.Array], dict[str, np.ndarray]]:
+        """The answers to rows, in their order, and what the inputs that were read are known by.
 
         Args:
             rows: At most as many as memory holds with the answers.
             epoch: Of the masks.
             first_row: Number of the first of the rows in the transfer set.
             progress: Told how many rows more were answered.
+
+        Returns:
+            The columns of `features`, and what `Provenance.column` takes.
 
         Raises:
             ValueError: An answer is not finite, or too large for the precision it is kept in.
@@ -126,14 +131,20 @@ class Questioner:
         # The longest first: too little memory shows at once.
         by_length = torch.tensor(lengths).argsort(descending=True, stable=True)
         answers: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.features()}
+        read: dict[str, list[Any]] = {}
         for batch in by_length.split(self.options.batch_size):
             numbers = batch.tolist()
-            for name, values in self._ask(rows, numbers, epoch, first_row).items():
+            inputs = self._inputs(rows, numbers)
+            for name, values in self._ask(inputs, rows, numbers, epoch, first_row).items():
                 for number, value in zip(numbers, values, strict=True):
                     answers[name][number] = value
+            for name, values in self._prints(inputs).items():
+                for number, value in zip(numbers, values, strict=True):
+                    read.setdefault(name, [None] * len(rows))[number] = value
             progress(len(numbers))
         types = datasets.Features(self.features()).arrow_schema
-        return {name: _list_array(values, types.field(name).type) for name, values in answers.items()}
+        columns = {name: _list_array(values, types.field(name).type) for name, values in answers.items()}
+        return columns, {name: np.stack(values) for name, values in read.items()}
 
     def _inputs(self, rows: datasets.Dataset, numbers: Sequence[int]) -> dict[str, Tensor]:
         prefix = self.teacher.input_prefix
@@ -145,10 +156,23 @@ class Questioner:
         batch = self._collate(examples)
         return {prefix + name: value.to(self.teacher.device) for name, value in batch.items() if torch.is_tensor(value)}
 
+    def _prints(self, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Of what the student reads too; a teacher's own encoding no student's batch is compared with."""
+        if self.teacher.input_prefix:
+            return {}
+        tokens, valid = token_prints(inputs), valid_positions(inputs)
+        found = {} if tokens is None else {TOKENS_READ: tokens}
+        for name in sorted(self._read & inputs.keys()):
+            value = inputs[name]
+            is_padded = valid is not None and value.shape[:2] == valid.shape
+            if value.is_floating_point() and value.dim() > 1 and not is_padded:
+                found[name] = value_prints(value)
+        return found
+
     def _ask(
-        self, rows: datasets.Dataset, numbers: list[int], epoch: int, first_row: int
+        self, inputs: dict[str, Tensor], rows: datasets.Dataset, numbers: list[int], epoch: int, first_row: int
     ) -> dict[str, list[np.ndarray]]:
-        inputs, labels = self._inputs(rows, numbers), None
+        labels = None
         own = {name.removeprefix(self.teacher.input_prefix): value for name, value in inputs.items()}
         valid = valid_positions(own)
         if valid is None and "input_ids" in own:

@@ -185,9 +185,9 @@ class _Labelling:
         """The rows of a block, masked if they are to be, with the columns the teacher adds."""
         rows = block.rows if self.masks is None else self.masks.mask(block.rows, block.epoch, block.first_row)
         table = rows.with_format("arrow")[:]
-        columns = self.questioner.columns(rows, block.epoch, block.first_row, progress)
-        columns[TEACHER_PROVENANCE] = provenance.column(table)
-        features = {**rows.features, **self.questioner.features(), TEACHER_PROVENANCE: provenance.feature()}
+        columns, read = self.questioner.columns(rows, block.epoch, block.first_row, progress)
+        columns[TEACHER_PROVENANCE] = provenance.column(table, read)
+        features = {**rows.features, **self.questioner.features(), TEACHER_PROVENANCE: provenance.feature(read)}
         schema = datasets.Features(features).arrow_schema
         return pa.Table.from_arrays([*table.columns, *columns.values()], names=schema.names).cast(schema)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,10 +11,12 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from hf_distill.fingerprints import package_versions, sequence_hashes
+from hf_distill.fingerprints import package_versions
 from hf_distill.teachers.column import TEACHER_PROVENANCE
+from hf_distill.teachers.input_prints import stored_token_prints
 
 SCHEMA_VERSION = 1
+TOKENS_READ = "inputs"
 # What differs without any answer being another: names, and versions.
 _FREE = {"name", "revision", "versions", "model_type", "hidden_size", "num_hidden_layers"}
 
@@ -85,15 +87,28 @@ class Provenance:
             if own.get(name) != others.get(name):
                 yield name, own.get(name), others.get(name)
 
-    def feature(self) -> dict[str, Any]:
-        """The feature of the column that carries it: every row says which teacher, and a hash of the inputs it read."""
-        return {"teacher": datasets.ClassLabel(names=[self.to_json()]), "inputs": datasets.Value("int64")}
+    def feature(self, read: Mapping[str, Any]) -> dict[str, Any]:
+        """The feature of the column that carries it: every row says which teacher, and what inputs it read.
 
-    def column(self, inputs: pa.Table) -> pa.Array:
-        """That column, for rows of inputs."""
-        nothing = np.zeros(len(inputs), np.int64)
-        read = sequence_hashes(inputs["input_ids"]) if "input_ids" in inputs.column_names else nothing
-        return pa.StructArray.from_arrays([pa.array(nothing), pa.array(read)], names=["teacher", "inputs"])
+        Args:
+            read: As for `column`.
+        """
+        values = {name: datasets.List(datasets.Value("float32")) for name in read if name != TOKENS_READ}
+        return {"teacher": datasets.ClassLabel(names=[self.to_json()]), TOKENS_READ: datasets.Value("int64")} | values
+
+    def column(self, rows: pa.Table, read: Mapping[str, np.ndarray]) -> pa.Array:
+        """That column.
+
+        Args:
+            rows: As they are stored.
+            read: What the inputs that were made of them are known by: under `TOKENS_READ` a number per row, 0 where it is
+                not known, without which those of the stored rows are taken; under an input's name `value_prints`.
+        """
+        nothing = np.zeros(len(rows), np.int64)
+        tokens = read[TOKENS_READ] if TOKENS_READ in read else stored_token_prints(rows)
+        values = {name: pa.array(list(rows_read)) for name, rows_read in read.items() if name != TOKENS_READ}
+        parts = {"teacher": pa.array(nothing), TOKENS_READ: pa.array(nothing if tokens is None else tokens)} | values
+        return pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
 
 
 def provenances(dataset: Any) -> dict[str, Provenance]:

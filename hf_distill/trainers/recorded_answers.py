@@ -20,10 +20,9 @@ from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.provenance import Provenance, provenances
 from hf_distill.trainers.recorded_checks import (
     require_own_answers,
-    require_own_inputs,
     require_same_teacher,
-    require_steady,
 )
+from hf_distill.trainers.recorded_inputs import require_own_inputs
 from hf_distill.trainers.repeated_rows import without
 from hf_distill.trainers.teacher_making import make_teacher, separate_encodings
 
@@ -82,10 +81,9 @@ class RecordedAnswers:
             found = provenances(dataset)
             if not found or self.teacher is None:
                 continue
-            for column, provenance in found.items():
+            for provenance in found.values():
                 require_own_answers(provenance, self)
-                require_own_inputs(dataset, column, provenance)
-            require_steady(dataset, collate, self._recorded)
+            require_own_inputs(dataset, collate, found, self._recorded)
             self._require_recorded_teachers(found)
 
     def _require_recorded_teachers(self, found: Mapping[str, Provenance]) -> None:

@@ -88,7 +88,7 @@ class Request:
             HubError: There is none.
         """
         repository = self.contents.repositories.get(name)
-        namespace = name.split("/")[0]
+        namespace = namespace_of(name)
         user = self.user
         if repository is None or (repository.private and not (user and namespace in (user.name, *user.organisations))):
             raise HubError(404 if user else 401, "Repository not found", "RepoNotFound")
@@ -106,6 +106,11 @@ class Request:
         return commit
 
 
+def namespace_of(repo: str) -> str:
+    """Whose a repository is."""
+    return repo.split("/")[-2]
+
+
 @dataclass(frozen=True)
 class Route:
     """A kind of request: its name, and how it is answered. Groups of the path's pattern are passed by name."""
@@ -117,11 +122,21 @@ class Route:
 
 
 ROUTES: list[Route] = []
-_PARTS = {"repo": r"[\w.-]+/[\w.-]+", "rev": r"[^/]+", "path": r".+", "slug": r"[\w.-]+/[\w.-]+", "oid": r"[0-9a-f]+"}
+_PARTS = {
+    "repo": r"(?:datasets/)?[\w.-]+/[\w.-]+",
+    "rev": r"[^/]+",
+    "path": r".+",
+    "slug": r"[\w.-]+/[\w.-]+",
+    "oid": r"[0-9a-f]+",
+}
 
 
 def route(name: str, method: str, path: str) -> Callable:
-    """Decorator: answers what is asked by `method` at `path`, in which {repo}, {rev}, ... stand for parts."""
+    """Decorator: answers what is asked by `method` at `path`, in which {repo}, {rev}, ... stand for parts.
+
+    Where models are asked for, data sets are too; the name of such a repository begins with "datasets/".
+    """
+    path = path.replace("models/{repo}", "(?:models/|(?=datasets/)){repo}")
     pattern = re.sub(r"\{(\w+)\}", lambda part: f"(?P<{part[1]}>{_PARTS[part[1]]})", path.replace(".", r"\."))
 
     def register(function: Callable) -> Callable:

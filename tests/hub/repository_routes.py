@@ -6,8 +6,8 @@ import re
 
 import yaml
 
-from tests.hub.contents import Repository, StoredFile, now
-from tests.hub.http import Answer, HubError, Request, route
+from tests.hub.contents import Repository, StoredFile, git_oid, now
+from tests.hub.http import Answer, HubError, Request, namespace_of, route
 
 
 @route("whoami", "GET", "/api/whoami-v2")
@@ -29,10 +29,11 @@ def create(request: Request):
     asked = request.json()
     namespace = asked["organization"] or request.user.name
     user = request.writer(namespace)
-    name = f"{namespace}/{asked['name']}"
-    answer = {"url": f"{request.base_url}/{name}", "name": name, "id": name}
+    public_name = f"{namespace}/{asked['name']}"
+    name = "datasets/" * (asked.get("type") == "dataset") + public_name
+    answer = {"url": f"{request.base_url}/{name}", "name": public_name, "id": public_name}
     if name in request.contents.repositories:
-        raise HubError(409, "You already created this model repo", **answer)
+        raise HubError(409, "You already created this repo", **answer)
     request.contents.repositories[name] = Repository(name, asked.get("visibility") == "private", user.name)
     return answer
 
@@ -46,12 +47,13 @@ def info(request: Request, repo: str):
 def revision_info(request: Request, repo: str, rev: str):
     repository, commit = request.repository(repo), request.commit(repo, rev)
     readme = commit.files.get("README.md")
+    public_name = repo.removeprefix("datasets/")
     metadata, _ = parse_card(readme.content.decode()) if readme else ({}, [])
     return {
         "_id": repo,
-        "id": repo,
-        "modelId": repo,
-        "author": repo.split("/")[0],
+        "id": public_name,
+        "modelId": public_name,
+        "author": namespace_of(repo),
         "sha": commit.oid,
         "lastModified": commit.date,
         "private": repository.private,
@@ -71,17 +73,17 @@ def sibling(name: str, file: StoredFile, with_checksum: bool) -> dict:
 
 
 @route("tree", "GET", "/api/models/{repo}/tree/{rev}")
-def tree(request: Request, repo: str, rev: str):
-    files = request.commit(repo, rev).files
-    return [entry(request, name, file) for name, file in sorted(files.items())]
-
-
 @route("tree", "GET", "/api/models/{repo}/tree/{rev}/{path}")
-def subtree(request: Request, repo: str, rev: str, path: str):
-    inside = {name: file for name, file in request.commit(repo, rev).files.items() if name.startswith(path + "/")}
-    if not inside:
+def tree(request: Request, repo: str, rev: str, path: str = ""):
+    start = path and path + "/"
+    inside = {name: file for name, file in request.commit(repo, rev).files.items() if name.startswith(start)}
+    if path and not inside:
         raise HubError(404, f"{path} does not exist on {rev!r}", "EntryNotFound")
-    return [entry(request, name, file) for name, file in sorted(inside.items())]
+    if request.query.get("recursive", ["false"])[0].lower() != "false":
+        return [entry(request, name, file) for name, file in sorted(inside.items())]
+    folders = sorted({start + name.removeprefix(start).split("/")[0] for name in inside} - inside.keys())
+    files = [entry(request, name, file) for name, file in sorted(inside.items()) if "/" not in name.removeprefix(start)]
+    return files + [{"type": "directory", "oid": git_oid(name.encode()), "size": 0, "path": name} for name in folders]
 
 
 @route("paths-info", "POST", "/api/models/{repo}/paths-info/{rev}")
@@ -138,7 +140,7 @@ def tag(request: Request, repo: str, rev: str):
 
 
 def _name(request: Request, repo: str, ref: str, revision: str):
-    request.writer(repo.split("/")[0])
+    request.writer(namespace_of(repo))
     if ref in request.repository(repo).refs:
         raise HubError(409, f"Reference {ref} already exists")
     request.repository(repo).refs[ref] = request.commit(repo, revision).oid
@@ -147,15 +149,16 @@ def _name(request: Request, repo: str, ref: str, revision: str):
 
 @route("settings", "PUT", "/api/models/{repo}/settings")
 def settings(request: Request, repo: str):
-    request.writer(repo.split("/")[0])
+    request.writer(namespace_of(repo))
     request.repository(repo).private = request.json()["visibility"] == "private"
     return {}
 
 
 @route("discussions", "GET", "/api/models/{repo}/discussions")
 def discussions(request: Request, repo: str):
+    described = {"name": repo.removeprefix("datasets/"), "type": "dataset" if repo.startswith("datasets/") else "model"}
     found = [
-        {**pull_request, "repo": {"name": repo, "type": "model"}, "isPullRequest": True, "createdAt": now()}
+        {**pull_request, "repo": described, "isPullRequest": True, "createdAt": now()}
         for pull_request in request.repository(repo).pull_requests
         if request.query.get("status", ["open"])[0] in (pull_request["status"], "all")
     ]
@@ -176,7 +179,8 @@ def resolve(request: Request, repo: str, rev: str, path: str):
     headers["Location"] = f"{request.storage_url}/{file.sha256}"
     if request.contents.xet:
         headers["X-Xet-Hash"] = request.contents.xet.files()[file.sha256]
-        headers["X-Xet-Refresh-Route"] = f"{request.base_url}/api/models/{repo}/xet-read-token/{commit.oid}"
+        kind = "" if repo.startswith("datasets/") else "models/"
+        headers["X-Xet-Refresh-Route"] = f"{request.base_url}/api/{kind}{repo}/xet-read-token/{commit.oid}"
     return Answer(b"", 302, headers)
 
 

@@ -1,5 +1,6 @@
 """The unmodified client, transformers and the `hf` command work against the Hub of the tests."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
 
+from hf_distill import load_teacher_outputs
 from tests.hub.contents import User
+from tests.hub.data_sets import PLAIN, make_labelled
+from tests.hub.data_sets import REPO as REVIEWS
 from tests.hub.environment import TOKEN, client_environment, run_python
 from tests.tiny_models import tiny_bert
 
@@ -157,12 +161,15 @@ def test_the_private_is_seen_by_its_owner_only(hub, api):
 
 
 LOAD = """
-import sys, torch
+import json, sys, torch
 from transformers import AutoModelForSequenceClassification
+from tests.hub.data_sets import learn, push
 if sys.argv[2] == "push":
     model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
     model.push_to_hub("alice/pushed", commit_message="by transformers")
+    push(sys.argv[3])
 else:
+    print("learned", json.dumps(learn()))
     model = AutoModelForSequenceClassification.from_pretrained("alice/pushed").eval()
     logits = model(torch.arange(5, 15).reshape(1, 10)).logits
     print([value.hex() for value in logits[0].double().tolist()])
@@ -170,18 +177,28 @@ else:
 
 
 @pytest.mark.parametrize("hub", ["lfs"], indirect=True)
-def test_transformers_pushes_and_a_fresh_process_loads(hub, tmp_path):
+def test_models_and_data_sets_are_pushed_and_a_fresh_process_loads(hub, tmp_path):
     import torch
 
     model = tiny_bert().eval()
     model.save_pretrained(tmp_path / "model")
     expected = [value.hex() for value in model(torch.arange(5, 15).reshape(1, 10)).logits[0].double().tolist()]
+    labelled = make_labelled(tmp_path)
     for role in ("push", "load"):
         environment = client_environment(hub.url, tmp_path / role, xet=hub.contents.xet is not None)
-        done = run_python(LOAD, environment, str(tmp_path / "model"), role)
+        done = run_python(LOAD, environment, str(tmp_path / "model"), role, str(labelled))
         assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(expected)
+    *_, learned, logits = done.stdout.strip().splitlines()
+    assert logits == str(expected)
     assert "model.safetensors" in hub.contents.repositories["alice/pushed"].head.files
+    found, rows = json.loads(learned.removeprefix("learned ")), load_teacher_outputs(labelled)[:]
+    assert found["verified"] == rows
+    for name in (REVIEWS, PLAIN):
+        assert found[name]["rows"] == rows
+        assert len(found[name]["losses"]) == 2 and found[name]["losses"] == found[PLAIN]["losses"]
+        said = ("made by", "with sha256", "order of the labels", "other input_ids")
+        assert all(words in message for words, message in zip(said, found[name]["refused"], strict=True))
+    assert b"license: mit" in hub.contents.repositories[f"datasets/{PLAIN}"].head.files["README.md"].content
     assert not hub.unknown
 
 

@@ -8,9 +8,9 @@ import json
 import time
 
 from tests.hub.contents import MAIN, StoredFile
-from tests.hub.http import Answer, HubError, Request, route
+from tests.hub.http import Answer, HubError, Request, namespace_of, route
 
-LARGE_SUFFIXES = (".safetensors", ".bin", ".pt", ".h5", ".onnx")
+LARGE_SUFFIXES = (".safetensors", ".bin", ".pt", ".h5", ".onnx", ".arrow", ".parquet")
 LARGE_BYTES = 10_000_000
 
 
@@ -32,7 +32,7 @@ def _mode(asked: dict, there: StoredFile | None) -> dict:
 def _may_propose(request: Request, repo: str) -> str:
     """Who may commit, or with `create_pr` who may see the repository at all."""
     if "create_pr" not in request.query:
-        return request.writer(repo.split("/")[0]).name
+        return request.writer(namespace_of(repo)).name
     request.repository(repo)
     return request.writer(request.user.name).name
 

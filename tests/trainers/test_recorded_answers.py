@@ -226,6 +226,9 @@ def test_answers_of_other_checkpoints_are_refused(tmp_path, arguments):
             trainer = ProgressiveTrainer(student, args, **given)
             trainer.teacher.outputs = None  # nobody asks
             trainer.train()
+            cut = labelled.map(lambda row: {name: row[name][:6] for name in ("input_ids", "attention_mask")})
+            with pytest.raises(ValueError, match=r"rows have other input_ids"):
+                ProgressiveTrainer(student, args, **given | {"train_dataset": cut})
             continue
         with pytest.raises(ValueError, match=r"answers are of BertForSequenceClassification .*; teacher_model is"):
             ProgressiveTrainer(student, args, **given)
@@ -299,10 +302,12 @@ def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tm
         make(student=small(BertForTokenClassification, num_labels=2))
     cut = labelled.map(lambda row: {"input_ids": row["input_ids"][:6], "attention_mask": row["attention_mask"][:6]},
                        **({"features": labelled.features} if through == "stream" else {}))  # fmt: skip
-    with pytest.raises(ValueError, match=r"at most 20 tokens, cut there; .* rows have other input_ids .* all 6 tokens"):
+    with pytest.raises(
+        ValueError, match=r"at most 20 tokens, cut there; .* rows have other input_ids .* looked at 6 tokens"
+    ):
         make(cut)
     if through != "stream":
-        with pytest.raises(ValueError, match=r"rows have other input_ids"):
+        with pytest.raises(ValueError, match=r"gave other input_ids when read again"):
             make(labelled.with_transform(augmented))
         beside = labelled.remove_columns("input_ids").add_column("input_ids", labelled["input_ids"][::-1])
         with pytest.raises(ValueError, match=r"answers were put beside other rows"):
@@ -323,6 +328,120 @@ def test_images_turned_at_random_are_refused(arguments):
         DistillationTrainer(
             student, arguments(remove_unused_columns=False), collator, train_dataset=labelled.with_transform(turned)
         )
+
+
+def looked_at(dtype=torch.float32, size=4, mean=0.5, flip=False):
+    """A transform of stored levels into images, as an image processor's: resized, turned, normalised."""
+
+    def made(batch):
+        pixels = torch.tensor(batch["levels"]).view(-1, 1, 4, 4)
+        pixels = torch.nn.functional.interpolate(pixels, size) if size != 4 else pixels
+        pixels = pixels.flip(-1) if flip else pixels
+        kept = {name: values for name, values in batch.items() if name != "levels"}
+        return kept | {"pixel_values": list(((pixels - mean) / 0.5).to(dtype))}
+
+    return made
+
+
+def test_images_made_in_another_way_are_refused(arguments, tmp_path):
+    teacher, student, rows, _, _ = case("images")
+    rows = rows.map(lambda row: {"levels": torch.tensor(row["pixel_values"]).flatten()}, remove_columns="pixel_values")
+    labelled = label_transfer_set(rows.with_transform(looked_at()), teacher, default_data_collator, tmp_path / "own")
+
+    def make(dataset, collator=None, **more):
+        given = dict(remove_unused_columns=False, max_steps=1) | more
+        return DistillationTrainer(
+            student, arguments(**given), collator or default_data_collator, train_dataset=dataset
+        )
+
+    part = labelled.shuffle(seed=1).select(range(5, 20))
+    features = datasets.Features(labelled.features | {"pixel_values": datasets.Array3D((1, 4, 4), "float32")})
+    stored = labelled.map(looked_at(), batched=True, remove_columns="levels")
+    stream = part.to_iterable_dataset().shuffle(seed=2).map(looked_at(), batched=True, features=features)
+    for dataset in (
+        labelled.with_transform(looked_at()),
+        labelled.with_transform(looked_at(torch.float16)),
+        labelled.with_transform(looked_at(torch.bfloat16)),
+        part.with_transform(looked_at(torch.float64)),
+        datasets.concatenate_datasets([part, labelled]).with_transform(looked_at()),
+        stored,
+        stored.with_format("torch"),
+        stream,
+    ):
+        make(dataset).train()
+    for transform, message in (
+        (
+            looked_at(mean=0.4),
+            r"pixel_values (-?[\d.]+) at (\(0, \d, \d\)) in row \d+; .* make them -?[\d.]+ there. Resize",
+        ),
+        (looked_at(size=8), r"pixel_values of shape \(1, 4, 4\) in row 0; .* make them of shape \(1, 8, 8\)"),
+        (looked_at(flip=True), r"pixel_values .* label them again with this one"),
+    ):
+        for dataset in (labelled.with_transform(transform), part.with_transform(transform)):
+            with pytest.raises(ValueError, match=message):
+                make(dataset)
+    with pytest.raises(ValueError, match=r"make them .* there"):
+        make(part.to_iterable_dataset().map(looked_at(mean=0.4), batched=True, features=features))
+    with pytest.raises(ValueError, match=r"make them .* there"):  # in the collator
+        make(
+            stored,
+            lambda examples: (batch := default_data_collator(examples)) | {"pixel_values": -batch["pixel_values"]},
+        )
+    followed = label_with_trajectory(
+        rows.with_transform(looked_at()), [FrozenTeacher(teacher)] * 2, default_data_collator
+    )
+    with pytest.raises(ValueError, match=r"pixel_values .* label them again"):
+        make(followed.with_transform(looked_at(mean=0.4)))
+
+
+def test_texts_encoded_on_the_fly_are_compared_as_the_collator_gives_them(arguments):
+    teacher, student, pad = tiny_bert(32, 2, seed=1), tiny_bert(), DataCollatorWithPadding(masking_tokenizer())
+    tokenizer = masking_tokenizer()
+    texts = [" ".join(f"w{token}" for token in row["input_ids"]) for row in encoded_sentences(ROWS)] * 3
+    rows = datasets.Dataset.from_dict({"text": texts, "labels": [0] * len(texts)})
+
+    def encoded(length, padding=False):
+        options = dict(truncation=True, max_length=length, padding=padding)
+        return lambda batch: dict(batch) | dict(tokenizer(batch["text"], **options))
+
+    def without_texts(collator):
+        return lambda examples: collator([{k: v for k, v in row.items() if k != "text"} for row in examples])
+
+    def make(dataset, collator=pad):
+        args = arguments(remove_unused_columns=False, max_steps=1)
+        given = dict(train_dataset=dataset, processing_class=masking_tokenizer())
+        return DistillationTrainer(student, args, without_texts(collator), **given)
+
+    labelled = label_transfer_set(rows.with_transform(encoded(8)), teacher, without_texts(pad))
+    left = DataCollatorWithPadding(masking_tokenizer(padding_side="left"), pad_to_multiple_of=8)
+    make(labelled.with_transform(encoded(8))).train()
+    make(labelled.shuffle(seed=1).with_transform(encoded(8, "max_length")), left)
+    make(labelled.map(encoded(8), batched=True))
+    for dataset in (labelled.with_transform(encoded(6)), labelled.map(encoded(6), batched=True)):
+        with pytest.raises(ValueError, match=r"rows have other input_ids than those, the longest of those looked at 6"):
+            make(dataset)
+    stored = rows.map(encoded(8, "max_length"), batched=True)  # padding is not what was answered
+    padded = label_transfer_set(stored, teacher, pad, disable_tqdm=True)
+    answers = padded.remove_columns(["input_ids", "attention_mask"])
+    make(answers.map(encoded(8), batched=True))
+    for cut in (answers.map(encoded(6), batched=True), padded.map(lambda row: {"input_ids": row["input_ids"][:6]})):
+        with pytest.raises(ValueError, match=r"cut there; \d+ of 87 rows have other input_ids"):
+            make(cut)
+
+    turned = padded.map(
+        lambda row, number: {"input_ids": row["input_ids"][:: -1 if number == 86 else 1]}, with_indices=True
+    )
+    with pytest.raises(ValueError, match=r" 1 of 87 rows have other input_ids"):
+        make(turned)
+
+    def cuts(examples):
+        return pad(
+            [{name: row[name][:6] if name.endswith(("ids", "mask")) else row[name] for name in row} for row in examples]
+        )
+
+    with pytest.raises(ValueError, match=r"longest of those looked at 6 tokens"):
+        make(padded, cuts)
+    make(label_transfer_set(stored, teacher, cuts, disable_tqdm=True), cuts)
 
 
 def test_the_order_of_labels_is_the_recorded_ones(arguments):
