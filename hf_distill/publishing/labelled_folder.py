@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from hf_distill.publishing.student_folder import PublishedFile, describe_file, plots_of_card, require_no_secrets
+from hf_distill.teachers.labelling_cost import COST
 from hf_distill.teachers.shards import MANIFEST, PATTERN, Manifest, is_begun
 
 
@@ -30,6 +31,8 @@ def labelled_files(folder: str | os.PathLike, secret: str | None = None) -> list
     manifest = Manifest.load(folder)
     manifest.require_sound(folder)
     names = ["README.md", *plots_of_card(folder), MANIFEST, *(shard.file for shard in manifest.shards)]
+    if (folder / COST).exists():
+        names.append(COST)
     paths = [folder / name for name in names]
     require_no_secrets(paths, secret)
     return [describe_file(path) for path in paths]

@@ -26,7 +26,12 @@ def test_its_card_says_which_teacher_answered_and_nothing_about_the_machine(hub,
     done = publish(folder, REPO, private=True)
     assert (done.repo_type, done.private, done.url) == ("dataset", True, f"{hub.url}/datasets/{REPO}")
     shards = [f"shard-0000{index}.arrow" for index in range(3)]
-    assert [file.name for file in done.files] == ["README.md", "manifest.json", *shards] and not done.left_out
+    assert [file.name for file in done.files] == [
+        "README.md",
+        "manifest.json",
+        *shards,
+        "cost.json",
+    ] and not done.left_out
     assert not publish(folder, REPO).changed
     labelled.push_to_hub(PLAIN)
     sha256 = provenances(labelled)["teacher_provenance"].teacher["weights_sha256"]
@@ -58,5 +63,5 @@ def test_only_what_is_whole_is_published(hub, folder, tmp_path):
     label_transfer_set(encoded_sentences(9), tiny_bert(), tiny_tokenizer(), other)
     publish(other, REPO, message="fewer")
     head = hub.contents.repositories[f"datasets/{REPO}"].head
-    assert sorted(head.files) == [".gitattributes", "README.md", "manifest.json", "shard-00000.arrow"]
+    assert sorted(head.files) == [".gitattributes", "README.md", "cost.json", "manifest.json", "shard-00000.arrow"]
     assert head.title == "fewer" and not hub.unknown
