@@ -17,7 +17,6 @@ again, also not for another question; one that was stopped goes on, and a size i
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import statistics
@@ -33,7 +32,7 @@ from rich.table import Table
 from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from hf_distill import DistillationTrainingArguments, create_student
-from hf_distill.cli.scripts import require_one_process
+from hf_distill.cli.scripts import given_values, once
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
@@ -112,10 +111,10 @@ class Grid:
 
     args: AblationArguments
     pipeline: PipelineArguments
-    training: DistillationTrainingArguments
+    given: dict[str, Any]  # fields of DistillationTrainingArguments
 
     def __post_init__(self) -> None:
-        self.folder = Path(self.training.output_dir)
+        self.folder = Path(self.given["output_dir"])
         self.pipeline.teacher_answers = self.pipeline.teacher_answers or str(self.folder / "teacher_answers")
 
     def accuracies(self, cell: Cell) -> list[float]:
@@ -127,22 +126,22 @@ class Grid:
         transfer = arguments.transfer_set, arguments.max_transfer_samples
         parts = [arguments.student, arguments.initialisation, *transfer, seed]
         start = "_".join(str(part).replace("/", "-") for part in parts if part is not None)
-        training = copy.copy(self.training)
-        training.output_dir, training.seed = str(self.folder / "students" / f"{arguments.arm}_{start}"), seed
-        result = Path(training.output_dir, "result.json")
-        if not result.exists():
-            metrics = Pipeline(arguments, training, self.folder / "stages" / start).run()
-            result.write_text(json.dumps(metrics))
-        metrics = json.loads(result.read_text())
+        folder = self.folder / "students" / f"{arguments.arm}_{start}"
+        result = folder / "result.json"
+        if not once(result.exists):
+            given = self.given | {"output_dir": str(folder), "seed": seed}
+            metrics = Pipeline(arguments, given, self.folder / "stages" / start).run()
+            once(lambda: result.write_text(json.dumps(metrics)))
+        metrics = once(lambda: json.loads(result.read_text()))
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
     def measure(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
         """Add to the entries how much smaller and faster than the teacher they are; returns the teacher's own."""
-        pipeline = Pipeline(self.pipeline, self.training)
+        pipeline = Pipeline(self.pipeline, self.given)
         split = pipeline.splits["test" if "test" in pipeline.splits else "validation"]
         answers, labels = np.array(split[TEACHER_LOGITS]).argmax(-1), np.array(split["labels"])
         models = {size: create_student(size, pipeline.teacher, "random") for size in {e["column"] for e in entries}}
-        latency = measure_latency({"": pipeline.teacher} | models, runs=100)
+        latency = once(lambda: measure_latency({"": pipeline.teacher} | models, runs=100))
         teacher = {"accuracy": float((answers == labels).mean()), "parameters": pipeline.teacher.num_parameters()}
         for entry in entries:
             size = entry["column"]
@@ -184,6 +183,7 @@ def conditions_of(
         "stages": stages,
         "data": data,
         "batch_size": training.per_device_train_batch_size,
+        "processes": training.world_size,
         "seeds": args.seeds,
         "hardware": hardware_name(training.device),
         "versions": package_versions(),
@@ -214,21 +214,22 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
 def main() -> None:
     parser = HfArgumentParser((AblationArguments, PipelineArguments, DistillationTrainingArguments))
     args, pipeline, training = parser.parse_args_into_dataclasses()
-    require_one_process(training)
-    grid, results = Grid(args, pipeline, training), []
+    grid, results = Grid(args, pipeline, given_values(parser, DistillationTrainingArguments)), []
     for cell in cells_of(args):
         accuracies = grid.accuracies(cell)
         sd = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         entry = {"row": cell.row, "column": cell.column, "mean": statistics.mean(accuracies), "sd": sd}
         results.append(entry | {"accuracies": accuracies})
-    show(args.question, results, grid.folder)
     content = {"conditions": conditions_of(args, pipeline, training), "cells": results}
     if args.question == "reduction":
         teacher = grid.measure(results)
-        found = smallest_within(args.points, teacher, results)
-        content |= {"teacher": teacher, "points": args.points, "smallest": found}
-        say_reduction(args.points, teacher, found)
-    (grid.folder / f"{args.question}.json").write_text(json.dumps(content, indent=2) + "\n")
+        content |= {"teacher": teacher, "points": args.points}
+        content["smallest"] = smallest_within(args.points, teacher, results)
+    if training.should_save:
+        show(args.question, results, grid.folder)
+        if args.question == "reduction":
+            say_reduction(args.points, content["teacher"], content["smallest"])
+        (grid.folder / f"{args.question}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

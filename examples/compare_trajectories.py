@@ -18,7 +18,6 @@ movie_reviews, amazon_reviews, nyt_editorials or tweets, built in; takes `Progre
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import statistics
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from accelerate import PartialState
 from datasets import Dataset
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -38,7 +37,7 @@ from transformers.trainer_utils import set_seed
 
 from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
 from hf_distill.cli.script_models import TeacherArguments
-from hf_distill.cli.scripts import checkpoint_to_continue, make_trainer, require_one_process
+from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
@@ -46,6 +45,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
+from hf_distill.whole_weights import made_whole
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
 NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_epochs": 0.0}
@@ -107,12 +107,13 @@ class Method:
 
 
 def whole_model(checkpoint: Checkpoint) -> PreTrainedModel:
-    """The model of a checkpoint, an adapter merged into its base."""
-    if not checkpoint.is_adapter:
-        return AutoModelForSequenceClassification.from_pretrained(checkpoint.folder)
-    from peft import AutoPeftModelForSequenceClassification
+    """The model of a checkpoint, an adapter merged into its base; whole on every process, also under ZeRO-3."""
+    with made_whole():
+        if not checkpoint.is_adapter:
+            return AutoModelForSequenceClassification.from_pretrained(checkpoint.folder)
+        from peft import AutoPeftModelForSequenceClassification
 
-    return AutoPeftModelForSequenceClassification.from_pretrained(checkpoint.folder).merge_and_unload()
+        return AutoPeftModelForSequenceClassification.from_pretrained(checkpoint.folder).merge_and_unload()
 
 
 def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrainedModel) -> dict[str, Dataset]:
@@ -156,7 +157,8 @@ class Comparison:
             raise ValueError(f"{len(self.checkpoints)} checkpoints need as many steps before the final, got {shortest}")
         self.teacher = whole_model(self.checkpoints[-1])
         self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoints[-1].folder)
-        self.splits = load_splits(data, self.tokenizer, self.teacher)
+        with PartialState().local_main_process_first():
+            self.splits = load_splits(data, self.tokenizer, self.teacher)
         if not args.live_teachers:
             self.splits = {name: self._answered(split) for name, split in self.splits.items()}
 
@@ -222,7 +224,7 @@ class Comparison:
             "extra_steps": extra.get(arm, 0),
         }
 
-    def conditions(self, device: torch.device) -> dict[str, Any]:
+    def conditions(self, training: ProgressiveTrainingArguments) -> dict[str, Any]:
         """What all arms have in common."""
         return {
             "initialisation": self.args.initialisation,
@@ -230,10 +232,11 @@ class Comparison:
             "student_steps": self.args.steps,
             "steps_on_labels": self.args.final_steps,
             "batch_size": self.given["per_device_train_batch_size"],
+            "processes": training.world_size,
             "seeds": self.args.seeds,
             "train_examples": len(self.splits["train"]),
             "teacher_checkpoints": [checkpoint.step for checkpoint in self.checkpoints],
-            "hardware": hardware_name(device),
+            "hardware": hardware_name(training.device),
             "versions": package_versions(),
         }
 
@@ -256,10 +259,10 @@ class Comparison:
         teacher = method.teacher and str(method.teacher.folder)
         settings = {"max_steps": self.args.steps, "initialisation": self.args.initialisation, "teacher": teacher}
         settings |= method.arguments
-        if not result.exists():
+        if not once(result.exists):
             metrics = self._train(student, method, folder, {"learning_rate": rate, "seed": seed})
-            result.write_text(json.dumps(metrics | {"settings": settings}) + "\n")
-        found = json.loads(result.read_text())
+            once(lambda: result.write_text(json.dumps(metrics | {"settings": settings}) + "\n"))
+        found = once(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
             raise ValueError(f"{folder} holds a run with {was}, not with {settings}; take another --output_dir")
@@ -280,15 +283,20 @@ class Comparison:
             processing_class=self.tokenizer,
             compute_metrics=glue_metric(None),
         )
-        trainer.train(resume_from_checkpoint=checkpoint_to_continue(training))
+        trainer.train(resume_from_checkpoint=once(lambda: checkpoint_to_continue(training)))
         found = {"validation_accuracy": trainer.evaluate()["eval_accuracy"]}
         reported = trainer.evaluate(splits["test"])["eval_accuracy"] if "test" in splits else None
         trainer.save_model()
-        record = RunRecord.load(folder)
-        steps = sum(stage["training"]["steps"] for stage in record.stages) or record.training["steps"]
-        for checkpoint in folder.rglob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        steps = once(lambda: close(folder))
         return found | {"accuracy": found["validation_accuracy"] if reported is None else reported, "steps": steps}
+
+
+def close(folder: Path) -> int:
+    """Remove the checkpoints of a finished run; returns the steps it took."""
+    for checkpoint in folder.rglob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    record = RunRecord.load(folder)
+    return sum(stage["training"]["steps"] for stage in record.stages) or record.training["steps"]
 
 
 def across_teachers(comparison: Comparison, data: DataTrainingArguments) -> list[dict[str, Any]]:
@@ -369,20 +377,20 @@ def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
 def main() -> None:
     parser = HfArgumentParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
     args, data, training = parser.parse_args_into_dataclasses()
-    require_one_process(training)
-    values = vars(parser.parse_args())
-    given = {own.name: values[own.name] for own in dataclasses.fields(ProgressiveTrainingArguments) if own.init}
-    comparison = Comparison(args, data, given)
+    comparison = Comparison(args, data, given_values(parser, ProgressiveTrainingArguments))
     split = "test" if "test" in comparison.splits else "validation"
-    results = {"conditions": comparison.conditions(training.device)}
+    results = {"conditions": comparison.conditions(training)}
     results["arms"] = [comparison.entry(arm, student) for arm in args.arms for student in args.students]
     if "best_checkpoint" in args.arms:
         results["checkpoints"] = [run for student in args.students for run in comparison.search(student)]
-        plot_search(results["checkpoints"], split, comparison.folder / "checkpoints.png")
     if args.other_teachers:
         results["teachers"] = across_teachers(comparison, data)
-        plot_capacity(results["teachers"], split, comparison.folder / "capacity_gap.png")
-    show(results, split, comparison.folder)
+    if training.should_save:
+        plots = {"checkpoints": (plot_search, "checkpoints.png"), "teachers": (plot_capacity, "capacity_gap.png")}
+        for part in plots.keys() & results.keys():
+            plot, name = plots[part]
+            plot(results[part], split, comparison.folder / name)
+        show(results, split, comparison.folder)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Takes every argument of `DistillationTrainingArguments`; steps and learning rate
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import shutil
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import ClassLabel, Dataset, load_dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -35,7 +35,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.hf_argparser import HfArg, HfArgumentParser
-from transformers.trainer_utils import get_last_checkpoint, set_seed
+from transformers.trainer_utils import set_seed
 
 from hf_distill import (
     DistillationTrainer,
@@ -44,13 +44,15 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.cli.scripts import first_rows, load_files, load_texts, require_one_process
+from hf_distill.cli.scripts import first_rows, given_values, load_files, load_texts, once
 from hf_distill.corpus import Texts, packed, without_texts_of
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.prose import load_prose
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
+from hf_distill.whole_weights import made_whole
 
 logger = logging.getLogger("transformers.pretrained_distillation")
 
@@ -149,25 +151,32 @@ def load_labelled(args: PipelineArguments) -> dict[str, Dataset]:
     return load_files({split: path for split, path in files.items() if path})
 
 
+def load_classifier(folder: str | Path, **config: Any) -> PreTrainedModel:
+    """Whole on every process, also under ZeRO-3."""
+    with made_whole():
+        return AutoModelForSequenceClassification.from_pretrained(folder, **config)
+
+
 @dataclass
 class Pipeline:
     """The stages of an arm, one after the other; each finds what an earlier start left."""
 
     args: PipelineArguments
-    training: DistillationTrainingArguments
+    given: dict[str, Any]  # fields of DistillationTrainingArguments, of which stages change some
     stages_folder: Path | None = None  # None: output_dir. Pipelines of one student and seed may share it.
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         teacher = self.args.teacher_model_name_or_path
-        self.folder = Path(self.training.output_dir)
-        self.teacher = AutoModelForSequenceClassification.from_pretrained(teacher)
+        self.folder = Path(self.given["output_dir"])
+        self.teacher = load_classifier(teacher)
         self.tokenizer = AutoTokenizer.from_pretrained(teacher)
         raw = load_labelled(self.args)
         self.evaluation_texts = [
             text for split in ("validation", "test") if split in raw for text in raw[split]["text"]
         ]
-        self.splits = {split: self._encoded(texts, labelled=True) for split, texts in raw.items()}
+        with PartialState().local_main_process_first():
+            self.splits = {split: self._encoded(texts, labelled=True) for split, texts in raw.items()}
         for split in ("validation", "test"):
             if split in self.splits:
                 self.splits[split] = self._answered(self.splits[split])
@@ -186,7 +195,7 @@ class Pipeline:
         return (self.stages_folder or self.folder) / "+".join(stages[: stages.index(stage) + 1])
 
     def _untrained(self) -> PreTrainedModel:
-        set_seed(self.training.seed)
+        set_seed(self.given["seed"])
         task = "masked_lm" if PRETRAINING in self.args.stages else None
         return create_student(
             self.args.student,
@@ -198,26 +207,30 @@ class Pipeline:
 
     def _pretrain(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
         def sequences() -> Texts:
-            texts = unlabelled_texts(self.args.corpus, self.args.streaming)
-            return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
+            with PartialState().local_main_process_first():
+                texts = unlabelled_texts(self.args.corpus, self.args.streaming)
+                return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
 
         collator = DataCollatorForLanguageModeling(self.tokenizer)
-        changes = LABELS_ONLY | self._length_of(PRETRAINING) | {"eval_strategy": "no"}
+        unevaluated = {"eval_strategy": "no", "load_best_model_at_end": False}
+        changes = LABELS_ONLY | self._length_of(PRETRAINING) | unevaluated
         self._train(folder, student, sequences, changes, data_collator=collator)
         labels = {"id2label": self.teacher.config.id2label, "label2id": self.teacher.config.label2id}
-        set_seed(self.training.seed)  # the new head's weights
-        return AutoModelForSequenceClassification.from_pretrained(folder, **labels)
+        set_seed(self.given["seed"])  # the new head's weights
+        return load_classifier(folder, **labels)
 
     def _distil(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
         dropped = 0
 
         def unlabelled() -> Dataset:
             nonlocal dropped
-            texts = unlabelled_texts(self.args.transfer_set)
-            texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
-            texts = self._answered(self._encoded(texts, labelled=False))
+            with PartialState().local_main_process_first():
+                texts = unlabelled_texts(self.args.transfer_set)
+                texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
+                texts = self._encoded(texts, labelled=False)
+            texts = self._answered(texts)
             if self.args.max_transfer_samples is not None:
-                texts = first_rows(texts.shuffle(self.training.seed), self.args.max_transfer_samples)
+                texts = first_rows(texts.shuffle(self.given["seed"]), self.args.max_transfer_samples)
             logger.warning(f"{dropped} texts of the transfer set are evaluated on and were dropped; {len(texts)} stay")
             return texts
 
@@ -225,11 +238,11 @@ class Pipeline:
         self._train(
             folder, student, unlabelled, changes, self.teacher, notes=lambda: {"evaluation_texts_dropped": dropped}
         )
-        return AutoModelForSequenceClassification.from_pretrained(folder)
+        return load_classifier(folder)
 
     def _fine_tune(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
         self._train(folder, student, lambda: self.splits["train"], LABELS_ONLY | self._length_of(FINE_TUNING))
-        return AutoModelForSequenceClassification.from_pretrained(folder)
+        return load_classifier(folder)
 
     def _length_of(self, stage: str) -> dict[str, Any]:
         return {
@@ -249,21 +262,26 @@ class Pipeline:
     ) -> None:
         """Train a stage unless its folder is finished, from its last checkpoint if it has one."""
         finished = folder / "finished.json"
-        if not finished.exists():
+        if not once(finished.exists):
             trainer = self._trainer(student, changes | {"output_dir": str(folder)}, teacher, data(), **more)
-            trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+            trainer.train(resume_from_checkpoint=once(lambda: last_complete_checkpoint(folder)))
             if trainer.eval_dataset is not None:
                 trainer.evaluate()
             trainer.save_model()
-            record = RunRecord.load(folder)
-            record.data |= notes()
-            record.save(folder)
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-            finished.touch()
-        record = RunRecord.load(folder)
+            once(lambda: self._close(folder, notes(), finished))
+        record = once(lambda: RunRecord.load(folder))
         parts = ("objective", "arguments", "data", "training", "metrics")
         self.records.append({"name": folder.name.rpartition("+")[2]} | {part: getattr(record, part) for part in parts})
+
+    @staticmethod
+    def _close(folder: Path, notes: dict[str, Any], finished: Path) -> None:
+        """Leave a trained stage as it is found by later starts."""
+        record = RunRecord.load(folder)
+        record.data |= notes
+        record.save(folder)
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        finished.touch()
 
     def _trainer(
         self,
@@ -274,13 +292,10 @@ class Pipeline:
         data_collator: Callable | None = None,
     ) -> DistillationTrainer:
         """With a collator for pre-training, which is not evaluated; else a classifier's."""
-        training = copy.copy(self.training)
-        for name, value in changes.items():
-            setattr(training, name, value)
         is_classifier = data_collator is None
         return DistillationTrainer(
             student,
-            training,
+            DistillationTrainingArguments(**(self.given | changes)),
             data_collator or DataCollatorWithPadding(self.tokenizer),
             train_dataset=data,
             eval_dataset=self.splits.get("validation") if is_classifier else None,
@@ -291,6 +306,15 @@ class Pipeline:
 
     def _finish(self, student: PreTrainedModel) -> dict[str, float]:
         """The student with one record and one card over all stages."""
+        record = once(lambda: self._whole_record(student))
+        if "test" in self.splits:
+            judge = self._trainer(student, SOFT_LABELS_ONLY, self.teacher, None)
+            record.metrics |= judge.predict(self.splits["test"]).metrics
+        once(lambda: (record.save(self.folder), write_model_card(self.folder)))
+        return record.metrics
+
+    def _whole_record(self, student: PreTrainedModel) -> RunRecord:
+        """Save the student; its record over all stages."""
         student.save_pretrained(self.folder)
         self.tokenizer.save_pretrained(self.folder)
         record = RunRecord.load(self._folder_of(self.args.stages[-1]))
@@ -301,12 +325,7 @@ class Pipeline:
         )
         if DISTILLATION in self.args.stages:
             record.teacher = RunRecord.load(self._folder_of(DISTILLATION)).teacher
-        if "test" in self.splits:
-            judge = self._trainer(student, SOFT_LABELS_ONLY, self.teacher, None)
-            record.metrics |= judge.predict(self.splits["test"]).metrics
-        record.save(self.folder)
-        write_model_card(self.folder)
-        return record.metrics
+        return record
 
     def _answered(self, texts: Dataset) -> Dataset:
         """With the teacher's answers beside the texts, if they are kept."""
@@ -321,31 +340,32 @@ class Pipeline:
         ids = {str(name).casefold(): index for name, index in self.teacher.config.label2id.items()}
         feature = texts.features.get("label")
         name_of = feature.int2str if isinstance(feature, ClassLabel) else str
+        tokenizer, length = self.tokenizer, self.args.max_seq_length  # all that map has to hash
 
         def encode(rows: dict[str, list]) -> dict[str, list]:
-            inputs = dict(self.tokenizer(rows[column], truncation=True, max_length=self.args.max_seq_length))
+            inputs = dict(tokenizer(rows[column], truncation=True, max_length=length))
             if labelled:
-                inputs["labels"] = [self._class_of(label, name_of(label), ids) for label in rows["label"]]
+                inputs["labels"] = [class_of(label, name_of(label), ids) for label in rows["label"]]
             return inputs
 
         return texts.map(encode, batched=True, remove_columns=texts.column_names)
 
-    @staticmethod
-    def _class_of(label: Any, name: str, ids: dict[str, int]) -> int:
-        """By name, or else by number."""
-        if name.casefold() in ids:
-            return ids[name.casefold()]
-        if isinstance(label, int) and 0 <= label < len(ids):
-            return label
-        raise ValueError(f"a row has the label {name!r}; the teacher's are {list(ids)}")
+
+def class_of(label: Any, name: str, ids: dict[str, int]) -> int:
+    """By name, or else by number."""
+    if name.casefold() in ids:
+        return ids[name.casefold()]
+    if isinstance(label, int) and 0 <= label < len(ids):
+        return label
+    raise ValueError(f"a row has the label {name!r}; the teacher's are {list(ids)}")
 
 
 def main() -> None:
     parser = HfArgumentParser((PipelineArguments, DistillationTrainingArguments))
     args, training = parser.parse_args_into_dataclasses()
-    require_one_process(training)
-    metrics = Pipeline(args, training).run()
-    print(json.dumps(metrics, indent=2))
+    metrics = Pipeline(args, given_values(parser, DistillationTrainingArguments)).run()
+    if training.should_log:
+        print(json.dumps(metrics, indent=2))
 
 
 if __name__ == "__main__":

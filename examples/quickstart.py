@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import datasets
 import transformers
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
-from transformers.trainer_utils import get_last_checkpoint, set_seed
+from transformers.trainer_utils import set_seed
 
 from hf_distill import (
     DistillationTrainer,
@@ -30,6 +31,7 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
+from hf_distill.cli.scripts import once
 from hf_distill.evaluation.comparison import (
     DISTILLED,
     LABELS_ONLY,
@@ -44,6 +46,7 @@ from hf_distill.publishing.model_card import add_evaluation
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
+from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"
 INITIALISATIONS = {
@@ -53,7 +56,7 @@ INITIALISATIONS = {
 TEACHER_EPOCHS = 1.5
 BATCH_SIZE = 32
 SEED = 0
-console = Console()
+console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # of several processes the first speaks
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,23 @@ class Quickstart:
     def __init__(self, folder: Path, steps: int, examples: int | None):
         self.folder, self.steps, self.examples = folder, steps, examples
         self.tokenizer = AutoTokenizer.from_pretrained(minilm_path())
-        raw = load_sentiment()
-        self.splits = {name: self._tokenized(raw[name]) for name in ("train", "validation")}
+        self.splits: dict[str, datasets.Dataset] = {}
 
     def run(self) -> None:
         """All stages; the table comes last."""
         args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS, max_steps=-1)
+        with args.main_process_first(desc="tokenizing"):
+            raw = load_sentiment()
+            self.splits = {name: self._tokenized(raw[name]) for name in ("train", "validation")}
+            texts = self._tokenized(load_transfer_set(["movie_reviews"]))
         teacher = self._trained("teacher", self._untrained_teacher, args, None)
-        transfer_set = self._answered(self._tokenized(load_transfer_set(["movie_reviews"])), teacher)
+        transfer_set = self._answered(texts, teacher)
         self.splits["validation"] = self._answered(self.splits["validation"], teacher)
         models = {("MiniLM-6-layers", TEACHER): teacher}
         for student in STUDENTS:
             for training, dataset in ((LABELS_ONLY, None), (DISTILLED, transfer_set)):
                 models[student.name, training] = self._trained_student(student, training, dataset, teacher)
-        self._report(models)
+        once(lambda: self._report(models))
 
     def _trained_student(
         self, student: Student, training: str, transfer_set: datasets.Dataset | None, teacher: PreTrainedModel
@@ -124,7 +130,7 @@ class Quickstart:
     ) -> PreTrainedModel:
         """The finished model of an earlier start, or the one trained now, from its last checkpoint if it has one."""
         folder = self.folder / name
-        if (folder / "finished.json").exists():
+        if once((folder / "finished.json").exists):
             console.print(f"[bold]{name}[/]: found in {folder}")
             return AutoModelForSequenceClassification.from_pretrained(folder)
         length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
@@ -138,19 +144,24 @@ class Quickstart:
             compute_metrics=glue_metric(None),
             teacher_model=teacher,
         )
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+        trainer.train(resume_from_checkpoint=once(lambda: last_complete_checkpoint(folder)))
         metrics = trainer.evaluate()
         trainer.save_model()
+        once(lambda: self._close(folder, initialisation, metrics))
+        return trainer.model
+
+    @staticmethod
+    def _close(folder: Path, initialisation: str, metrics: dict[str, float]) -> None:
+        """Leave a finished training as later starts find it."""
         record = RunRecord.load(folder)
-        record.student |= {"name": name, "initialisation": initialisation}
+        record.student |= {"name": folder.name, "initialisation": initialisation}
         record.card |= {"base_model": BASE_MODEL, "license": "apache-2.0", "language": "en"}
-        if teacher is not None and record.teacher is not None:
+        if record.teacher is not None:
             record.teacher["name"] = TEACHER_NAME
         record.save(folder)
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         _write_json(folder / "finished.json", metrics)
-        return trainer.model
 
     def _arguments(self, name: str, learning_rate: float, **more: float) -> DistillationTrainingArguments:
         return DistillationTrainingArguments(

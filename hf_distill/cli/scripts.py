@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, load_dataset
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = transformers.logging.get_logger("transformers.examples")
 
+Result = TypeVar("Result")
 FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
 
 
@@ -121,6 +124,28 @@ def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: 
         if split not in raw:
             raise ValueError(f"{stage} needs the split {split!r}, got only {sorted(raw)}")
     return list(wanted.values())
+
+
+def given_values(parser: HfArgumentParser, group: type) -> dict[str, Any]:
+    """What the command line says of a group of arguments, for scripts of several trainings: each takes an object of its own.
+
+    Trainer and accelerate write into the object, and under DeepSpeed refuse to take it twice.
+    """
+    values = vars(parser.parse_args())
+    return {own.name: values[own.name] for own in fields(group) if own.init}
+
+
+def once(work: Callable[[], Result]) -> Result:
+    """What a function gives, called by the main process alone when all have come here; the others wait, and get the same.
+
+    Scripts of several trainings decide, read and write with it between them, so that all processes do the same next.
+
+    Args:
+        work: Reads and writes files, and does not wait for other processes. What it gives can be pickled.
+    """
+    state = PartialState()
+    state.wait_for_everyone()
+    return broadcast_object_list([work() if state.is_main_process else None])[0]
 
 
 def require_one_process(args: TrainingArguments) -> None:

@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import transformers
+from transformers.hf_argparser import HfArgumentParser
 
+from hf_distill import DistillationTrainingArguments
 from hf_distill.cli import scripts
 from hf_distill.cli.script_models import AnyModelArguments, FineTuningArguments, teacher_options
 
@@ -76,6 +78,17 @@ def test_the_teacher_is_fetched_as_the_model_is(arguments, tmp_path):
         assert models.hub == {"token": "t", "cache_dir": "c", "revision": "main", "trust_remote_code": False}
     finally:
         transformers.logging.set_verbosity(verbosity)
+
+
+def test_given_values_make_one_object_of_arguments_after_another(monkeypatch, tmp_path):
+    command = ["script", "--output_dir", str(tmp_path), "--learning_rate", "0.5", "--recipe", "vanilla_kd"]
+    monkeypatch.setattr("sys.argv", [*command, "--use_cpu", "--model_name_or_path", "a"])
+    parser = HfArgumentParser((FineTuningArguments, DistillationTrainingArguments))
+    given = scripts.given_values(parser, DistillationTrainingArguments)
+    assert "model_name_or_path" not in given and given["learning_rate"] == 0.5
+    args = DistillationTrainingArguments(**(given | {"max_steps": 3}))
+    assert (args.learning_rate, args.max_steps, args.temperature) == (0.5, 3, 2.0)
+    assert scripts.once(lambda: args.max_steps) == 3  # of one process the main one
 
 
 def test_scripts_of_several_trainings_name_the_processes_they_cannot_use():

@@ -5,24 +5,24 @@ from pathlib import Path
 import torch
 import torch.distributed
 
-from tests.distributed.scenarios import ENGINES, REFUSED, SCENARIOS, TEACHER_IN_PARTS, engine, outcome, trainer
+from tests.distributed.scenarios import ENGINES, REFUSED, RUNS, TEACHER_IN_PARTS, engine, outcome, trainer
 from tests.distributed.workers import main_of_worker
 from tests.tiny_models import encoded_sentences
 
 
 def main(folder: Path) -> None:
     came = {}
-    for name in ENGINES:
-        for scenario in SCENARIOS:
+    for name, scenario in RUNS:
+        with engine(name) as overrides:
+            if (name, scenario) in REFUSED:
+                came[name, scenario] = refusal(folder, scenario, overrides)
+                continue
+            came[name, scenario] = outcome(trainer(scenario, folder, 2, 2, **overrides))
+        if (name, scenario) in TEACHER_IN_PARTS:
             with engine(name) as overrides:
-                if (name, scenario) in REFUSED:
-                    came[name, scenario] = refusal(folder, scenario, overrides)
-                    continue
-                came[name, scenario] = outcome(trainer(scenario, folder, 2, 2, **overrides))
-            if (name, scenario) in TEACHER_IN_PARTS:
-                with engine(name) as overrides:
-                    parted = trainer(scenario, folder, 2, 2, teacher_sharding="always", **overrides)
-                    came[name, scenario, "teacher in parts"] = outcome(parted)
+                parted = trainer(scenario, folder, 2, 2, teacher_sharding="always", **overrides)
+                came[name, scenario, "teacher in parts"] = outcome(parted)
+    for name in ENGINES:
         with engine(name) as overrides:
             evaluated_first = trainer("logits", folder, 4, 1, **overrides)
             evaluated_first.evaluate(encoded_sentences(21))

@@ -25,7 +25,7 @@ from hf_distill import (
 )
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.tasks import unwrapped
-from hf_distill.whole_weights import is_in_parts, whole_state
+from hf_distill.whole_weights import is_in_parts, made_whole, whole_state
 from tests.tiny_architectures import tiny_model
 from tests.tiny_models import FixedMasks, encoded_sentences, tiny_bert, tiny_tokenizer
 
@@ -53,7 +53,9 @@ ENGINES: dict[str, dict[str, Any]] = {
     "zero3": {"deepspeed": zero(3)},
     "fsdp2": {"fsdp": True, "fsdp_config": FSDP},
 }
-SCENARIOS = ("logits", "projections", "masked_words", "progressive", "shrinking")
+SCENARIOS = ("logits", "projections", "masked_words", "progressive", "shrinking", "adapters")
+ADAPTED = ("ddp", "zero2", "zero3", "fsdp2")  # under the others adapters would show nothing new
+RUNS = [(name, scenario) for name in ENGINES for scenario in SCENARIOS if scenario != "adapters" or name in ADAPTED]
 REFUSED = {("zero3", "shrinking"), ("fsdp2", "shrinking")}
 
 
@@ -76,6 +78,7 @@ def trainer(scenario: str, folder: Path, batch_size: int, accumulation: int, **o
     kinds = {"progressive": ProgressiveTrainingArguments, "shrinking": PruningDistillTrainingArguments}
     special = {
         "logits": dict(hard_label_weight=0.5, temperature=2.0),
+        "adapters": dict(recipe="tinybert_task", relation_weight=1.0, soft_label_weight=1.0),
         "projections": dict(recipe="tinybert_task", relation_weight=1.0),
         "masked_words": dict(hard_label_weight=0.5),
         "progressive": dict(
@@ -104,7 +107,12 @@ def trainer(scenario: str, folder: Path, batch_size: int, accumulation: int, **o
         return ProgressiveTrainer(tiny_bert(), args, **shared)
     if scenario == "shrinking":
         return PruningDistillTrainer(None, args, teacher_model=teacher, **shared)
-    return DistillationTrainer(tiny_bert(), args, teacher_model=teacher, **shared)
+    student = tiny_bert()
+    if scenario == "adapters":
+        from tests.trainers.test_adapters import with_adapter
+
+        student = with_adapter(student)
+    return DistillationTrainer(student, args, teacher_model=teacher, **shared)
 
 
 def outcome(trainer: Trainer) -> dict[str, Any]:
@@ -124,9 +132,24 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
         weights={name: tensor.clone() for name, tensor in whole_state(student).items()},
         recorded=json.loads(record.read_text())["student"]["weights_sha256"],
         on_each_process=gather_object([weights_sha256(student)]),
+        teacher=weights_sha256(trainer.teacher.model),
     )
+    if hasattr(trainer.model, "peft_config"):
+        came["saved"] = saved_adapters(trainer)
     trainer.accelerator.free_memory()
     return came
+
+
+def saved_adapters(trainer: Trainer) -> dict[str, Any]:
+    """The weights of a base with the adapters that a trainer saves."""
+    from peft import PeftModel
+
+    folder = Path(trainer.args.output_dir, "adapters")
+    trainer.save_model(str(folder))
+    trainer.accelerator.wait_for_everyone()
+    assert not (folder / "model.safetensors").exists()
+    with made_whole():
+        return unwrapped(PeftModel.from_pretrained(tiny_bert(), folder)).state_dict()
 
 
 def losses_of(trainer: Trainer) -> list[float]:

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from hf_distill.fingerprints import weights_sha256
 from tests.distributed.scenarios import (
+    ADAPTED,
     ENGINES,
     REFUSED,
+    RUNS,
     SCENARIOS,
     STEPS,
     TEACHER_IN_PARTS,
@@ -15,8 +18,11 @@ from tests.distributed.scenarios import (
     trainer,
 )
 from tests.distributed.workers import on_two_processes
+from tests.tiny_models import tiny_bert
+from tests.trainers.test_adapters import with_adapter
 
 pytest.importorskip("deepspeed")
+pytest.importorskip("peft")
 
 CLASS_OF = {"ddp": "DistributedDataParallel", "fsdp2": "FSDP"}
 
@@ -54,10 +60,10 @@ def require_the_same(ours, theirs):
         # The gradient of a key's bias is zero but for rounding, of which AdamW makes a whole step.
         assert name.endswith("key.bias") or (ours["weights"][name] - weight).abs().mean() < 1e-5, name
     assert ours["on_each_process"] == [ours["recorded"]] * ours["world_size"]
+    assert ours["teacher"] == theirs["teacher"]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "scenario"), RUNS)
 def test_an_engine_trains_as_one_process_does(came, alone, engine, scenario):
     ours = came[engine, scenario]
     if (engine, scenario) in REFUSED:
@@ -74,6 +80,16 @@ def test_a_teacher_in_parts_teaches_the_same(came, alone, engine, scenario):
     ours = came[engine, scenario, "teacher in parts"]
     assert ours["teacher_in_parts"]
     require_the_same(ours, alone[scenario])
+
+
+@pytest.mark.parametrize("engine", ADAPTED)
+def test_adapters_alone_learn_and_can_be_loaded(came, engine):
+    ours, start = came[engine, "adapters"], with_adapter(tiny_bert()).get_base_model().state_dict()
+    learned = {name for name, weight in ours["weights"].items() if not torch.equal(weight, start[name])}
+    assert len(learned) == 6 and all("lora_" in name or "modules_to_save" in name for name in learned)
+    assert ours["saved"].keys() == ours["weights"].keys()
+    assert all(torch.equal(ours["saved"][name], weight) for name, weight in ours["weights"].items())
+    assert ours["teacher"] == weights_sha256(tiny_bert(hidden_size=32, layers=2, seed=1))
 
 
 def test_adapters_cannot_be_merged_into_weights_in_parts(came):

@@ -1,0 +1,186 @@
+"""Scripts that train several models, and those that judge words and answers, on two processes as on one."""
+
+import json
+import sys
+
+import pytest
+import transformers
+from safetensors.torch import load_file
+
+from hf_distill.publishing.run_record import RunRecord
+from tests.distributed.scripts_worker import EXAMPLES, run_script
+from tests.distributed.test_launch import LAUNCH, LAUNCHED, launch
+from tests.examples import test_run_ner as ner
+from tests.examples import test_run_qa as qa
+from tests.examples.test_run_glue import QUIET, REVIEWS, save_bert, write_csv
+
+pytest.importorskip("deepspeed")
+
+LABELS = ["negative", "positive"]
+# By engine the scripts of several trainings, and others.
+SCRIPTS = {
+    "zero2": (("pipeline", "grid", "trajectories"), ()),
+    "ddp": (("pipeline", "trajectories"), ("words", "answers", "pruned")),
+}
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Models without dropout, whose training two processes can share, and files."""
+    folder = tmp_path_factory.mktemp("given")
+    for index, step in enumerate((3, 6)):
+        save_bert(folder / "teacher" / f"checkpoint-{step}", hidden_size=64, layers=2, seed=index, labels=LABELS)
+    save_bert(folder / "student", hidden_size=64, layers=1, seed=9, labels=LABELS)
+    for path in folder.rglob("config.json"):
+        own = json.loads(path.read_text())
+        own |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        path.write_text(json.dumps(own))
+    ner.save_bert(folder / "ner_teacher", ner.NAMES)
+    ner.save_bert(folder / "ner_student", ner.NAMES, layers=1)
+    ner.write_jsonl(folder / "words.json", ner.rows_of()[:35])
+    qa.save_bert(folder / "qa_teacher", hidden_size=32, layers=2)
+    qa.save_bert(folder / "qa_student", hidden_size=16, layers=1)
+    qa.write(folder / "questions.jsonl", qa.rows_of("who", "where", "when")[1][:13])
+    write_csv(folder / "train.csv", ["text", "label"], REVIEWS)
+    write_csv(folder / "held_out.csv", ["text", "label"], [(f"{text} film", label) for text, label in REVIEWS])
+    return folder
+
+
+def commands(given, output, processes):
+    """By name; whole batches are equally large."""
+    batch = ["--per_device_train_batch_size", str(BATCH // processes), "--per_device_eval_batch_size", "2", *QUIET]
+    teacher = ["--teacher_model_name_or_path", f"{given}/teacher/checkpoint-6"]
+    files = ["--train_file", f"{given}/train.csv", "--validation_file", f"{given}/held_out.csv"]
+    texts = ["--corpus", f"{given}/train.csv", "--transfer_set", f"{given}/train.csv", "--max_seq_length", "12"]
+    steps = ["--pretraining_steps", "2", "--distillation_steps", "3", "--fine_tuning_steps", "3"]
+    stages = [*teacher, *files, *texts, *steps, *batch]
+    own = ["--initialisation", "pretrained", "--pretrained_model_name_or_path", f"{given}/student"]
+    question = ["--question", "arms", "--students", "1/64", "--arms", "PD", "PD-F", "--seeds", "0"]
+    arms = ["--arms", "vanilla_kd", "pro_kd", "--students", "1/64", "--steps", "5", "--learning_rates", "1e-3",
+            "--seeds", "0"]  # fmt: skip
+    judged = ["--do_eval", "--do_predict", *batch]
+
+    def of_task(task, file):
+        models = ["--model_name_or_path", f"{given}/{task}_student", "--teacher_model_name_or_path"]
+        return [*models, f"{given}/{task}_teacher", "--validation_file", file, "--test_file", file, *judged]
+
+    smaller = ["--target_hidden_size", "32", "--pruning_events", "2", "--vocabulary_min_count", "1", "--max_steps", "4"]
+    found = {
+        "pipeline": ["pretrained_distillation.py", "--student", "1/64", *own, "--test_file", f"{given}/held_out.csv", *stages],
+        "grid": ["ablations.py", *question, *stages],
+        "trajectories": ["compare_trajectories.py", "--teacher_checkpoints", f"{given}/teacher", *files, *arms, *batch],
+        "words": ["run_ner.py", *of_task("ner", f"{given}/words.json")],
+        "answers": ["run_qa.py", *of_task("qa", f"{given}/questions.jsonl"), "--version_2_with_negative", *qa.WINDOWS],
+        "pruned": ["prune_classifier.py", "--model_name_or_path", f"{given}/teacher/checkpoint-6", *files, *smaller,
+                   "--do_train", "--do_eval", *batch],
+    }  # fmt: skip
+    return {name: [*command, "--output_dir", f"{output}/{name}"] for name, command in found.items()}
+
+
+@pytest.fixture(scope="module")
+def alone(given, tmp_path_factory):
+    """What one process leaves."""
+    output, verbosity = tmp_path_factory.mktemp("alone"), transformers.logging.get_verbosity()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        patch.setattr(sys, "argv", sys.argv)
+        for name, command in commands(given, output, 1).items():
+            if name not in ("grid", "pruned"):
+                run_script(*command)
+    transformers.logging.set_verbosity(verbosity)
+    return output
+
+
+@pytest.fixture(scope="module")
+def launched(given, tmp_path_factory):
+    """A folder with what two processes leave under each engine; a second start of a script finds all trainings done."""
+    folder = tmp_path_factory.mktemp("launched")
+    plan = {}
+    for engine, (several, others) in SCRIPTS.items():
+        of_engine = commands(given, folder / engine, 2)
+        again = [of_engine[name] for name in several]
+        plan[engine] = [*again, *(of_engine[name] for name in others)], again
+    (folder / "commands.json").write_text(json.dumps(plan))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+        worker = "tests/distributed/scripts_worker.py"
+        launch("accelerate", "launch", "--config_file", LAUNCH / "cpu/zero2.yaml", LAUNCHED, worker, folder)
+    return folder
+
+
+@pytest.fixture(params=["zero2", "ddp"])
+def together(launched, request):
+    return launched / request.param
+
+
+@pytest.mark.parametrize(("engine", "wrapper"), [("zero2", "DeepSpeedEngine"), ("ddp", "DistributedDataParallel")])
+def test_nothing_is_trained_without_its_engine_or_twice(launched, engine, wrapper):
+    trained = json.loads((launched / "trained.json").read_text())[engine]
+    assert set(trained["first"]) == {wrapper} and len(trained["first"]) >= 5
+    assert trained["again"] == []
+
+
+def require_the_same_weights(ours, theirs):
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (ours, theirs))
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        # The gradient of a key's bias is zero but for rounding, of which AdamW makes a whole step.
+        assert name.endswith("key.bias") or (ours[name] - weight).abs().mean() < 1e-5, name
+
+
+def test_stages_follow_each_other_as_on_one_process(together, alone):
+    record, other = (RunRecord.load(folder / "pipeline") for folder in (together, alone))
+    assert [(stage["name"], stage["training"]["steps"], stage["training"]["processes"]) for stage in record.stages] == [
+        ("distillation", 3, 2), ("fine_tuning", 3, 2),
+    ]  # fmt: skip
+    require_the_same_weights(together / "pipeline", alone / "pipeline")
+    for name in ("test_loss", "test_accuracy", "test_teacher_kl"):
+        assert record.metrics[name] == pytest.approx(other.metrics[name], rel=1e-5), name
+    assert record.teacher == other.teacher and (together / "pipeline" / "README.md").exists()
+    assert not list((together / "pipeline").rglob("checkpoint-*"))
+
+
+def test_a_grid_has_all_its_cells(launched):
+    grid = launched / "zero2" / "grid"
+    found = json.loads((grid / "arms.json").read_text())
+    assert [(cell["row"], cell["column"]) for cell in found["cells"]] == [("1/64", "PD"), ("1/64", "PD-F")]
+    assert found["conditions"]["processes"] == 2
+    stages = sorted(path.parent.name for path in grid.rglob("finished.json"))
+    assert stages == ["pretraining", "pretraining+distillation", "pretraining+distillation+fine_tuning"]
+    for cell, arm in zip(found["cells"], ("PD", "PD-F"), strict=True):
+        (result,) = (grid / "students").glob(f"{arm}_*/result.json")
+        assert cell["accuracies"] == [json.loads(result.read_text())["eval_accuracy"]]
+
+
+def test_arms_come_out_as_on_one_process(together, alone):
+    ours, theirs = (json.loads((folder / "trajectories" / "results.json").read_text()) for folder in (together, alone))
+    assert ours["arms"] == theirs["arms"] and len(ours["arms"]) == 2
+    one_process = {"processes": 1, "batch_size": BATCH}
+    assert ours["conditions"] | one_process == theirs["conditions"] and ours["conditions"]["processes"] == 2
+    for folder in theirs_runs(alone):
+        require_the_same_weights(together / "trajectories" / folder, alone / "trajectories" / folder)
+
+
+def theirs_runs(output):
+    names = sorted(path.parent.name for path in (output / "trajectories").glob("*/result.json"))
+    assert len(names) == 2
+    return names
+
+
+@pytest.mark.parametrize("script", ["words", "answers"])
+def test_uneven_evaluation_sets_are_counted_once(launched, alone, script):
+    ddp = launched / "ddp"
+    ours, theirs = (json.loads((folder / script / "all_results.json").read_text()) for folder in (ddp, alone))
+    assert ours.keys() == theirs.keys() and {"eval_loss", "eval_f1"} <= ours.keys()
+    of_time = ("runtime", "per_second", "preparation_time")
+    for name in (name for name in theirs if not name.endswith(of_time)):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-5), name
+    written = "predictions.txt" if script == "words" else "predict_predictions.json"
+    assert (ddp / script / written).read_text() == (alone / script / written).read_text()
+
+
+def test_a_classifier_is_pruned(launched):
+    record = RunRecord.load(launched / "ddp" / "pruned")
+    assert (record.student["hidden_size"], record.training["processes"], record.training["steps"]) == (32, 2, 4)
+    assert (launched / "ddp" / "pruned" / "README.md").exists()
