@@ -232,8 +232,7 @@ def main() -> None:
         if options.epochs:
             content[shape]["whole_run"] = whole_runs(world, shape, options.epochs)
             print(shape, json.dumps(content[shape]["whole_run"]), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"teacher_cache_{options.device}.json").write_text(json.dumps(content, indent=2) + "\n")
+        (RESULTS / f"teacher_cache_{options.device}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

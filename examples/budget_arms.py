@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
-from pretrained_distillation import LABELS_ONLY
+from pretrained_distillation import LABELS_ONLY, load_classifier
 from run_mlm import choose_teacher
 from transformers import (
     AutoConfig,
@@ -41,7 +41,7 @@ from hf_distill import (
     PruningDistillTrainingArguments,
     create_student,
 )
-from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer
+from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer, once
 from hf_distill.length_bucket_sampler import example_lengths
 from hf_distill.pruning.compaction import feed_forward_size
 from hf_distill.recipes import RECIPES
@@ -50,6 +50,7 @@ from hf_distill.teachers.trajectory import find_checkpoints
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.progressive_trainer import Stage
 from hf_distill.trainers.shrinking_student import ShrinkingStudent
+from hf_distill.whole_weights import made_whole
 
 if TYPE_CHECKING:
     from compare_under_budget import Comparison
@@ -82,16 +83,22 @@ class Snapshots(TrainerCallback):
 
     def __init__(self, trainer: DistillationTrainer, folder: Path, points: int, share: float = 1.0):
         self.trainer, self.folder, self.points = trainer, folder, share * points
+        self.taken = once(self._found)
+
+    def _found(self) -> int:
+        """The last point that a stopped run has left."""
+        left = self.folder.glob("point-*/spent.json")
+        return max((int(path.parent.name.removeprefix("point-")) for path in left), default=0)
 
     def on_step_end(self, args, state, control, **kwargs):
         position, total = self.trainer.budget_position()
         due = int(self.points * position) // total
-        folder = self.folder / f"point-{due}"
-        if due and not (folder / "spent.json").exists():
+        if due > self.taken:
             self.trainer.settle()
-            self.trainer.save_model(str(folder))
+            self.trainer.save_model(str(self.folder / f"point-{due}"))
             content = self.trainer.spent() | {"steps": state.global_step}
-            (folder / "spent.json").write_text(json.dumps(content) + "\n")
+            once(lambda: (self.folder / f"point-{due}" / "spent.json").write_text(json.dumps(content) + "\n"))
+            self.taken = due
 
 
 class Arm:
@@ -150,7 +157,8 @@ class Arm:
 
     def load_teacher(self) -> PreTrainedModel:
         """The one all arms have."""
-        return AUTO_CLASS[self.args.stage].from_pretrained(self.args.teacher_model_name_or_path)
+        with made_whole():
+            return AUTO_CLASS[self.args.stage].from_pretrained(self.args.teacher_model_name_or_path)
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """Before its first step."""
@@ -214,7 +222,7 @@ class Arm:
             share: Of the whole budget, what the trainer's is.
         """
         trainer.add_callback(Snapshots(trainer, folder, self.args.points, share))
-        trainer.train(resume_from_checkpoint=self.left_at(Path(trainer.args.output_dir)))
+        trainer.train(resume_from_checkpoint=once(lambda: self.left_at(Path(trainer.args.output_dir))))
 
     def left_at(self, folder: Path) -> str | bool | None:
         """What a stopped run goes on from."""
@@ -243,7 +251,7 @@ class PreTrainedDistillation(Arm):
         folder, (sequences, texts) = Path(changes["output_dir"]), self.data(regime)
         first, teacher = folder / "pretraining", self.load_teacher()
         finished = first / "finished.json"
-        if not finished.exists():
+        if not once(finished.exists):
             set_seed(changes["seed"])
             student = create_student(self.args.student, teacher, "random", task=MASKED_LM)
             share = self.args.pretraining_share
@@ -252,12 +260,13 @@ class PreTrainedDistillation(Arm):
             trainer = self.trainer(student, training_arguments(self.given, changes | own), None, sequences)
             self.spend(trainer, folder, share)
             trainer.save_model()
-            finished.write_text(json.dumps(trainer.spent()) + "\n")
+            spent = trainer.spent()
+            once(lambda: finished.write_text(json.dumps(spent) + "\n"))
         set_seed(changes["seed"])  # the new head's weights
-        student = AutoModelForSequenceClassification.from_pretrained(first, **self.comparison.labels)
+        student = load_classifier(first, **self.comparison.labels)
         own = {"recipe": "pre_trained_distillation", "output_dir": str(folder / "distillation")}
         trainer = self.trainer(student, training_arguments(self.given, changes | own), teacher, texts)
-        trainer.go_on_after(json.loads(finished.read_text()))
+        trainer.go_on_after(once(lambda: json.loads(finished.read_text())))
         self.spend(trainer, folder)
         return [f"{PD} reads the unlabelled texts of the corpus, the other arms the labelled ones"]
 

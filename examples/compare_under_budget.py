@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 from budget_arms import (
     CLASSIFICATION,
     KINDS,
@@ -41,16 +42,16 @@ from budget_arms import (
 )
 from datasets import Dataset
 from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
-from pretrained_distillation import ALL_DOMAINS, LABELS_ONLY, load_labelled, unlabelled_texts
+from pretrained_distillation import ALL_DOMAINS, LABELS_ONLY, load_classifier, load_labelled, unlabelled_texts
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import bootstrap
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+from transformers import AutoTokenizer, DataCollatorWithPadding
 from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer
-from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, require_one_process
+from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_values, once
 from hf_distill.corpus import packed, without_texts_of
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
@@ -138,10 +139,12 @@ class Comparison:
         self.arms = {name: arm_of(name, self) for name in args.arms}
         for arm in self.arms.values():
             arm.check()
-        self.splits = {split: self._encoded(rows) for split, rows in raw.items()}
+        with PartialState().local_main_process_first():
+            self.splits = {split: self._encoded(rows) for split, rows in raw.items()}
         self.reported = "test" if "test" in raw else "validation"
         self._evaluated = [text for split in ("validation", "test") if split in raw for text in raw[split]["text"]]
-        whole = self._sequences(self._texts) if args.stage == MASKED_LM else self.splits["train"]
+        with PartialState().local_main_process_first():
+            whole = self._sequences(self._texts) if args.stage == MASKED_LM else self.splits["train"]
         self.data = {regime: self._part(whole, regime) for regime in args.regimes}
 
     def _require_one_budget(self) -> None:
@@ -189,9 +192,10 @@ class Comparison:
         def encode(batch: dict[str, list]) -> dict[str, list]:
             return dict(self.tokenizer(batch[column], truncation=True, max_length=self.args.max_seq_length))
 
-        sequences = self._sequences(self._texts)
-        filled = self._texts.filter(lambda text: bool(text and not text.isspace()), input_columns=column)
-        texts = filled.map(encode, batched=True, remove_columns=filled.column_names)
+        with PartialState().local_main_process_first():
+            sequences = self._sequences(self._texts)
+            filled = self._texts.filter(lambda text: bool(text and not text.isspace()), input_columns=column)
+            texts = filled.map(encode, batched=True, remove_columns=filled.column_names)
         return {regime: (self._part(sequences, regime), self._part(texts, regime)) for regime in self.args.regimes}
 
     def entry(self, regime: str, arm: str) -> dict[str, Any]:
@@ -222,7 +226,7 @@ class Comparison:
         """What came out of a cell, which is run unless it is finished; one with other settings is refused."""
         folder = self.folder / f"{self.args.student}_{regime}_{arm}_{rate:g}_{seed}".replace("/", "-")
         settings, result = self._settings(arm), folder / "result.json"
-        if not result.exists():
+        if not once(result.exists):
             stage = folder / "stage"
             remarks = self.arms[arm].train(regime, {"learning_rate": rate, "seed": seed, "output_dir": str(stage)})
             points = [self._judged(stage / f"point-{i + 1}", regime, seed) for i in range(self.args.points)]
@@ -230,9 +234,9 @@ class Comparison:
             content = {"points": [{k: v for k, v in point.items() if k != "correct"} for point in points]} | {
                 name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
             }
-            result.write_text(json.dumps(content | {"remarks": remarks, "settings": settings}) + "\n")
-            shutil.rmtree(stage)
-        found = json.loads(result.read_text())
+            content |= {"remarks": remarks, "settings": settings}
+            once(lambda: (result.write_text(json.dumps(content) + "\n"), shutil.rmtree(stage)))
+        found = once(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
             raise ValueError(f"{folder} holds a cell with {was}, not with {settings}; take another --output_dir")
@@ -248,10 +252,10 @@ class Comparison:
 
     def _judged(self, folder: Path, regime: str, seed: int) -> dict[str, Any]:
         """What was spent on a student, and how good it is once it is fine-tuned."""
-        if not folder.exists():
+        if not once(folder.exists):
             raise ValueError(f"the budget is too small: a single step took more than 1/{self.args.points} of it")
         set_seed(seed)  # the new head's weights
-        student = AutoModelForSequenceClassification.from_pretrained(folder, **self.labels)
+        student = load_classifier(folder, **self.labels)
         own = {"recipe": None, "max_steps": self.args.fine_tuning_steps or -1, "output_dir": str(folder), "seed": seed}
         own |= {"learning_rate": self.args.fine_tuning_learning_rate, "save_strategy": "no"}
         trainer = DistillationTrainer(
@@ -264,7 +268,7 @@ class Comparison:
         if self.args.fine_tuning_steps:
             trainer.train()
         found = {split: is_right(trainer.predict(self.splits[split])) for split in {"validation", self.reported}}
-        return json.loads((folder / "spent.json").read_text()) | {
+        return once(lambda: json.loads((folder / "spent.json").read_text())) | {
             "accuracy": statistics.mean(found[self.reported]),
             "validation_accuracy": statistics.mean(found["validation"]),
             "correct": found[self.reported],
@@ -354,23 +358,24 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, folder: Path) ->
 def main() -> None:
     parser = HfArgumentParser((ComparisonArguments, ScriptTrainingArguments))
     args, training = parser.parse_args_into_dataclasses()
-    require_one_process(training)
-    values = vars(parser.parse_args())
-    given = {own.name: values[own.name] for own in dataclasses.fields(ScriptTrainingArguments) if own.init}
-    comparison = Comparison(args, given)
+    comparison = Comparison(args, given_values(parser, ScriptTrainingArguments))
     entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
     said = verdict(entries, comparison.limit)
     conditions = dataclasses.asdict(args) | {
         "max_flops": training.max_flops,
         "max_seconds": training.max_seconds,
         "batch_size": training.per_device_train_batch_size,
+        "processes": training.world_size,
         "hardware": hardware_name(training.device),
         "versions": package_versions(),
     }
     results = {"conditions": conditions, "arms": [{k: v for k, v in e.items() if k != "correct"} for e in entries]}
-    (comparison.folder / "results.json").write_text(json.dumps(results | {"verdict": said}, indent=2) + "\n")
-    show(entries, comparison.limit, comparison.reported, comparison.folder)
-    print("\n".join([*said, *dict.fromkeys(f"Note: {remark}." for entry in entries for remark in entry["remarks"])]))
+    if training.should_save:
+        (comparison.folder / "results.json").write_text(json.dumps(results | {"verdict": said}, indent=2) + "\n")
+        show(entries, comparison.limit, comparison.reported, comparison.folder)
+        print(
+            "\n".join([*said, *dict.fromkeys(f"Note: {remark}." for entry in entries for remark in entry["remarks"])])
+        )
 
 
 if __name__ == "__main__":

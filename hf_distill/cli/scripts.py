@@ -148,19 +148,6 @@ def once(work: Callable[[], Result]) -> Result:
     return broadcast_object_list([work() if state.is_main_process else None])[0]
 
 
-def require_one_process(args: TrainingArguments) -> None:
-    """Refuse several processes, for scripts that train one model after another and write between trainings.
-
-    Raises:
-        ValueError: Names how many there are.
-    """
-    if args.world_size > 1:
-        raise ValueError(
-            f"this script trains one model after another and runs in one process, got {args.world_size}; scripts with one "
-            "training, such as run_mlm.py, run_glue.py or train_teacher.py, run on many"
-        )
-
-
 def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
     """At most this many rows; None: all."""
     return dataset.select(range(len(dataset))[:limit])

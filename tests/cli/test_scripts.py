@@ -1,7 +1,5 @@
 """What the example scripts share."""
 
-from types import SimpleNamespace
-
 import pytest
 import transformers
 from transformers.hf_argparser import HfArgumentParser
@@ -89,9 +87,3 @@ def test_given_values_make_one_object_of_arguments_after_another(monkeypatch, tm
     args = DistillationTrainingArguments(**(given | {"max_steps": 3}))
     assert (args.learning_rate, args.max_steps, args.temperature) == (0.5, 3, 2.0)
     assert scripts.once(lambda: args.max_steps) == 3  # of one process the main one
-
-
-def test_scripts_of_several_trainings_name_the_processes_they_cannot_use():
-    scripts.require_one_process(SimpleNamespace(world_size=1))
-    with pytest.raises(ValueError, match="runs in one process, got 4"):
-        scripts.require_one_process(SimpleNamespace(world_size=4))

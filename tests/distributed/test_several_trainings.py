@@ -20,7 +20,7 @@ LABELS = ["negative", "positive"]
 # By engine the scripts of several trainings, and others.
 SCRIPTS = {
     "zero2": (("pipeline", "grid", "trajectories"), ()),
-    "ddp": (("pipeline", "trajectories"), ("words", "answers", "pruned")),
+    "ddp": (("pipeline", "trajectories", "budget"), ("words", "answers", "pruned")),
 }
 BATCH = 4
 
@@ -59,6 +59,9 @@ def commands(given, output, processes):
     question = ["--question", "arms", "--students", "1/64", "--arms", "PD", "PD-F", "--seeds", "0"]
     arms = ["--arms", "vanilla_kd", "pro_kd", "--students", "1/64", "--steps", "5", "--learning_rates", "1e-3",
             "--seeds", "0"]  # fmt: skip
+    budget = ["--stage", "classification", "--regimes", "limited", "--limited_fraction", "1", "--max_flops", "2e8",
+              "--arms", "no_kd", "vanilla_kd", "--student", "1/64", "--learning_rates", "1e-3", "--seeds", "0",
+              "--points", "2", "--fine_tuning_steps", "2", "--max_seq_length", "12"]  # fmt: skip
     judged = ["--do_eval", "--do_predict", *batch]
 
     def of_task(task, file):
@@ -70,6 +73,7 @@ def commands(given, output, processes):
         "pipeline": ["pretrained_distillation.py", "--student", "1/64", *own, "--test_file", f"{given}/held_out.csv", *stages],
         "grid": ["ablations.py", *question, *stages],
         "trajectories": ["compare_trajectories.py", "--teacher_checkpoints", f"{given}/teacher", *files, *arms, *batch],
+        "budget": ["compare_under_budget.py", *teacher, *files, *budget, *batch],
         "words": ["run_ner.py", *of_task("ner", f"{given}/words.json")],
         "answers": ["run_qa.py", *of_task("qa", f"{given}/questions.jsonl"), "--version_2_with_negative", *qa.WINDOWS],
         "pruned": ["prune_classifier.py", "--model_name_or_path", f"{given}/teacher/checkpoint-6", *files, *smaller,
@@ -160,6 +164,18 @@ def test_arms_come_out_as_on_one_process(together, alone):
     assert ours["conditions"] | one_process == theirs["conditions"] and ours["conditions"]["processes"] == 2
     for folder in theirs_runs(alone):
         require_the_same_weights(together / "trajectories" / folder, alone / "trajectories" / folder)
+
+
+def test_a_budget_is_that_of_all_processes(launched, alone):
+    ours, theirs = (
+        json.loads((folder / "budget" / "results.json").read_text()) for folder in (launched / "ddp", alone)
+    )
+    assert ours["conditions"]["processes"] == 2 and len(ours["arms"]) == 2
+    for own, other in zip(ours["arms"], theirs["arms"], strict=True):
+        (spent,), (expected,) = own["spent"], other["spent"]
+        assert spent["flops"] >= 2e8 and spent["flops"] == pytest.approx(expected["flops"], rel=0.1)
+        assert spent["tokens"] == pytest.approx(expected["tokens"], rel=0.1) and len(own["curve"]) == 2
+    assert not list((launched / "ddp" / "budget").rglob("stage"))
 
 
 def theirs_runs(output):

@@ -15,7 +15,7 @@ import torch.distributed
 REPOSITORY = Path(__file__).parents[2]
 
 
-def on_two_processes(module: str, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess:
+def on_two_processes(module: str, *arguments: object, timeout: float = 600) -> subprocess.CompletedProcess:
     """Run a module of this folder under torchrun, as `python -m` would."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d"]
     command += ["--rdzv_endpoint=127.0.0.1:0", "--module", f"tests.distributed.{module}", *map(str, arguments)]
