@@ -167,14 +167,14 @@ def test_arms_come_out_as_on_one_process(together, alone):
 
 
 def test_a_budget_is_that_of_all_processes(launched, alone):
-    ours, theirs = (
-        json.loads((folder / "budget" / "results.json").read_text()) for folder in (launched / "ddp", alone)
-    )
+    folders = (launched / "ddp", alone)
+    ours, theirs = (json.loads((folder / "budget" / "results.json").read_text()) for folder in folders)
     assert ours["conditions"]["processes"] == 2 and len(ours["arms"]) == 2
     for own, other in zip(ours["arms"], theirs["arms"], strict=True):
         (spent,), (expected,) = own["spent"], other["spent"]
         assert spent["flops"] >= 2e8 and spent["flops"] == pytest.approx(expected["flops"], rel=0.1)
-        assert spent["tokens"] == pytest.approx(expected["tokens"], rel=0.1) and len(own["curve"]) == 2
+        read, other_read = (each["tokens"] + each["padding_tokens"] for each in (spent, expected))  # halves are padded less
+        assert read == pytest.approx(other_read, rel=0.1) and len(own["curve"]) == 2
     assert not list((launched / "ddp" / "budget").rglob("stage"))
 
 
