@@ -162,10 +162,11 @@ class Comparison:
 
     def _encoded(self, rows: Dataset) -> Dataset:
         name_of = getattr(rows.features["label"], "int2str", str)
+        tokenizer, length, names = self.tokenizer, self.args.max_seq_length, self.names  # all that map has to hash
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
-            inputs = dict(self.tokenizer(batch["text"], truncation=True, max_length=self.args.max_seq_length))
-            return inputs | {"labels": [self.names.index(name_of(label)) for label in batch["label"]]}
+            inputs = dict(tokenizer(batch["text"], truncation=True, max_length=length))
+            return inputs | {"labels": [names.index(name_of(label)) for label in batch["label"]]}
 
         return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
@@ -187,10 +188,10 @@ class Comparison:
     @cached_property
     def unlabelled(self) -> dict[str, tuple[Dataset, Dataset]]:
         """By regime the corpus in sequences of equal length, and its texts one by one."""
-        column = self._texts.column_names[0]
+        column, tokenizer, length = self._texts.column_names[0], self.tokenizer, self.args.max_seq_length
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
-            return dict(self.tokenizer(batch[column], truncation=True, max_length=self.args.max_seq_length))
+            return dict(tokenizer(batch[column], truncation=True, max_length=length))
 
         with PartialState().local_main_process_first():
             sequences = self._sequences(self._texts)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import torch
 import transformers
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
@@ -175,6 +176,7 @@ class Quickstart:
             save_steps=100,
             save_total_limit=1,
             report_to="none",
+            use_cpu=not torch.accelerator.is_available(),  # several processes find each other on a CPU only when told
             dataloader_pin_memory=False,
             disable_tqdm=False,
             **({"max_steps": self.steps} | more),
@@ -195,9 +197,9 @@ class Quickstart:
     def _tokenized(self, dataset: datasets.Dataset) -> datasets.Dataset:
         if self.examples is not None:  # at random: the data are sorted by label
             dataset = dataset.shuffle(seed=SEED).select(range(min(self.examples, len(dataset))))
-        dropped = [name for name in dataset.column_names if name != "label"]
+        dropped, tokenizer = [name for name in dataset.column_names if name != "label"], self.tokenizer
         return dataset.map(
-            lambda rows: self.tokenizer(rows["text"], truncation=True, max_length=128),
+            lambda rows: tokenizer(rows["text"], truncation=True, max_length=128),
             batched=True,
             remove_columns=dropped,
         )

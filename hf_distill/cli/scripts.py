@@ -141,7 +141,8 @@ def once(work: Callable[[], Result]) -> Result:
     Scripts of several trainings decide, read and write with it between them, so that all processes do the same next.
 
     Args:
-        work: Reads and writes files, and does not wait for other processes. What it gives can be pickled.
+        work: Reads and writes files, and does not wait for other processes. What it gives can be pickled. Where it fails,
+            the launcher ends the others.
     """
     state = PartialState()
     state.wait_for_everyone()

@@ -70,7 +70,8 @@ def test_an_engine_trains_as_one_process_does(came, alone, engine, scenario):
         assert "ZeRO-0, 1 or 2" in ours and ("got ZeRO-3" in ours or "got FSDP" in ours)
         return
     assert ours["world_size"] == 2 and CLASS_OF.get(engine, "DeepSpeedEngine") in ours["engine"]
-    assert ours["zero_stage"] == (int(engine[-1]) if engine.startswith("zero") else None)
+    assert ours["zero_stage"] == (int(engine[4]) if engine.startswith("zero") else None)
+    assert ours["offloaded"] == (engine == "zero2_offload")
     assert ours["student_in_parts"] == (engine in ("zero3", "fsdp2")) and not ours["teacher_in_parts"]
     require_the_same(ours, alone[scenario])
 

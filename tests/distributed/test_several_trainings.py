@@ -173,7 +173,9 @@ def test_a_budget_is_that_of_all_processes(launched, alone):
     for own, other in zip(ours["arms"], theirs["arms"], strict=True):
         (spent,), (expected,) = own["spent"], other["spent"]
         assert spent["flops"] >= 2e8 and spent["flops"] == pytest.approx(expected["flops"], rel=0.1)
-        read, other_read = (each["tokens"] + each["padding_tokens"] for each in (spent, expected))  # halves are padded less
+        read, other_read = (
+            each["tokens"] + each["padding_tokens"] for each in (spent, expected)
+        )  # halves are padded less
         assert read == pytest.approx(other_read, rel=0.1) and len(own["curve"]) == 2
     assert not list((launched / "ddp" / "budget").rglob("stage"))
 
