@@ -14,7 +14,7 @@ quickstart: $(INSTALLED)  ## Distil three students from a real teacher on real d
 	$(BIN)/python examples/quickstart.py
 
 test: $(INSTALLED)  ## Run the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## Check style and formatting
 	$(BIN)/ruff check .

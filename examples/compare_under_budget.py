@@ -42,7 +42,14 @@ from budget_arms import (
 )
 from datasets import Dataset
 from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
-from pretrained_distillation import ALL_DOMAINS, LABELS_ONLY, load_classifier, load_labelled, unlabelled_texts
+from pretrained_distillation import (
+    ALL_DOMAINS,
+    LABELS_ONLY,
+    PROSE,
+    load_classifier,
+    load_labelled,
+    unlabelled_texts,
+)
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import bootstrap
@@ -80,7 +87,8 @@ class ComparisonArguments:
     limited_fraction: float = HfArg(default=0.1, help="Share of the data in the limited regime, above 0 to 1.")
     corpus: str | None = HfArg(
         default=None,
-        help=f"Text for {MASKED_LM} and {PD}: file, folder or dataset. None: all built-in domains ({ALL_DOMAINS}).",
+        help=f"Text for {MASKED_LM} and {PD}: file, folder, dataset, or built-in {PROSE} (manuals and a book) or "
+        f"{ALL_DOMAINS} (short texts of four domains). None: {ALL_DOMAINS}.",
     )
     dataset_name: str | None = HfArg(default=None, help=f"The task: a dataset, or built-in {', '.join(DOMAINS)}.")
     train_file: str | None = HfArg(default=None, help="In its place: .csv or .json with the columns text and label.")

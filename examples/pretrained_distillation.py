@@ -86,7 +86,9 @@ class PipelineArguments:
     pretrained_model_name_or_path: str | None = HfArg(
         default=None, help="For --initialisation pretrained. None: the published miniature."
     )
-    corpus: str | None = HfArg(default=None, help="Text for pre-training: a file, a folder of files, or a dataset.")
+    corpus: str | None = HfArg(
+        default=None, help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {PROSE}."
+    )
     transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are not read.")
     train_file: str | None = HfArg(default=None, help="For fine-tuning: .csv or .json with the columns text and label.")
     validation_file: str | None = HfArg(default=None, help="Evaluated after distillation and after fine-tuning.")
