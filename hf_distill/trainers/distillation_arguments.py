@@ -24,8 +24,8 @@ from hf_distill.trainers.choices import (
 )
 
 
-# The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware), and the order of the training
-# examples, which length_bucketing decides while train_sampling_strategy keeps its default "random".
+# The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware, on a CPU together with use_cpu), and the
+# order of the training examples, which length_bucketing decides while train_sampling_strategy keeps its default "random".
 @dataclass
 class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
     """`transformers.TrainingArguments` plus what distillation needs; see each field's help.
@@ -159,8 +159,8 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         default=TeacherDtype.AUTO,
         metadata={
             "help": "Precision of the teacher's weights and activations. auto: bfloat16 where the device is fast at it "
-            "(CUDA from compute capability 8.0, CPUs with AMX or AVX512-BF16) and the first examples of the training "
-            "set get the same predictions, else the checkpoint's own."
+            "(CUDA from compute capability 8.0, CPUs with AMX) and the first examples of the training set get the same "
+            "predictions, else the checkpoint's own."
         },
     )
     teacher_sharding: TeacherSharding = field(
@@ -216,7 +216,9 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
 
     def __post_init__(self) -> None:
         if self.bf16 is None:
-            self.bf16 = self._precision_is_open() and fast_bfloat16("cpu" if self.use_cpu else _default_device())
+            device = "cpu" if self.use_cpu else _default_device()
+            self.bf16 = self._precision_is_open() and fast_bfloat16(device)
+            self.use_cpu = self.use_cpu or (self.bf16 and device == "cpu")  # else TrainingArguments refuses bf16 there
         super().__post_init__()
         self.teacher_dtype = TeacherDtype(self.teacher_dtype)
         self.teacher_sharding = TeacherSharding(self.teacher_sharding)
@@ -243,4 +245,4 @@ def complete(args: TrainingArguments) -> TrainingArguments:
 
 
 def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"

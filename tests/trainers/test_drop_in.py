@@ -7,6 +7,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.trainers import distillation_arguments
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 TIMING = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
@@ -106,7 +107,11 @@ def test_plain_training_arguments_distil_with_the_defaults(student, teacher, sen
     assert trainer.args is args and type(args) is TrainingArguments
 
 
-def test_arguments_deviate_from_training_arguments_only_where_they_say_so(tmp_path):
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="about machines without an accelerator")
+@pytest.mark.parametrize("fast", [False, True])
+def test_arguments_deviate_from_training_arguments_only_where_they_say_so(tmp_path, monkeypatch, fast):
+    monkeypatch.setattr(distillation_arguments, "fast_bfloat16", lambda device: fast)
     ours = DistillationTrainingArguments(str(tmp_path)).to_dict()
     stock = TrainingArguments(str(tmp_path)).to_dict()
-    assert {name for name, value in stock.items() if ours[name] != value} <= {"bf16"}
+    different = {name: ours[name] for name, value in stock.items() if ours[name] != value}
+    assert different == ({"bf16": True, "use_cpu": True, "dataloader_pin_memory": False} if fast else {})
