@@ -334,7 +334,7 @@ def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
     return said
 
 
-def show(entries: list[dict[str, Any]], limit: str, split: str, folder: Path) -> None:
+def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> None:
     """The table on the terminal, the curves as a file."""
     regimes = list(dict.fromkeys(entry["regime"] for entry in entries))
     seeds = len(entries[0]["accuracies"])
@@ -356,11 +356,11 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, folder: Path) ->
             capsize=3,
             label=entry["arm"],
         )
-    for regime, plot in axes.items():
-        plot.set(title=regime, xlabel=f"{limit} spent, teacher included", ylabel=f"accuracy % on {split}")
-        plot.grid(alpha=0.3)
+    for regime, panel in axes.items():
+        panel.set(title=regime, xlabel=f"{limit} spent, teacher included", ylabel=f"accuracy % on {split}")
+        panel.grid(alpha=0.3)
     axes[regimes[0]].legend(frameon=False)
-    figure.savefig(folder / "quality_over_budget.png", dpi=150)
+    figure.savefig(plot, dpi=150)
     Console().print(table)
 
 
@@ -381,7 +381,7 @@ def main() -> None:
     results = {"conditions": conditions, "arms": [{k: v for k, v in e.items() if k != "correct"} for e in entries]}
     if training.should_save:
         (comparison.folder / "results.json").write_text(json.dumps(results | {"verdict": said}, indent=2) + "\n")
-        show(entries, comparison.limit, comparison.reported, comparison.folder)
+        show(entries, comparison.limit, comparison.reported, comparison.folder / "quality_over_budget.png")
         print(
             "\n".join([*said, *dict.fromkeys(f"Note: {remark}." for entry in entries for remark in entry["remarks"])])
         )

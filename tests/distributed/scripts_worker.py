@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import transformers
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -18,7 +20,7 @@ def run_script(name: str, *arguments: str) -> None:
 
 
 def main(folder: Path) -> None:
-    """Under ZeRO-2, then under DDP; the second list of an engine is of trainings that are finished."""
+    """Engine by engine, ZeRO-3 first as launched; the second list of an engine is of trainings that are finished."""
     sys.path.insert(0, str(EXAMPLES))  # scripts import each other
     train, wrappers = transformers.Trainer.train, []
 
@@ -30,8 +32,12 @@ def main(folder: Path) -> None:
     transformers.Trainer.train = noted
     trained = {}
     for engine, (first, again) in json.loads((folder / "commands.json").read_text()).items():
-        if engine == "ddp":
+        if engine == "zero2":
+            os.environ |= {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2", "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false"}
+        elif engine != "zero3":
             leave_deepspeed()
+        if engine == "fsdp2":
+            stands_for_gpus(transformers.Trainer)
         for command in first:
             run_script(*command)
         trained[engine] = {"first": wrappers[:]}
@@ -46,8 +52,20 @@ def main(folder: Path) -> None:
 
 def leave_deepspeed() -> None:
     unset_hf_deepspeed_config()
-    for variable in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+    for variable in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]:
         del os.environ[variable]
+
+
+def stands_for_gpus(trainer_class: type) -> None:
+    """Have a CPU's processes take FSDP, which accelerate knows for GPUs only; on a CPU it would be DDP without a word."""
+    create = trainer_class.create_accelerator_and_postprocess
+
+    def create_on_gpus(self):
+        if self.args.fsdp:
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        create(self)
+
+    trainer_class.create_accelerator_and_postprocess = create_on_gpus
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import transformers
 from safetensors.torch import load_file
 
 from hf_distill.publishing.run_record import RunRecord
+from tests.distributed.scenarios import FSDP
 from tests.distributed.scripts_worker import EXAMPLES, run_script
 from tests.distributed.test_launch import LAUNCH, LAUNCHED, launch
 from tests.examples import test_run_ner as ner
@@ -19,7 +20,9 @@ pytest.importorskip("deepspeed")
 LABELS = ["negative", "positive"]
 # By engine the scripts of several trainings, and others.
 SCRIPTS = {
-    "zero2": (("pipeline", "grid", "trajectories"), ()),
+    "zero3": (("pipeline", "trajectories"), ()),
+    "zero2": (("grid",), ()),
+    "fsdp2": (("pipeline", "budget"), ()),
     "ddp": (("pipeline", "trajectories", "budget"), ("words", "answers", "pruned")),
 }
 BATCH = 4
@@ -100,28 +103,33 @@ def alone(given, tmp_path_factory):
 def launched(given, tmp_path_factory):
     """A folder with what two processes leave under each engine; a second start of a script finds all trainings done."""
     folder = tmp_path_factory.mktemp("launched")
+    (folder / "fsdp.json").write_text(json.dumps(FSDP))
+    options = {"fsdp2": ["--fsdp", "--fsdp_config", f"{folder}/fsdp.json"]}
     plan = {}
     for engine, (several, others) in SCRIPTS.items():
-        of_engine = commands(given, folder / engine, 2)
+        of_engine = {
+            name: [*command, *options.get(engine, [])] for name, command in commands(given, folder / engine, 2).items()
+        }
         again = [of_engine[name] for name in several]
         plan[engine] = [*again, *(of_engine[name] for name in others)], again
     (folder / "commands.json").write_text(json.dumps(plan))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
         worker = "tests/distributed/scripts_worker.py"
-        launch("accelerate", "launch", "--config_file", LAUNCH / "cpu/zero2.yaml", LAUNCHED, worker, folder)
+        launch("accelerate", "launch", "--config_file", LAUNCH / "cpu/zero3.yaml", LAUNCHED, worker, folder)
     return folder
 
 
-@pytest.fixture(params=["zero2", "ddp"])
-def together(launched, request):
-    return launched / request.param
+def of(script):
+    """The engines that a script ran under."""
+    return [engine for engine, (several, others) in SCRIPTS.items() if script in (*several, *others)]
 
 
-@pytest.mark.parametrize(("engine", "wrapper"), [("zero2", "DeepSpeedEngine"), ("ddp", "DistributedDataParallel")])
-def test_nothing_is_trained_without_its_engine_or_twice(launched, engine, wrapper):
+@pytest.mark.parametrize("engine", SCRIPTS)
+def test_nothing_is_trained_without_its_engine_or_twice(launched, engine):
     trained = json.loads((launched / "trained.json").read_text())[engine]
-    assert set(trained["first"]) == {wrapper} and len(trained["first"]) >= 5
+    wrapper = {"ddp": "DistributedDataParallel", "fsdp2": "FSDP"}.get(engine, "DeepSpeedEngine")
+    assert all(name.startswith(wrapper) for name in trained["first"]) and len(trained["first"]) >= 3
     assert trained["again"] == []
 
 
@@ -133,7 +141,9 @@ def require_the_same_weights(ours, theirs):
         assert name.endswith("key.bias") or (ours[name] - weight).abs().mean() < 1e-5, name
 
 
-def test_stages_follow_each_other_as_on_one_process(together, alone):
+@pytest.mark.parametrize("engine", of("pipeline"))
+def test_stages_follow_each_other_as_on_one_process(launched, alone, engine):
+    together = launched / engine
     record, other = (RunRecord.load(folder / "pipeline") for folder in (together, alone))
     assert [(stage["name"], stage["training"]["steps"], stage["training"]["processes"]) for stage in record.stages] == [
         ("distillation", 3, 2), ("fine_tuning", 3, 2),
@@ -157,7 +167,9 @@ def test_a_grid_has_all_its_cells(launched):
         assert cell["accuracies"] == [json.loads(result.read_text())["eval_accuracy"]]
 
 
-def test_arms_come_out_as_on_one_process(together, alone):
+@pytest.mark.parametrize("engine", of("trajectories"))
+def test_arms_come_out_as_on_one_process(launched, alone, engine):
+    together = launched / engine
     ours, theirs = (json.loads((folder / "trajectories" / "results.json").read_text()) for folder in (together, alone))
     assert ours["arms"] == theirs["arms"] and len(ours["arms"]) == 2
     one_process = {"processes": 1, "batch_size": BATCH}
@@ -166,8 +178,9 @@ def test_arms_come_out_as_on_one_process(together, alone):
         require_the_same_weights(together / "trajectories" / folder, alone / "trajectories" / folder)
 
 
-def test_a_budget_is_that_of_all_processes(launched, alone):
-    folders = (launched / "ddp", alone)
+@pytest.mark.parametrize("engine", of("budget"))
+def test_a_budget_is_that_of_all_processes(launched, alone, engine):
+    folders = (launched / engine, alone)
     ours, theirs = (json.loads((folder / "budget" / "results.json").read_text()) for folder in folders)
     assert ours["conditions"]["processes"] == 2 and len(ours["arms"]) == 2
     for own, other in zip(ours["arms"], theirs["arms"], strict=True):
@@ -177,7 +190,7 @@ def test_a_budget_is_that_of_all_processes(launched, alone):
             each["tokens"] + each["padding_tokens"] for each in (spent, expected)
         )  # halves are padded less
         assert read == pytest.approx(other_read, rel=0.1) and len(own["curve"]) == 2
-    assert not list((launched / "ddp" / "budget").rglob("stage"))
+    assert not list((launched / engine / "budget").rglob("stage"))
 
 
 def theirs_runs(output):
