@@ -31,8 +31,8 @@ from hf_distill.resources.minilm import minilm_path  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results")
 TEACHER_SECONDS = 900
-BUDGETS = {("2/128", "flops"): 3.5e12, ("4/256", "flops"): 5.5e12, ("2/128", "seconds"): 30, ("4/256", "seconds"): 45}
-POINTS = {("2/128", "flops"): 2}  # else one, at the end: judging a student costs as much as training it
+BUDGETS = {("2/128", "flops"): 3.5e12, ("4/256", "flops"): 5.5e12, ("2/128", "seconds"): 30, ("4/256", "seconds"): 40}
+POINTS = {"flops": 2, "seconds": 1}  # judging a student costs as much as training it
 FINE_TUNING_STEPS = {"2/128": 600, "4/256": 250}
 CORPORA = {"limited": ALL_DOMAINS, "unlimited": PROSE}
 ARGUMENTS = {
@@ -73,7 +73,7 @@ def compared(student: str, limit: str, budget: float, teacher: Path, folder: Pat
     given = ARGUMENTS | {
         "student": student,
         "fine_tuning_steps": FINE_TUNING_STEPS[student],
-        "points": POINTS.get((student, limit), 1),
+        "points": POINTS[limit],
     }
     given |= {f"max_{limit}": budget, "teacher_model_name_or_path": teacher}
     folders = {regime: folder / f"{student}_{limit}_{regime}".replace("/", "-") for regime in CORPORA}
@@ -102,7 +102,7 @@ def main() -> None:
     name = f"budget_{args.student.replace('/', '_')}_{args.limit}"
     show(arms, args.limit, "test", RESULTS / f"{name}.png")
     conditions = {regime: each["conditions"] for regime, each in found.items()}
-    verdict = [line for each in found.values() for line in each["verdict"]]
+    verdict = list(dict.fromkeys(line for each in found.values() for line in each["verdict"]))
     results = {"teacher": json.loads((teacher / "teacher.json").read_text()), "conditions": conditions, "arms": arms}
     (RESULTS / f"{name}.json").write_text(json.dumps(results | {"verdict": verdict}, indent=2) + "\n")
     print("\n".join(verdict))
