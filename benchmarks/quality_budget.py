@@ -31,7 +31,8 @@ from hf_distill.resources.minilm import minilm_path  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results")
 TEACHER_SECONDS = 900
-BUDGETS = {("2/128", "flops"): 3.5e12, ("4/256", "flops"): 5.5e12, ("2/128", "seconds"): 30, ("4/256", "seconds"): 40}
+BUDGETS = {("2/128", "flops"): 3.5e12, ("4/256", "flops"): 5.5e12, ("2/128", "seconds"): 28, ("4/256", "seconds"): 40}
+ARMS = {"flops": "no_kd vanilla_kd tinybert minilmv2 untrained", "seconds": "no_kd vanilla_kd tinybert minilmv2"}
 POINTS = {"flops": 2, "seconds": 1}  # judging a student costs as much as training it
 FINE_TUNING_STEPS = {"2/128": 600, "4/256": 250}
 CORPORA = {"limited": ALL_DOMAINS, "unlimited": PROSE}
@@ -74,6 +75,7 @@ def compared(student: str, limit: str, budget: float, teacher: Path, folder: Pat
         "student": student,
         "fine_tuning_steps": FINE_TUNING_STEPS[student],
         "points": POINTS[limit],
+        "arms": ARMS[limit],
     }
     given |= {f"max_{limit}": budget, "teacher_model_name_or_path": teacher}
     folders = {regime: folder / f"{student}_{limit}_{regime}".replace("/", "-") for regime in CORPORA}

@@ -1,11 +1,12 @@
 """The arms of compare_under_budget.py: how each of them spends the budget on a student.
 
     Arm                     no_kd and recipes: one `DistillationTrainer`, without a teacher or with one
+    Untrained               untrained: the student as it is created, which is only fine-tuned; spends nothing
     PreTrainedDistillation  pd: masked words without a teacher, then a teacher's soft labels (Turc et al. 2019)
     ProKD                   pro_kd: `ProgressiveTrainer` on the teacher's checkpoints, then labels (Rezagholizadeh et al. 2021)
     HomoDistil              homodistil: `PruningDistillTrainer` narrows a copy of the teacher (Liang et al. 2023)
 
-All train by `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalised in one place, learning rates
+All that train do so by `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalised in one place, learning rates
 that follow what is spent, `Snapshots` after equal parts of the whole budget, and a stopped run that goes on. What is
 compared on which data, the cells, the judging and the verdict are in compare_under_budget.py.
 """
@@ -41,6 +42,7 @@ from hf_distill import (
     PruningDistillTrainingArguments,
     create_student,
 )
+from hf_distill.budget import Spent
 from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer, once
 from hf_distill.length_bucket_sampler import example_lengths
 from hf_distill.pruning.compaction import feed_forward_size
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from compare_under_budget import Comparison
 
 MASKED_LM, CLASSIFICATION = "masked_lm", "classification"
-NO_KD, PD, PRO_KD, HOMODISTIL = "no_kd", "pd", "pro_kd", "homodistil"
+NO_KD, UNTRAINED, PD, PRO_KD, HOMODISTIL = "no_kd", "untrained", "pd", "pro_kd", "homodistil"
 RECIPE_OF = {
     MASKED_LM: {"tinybert": "tinybert_general"},
     CLASSIFICATION: {"tinybert": "tinybert_task"},
@@ -106,6 +108,8 @@ class Arm:
 
     Attributes:
         depends_on: Arguments that make cells of this arm, and of no other.
+        points: How many students a training leaves, after equal parts of the budget.
+        learning_rates: To choose from.
     """
 
     depends_on: tuple[str, ...] = ()
@@ -113,6 +117,7 @@ class Arm:
     def __init__(self, name: str, comparison: Comparison):
         self.name, self.comparison = name, comparison
         self.args, self.given = comparison.args, comparison.given
+        self.points, self.learning_rates = self.args.points, self.args.learning_rates
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -221,12 +226,36 @@ class Arm:
             folder: Gets the points.
             share: Of the whole budget, what the trainer's is.
         """
-        trainer.add_callback(Snapshots(trainer, folder, self.args.points, share))
+        trainer.add_callback(Snapshots(trainer, folder, self.points, share))
         trainer.train(resume_from_checkpoint=once(lambda: self.left_at(Path(trainer.args.output_dir))))
 
     def left_at(self, folder: Path) -> str | bool | None:
         """What a stopped run goes on from."""
         return last_complete_checkpoint(folder)
+
+
+class Untrained(Arm):
+    """The student as it is created: what fine-tuning alone makes of it says what the stage is worth."""
+
+    def __init__(self, name: str, comparison: Comparison):
+        super().__init__(name, comparison)
+        self.points, self.learning_rates = 1, self.args.learning_rates[:1]
+
+    def check(self) -> None:
+        """Refuse a comparison in which no fine-tuning follows, or nothing else."""
+        if self.args.stage != MASKED_LM or not self.args.fine_tuning_steps:
+            raise ValueError(
+                f"the arm {UNTRAINED} is fine-tuned without the stage: stage must be {MASKED_LM!r} and fine_tuning_steps "
+                f"above 0, got {self.args.stage!r}, {self.args.fine_tuning_steps}"
+            )
+
+    def train(self, regime: str, changes: dict[str, Any]) -> list[str]:
+        """Leave the student and an empty account."""
+        set_seed(changes["seed"])
+        student, folder = self.student(self.load_teacher()), Path(changes["output_dir"]) / "point-1"
+        account = Spent().as_dict() | {"steps": 0}
+        once(lambda: (student.save_pretrained(folder), (folder / "spent.json").write_text(json.dumps(account) + "\n")))
+        return []
 
 
 class PreTrainedDistillation(Arm):
@@ -357,7 +386,7 @@ class HomoDistil(Arm):
         return changes | dict(zip(TARGETS, (width, neurons, heads), strict=False)), remarks
 
 
-KINDS: dict[str, type[Arm]] = {PD: PreTrainedDistillation, PRO_KD: ProKD, HOMODISTIL: HomoDistil}
+KINDS: dict[str, type[Arm]] = {UNTRAINED: Untrained, PD: PreTrainedDistillation, PRO_KD: ProKD, HOMODISTIL: HomoDistil}
 
 
 def arm_of(name: str, comparison: Comparison) -> Arm:

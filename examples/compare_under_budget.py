@@ -3,12 +3,13 @@ r"""Which way of training deserves the budget? The same student and data, the sa
     python examples/compare_under_budget.py --teacher_model_name_or_path bert-base-uncased --student 4/256 \
         --dataset_name movie_reviews --max_flops 1e16 --output_dir outputs/budget
 
-Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe; pd
-(masked words for a share of the budget, then soft labels of unlabelled texts; of a classifier only), pro_kd (along
---teacher_checkpoints) and homodistil (a copy of the teacher that shrinks). What the teacher computes is paid from the same
-budget (--max_flops, or --max_seconds), and learning rates follow what is spent of it. The stage is masked_lm, on a corpus,
-or classification, on the task itself; fine-tuning, equally long for all and outside the budget, follows. Regimes: unlimited
-(the whole corpus, meant to be read once) and limited (a fraction of it, repeated).
+Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe;
+untrained (not the stage but fine-tuning alone: what the others have to beat); pd (masked words for a share of the budget,
+then soft labels of unlabelled texts; of a classifier only), pro_kd (along --teacher_checkpoints) and homodistil (a copy of
+the teacher that shrinks). What the teacher computes is paid from the same budget (--max_flops, or --max_seconds), and
+learning rates follow what is spent of it. The stage is masked_lm, on a corpus, or classification, on the task itself;
+fine-tuning, equally long for all and outside the budget, follows. Regimes: unlimited (the whole corpus, meant to be read
+once) and limited (a fraction of it, repeated).
 
 After Bui et al. 2024, arXiv 2404.19319. How an arm trains is in budget_arms.py, all else here. Every cell (regime, arm,
 learning rate, seed) leaves a folder; a finished one is not run again. What came out: results.json, a plot of quality over
@@ -37,6 +38,7 @@ from budget_arms import (
     PD,
     PRO_KD,
     TARGETS,
+    UNTRAINED,
     arm_of,
     training_arguments,
 )
@@ -112,7 +114,7 @@ class ComparisonArguments:
             given = getattr(self, name)
             if not {*([given] if isinstance(given, str) else given)} <= set(allowed):
                 raise ValueError(f"{name} must be of {list(allowed)}, got {given!r}")
-        known = [NO_KD, "tinybert", PD, PRO_KD, *RECIPES]
+        known = [NO_KD, UNTRAINED, "tinybert", PD, PRO_KD, *RECIPES]
         unknown = set(self.arms) - set(known)
         if unknown:
             raise ValueError(f"arms must be of {known}, got {sorted(unknown)}")
@@ -209,8 +211,8 @@ class Comparison:
 
     def entry(self, regime: str, arm: str) -> dict[str, Any]:
         """An arm's row of results."""
-        first = self.args.seeds[0]
-        tried = {rate: self.run(regime, arm, rate, first)["validation_accuracy"] for rate in self.args.learning_rates}
+        first, rates = self.args.seeds[0], self.arms[arm].learning_rates
+        tried = {rate: self.run(regime, arm, rate, first)["validation_accuracy"] for rate in rates}
         rate = max(tried, key=tried.get)
         runs = [self.run(regime, arm, rate, seed) for seed in self.args.seeds]
         points = [[run["points"][index] for run in runs] for index in range(len(runs[0]["points"]))]
@@ -238,7 +240,7 @@ class Comparison:
         if not once(result.exists):
             stage = folder / "stage"
             remarks = self.arms[arm].train(regime, {"learning_rate": rate, "seed": seed, "output_dir": str(stage)})
-            points = [self._judged(stage / f"point-{i + 1}", regime, seed) for i in range(self.args.points)]
+            points = [self._judged(stage / f"point-{i + 1}", regime, seed) for i in range(self.arms[arm].points)]
             last = points[-1]
             content = {"points": [{k: v for k, v in point.items() if k != "correct"} for point in points]} | {
                 name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
@@ -312,7 +314,7 @@ def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
     said = []
     for regime in dict.fromkeys(entry["regime"] for entry in entries):
         arms = {entry["arm"]: entry for entry in entries if entry["regime"] == regime}
-        costs = [spent[limit] for entry in arms.values() for spent in entry["spent"]]
+        costs = [spent[limit] for arm, entry in arms.items() if arm != UNTRAINED for spent in entry["spent"]]
         apart = 100 * (max(costs) / min(costs) - 1)
         said.append(f"{regime}: {min(costs):.4g} to {max(costs):.4g} {limit}, {apart:.2f} % apart")
         if apart > (1 if limit == "flops" else 2):

@@ -93,10 +93,15 @@ def test_arms_get_the_same_budget_and_nothing_is_run_twice(run_main, places, mas
     assert (tmp_path / "out" / "quality_over_budget.png").stat().st_size > 5_000
     run_main(*command)
     assert results(tmp_path) == found and len(trained) == 8
-    others = ["--arms", "no_kd", "pro_kd", "homodistil", "--regimes", "unlimited"]
+    others = ["--arms", "no_kd", "untrained", "pro_kd", "homodistil", "--regimes", "unlimited"]
     run_main(*command, *others, *trajectory(masked_words[1], 5, 9), "--pretraining_share", "0.3")
-    assert trained[8:] == [("unlimited", "pro_kd"), ("unlimited", "homodistil")]  # no_kd is the same cell as before
-    assert_equal_budgets(results(tmp_path)["arms"], 7e8, apart=0.013)  # one step of homodistil's
+    assert [arm for _, arm in trained[8:]] == ["untrained", "pro_kd", "homodistil"]  # no_kd is the same cell as before
+    no_kd, untrained, *others = results(tmp_path)["arms"]
+    assert_equal_budgets([no_kd, *others], 7e8, apart=0.013)  # one step of homodistil's
+    (point,) = untrained["curve"]
+    assert point["flops"] == point["tokens"] == untrained["spent"][0]["seconds"] == 0 < untrained["mean"]
+    said = results(tmp_path)["verdict"]
+    assert any("untrained is" in line for line in said) and float(said[0].split()[1]) >= 7e8
     with pytest.raises(ValueError, match="holds a cell with"):
         run_main(*masked_words, *places, "--max_flops", "2e9", "--seeds", "0")
 
@@ -161,6 +166,12 @@ def test_on_the_task_itself_in_seconds(run_main, places, classifier, trained, tm
     assert all(len(entry["accuracies"]) == 2 for entry in entries)
 
 
+@pytest.mark.parametrize("more", [["--stage", "classification"], ["--fine_tuning_steps", "0"]])
+def test_a_student_without_the_stage_has_to_be_fine_tuned(run_main, places, masked_words, more):
+    with pytest.raises(ValueError, match="arm untrained is fine-tuned without the stage"):
+        run_main(*masked_words, *places, "--max_flops", "7e8", "--arms", "no_kd", "untrained", *more)
+
+
 def test_the_verdict_says_what_is_shown(script):
     base = [1, 0] * 200
     better = [1, 0, 1, 1] * 100
@@ -186,7 +197,7 @@ def test_the_verdict_says_what_is_shown(script):
     [
         (dict(stage="task"), r"stage must be of \['masked_lm', 'classification'\], got 'task'"),
         (dict(regimes=["some"]), r"regimes must be of .* got \['some'\]"),
-        (dict(arms=["no_kd", "magic"]), r"arms must be of \['no_kd', 'tinybert'.* got \['magic'\]"),
+        (dict(arms=["no_kd", "magic"]), r"arms must be of \['no_kd', 'untrained', 'tinybert'.* got \['magic'\]"),
         (dict(limited_fraction=0.0), r"limited_fraction must be above 0 and at most 1, got 0\.0"),
         (dict(points=0), "points must be at least 1"),
         (dict(pretraining_share=1.0), r"pretraining_share must be above 0 and below 1, got 1\.0"),
