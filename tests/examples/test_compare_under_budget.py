@@ -88,7 +88,7 @@ def test_arms_get_the_same_budget_and_nothing_is_run_twice(run_main, places, mas
     entry = found["arms"][0]
     assert f"{100 * entry['mean']:.1f} ± {100 * entry['sd']:.1f}" in said and "not unlimited" in said
     assert "minilmv2 is" in said and "95 % interval" in said
-    assert found["verdict"][-1].startswith("Intervals are over test examples")
+    assert found["verdict"][-1].startswith("Intervals are over test examples and seeds")
     assert found["arms"][2]["remarks"] == ["tinybert without its attention term: 1 heads cannot be compared with 2"]
     assert (tmp_path / "out" / "quality_over_budget.png").stat().st_size > 5_000
     run_main(*command)
@@ -173,13 +173,15 @@ def test_a_student_without_the_stage_has_to_be_fine_tuned(run_main, places, mask
 
 
 def test_the_verdict_says_what_is_shown(script):
-    base = [1, 0] * 200
-    better = [1, 0, 1, 1] * 100
+    base = [[1, 0] * 200]
+    better = [[1, 0, 1, 1] * 100]
 
     def entry(arm, correct):
         return {"regime": "limited", "arm": arm, "correct": correct, "readings": 3.0, "spent": [{"flops": 1e9}]}
 
-    said = script.verdict([entry("no_kd", base), entry("a", better), entry("b", base), entry("c", [0] * 400)], "flops")
+    said = script.verdict(
+        [entry("no_kd", base), entry("a", better), entry("b", base), entry("c", [[0] * 400])], "flops"
+    )
     assert "a is better than no_kd: +25.0 points" in said[1]
     assert "b is not shown to differ from no_kd: +0.0 points" in said[2]
     assert "c is worse than no_kd: -50.0 points" in said[3]
@@ -188,8 +190,16 @@ def test_the_verdict_says_what_is_shown(script):
     assert (
         "2.00 % apart" in script.verdict(unequal, "flops")[0] and "a single step" in script.verdict(unequal, "flops")[1]
     )
-    gap, low, high = script.difference([1, 0] * 200, [1, 1, 0, 0] * 100)
+    gap, low, high = script.difference([[1, 0] * 200], [[1, 1, 0, 0] * 100])
     assert gap == 0 and low < 0 < high and high - low == pytest.approx(2 * 1.96 * 0.5**0.5 / 20, rel=0.1)
+
+
+def test_the_verdict_doubts_what_seeds_disagree_about(script):
+    wrong, right = [0] * 400, [1] * 300 + [0] * 100
+    gap, low, high = script.difference([right, right, wrong], [wrong, wrong, [1] * 100 + [0] * 300])
+    assert gap == pytest.approx(5 / 12) and low < 0 < high  # over examples alone: 0.37 to 0.46
+    gap, low, high = script.difference([right, right, right], [wrong, wrong, [1] * 100 + [0] * 300])
+    assert 0 < low < gap < high
 
 
 @pytest.mark.parametrize(
