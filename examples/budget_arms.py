@@ -242,11 +242,11 @@ class Untrained(Arm):
         self.points, self.learning_rates = 1, self.args.learning_rates[:1]
 
     def check(self) -> None:
-        """Refuse a comparison in which no fine-tuning follows, or nothing else."""
-        if self.args.stage != MASKED_LM or not self.args.fine_tuning_steps:
+        """Refuse a comparison in which no fine-tuning follows, or with nothing to compare."""
+        if self.args.stage != MASKED_LM or not self.args.fine_tuning_steps or set(self.args.arms) == {UNTRAINED}:
             raise ValueError(
-                f"the arm {UNTRAINED} is fine-tuned without the stage: stage must be {MASKED_LM!r} and fine_tuning_steps "
-                f"above 0, got {self.args.stage!r}, {self.args.fine_tuning_steps}"
+                f"the arm {UNTRAINED} is fine-tuned without the stage: stage must be {MASKED_LM!r}, fine_tuning_steps above 0 "
+                f"and arms hold another one, got {self.args.stage!r}, {self.args.fine_tuning_steps}, {self.args.arms}"
             )
 
     def train(self, regime: str, changes: dict[str, Any]) -> list[str]:

@@ -316,7 +316,7 @@ def difference(ours: list[list[int]], theirs: list[list[int]]) -> tuple[float, f
 
 
 def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
-    """Each arm against training without a teacher, in plain words."""
+    """Each arm against training without a teacher, and against fine-tuning alone, in plain words."""
     said = []
     for regime in dict.fromkeys(entry["regime"] for entry in entries):
         arms = {entry["arm"]: entry for entry in entries if entry["regime"] == regime}
@@ -330,12 +330,15 @@ def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
         again = {arm: f"{entry['readings']:.1f}" for arm, entry in arms.items() if entry["readings"] > 1}
         if regime == "unlimited" and again:
             said.append(f"  not unlimited: the data were too few to be read once, but were read {again} times")
-        for arm, entry in arms.items() if NO_KD in arms else ():
-            if arm == NO_KD:
-                continue
-            gap, low, high = (100 * value for value in difference(entry["correct"], arms[NO_KD]["correct"]))
-            meaning = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
-            said.append(f"  {arm} is {meaning} {NO_KD}: {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
+        for baseline in (each for each in (NO_KD, UNTRAINED) if each in arms):
+            for arm, entry in arms.items():
+                if arm in (NO_KD, baseline):
+                    continue
+                gap, low, high = (100 * value for value in difference(entry["correct"], arms[baseline]["correct"]))
+                meaning = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
+                said.append(
+                    f"  {arm} is {meaning} {baseline}: {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+                )
     said.append(
         "Intervals are over test examples and seeds (paired bootstrap of both); few seeds make them wide. sd is over seeds."
     )

@@ -101,7 +101,11 @@ def test_arms_get_the_same_budget_and_nothing_is_run_twice(run_main, places, mas
     (point,) = untrained["curve"]
     assert point["flops"] == point["tokens"] == untrained["spent"][0]["seconds"] == 0 < untrained["mean"]
     said = results(tmp_path)["verdict"]
-    assert any("untrained is" in line for line in said) and float(said[0].split()[1]) >= 7e8
+    assert (
+        all(any(start in line for line in said) for start in ("untrained is", "homodistil is"))
+        and "untrained:" in said[-2]
+    )
+    assert float(said[0].split()[1]) >= 7e8
     with pytest.raises(ValueError, match="holds a cell with"):
         run_main(*masked_words, *places, "--max_flops", "2e9", "--seeds", "0")
 
@@ -166,7 +170,7 @@ def test_on_the_task_itself_in_seconds(run_main, places, classifier, trained, tm
     assert all(len(entry["accuracies"]) == 2 for entry in entries)
 
 
-@pytest.mark.parametrize("more", [["--stage", "classification"], ["--fine_tuning_steps", "0"]])
+@pytest.mark.parametrize("more", [["--stage", "classification"], ["--fine_tuning_steps", "0"], ["--arms", "untrained"]])
 def test_a_student_without_the_stage_has_to_be_fine_tuned(run_main, places, masked_words, more):
     with pytest.raises(ValueError, match="arm untrained is fine-tuned without the stage"):
         run_main(*masked_words, *places, "--max_flops", "7e8", "--arms", "no_kd", "untrained", *more)
