@@ -26,6 +26,19 @@ def made_whole() -> Iterator[None]:
         integration._hf_deepspeed_config_weak_ref = reference
 
 
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Within it a model that ZeRO-3 has cut up is whole, for a forward pass outside its engine."""
+    parts = [parameter for parameter in model.parameters() if _is_zero3(parameter)]
+    if not parts:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parts):
+        yield
+
+
 def is_in_parts(model: nn.Module) -> bool:
     """Whether this process holds only parts of the weights."""
     return any(_is_zero3(parameter) or isinstance(parameter.data, DTensor) for parameter in model.parameters())

@@ -25,7 +25,7 @@ from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.objective_building import build_projections
 from hf_distill.trainers.random_state import random_state_kept
-from hf_distill.whole_weights import load_whole_state, whole_state
+from hf_distill.whole_weights import gathered, load_whole_state, whole_state
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Instruments:
         if self._tap is None:
             return
         training = student.training
-        with random_state_kept(), torch.no_grad(), self._tap.on():
+        with random_state_kept(), torch.no_grad(), gathered(student), self._tap.on():
             student.eval()(**batch)
         student.train(training)
 
