@@ -80,7 +80,7 @@ def work(strategy: str, device: str) -> dict[str, float]:
         partition = {"stage": zero} | ({"stage3_param_persistence_threshold": 0} if zero == 3 else {})
         options["deepspeed"] = dict.fromkeys(AUTO, "auto") | {"zero_optimization": partition}
     if options.get("fsdp"):
-        options["fsdp_config"] = {"version": 2, "transformer_layer_cls_to_wrap": ["BertLayer"]}
+        options["fsdp_config"] = {"version": 2}
     args = DistillationTrainingArguments(
         tempfile.mkdtemp(), max_steps=STEPS, per_device_train_batch_size=BATCH_SIZE, use_cpu=device == "cpu",
         report_to="none", disable_tqdm=True, save_strategy="no", logging_steps=STEPS, teacher_dtype="float32",

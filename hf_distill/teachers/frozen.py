@@ -19,6 +19,7 @@ from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import logits_of, unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.teachers.sharding import is_to_be_sharded, shard
+from hf_distill.whole_weights import whole
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
@@ -27,8 +28,9 @@ AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
 class FrozenTeacher:
     """A model in evaluation mode, without gradients, in a precision of its own.
 
-    The model passed in is frozen in place (`requires_grad` off, evaluation mode). When the precision differs from
-    the model's own, a copy is converted and the original left as it was.
+    The model passed in is frozen in place (`requires_grad` off, evaluation mode). The teacher is a copy, and the original
+    left as it was, when the precision differs from the model's own; also where ZeRO-3 or FSDP2 holds the model in parts,
+    of which all processes together make a whole one.
 
     Args:
         model: The teacher.
@@ -51,7 +53,7 @@ class FrozenTeacher:
         input_prefix: str = "",
         sharding: str = "never",
     ):
-        self.model = model.requires_grad_(False).eval()
+        self.model = whole(model).requires_grad_(False).eval()
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
         self.input_prefix = input_prefix

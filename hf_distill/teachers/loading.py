@@ -13,7 +13,7 @@ from hf_distill.tasks import Task, auto_class_of, task_of
 from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
-from hf_distill.whole_weights import made_whole, whole
+from hf_distill.whole_weights import made_whole
 
 # Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
 _SOURCE_KWARGS = {
@@ -72,7 +72,7 @@ def load_teacher(
                 "teacher_revision and teacher_model_init_kwargs describe how to load a teacher by name, but "
                 f"teacher_model is already a model ({type(teacher_model).__name__}); drop them or pass a name"
             )
-        model = whole(teacher_model)
+        model = teacher_model
     elif isinstance(teacher_model, Teacher):
         return teacher_model
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -40,14 +40,18 @@ def shard(model: nn.Module, device: torch.device) -> None:
     From then on it answers in inference mode only, on all processes together.
 
     Args:
-        model: Its class says which of its modules are layers; changed in place.
+        model: Changed in place.
         device: Where it will compute.
     """
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    names = set(getattr(model, "_no_split_modules", None) or ())
-    times = Counter(type(module).__name__ for module in model.modules())
-    for module in model.modules():
-        # What is there once, such as embeddings, may share weights with the head: they stay together in the rest.
-        if type(module).__name__ in names and times[type(module).__name__] > 1:
-            fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    for module in [*layers_of(model), model]:
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
+
+def layers_of(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of an encoder: what its lists of modules hold. Some model classes name theirs, many do not."""
+    for part in model.children():
+        if isinstance(model, nn.ModuleList) and not isinstance(part, nn.ModuleList):
+            yield part
+        else:
+            yield from layers_of(part)

@@ -129,17 +129,18 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         Returns:
             Scalar loss; with `return_outputs` the pair of loss and student outputs.
         """
-        for_training = model.training or self.teacher is None
+        training = getattr(model, "module", model).training  # a DeepSpeed engine says True of itself whatever it holds
+        for_training = training or self.teacher is None
         objective = self.training_objective if for_training else self._evaluation_objective(inputs)
-        positions = self._positions_to_predict(inputs, model.training)
+        positions = self._positions_to_predict(inputs, training)
         with self._instruments.on(features=bool(objective.student_needs), positions=positions):
             hard_label_loss, outputs = self._ask_student(model, inputs, objective, positions)
-            teacher = self._ask_teacher(inputs, objective, model.training)
+            teacher = self._ask_teacher(inputs, objective, training)
         valid = valid_positions(inputs)
         student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
         evidence = Evidence(student, teacher, hard_label_loss, valid)
-        loss, parts, shares = objective(evidence, inputs, num_items_in_batch if model.training else None)
-        if model.training:
+        loss, parts, shares = objective(evidence, inputs, num_items_in_batch if training else None)
+        if training:
             self._count_step(inputs, objective, teacher, outputs, picked=positions is not None)
             names = [f"{term.name}_loss" for term in objective.terms]
             self._term_meter.add(dict(zip(names, torch.stack([parts, shares], dim=1), strict=True)))

@@ -1,4 +1,4 @@
-"""Evaluation with a teacher: every term and the fidelity to the teacher among the metrics."""
+"""Evaluation: no example twice, and with a teacher every term and the fidelity to the teacher among the metrics."""
 
 from __future__ import annotations
 
@@ -53,13 +53,14 @@ class TeacherEvaluation:
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Trainer's prediction step; with a teacher, batches without labels have a loss too."""
+        """Trainer's prediction step, in which no example counts twice; with a teacher batches without labels have a loss."""
         self._all_logits_wanted = not prediction_loss_only
-        if self.teacher is None:
+        is_labelled = has_labels(inputs, self.label_names)
+        if self.teacher is None and not is_labelled:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         rows = row_count(inputs)
         inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
-        if has_labels(inputs, self.label_names):
+        if is_labelled:
             loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         else:
             inputs = self._prepare_inputs(inputs)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from hf_distill.teachers.sharding import layers_of
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.whole_weights import is_in_parts, load_whole_state
 
@@ -60,7 +62,24 @@ class Wrapping:
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Trainer's; what an engine has gathered is saved as one process would save it."""
+        if state_dict is not None and isinstance(self.model, PreTrainedModel):
+            own, tied = self.model.state_dict().keys(), self.model.all_tied_weights_keys
+            state_dict = {
+                name: tensor for name, tensor in state_dict.items() if name in own and tied.get(name) not in state_dict
+            }
+            # Loaded under ZeRO-3 a model names every conversion there is (transformers 5.23), and would be saved with the
+            # names that old checkpoints have.
+            if conversions := getattr(self.model, "_weight_conversions", None):
+                self.model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]
+        super()._save(output_dir, state_dict)
+
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.is_fsdp_enabled:
+            plugin = self.accelerator.state.fsdp_plugin
+            if plugin.transformer_cls_names_to_wrap is None:  # accelerate's own choice would cut tied embeddings in two
+                plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers_of(self.model)})
         with _aliases_hidden(self.model) if self.is_fsdp_enabled else nullcontext():
             prepared = super()._prepare_for_training(*args, **kwargs)
         if self.args.merge_adapters and is_in_parts(self.model):

@@ -6,16 +6,18 @@ import torch
 import torch.distributed as dist
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, label_transfer_set
+from hf_distill.teachers.sharding import shard
 from tests.distributed.workers import main_of_worker
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 OPTIONS = dict(disable_tqdm=True, batch_size=8, rows_per_shard=16)
 
 
-def label(folder: Path):
-    return label_transfer_set(
-        encoded_sentences(61), tiny_bert(32, 2, seed=1), tiny_tokenizer(), output_dir=folder, **OPTIONS
-    )
+def label(folder: Path, in_parts: bool = False):
+    teacher = tiny_bert(32, 2, seed=1)
+    if in_parts:  # as FSDP2 leaves a model that it trained
+        shard(teacher, torch.device("cpu"))
+    return label_transfer_set(encoded_sentences(61), teacher, tiny_tokenizer(), output_dir=folder, **OPTIONS)
 
 
 def train(folder: Path, rows, batch_size: int) -> torch.Tensor:
@@ -31,6 +33,7 @@ def train(folder: Path, rows, batch_size: int) -> torch.Tensor:
 
 def work(folder: Path) -> None:
     weights = train(folder / "output", label(folder / "labelled"), batch_size=4)
+    label(folder / "labelled_in_parts", in_parts=True)
     if dist.get_rank() == 0:
         torch.save(weights, folder / "weights.pt")
 

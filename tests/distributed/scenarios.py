@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType, gather_object
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForMaskedLM, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -33,7 +34,7 @@ ROWS = 29  # With batches of 8 the fourth step of every epoch holds 5
 STEPS = 20
 WHOLE_BATCH = 8
 TEACHER_IN_PARTS = {("ddp", "masked_words"), ("zero3", "projections"), ("fsdp2", "logits")}  # besides the replica
-FSDP = {"version": 2, "transformer_layer_cls_to_wrap": ["BertLayer"], "state_dict_type": "FULL_STATE_DICT"}
+FSDP = {"version": 2, "state_dict_type": "FULL_STATE_DICT"}
 
 
 def zero(stage: int, **more: Any) -> dict[str, Any]:
@@ -137,6 +138,7 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
         offloaded=trainer.is_deepspeed_enabled and wrapper.zero_cpu_offload(),
         world_size=trainer.args.world_size,
         student_in_parts=is_in_parts(student),
+        units=[name for name, part in student.named_modules() if isinstance(part, FSDPModule)],
         teacher_in_parts=is_in_parts(trainer.teacher.model),
         losses=losses_of(trainer),
         metrics={name: value for name, value in metrics.items() if "loss" in name or "teacher" in name},

@@ -1,5 +1,6 @@
-"""Run by test_several_trainings.py under accelerate with DeepSpeed: one script after another, as `commands.json` says."""
+"""Run by test_scripts.py under accelerate launch: one script after another, as `commands.json` says."""
 
+import gc
 import json
 import os
 import runpy
@@ -12,15 +13,17 @@ from accelerate.utils import DistributedType
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+OF_ENGINES = ("ACCELERATE_", "FSDP_")  # variables
 
 
 def run_script(name: str, *arguments: str) -> None:
+    gc.freeze()  # every training collects garbage, and need not look through what libraries made when imported
     sys.argv = [name, *arguments]
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
 def main(folder: Path) -> None:
-    """Engine by engine, ZeRO-3 first as launched; the second list of an engine is of trainings that are finished."""
+    """Engine by engine, each with what its launch file puts into the environment; trainings run `again` are finished."""
     sys.path.insert(0, str(EXAMPLES))  # scripts import each other
     train, wrappers = transformers.Trainer.train, []
 
@@ -30,30 +33,21 @@ def main(folder: Path) -> None:
         return output
 
     transformers.Trainer.train = noted
+    stands_for_gpus(transformers.Trainer)
     trained = {}
-    for engine, (first, again) in json.loads((folder / "commands.json").read_text()).items():
-        if engine == "zero2":
-            os.environ |= {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2", "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false"}
-        elif engine != "zero3":
-            leave_deepspeed()
-        if engine == "fsdp2":
-            stands_for_gpus(transformers.Trainer)
-        for command in first:
-            run_script(*command)
-        trained[engine] = {"first": wrappers[:]}
-        wrappers.clear()
-        for command in again:
-            run_script(*command)
-        trained[engine]["again"] = wrappers[:]
-        wrappers.clear()
+    for engine, plan in json.loads((folder / "commands.json").read_text()).items():
+        unset_hf_deepspeed_config()
+        for variable in [name for name in os.environ if name.startswith(OF_ENGINES)]:
+            del os.environ[variable]
+        os.environ |= plan["environment"]
+        trained[engine] = {}
+        for time in ("first", "again"):
+            for command in plan[time]:
+                run_script(*command)
+            trained[engine][time] = wrappers[:]
+            wrappers.clear()
     if os.environ["RANK"] == "0":
         (folder / "trained.json").write_text(json.dumps(trained))
-
-
-def leave_deepspeed() -> None:
-    unset_hf_deepspeed_config()
-    for variable in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]:
-        del os.environ[variable]
 
 
 def stands_for_gpus(trainer_class: type) -> None:
@@ -61,7 +55,7 @@ def stands_for_gpus(trainer_class: type) -> None:
     create = trainer_class.create_accelerator_and_postprocess
 
     def create_on_gpus(self):
-        if self.args.fsdp:
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true":
             PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         create(self)
 

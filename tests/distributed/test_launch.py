@@ -84,9 +84,8 @@ def test_two_lines_of_a_stock_script_make_it_distil_under_zero2(given, tmp_path)
     assert record["training"]["processes"] == 2 and record["teacher"]["hidden_size"] == 32
 
 
-@pytest.mark.parametrize("config", ["ddp", "zero3"])
-def test_an_example_runs_unchanged_under_accelerate(given, tmp_path, config):
-    launch("accelerate", "launch", "--config_file", LAUNCH / f"cpu/{config}.yaml", LAUNCHED, *run_glue(given, tmp_path))
+def test_an_example_runs_unchanged_under_accelerate(given, tmp_path):
+    launch("accelerate", "launch", "--config_file", LAUNCH / "cpu/ddp.yaml", LAUNCHED, *run_glue(given, tmp_path))
     record = record_of(tmp_path)
     assert record["training"]["processes"] == 2 and record["training"]["steps"] == 3
 

@@ -73,6 +73,7 @@ def test_an_engine_trains_as_one_process_does(came, alone, engine, scenario):
     assert ours["zero_stage"] == (int(engine[4]) if engine.startswith("zero") else None)
     assert ours["offloaded"] == (engine == "zero2_offload")
     assert ours["student_in_parts"] == (engine in ("zero3", "fsdp2")) and not ours["teacher_in_parts"]
+    assert any("encoder.layer.0" in unit for unit in ours["units"]) == (engine == "fsdp2")
     require_the_same(ours, alone[scenario])
 
 

@@ -1,11 +1,14 @@
 """When a teacher is kept in parts; that it then teaches the same is shown in tests/distributed."""
 
+import re
+
 import pytest
 import torch
 import torch.distributed as dist
 
 from hf_distill import ProgressiveTrainingArguments
-from hf_distill.teachers.sharding import is_to_be_sharded
+from hf_distill.teachers.sharding import is_to_be_sharded, layers_of
+from tests.tiny_architectures import HEAD_OF, LAYERS, tiny_model
 
 TEACHER = torch.nn.Linear(100, 100, bias=False)  # 20,000 bytes in bfloat16
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -41,3 +44,13 @@ def test_checkpoints_that_follow_one_another_stay_whole(tmp_path):
     with pytest.raises(ValueError, match="auto or never, got 'always'"):
         ProgressiveTrainingArguments(str(tmp_path), teacher_checkpoints=["teacher"], teacher_sharding="always")
     assert ProgressiveTrainingArguments(str(tmp_path), teacher_sharding="always").teacher_sharding == "always"
+
+
+@pytest.mark.parametrize("architecture", HEAD_OF)
+def test_every_encoder_is_cut_layer_by_layer(architecture):
+    model = tiny_model(architecture)
+    found = list(layers_of(model))
+    assert len(found) == (1 if architecture == "albert" else LAYERS)  # ALBERT's layers are one
+    within = {parameter for layer in found for parameter in layer.parameters()}
+    outside = [name for name, parameter in model.named_parameters() if parameter not in within]
+    assert outside and not any(re.search(r"\.\d+\.", name) for name in outside)
