@@ -54,7 +54,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
     trains as Trainer does, bit for bit; but under gradient accumulation or several processes it gives the gradient of
-    the whole batch, where Trainer gives a multiple of it for heads that ignore `num_items_in_batch`, such as BERT's.
+    the whole batch, where Trainer gives a multiple of it for heads that ignore `num_items_in_batch`, such as BERT's, and
+    on several processes its loss of an evaluation counts no example twice.
 
     Args:
         model: The student.
@@ -130,8 +131,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             Scalar loss; with `return_outputs` the pair of loss and student outputs.
         """
         training = getattr(model, "module", model).training  # a DeepSpeed engine says True of itself whatever it holds
-        for_training = training or self.teacher is None
-        objective = self.training_objective if for_training else self._evaluation_objective(inputs)
+        compares = not training and self.teacher is not None
+        objective = self._evaluation_objective(inputs) if compares else self.training_objective
         positions = self._positions_to_predict(inputs, training)
         with self._instruments.on(features=bool(objective.student_needs), positions=positions):
             hard_label_loss, outputs = self._ask_student(model, inputs, objective, positions)
@@ -146,7 +147,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             self._term_meter.add(dict(zip(names, torch.stack([parts, shares], dim=1), strict=True)))
             if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
                 loss = loss * self.accelerator.num_processes
-        elif self.teacher is not None:
+        elif compares:
             self._note_evaluation(evidence, inputs, objective)
         return (loss, outputs) if return_outputs else loss
 
