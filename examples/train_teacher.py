@@ -27,9 +27,10 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.cli.scripts import begin, parse_arguments, report, require_splits, run
+from hf_distill.cli.scripts import begin, once, parse_arguments, report, require_splits, run
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
+from hf_distill.whole_weights import whole
 
 STEPS, LOSS = "steps", "loss"
 CANDIDATES = 4  # per checkpoint kept, where the loss decides
@@ -140,22 +141,19 @@ def with_adapters(model: PreTrainedModel, tokenizer: Any, rank: int, folder: Pat
     """LoRA on a base that is saved with its labels, because adapters only name their base."""
     from peft import LoraConfig, TaskType, get_peft_model
 
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model = whole(model)
+    once(lambda: [part.save_pretrained(folder) for part in (model, tokenizer)])
     base = AutoModelForSequenceClassification.from_pretrained(folder.resolve())
     heads = [name for name, part in base.named_children() if name != base.base_model_prefix and list(part.parameters())]
     targets = {"target_modules": QUERIES_AND_VALUES, "modules_to_save": heads}
     return get_peft_model(base, LoraConfig(TaskType.SEQ_CLS, r=rank, lora_alpha=2 * rank, **targets))
 
 
-def train(trainer: DistillationTrainer, checkpoint: str | None, has_adapters: bool) -> None:
+def train(trainer: DistillationTrainer, checkpoint: str | None) -> None:
     """The trajectory, and the finished model as a stock model."""
     if checkpoint is None:  # those of an earlier training are no part of this one
-        for folder in Path(trainer.args.output_dir).glob("checkpoint-*"):
-            shutil.rmtree(folder)
+        once(lambda: [shutil.rmtree(folder) for folder in Path(trainer.args.output_dir).glob("checkpoint-*")])
     metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
-    if has_adapters:
-        trainer.model = trainer.model_wrapped = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
     trainer.save_model()
     report(trainer, "train", metrics, trainer.train_dataset)
     trainer.save_state()
@@ -175,7 +173,8 @@ def main() -> None:
     stages = [stage for stage, (flag, _, _) in glue.STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):
         data = {stage: glue.prepare(raw, stage, data_args, encode) for stage in stages}
-    if has_adapters := args.do_train and trajectory.lora_rank > 0:
+    if args.do_train and trajectory.lora_rank > 0:
+        args.merge_adapters = True
         model = with_adapters(model, tokenizer, trajectory.lora_rank, Path(args.output_dir, "base"))
     trainer = DistillationTrainer(
         model,
@@ -188,7 +187,7 @@ def main() -> None:
         callbacks=[LeaveTrajectory(trajectory)],
     )
     if args.do_train:
-        train(trainer, checkpoint, has_adapters)
+        train(trainer, checkpoint)
     args.do_train = False
     judge = {"evaluate": lambda trainer: glue.evaluate(trainer, data["validation"])}
     judge["predict"] = lambda trainer: glue.predict(trainer, data["test"], data_args.task_name, names)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -56,6 +57,7 @@ class FeatureTap:
         self._request, self._project = request, project
         self._enabled = False
         self._attention: dict[str, dict[int, Tensor]] = {}
+        self._fsdp_units: list[FSDPModule] = []  # parts that FSDP2 puts together at a time, outer before inner ones
         self._calls = 0
         self._trains = False
         if request.attention:
@@ -79,7 +81,7 @@ class FeatureTap:
         for hook in self._hooks:
             hook.remove()
 
-    def record(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> None:
+    def record(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> None:
         """Note one attention layer's vectors, if they were asked for; layers are told apart by the order of calls.
 
         Raises:
@@ -96,14 +98,19 @@ class FeatureTap:
         usual = query.shape[-1] ** -0.5
         if scaling is not None and scaling != usual:
             query = query * (scaling / usual)
+        unit = next((unit for unit in reversed(self._fsdp_units) if module in unit.modules()), None)
         for name, vectors in zip(_ATTENTION, (query, key, value), strict=True):
             self._attention[name][layer] = vectors
+            if unit is not None and vectors.requires_grad:
+                # FSDP2 waits for a gradient of the layer's output, which a loss of these vectors alone does not have.
+                vectors.register_hook(lambda gradient: unit.unshard())
 
     def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         if not self._enabled:
             return None
         self._calls, self._attention = 0, {name: {} for name in _ATTENTION}
         self._trains = torch.is_grad_enabled()
+        self._fsdp_units = [part for part in module.modules() if isinstance(part, FSDPModule)]
         _active.append(self)
         if self._request.hidden_states:
             kwargs["output_hidden_states"] = sorted(self._request.hidden_states)
@@ -127,7 +134,7 @@ class FeatureTap:
         if self._project is not None:
             hidden_states = {index: self._project(states, index) for index, states in hidden_states.items()}
         output[FEATURES] = {"hidden_states": hidden_states, **self._attention}
-        self._attention = {}
+        self._attention, self._fsdp_units = {}, []
         return output
 
 
@@ -162,7 +169,7 @@ def _recording(attention: Callable) -> Callable:
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
         if _active:
-            _active[-1].record(query, key, value, kwargs.get("scaling"))
+            _active[-1].record(module, query, key, value, kwargs.get("scaling"))
         return attention(module, query, key, value, attention_mask, **kwargs)
 
     return record_and_attend

@@ -80,12 +80,19 @@ def load_whole_state(model: nn.Module, state: Mapping[str, Tensor], strict: bool
 
 
 def whole(model: nn.Module) -> nn.Module:
-    """The model itself, or where it is a transformers model in parts a copy that is whole."""
-    if not (isinstance(model, PreTrainedModel) and is_in_parts(model)):
+    """The model itself, or where it is in parts, of transformers and with PEFT's adapters or without, a copy that is whole."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not (isinstance(base, PreTrainedModel) and is_in_parts(model)):
         return model
     state = whole_state(model)
     with made_whole():
-        copy = type(model)(model.config)
+        copy = type(base)(base.config)
+        if base is not model:
+            (first, config), *others = model.peft_config.items()
+            copy = type(model)(copy, config, first)
+            for name, config in others:
+                copy.add_adapter(name, config)
+            copy.set_adapter(model.active_adapter)
     copy.load_state_dict(state)
     return copy.train(model.training)
 

@@ -20,7 +20,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_distill.teachers.sharding import layers_of
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
-from hf_distill.whole_weights import is_in_parts, load_whole_state
+from hf_distill.whole_weights import is_in_parts, load_whole_state, whole
 
 
 class Wrapping:
@@ -54,9 +54,10 @@ class Wrapping:
         if is_for_checkpoint or not self.args.merge_adapters or not hasattr(self.model, "merge_and_unload"):
             super().save_model(output_dir, _internal_call)
             return
+        student = whole(self.model)
         if self.args.should_save:
             folder = output_dir or self.args.output_dir
-            copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
+            copy.deepcopy(student).merge_and_unload().save_pretrained(folder)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
         if self.args.push_to_hub and not _internal_call:
@@ -81,13 +82,7 @@ class Wrapping:
             if plugin.transformer_cls_names_to_wrap is None:  # accelerate's own choice would cut tied embeddings in two
                 plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers_of(self.model)})
         with _aliases_hidden(self.model) if self.is_fsdp_enabled else nullcontext():
-            prepared = super()._prepare_for_training(*args, **kwargs)
-        if self.args.merge_adapters and is_in_parts(self.model):
-            raise ValueError(
-                "merge_adapters needs whole weights on a process, but ZeRO-3 and FSDP keep them in parts: train with "
-                "merge_adapters=False, and merge afterwards with PeftModel.merge_and_unload()"
-            )
-        return prepared
+            return super()._prepare_for_training(*args, **kwargs)
 
     def _begin_from(self, folder: Path) -> None:
         """Give the student the weights in a folder, free of the training before."""

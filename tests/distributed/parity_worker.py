@@ -27,8 +27,6 @@ def main(folder: Path) -> None:
             evaluated_first = trainer("logits", folder, 4, 1, **overrides)
             evaluated_first.evaluate(encoded_sentences(21))
             came[name, "evaluated first"] = outcome(evaluated_first)
-    with engine("zero3") as overrides:
-        came["merging", "zero3"] = refusal(folder, "logits", overrides | {"merge_adapters": True})
     if torch.distributed.get_rank() == 0:
         torch.save(came, folder / "came.pt")
 

@@ -148,21 +148,24 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
         teacher=weights_sha256(trainer.teacher.model),
     )
     if hasattr(trainer.model, "peft_config"):
-        came["saved"] = saved_adapters(trainer)
+        came["saved"], came["merged"] = saved_adapters(trainer)
     trainer.accelerator.free_memory()
     return came
 
 
-def saved_adapters(trainer: Trainer) -> dict[str, Any]:
-    """The weights of a base with the adapters that a trainer saves."""
+def saved_adapters(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights of a base with the adapters that a trainer saves, and of the model that it saves merged."""
     from peft import PeftModel
 
-    folder = Path(trainer.args.output_dir, "adapters")
-    trainer.save_model(str(folder))
+    adapters, merged = (Path(trainer.args.output_dir, name) for name in ("adapters", "merged"))
+    trainer.save_model(str(adapters))
+    trainer.args.merge_adapters = True
+    trainer.save_model(str(merged))
     trainer.accelerator.wait_for_everyone()
-    assert not (folder / "model.safetensors").exists()
+    assert not (adapters / "model.safetensors").exists()
     with made_whole():
-        return unwrapped(PeftModel.from_pretrained(tiny_bert(), folder)).state_dict()
+        adapted = unwrapped(PeftModel.from_pretrained(tiny_bert(), adapters))
+        return adapted.state_dict(), type(adapted).from_pretrained(merged).state_dict()
 
 
 def losses_of(trainer: Trainer) -> list[float]:

@@ -23,6 +23,7 @@ pytest.importorskip("deepspeed")
 LABELS = ["negative", "positive"]
 ENGINES = ("zero3", "zero2", "zero1", "fsdp2", "ddp")  # of the other two files one is DDP, and one takes a compiler
 CANNOT_SHRINK = ("zero3", "fsdp2")
+MASKED = {"masked_words": ("soft_label", "hard_label", "hidden_state"), "relations": ("relation",)}  # with their terms
 SEVERAL = ("pipeline", "grid", "trajectories", "budget")  # trainings
 BATCH = 4
 
@@ -77,11 +78,13 @@ def commands(given, output, processes):
 
     smaller = ["--target_hidden_size", "32", "--pruning_events", "2", "--vocabulary_min_count", "1", "--max_steps", "4"]
     trained = ["--do_train", "--do_eval", "--max_steps", "3", "--optim", "sgd", "--learning_rate", "0.1", *batch]
+    words = ["run_mlm.py", "--model_type", "bert", "--config_overrides", mlm.SMALL, "--line_by_line",
+             "--teacher_model_name_or_path", f"{given}/mlm_teacher", "--train_file", f"{given}/lines.txt",
+             "--validation_file", f"{given}/lines.txt", *trained]  # fmt: skip
     found = {
         "reviews": ["run_glue.py", "--model_name_or_path", f"{given}/student", *teacher, *files, *trained],
-        "masked_words": ["run_mlm.py", "--model_type", "bert", "--config_overrides", mlm.SMALL, "--recipe", "distilbert",
-                         "--teacher_model_name_or_path", f"{given}/mlm_teacher", "--train_file", f"{given}/lines.txt",
-                         "--validation_file", f"{given}/lines.txt", "--line_by_line", *trained],
+        "masked_words": [*words, "--recipe", "distilbert"],
+        "relations": [*words, "--recipe", "minilmv2"],  # the loss knows nothing that the student or a layer puts out
         "images": ["run_image_classification.py", "--dataset_name", "digits", "--max_eval_samples", "21",
                    "--model_name_or_path", f"{given}/digits_student", "--teacher_model_name_or_path", f"{given}/digits_teacher", *trained],
         "teacher": ["train_teacher.py", "--model_name_or_path", f"{given}/student", *files, "--checkpoints", "2",
@@ -106,7 +109,7 @@ def alone(given, tmp_path_factory):
         patch.syspath_prepend(str(EXAMPLES))
         patch.setattr(sys, "argv", sys.argv)
         for name, command in commands(given, output, 1).items():
-            if name not in ("grid", "pruned", "masked_words"):
+            if name not in ("grid", "pruned", *MASKED):
                 run_script(*command)
     transformers.logging.set_verbosity(verbosity)
     return output
@@ -170,16 +173,17 @@ def test_a_training_ends_as_on_one_process(launched, alone, engine, script):
         assert sorted(path.name for path in ours.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-3"]
 
 
+@pytest.mark.parametrize("script", MASKED)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_masked_words_are_learned_from_hidden_states_under_every_engine_alike(launched, engine):
+def test_masked_words_are_learned_under_every_engine_alike(launched, engine, script):
     # One process would mask other words than two, and under ZeRO-3 random weights are other ones.
-    ours, theirs = (launched / name / "masked_words" for name in (engine, "ddp"))
+    ours, theirs = (launched / name / script for name in (engine, "ddp"))
     if engine != "zero3":
         require_the_same_weights(ours, theirs)
     assert load_file(ours / "model.safetensors").keys() == load_file(theirs / "model.safetensors").keys()
     record, other = RunRecord.load(ours), RunRecord.load(theirs)
     assert (record.training["processes"], record.training["steps"]) == (2, 3)
-    for term in ("soft_label", "hard_label", "hidden_state"):
+    for term in MASKED[script]:
         expected = pytest.approx(other.metrics[f"eval_{term}_loss"], rel=0.2 if engine == "zero3" else 1e-5)
         assert record.metrics[f"eval_{term}_loss"] == expected, term
 
