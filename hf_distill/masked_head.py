@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_distill.whole_weights import gathered
+
 
 class HeadAtPositions:
     """Lets a model's head see the chosen positions of its body's last hidden state.
@@ -56,7 +58,8 @@ class HeadAtPositions:
         model.eval()
         try:
             learns = any(parameter.requires_grad for parameter in model.parameters())
-            with torch.no_grad() if learns else torch.inference_mode():  # as a teacher in parts has to be asked
+            # A teacher in parts has to be asked in inference mode.
+            with torch.no_grad() if learns else torch.inference_mode(), gathered(model):
                 dense = model(**inputs).logits[positions]
                 with self.at(positions):
                     picked = model(**inputs).logits

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from hf_distill.objectives.logits import RULED_OUT
 
@@ -49,7 +50,7 @@ _AUTO_CLASSES = {
 
 def task_of(model: nn.Module) -> Task | None:
     """The task of a model's head; None for a class that is none of transformers'."""
-    return task_of_class(type(unwrapped(model)).__name__)
+    return task_of_class(class_of(model).__name__)
 
 
 def task_of_class(class_name: str) -> Task | None:
@@ -70,7 +71,7 @@ def auto_class_of(model: nn.Module) -> type:
     task = task_of(model)
     if task is None:
         raise ValueError(
-            f"cannot tell which head a teacher for a {type(unwrapped(model)).__name__} needs; supported by name are "
+            f"cannot tell which head a teacher for a {class_of(model).__name__} needs; supported by name are "
             f"the models of {', '.join(name for name, _ in _AUTO_CLASSES.values())}. Pass the teacher as a model "
             "instead."
         )
@@ -81,6 +82,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a torch.compile or PEFT wrapper."""
     model = getattr(model, "_orig_mod", model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def class_of(model: nn.Module) -> type[nn.Module]:
+    """The class of the model inside such a wrapper, whatever FSDP2 has made of it."""
+    return next(each for each in type(unwrapped(model)).__mro__ if not issubclass(each, FSDPModule))
 
 
 def logits_of(output: Mapping[str, Any], valid: Tensor | None) -> Tensor:

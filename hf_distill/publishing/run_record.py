@@ -21,6 +21,7 @@ from transformers import TrainingArguments
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
+from hf_distill.tasks import class_of
 from hf_distill.whole_weights import num_elements
 
 SCHEMA_VERSION = 2
@@ -144,11 +145,11 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
     origin = getattr(config, "_name_or_path", "")
     return {
-        "name": public_name(origin or type(model).__name__),
+        "name": public_name(origin or class_of(model).__name__),
         "revision": getattr(config, "_commit_hash", None),
         "initialisation": getattr(model, "hf_distill_initialisation", "pretrained" if origin else None),
         "lineage": _lineage(origin),
-        "architecture": type(model).__name__,
+        "architecture": class_of(model).__name__,
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
         **{size: getattr(config, size) for size in ("model_type", *sizes) if hasattr(config, size)},

@@ -21,7 +21,7 @@ from transformers import (
 
 from hf_distill.fingerprints import json_sha256, table_sha256
 from hf_distill.privacy import public_name
-from hf_distill.tasks import Task, task_of, unwrapped
+from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.teachers.alignment import label_names, processing_sha256
 from hf_distill.teachers.answers import Questioner
 from hf_distill.teachers.cache_folder import CacheFolder
@@ -137,7 +137,7 @@ class _Labelling:
         if self.task not in _TASKS:
             raise ValueError(
                 f"answers are recorded for the tasks {[task.value for task in _TASKS]}, the teacher is a "
-                f"{type(unwrapped(self.teacher.model)).__name__}"
+                f"{class_of(self.teacher.model).__name__}"
             )
         if self.task is not Task.MASKED_LM and options.mask_epochs != 1:
             raise ValueError(
@@ -194,9 +194,9 @@ class _Labelling:
     def _described(self) -> dict[str, Any]:
         config = getattr(self.teacher.model, "config", None)
         return {
-            "name": public_name(getattr(config, "_name_or_path", "") or type(self.teacher.model).__name__),
+            "name": public_name(getattr(config, "_name_or_path", "") or class_of(self.teacher.model).__name__),
             "revision": getattr(config, "_commit_hash", None),
-            "architecture": type(unwrapped(self.teacher.model)).__name__,
+            "architecture": class_of(self.teacher.model).__name__,
             "weights_sha256": self.teacher.weights_sha256,
             "parameters": sum(num_elements(each) for each in self.teacher.model.parameters()),
             "dtype": str(self.teacher.dtype).removeprefix("torch."),

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import DataCollatorForLanguageModeling
 
-from hf_distill.tasks import unwrapped
+from hf_distill.tasks import class_of, unwrapped
 from hf_distill.teachers.alignment import label_names, processing_sha256
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
@@ -63,7 +63,9 @@ def require_same_teacher(recorded: Sequence[Provenance], teacher: Teacher) -> No
     for provenance in recorded:
         if provenance.teacher["weights_sha256"] != sha256:
             theirs = provenance.teacher
-            name = getattr(getattr(teacher.model, "config", None), "_name_or_path", "") or type(teacher.model).__name__
+            name = (
+                getattr(getattr(teacher.model, "config", None), "_name_or_path", "") or class_of(teacher.model).__name__
+            )
             raise refusal(
                 f"of {theirs['name']} (weights with sha256 {theirs['weights_sha256'][:16]})",
                 f"teacher_model is {name} (weights with sha256 {sha256[:16]})",

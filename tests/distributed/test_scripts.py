@@ -168,6 +168,7 @@ def test_a_training_ends_as_on_one_process(launched, alone, engine, script):
     require_the_same_weights(ours, theirs)
     record, other = RunRecord.load(ours), RunRecord.load(theirs)
     assert (record.training["processes"], record.training["steps"], other.training["processes"]) == (2, 3, 1)
+    assert record.student | {"weights_sha256": ""} == other.student | {"weights_sha256": ""}
     assert record.metrics["eval_loss"] == pytest.approx(other.metrics["eval_loss"], rel=1e-5)
     if script == "teacher":
         assert sorted(path.name for path in ours.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-3"]
@@ -183,6 +184,7 @@ def test_masked_words_are_learned_under_every_engine_alike(launched, engine, scr
     assert load_file(ours / "model.safetensors").keys() == load_file(theirs / "model.safetensors").keys()
     record, other = RunRecord.load(ours), RunRecord.load(theirs)
     assert (record.training["processes"], record.training["steps"]) == (2, 3)
+    assert record.training["spent"]["flops"] == other.training["spent"]["flops"]
     for term in MASKED[script]:
         expected = pytest.approx(other.metrics[f"eval_{term}_loss"], rel=0.2 if engine == "zero3" else 1e-5)
         assert record.metrics[f"eval_{term}_loss"] == expected, term
