@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from hf_distill.whole_weights import is_in_parts, load_whole_state, whole
 
 class Wrapping:
     """The part of `DistillationTrainer` that puts its student into wrappers and takes it out again."""
+
+    _while_wrapping = ExitStack()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Trainer's; `resume_from_checkpoint=True` passes over a checkpoint that was never written to its end."""
@@ -77,12 +79,18 @@ class Wrapping:
         super()._save(output_dir, state_dict)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if self.is_fsdp_enabled:
-            plugin = self.accelerator.state.fsdp_plugin
-            if plugin.transformer_cls_names_to_wrap is None:  # accelerate's own choice would cut tied embeddings in two
-                plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers_of(self.model)})
-        with _aliases_hidden(self.model) if self.is_fsdp_enabled else nullcontext():
+        with ExitStack() as self._while_wrapping:
+            if self.is_fsdp_enabled:
+                plugin = self.accelerator.state.fsdp_plugin
+                if plugin.transformer_cls_names_to_wrap is None:  # accelerate's choice would cut tied embeddings in two
+                    layers = {type(layer).__name__ for layer in layers_of(self.model)}
+                    plugin.transformer_cls_names_to_wrap = sorted(layers)
+                self._while_wrapping.enter_context(_aliases_hidden(self.model))
             return super()._prepare_for_training(*args, **kwargs)
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._while_wrapping.close()  # checkpoints have every name that a parameter has
+        super()._load_from_checkpoint(*args, **kwargs)
 
     def _begin_from(self, folder: Path) -> None:
         """Give the student the weights in a folder, free of the training before."""

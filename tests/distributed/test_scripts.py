@@ -77,13 +77,15 @@ def commands(given, output, processes):
         return [*models, f"{given}/{task}_teacher", "--validation_file", file, "--test_file", file, *judged]
 
     smaller = ["--target_hidden_size", "32", "--pruning_events", "2", "--vocabulary_min_count", "1", "--max_steps", "4"]
-    trained = ["--do_train", "--do_eval", "--max_steps", "3", "--optim", "sgd", "--learning_rate", "0.1", *batch]
+    three_steps = ["--do_train", "--do_eval", "--max_steps", "3", *batch]
+    trained = [*three_steps, "--optim", "sgd", "--learning_rate", "0.1"]
     words = ["run_mlm.py", "--model_type", "bert", "--config_overrides", mlm.SMALL, "--line_by_line",
              "--teacher_model_name_or_path", f"{given}/mlm_teacher", "--train_file", f"{given}/lines.txt",
-             "--validation_file", f"{given}/lines.txt", *trained]  # fmt: skip
+             "--validation_file", f"{given}/lines.txt", *three_steps]  # fmt: skip
     found = {
         "reviews": ["run_glue.py", "--model_name_or_path", f"{given}/student", *teacher, *files, *trained],
-        "masked_words": [*words, "--recipe", "distilbert"],
+        "masked_words": [*words, "--recipe", "distilbert", "--save_steps", "2"],
+        "resumed": [*words, "--recipe", "distilbert", "--resume_from_checkpoint", f"{output}/masked_words/checkpoint-2"],
         "relations": [*words, "--recipe", "minilmv2"],  # the loss knows nothing that the student or a layer puts out
         "images": ["run_image_classification.py", "--dataset_name", "digits", "--max_eval_samples", "21",
                    "--model_name_or_path", f"{given}/digits_student", "--teacher_model_name_or_path", f"{given}/digits_teacher", *trained],
@@ -109,7 +111,7 @@ def alone(given, tmp_path_factory):
         patch.syspath_prepend(str(EXAMPLES))
         patch.setattr(sys, "argv", sys.argv)
         for name, command in commands(given, output, 1).items():
-            if name not in ("grid", "pruned", *MASKED):
+            if name not in ("grid", "pruned", "resumed", *MASKED):
                 run_script(*command)
     transformers.logging.set_verbosity(verbosity)
     return output
@@ -188,6 +190,15 @@ def test_masked_words_are_learned_under_every_engine_alike(launched, engine, scr
     for term in MASKED[script]:
         expected = pytest.approx(other.metrics[f"eval_{term}_loss"], rel=0.2 if engine == "zero3" else 1e-5)
         assert record.metrics[f"eval_{term}_loss"] == expected, term
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_masked_words_go_on_from_a_checkpoint(launched, engine):
+    folders = [launched / engine / name for name in ("resumed", "masked_words")]
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
+    assert ours.keys() == theirs.keys() and RunRecord.load(folders[0]).training["steps"] == 3
+    # The last step masks other words, but moves no weight further than its learning rate.
+    assert all((ours[name] - weight).abs().max() < 5e-5 for name, weight in theirs.items())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
