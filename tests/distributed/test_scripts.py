@@ -82,6 +82,8 @@ def commands(given, output, processes):
     words = ["run_mlm.py", "--model_type", "bert", "--config_overrides", mlm.SMALL, "--line_by_line",
              "--teacher_model_name_or_path", f"{given}/mlm_teacher", "--train_file", f"{given}/lines.txt",
              "--validation_file", f"{given}/lines.txt", *three_steps]  # fmt: skip
+    trajectory = ["train_teacher.py", "--model_name_or_path", f"{given}/student", *files, "--checkpoints", "2",
+                  "--save_only_model", *trained]  # fmt: skip
     found = {
         "reviews": ["run_glue.py", "--model_name_or_path", f"{given}/student", *teacher, *files, *trained],
         "masked_words": [*words, "--recipe", "distilbert", "--save_steps", "2"],
@@ -89,8 +91,8 @@ def commands(given, output, processes):
         "relations": [*words, "--recipe", "minilmv2"],  # the loss knows nothing that the student or a layer puts out
         "images": ["run_image_classification.py", "--dataset_name", "digits", "--max_eval_samples", "21",
                    "--model_name_or_path", f"{given}/digits_student", "--teacher_model_name_or_path", f"{given}/digits_teacher", *trained],
-        "teacher": ["train_teacher.py", "--model_name_or_path", f"{given}/student", *files, "--checkpoints", "2",
-                    "--save_only_model", *trained],
+        "teacher": trajectory,
+        "adapted_teacher": [*trajectory, "--lora_rank", "2"],
         "pipeline": ["pretrained_distillation.py", "--student", "1/64", *own, "--test_file", f"{given}/held_out.csv", *stages],
         "grid": ["ablations.py", *question, *stages],
         "trajectories": ["compare_trajectories.py", "--teacher_checkpoints", f"{given}/teacher", *files, *arms, *batch],
@@ -163,16 +165,20 @@ def require_the_same_weights(ours, theirs):
         assert name.endswith("key.bias") or (ours[name] - weight).abs().mean() < 1e-5, name
 
 
-@pytest.mark.parametrize("script", ["reviews", "images", "teacher"])
+@pytest.mark.parametrize("script", ["reviews", "images", "teacher", "adapted_teacher"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_training_ends_as_on_one_process(launched, alone, engine, script):
     ours, theirs = launched / engine / script, alone / script
-    require_the_same_weights(ours, theirs)
+    other_start = (engine, script) == ("zero3", "adapted_teacher")  # random weights are other ones under ZeRO-3
+    if not other_start:
+        require_the_same_weights(ours, theirs)
+    assert load_file(ours / "model.safetensors").keys() == load_file(theirs / "model.safetensors").keys()
     record, other = RunRecord.load(ours), RunRecord.load(theirs)
     assert (record.training["processes"], record.training["steps"], other.training["processes"]) == (2, 3, 1)
     assert record.student | {"weights_sha256": ""} == other.student | {"weights_sha256": ""}
-    assert record.metrics["eval_loss"] == pytest.approx(other.metrics["eval_loss"], rel=1e-5)
-    if script == "teacher":
+    expected = pytest.approx(other.metrics["eval_loss"], rel=0.01 if other_start else 1e-5)
+    assert record.metrics["eval_loss"] == expected
+    if "teacher" in script:
         assert sorted(path.name for path in ours.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-3"]
 
 
