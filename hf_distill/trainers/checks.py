@@ -9,10 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels
 from hf_distill.tasks import Task, unwrapped
 from hf_distill.trainers.random_state import random_state_kept
+from hf_distill.trainers.step_costs import reach_of
 
 _PROBE_EXAMPLES = 64
 
@@ -44,6 +47,20 @@ def require_nonempty(dataset: Any) -> None:
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError("train_dataset holds 0 examples; training needs at least 1")
+
+
+def require_gradients_under_zero3(args: TrainingArguments, objective: Objective) -> None:
+    """Refuse a loss that DeepSpeed ZeRO-3 cannot go backward from under activation checkpoints.
+
+    Raises:
+        ValueError: It begins inside a layer, whose weights are taken apart again when its forward pass has been repeated.
+    """
+    if is_deepspeed_zero3_enabled() and args.activation_checkpointing and reach_of(objective).vectors:
+        raise ValueError(
+            f"{[term.name for term in objective.terms]} alone cannot be learned under DeepSpeed ZeRO-3 with "
+            "activation_checkpointing, because no term looks at what a layer puts out: set soft_label_weight or "
+            "hidden_state_weight above 0, drop activation_checkpointing, or use ZeRO-2 or FSDP2"
+        )
 
 
 def first_batch(

@@ -29,6 +29,7 @@ from hf_distill.trainers.checkpoints import require_optimizer_state
 from hf_distill.trainers.checks import (
     first_batch,
     head_kind,
+    require_gradients_under_zero3,
     require_labels,
     require_logits_of_task,
     require_nonempty,
@@ -224,6 +225,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             batch = self._prepare_inputs(batch)
             self.problem_type = head_kind(self.model, batch.get("labels"))
         objective = self.training_objective  # refuses impossible weights
+        require_gradients_under_zero3(self.args, objective)
         require_comparable(
             self.model, isinstance(self.data_collator, SeparateEncodings), {term.name for term in objective.terms}
         )

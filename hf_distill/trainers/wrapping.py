@@ -35,6 +35,14 @@ class Wrapping:
         self._leave_engine()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
+        built = super()._build_accelerator_args(**kwargs)
+        looks_at_logits = self.args.soft_label_weight != 0 or self.args.hard_label_weight
+        if self.args.ddp_find_unused_parameters is None and not looks_at_logits:
+            # The head is not used, which Trainer lets DDP find out only without activation checkpoints.
+            built["kwargs_handlers"][0].find_unused_parameters = True
+        return built
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Trainer's; a student that nothing has wrapped so far is evaluated as it is, and nothing is afterwards."""
         wrapped = bool(self.accelerator._models) or self.model_wrapped is not self.model

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hf_distill import DistillationTrainer, create_student
+from hf_distill.trainers import checks
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 
@@ -46,6 +47,16 @@ def test_soft_labels_without_a_teacher(arguments):
 def test_a_teacher_but_no_weight_left(arguments, teacher):
     with pytest.raises(ValueError, match=r"hard_label_weight 0.0 \(its default with a teacher\)"):
         make(arguments, teacher_model=teacher, soft_label_weight=0.0)
+
+
+def test_relations_alone_under_checkpoints_of_zero3(arguments, teacher, monkeypatch):
+    monkeypatch.setattr(checks, "is_deepspeed_zero3_enabled", lambda: True)
+    relations = dict(recipe="minilmv2", activation_checkpointing=True)
+    with pytest.raises(
+        ValueError, match=r"\['relation'\] alone cannot be learned under DeepSpeed ZeRO-3 .* soft_label_w"
+    ):
+        make(arguments, teacher_model=teacher, **relations)
+    make(arguments, teacher_model=teacher, **relations, soft_label_weight=1.0)
 
 
 def test_other_number_of_classes(arguments):

@@ -177,3 +177,17 @@ def test_data_seed_and_padding_free_order_are_reproducible(make):
         trainer = make(data_seed=seed)
         orders.append(list(trainer.get_train_dataloader().batch_sampler))
     assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (dict(recipe="minilmv2"), True),
+        (dict(recipe="minilmv2", soft_label_weight=1.0), False),
+        (dict(recipe="minilmv2", ddp_find_unused_parameters=False), False),
+        ({}, False),
+    ],
+)
+def test_ddp_is_told_of_a_head_that_learns_nothing(make, overrides, expected):
+    trainer = make(activation_checkpointing=True, **overrides)
+    assert trainer.accelerator.ddp_handler.find_unused_parameters is expected
