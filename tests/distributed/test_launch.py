@@ -40,7 +40,7 @@ def given(tmp_path_factory):
 def launch(*command):
     result = subprocess.run(
         [str(Path(sys.executable).parent / command[0]), *map(str, command[1:])],
-        capture_output=True, text=True, timeout=300, cwd=REPOSITORY, check=False,
+        capture_output=True, text=True, timeout=900, cwd=REPOSITORY, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     return result
