@@ -21,6 +21,7 @@ from pathlib import Path
 import datasets
 import torch
 import transformers
+from pretrained_distillation import load_classifier
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
 from transformers.trainer_utils import set_seed
@@ -48,7 +49,6 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
-from hf_distill.whole_weights import made_whole
 
 TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"
 INITIALISATIONS = {
@@ -134,7 +134,7 @@ class Quickstart:
         folder = self.folder / name
         if once((folder / "finished.json").exists):
             console.print(f"[bold]{name}[/]: found in {folder}")
-            return _load(folder)
+            return load_classifier(folder)
         length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
         console.print(f"[bold]{name}[/]: {length}")
         trainer = DistillationTrainer(
@@ -150,7 +150,7 @@ class Quickstart:
         metrics = trainer.evaluate()
         trainer.save_model()
         once(lambda: self._close(folder, initialisation, metrics))
-        return _load(folder)
+        return load_classifier(folder)
 
     @staticmethod
     def _close(folder: Path, initialisation: str, metrics: dict[str, float]) -> None:
@@ -224,12 +224,6 @@ class Quickstart:
 
     def _folder_of(self, name: str, training: str) -> Path:
         return self.folder / ("teacher" if training == TEACHER else f"{name}-{training.replace(' ', '-')}")
-
-
-def _load(folder: Path) -> PreTrainedModel:
-    """Whole on every process, whatever engine trains the next one."""
-    with made_whole():
-        return AutoModelForSequenceClassification.from_pretrained(folder)
 
 
 def _write_json(path: Path, content: dict) -> None:
