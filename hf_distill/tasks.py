@@ -13,6 +13,11 @@ from torch.distributed.fsdp import FSDPModule
 
 from hf_distill.objectives.logits import RULED_OUT
 
+# What the logits of a classifier of texts or images mean, as `PretrainedConfig.problem_type` says it.
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
+
 
 class Task(str, Enum):
     """The tasks of transformers' heads that a student can have."""
@@ -27,7 +32,12 @@ class Task(str, Enum):
     @property
     def is_per_token(self) -> bool:
         """Whether the logits speak of positions, so that both models need the same tokens."""
-        return self not in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
+        return not self.has_problem_type
+
+    @property
+    def has_problem_type(self) -> bool:
+        """Whether heads of this task differ in what their logits mean (`problem_type_of`)."""
+        return self in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
     @property
     def auto_class(self) -> type:
@@ -60,6 +70,25 @@ def task_of_class(class_name: str) -> Task | None:
             if class_name in ((names,) if isinstance(names, str) else names):
                 return task
     return None
+
+
+def problem_type_of(config: Any, labels: Tensor | None = None) -> str | None:
+    """What a classifier's logits mean: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
+
+    Args:
+        config: The model's configuration; its `problem_type` decides where it is set, then whether it has one label.
+        labels: A batch of labels, where there is one; floats of several columns mean multi-label.
+
+    Returns:
+        None where neither tells.
+    """
+    if getattr(config, "problem_type", None):
+        return config.problem_type
+    if getattr(config, "num_labels", 2) == 1:
+        return REGRESSION
+    if labels is None:
+        return None
+    return MULTI_LABEL if labels.is_floating_point() and labels.dim() > 1 else SINGLE_LABEL
 
 
 def auto_class_of(model: nn.Module) -> type:

@@ -29,7 +29,7 @@ from hf_distill.evaluation.question_answering import answers_from_logits, exact_
 from hf_distill.evaluation.token_classification import entity_counts, entity_metric
 from hf_distill.length_bucket_sampler import example_lengths
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
-from hf_distill.tasks import Task, logits_of, task_of
+from hf_distill.tasks import MULTI_LABEL, Task, logits_of, problem_type_of, task_of
 
 TASKS = (
     Task.SEQUENCE_CLASSIFICATION,
@@ -95,6 +95,11 @@ class Examiner:
         if task not in kinds:
             allowed = [each.value for each in TASKS]
             raise ValueError(f"models must be for one of {allowed}, got a {type(self.model).__name__}")
+        if task.has_problem_type and problem_type_of(self.model.config) == MULTI_LABEL:
+            raise ValueError(
+                f"a {type(self.model).__name__} with problem type {MULTI_LABEL!r} gives each row several labels; compared are "
+                "models that give one class, or one number. Use Trainer.evaluate with compute_metrics."
+            )
         return kinds[task](rows)
 
     def _sequences(self, rows: Dataset) -> Answers:

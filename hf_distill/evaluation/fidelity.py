@@ -11,6 +11,7 @@ from hf_distill.objectives.evidence import Evidence
 from hf_distill.objectives.logits import as_binary, forward_kl, logit_mse
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items
+from hf_distill.tasks import MULTI_LABEL, REGRESSION
 
 
 def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type: str) -> dict[str, Tensor]:
@@ -26,9 +27,9 @@ def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type
         For classes `teacher_agreement` (1 where the predicted class is the teacher's) and `teacher_kl` (forward KL at
         temperature 1, nats), each (...), or (..., labels) for a multi-label head. For regression `teacher_mse`, (...).
     """
-    if problem_type == "regression":
+    if problem_type == REGRESSION:
         return {"teacher_mse": logit_mse(student_logits, teacher_logits)}
-    if problem_type == "multi_label_classification":
+    if problem_type == MULTI_LABEL:
         student_logits, teacher_logits = as_binary(student_logits), as_binary(teacher_logits)  # (batch, labels, 2)
     agreement = (student_logits.argmax(dim=-1) == teacher_logits.argmax(dim=-1)).float()
     return {"teacher_agreement": agreement, "teacher_kl": forward_kl(student_logits, teacher_logits)}

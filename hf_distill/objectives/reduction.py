@@ -73,16 +73,22 @@ def valid_positions(inputs: Mapping[str, object]) -> Tensor | None:
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
-def label_items(inputs: Mapping[str, object], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
+def label_items(
+    inputs: Mapping[str, object],
+    label_names: Sequence[str],
+    causal_shift: bool = False,
+    multi_label: bool = False,
+) -> Tensor:
     """What the student's own loss averages over: its labels, or its examples when the batch carries none.
 
-    Class indices of -100 are ignored, as torch's cross-entropy does; float labels (regression, multi-label) all
-    count, since mean squared error and binary cross-entropy average over every element.
+    Class indices of -100 are ignored, as torch's cross-entropy does. Of float labels every element counts, as in mean
+    squared error and binary cross-entropy, unless it is not finite or, for a multi-label head, -100.
 
     Args:
         inputs: Model inputs.
         label_names: The inputs that carry labels; the first of them present is counted.
         causal_shift: The label at position i + 1 is learned at position i, so the first is never a target.
+        multi_label: Float labels are independent yes/no labels, of which -100 is none. For regression it is a number.
 
     Returns:
         Bool of the labels' shape, true at the position whose output is compared with a label.
@@ -91,17 +97,24 @@ def label_items(inputs: Mapping[str, object], label_names: Sequence[str], causal
     if labels is None:
         return example_items(inputs)
     if labels.is_floating_point():
-        return torch.ones_like(labels, dtype=torch.bool)
+        return labels.isfinite() & labels.ne(IGNORE_INDEX) if multi_label else labels.isfinite()
     if causal_shift:
         labels = torch.nn.functional.pad(labels[..., 1:], (0, 1), value=IGNORE_INDEX)
     return labels.ne(IGNORE_INDEX)
 
 
 def token_items(inputs: Mapping[str, object], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
-    """Positions of a token task, bool (batch, sequence): those with a label, or, without labels, all but padding."""
-    if has_labels(inputs, label_names):
-        return label_items(inputs, label_names, causal_shift)
-    return position_items(inputs)
+    """Positions of a token task that soft labels compare, bool (batch, sequence).
+
+    Those with a label; of a row without any, as in a partly labelled set, and of a batch without labels all but padding.
+    In causal language modelling a row whose labels are all -100 has nothing to learn and counts for nothing.
+    """
+    if not has_labels(inputs, label_names):
+        return position_items(inputs)
+    labelled = label_items(inputs, label_names, causal_shift)
+    if causal_shift:
+        return labelled
+    return labelled | (position_items(inputs) & ~labelled.any(dim=1, keepdim=True))
 
 
 def row_count(inputs: Mapping[str, object]) -> int:

@@ -60,19 +60,22 @@ def soft_label_term(
     return Term("soft_label", weight, values, items, settings=settings)
 
 
-def hard_label_term(weight: float, label_names: Sequence[str], causal_shift: bool = False) -> Term:
-    """Learn from the labels with the student's own loss; labels of -100 do not count.
+def hard_label_term(
+    weight: float, label_names: Sequence[str], causal_shift: bool = False, multi_label: bool = False
+) -> Term:
+    """Learn from the labels with the student's own loss; what does not count `label_items` says.
 
     Args:
         weight: Factor in the total.
         label_names: The model inputs that carry labels.
         causal_shift: The student's loss shifts its labels by one position.
+        multi_label: The labels are independent yes/no labels.
     """
     return Term(
         name="hard_label",
         weight=weight,
         values=lambda evidence: evidence.hard_label_loss,
-        items=lambda inputs: label_items(inputs, label_names, causal_shift),
+        items=lambda inputs: label_items(inputs, label_names, causal_shift, multi_label),
     )
 
 

@@ -164,6 +164,7 @@ def _pretrained(
     found = f"{config.num_hidden_layers}/{config.hidden_size}"
     if found != shape:
         raise ValueError(f"the checkpoint {name} is of size {found}, not {shape}")
-    labels = {} if teacher is None else {key: getattr(teacher.config, key) for key in ("id2label", "label2id")}
+    meaning = ("id2label", "label2id", "problem_type")
+    labels = {key: value for key in meaning if (value := getattr(getattr(teacher, "config", None), key, None))}
     config = _updated(config, labels | changes)
     return model_class.from_pretrained(name, config=config, dtype=torch.float32)

@@ -52,6 +52,35 @@ def has_label_names(config: PretrainedConfig) -> bool:
     return not all(re.fullmatch(r"LABEL_\d+", name) for name in label_names(config))
 
 
+def take_over_label_names(student: PretrainedConfig, teacher: PretrainedConfig) -> None:
+    """Give a student whose labels have only their default names those of its teacher, where it has equally many."""
+    if has_label_names(teacher) and not has_label_names(student) and student.num_labels == teacher.num_labels:
+        student.id2label, student.label2id = dict(teacher.id2label), dict(teacher.label2id)
+
+
+def take_over_problem_type(student: PretrainedConfig, problem_type: str | None, whose: str) -> None:
+    """Let a student whose configuration does not say what its logits mean read them as its teacher's are read.
+
+    Args:
+        student: Its `problem_type` is set where it is None.
+        problem_type: The teacher's; None: it does not say.
+        whose: The teacher, for the message.
+
+    Raises:
+        ValueError: Both say it, and differ.
+    """
+    if problem_type is None:
+        return
+    own = getattr(student, "problem_type", None)
+    if own not in (None, problem_type):
+        raise ValueError(
+            f"the problem type of {whose} is {problem_type!r}, the student's {own!r}: their logits mean different "
+            f"things. Set the student's config.problem_type to {problem_type!r} (with labels of that kind), or pass a "
+            "teacher trained on the student's task."
+        )
+    student.problem_type = problem_type
+
+
 def require_same_vocabulary(
     student: PretrainedConfig,
     teacher: PretrainedConfig,

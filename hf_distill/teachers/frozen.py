@@ -15,8 +15,9 @@ from hf_distill.features import FeatureTap, features_of
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.hardware import fast_bfloat16
 from hf_distill.objectives.evidence import FeatureRequest
+from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.reduction import valid_positions
-from hf_distill.tasks import logits_of, unwrapped
+from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.teachers.sharding import is_to_be_sharded, shard
 from hf_distill.whole_weights import whole
@@ -132,8 +133,8 @@ class FrozenTeacher:
     def settle_dtype(self, inputs: Mapping[str, Any]) -> None:
         """Decide "auto": keep bfloat16 when it is fast here and these inputs get the same predictions as before.
 
-        "The same" means at least 99 % equal top classes (single-label heads; where the two leading classes are
-        within 0.02 of each other, either counts) and no probability moved by more than 0.02. Regression heads
+        "The same" means at least 99 % equal top classes (of multi-label heads equal yes/no answers; where the two leading
+        classes are within 0.02 of each other, either counts) and no probability moved by more than 0.02. Regression heads
         compare their outputs, scaled by their standard deviation.
 
         Args:
@@ -147,7 +148,8 @@ class FrozenTeacher:
         full = self.outputs(inputs).logits
         original = self.model
         self._convert(torch.bfloat16)
-        if not _same_predictions(full, self.outputs(inputs).logits):
+        problem_type = problem_type_of(getattr(original, "config", None))
+        if not _same_predictions(full, self.outputs(inputs).logits, problem_type):
             self.model, self._original_sha256 = original, None
 
     def _convert(self, dtype: torch.dtype) -> None:
@@ -160,8 +162,10 @@ class FrozenTeacher:
         return value.to(self.dtype) if is_float else value
 
 
-def _same_predictions(reference: Tensor, candidate: Tensor) -> bool:
-    if reference.shape[-1] == 1:
+def _same_predictions(reference: Tensor, candidate: Tensor, problem_type: str | None) -> bool:
+    if problem_type == MULTI_LABEL:
+        reference, candidate = as_binary(reference), as_binary(candidate)
+    if reference.shape[-1] == 1 or problem_type == REGRESSION:
         spread = reference.std(correction=0).clamp(min=torch.finfo(reference.dtype).eps)
         return bool(((reference - candidate).abs() / spread).max() <= AUTO_DTYPE_MAX_PROBABILITY_CHANGE)
     reference, candidate = reference.softmax(dim=-1), candidate.softmax(dim=-1)

@@ -175,6 +175,7 @@ class _Labelling:
             hidden_states=list(options.hidden_states),
             cls_states=list(options.cls_states),
             rows_per_shard=options.rows_per_shard,
+            problem_type=self._problem_type(),
         )
 
     def flops(self) -> float:
@@ -202,6 +203,9 @@ class _Labelling:
             "dtype": str(self.teacher.dtype).removeprefix("torch."),
             **{name: getattr(config, name, None) for name in ("model_type", "hidden_size", "num_hidden_layers")},
         }
+
+    def _problem_type(self) -> str | None:
+        return getattr(self.teacher.model.config, "problem_type", None) if self.task.has_problem_type else None
 
     def _labels(self) -> list[str] | None:
         if self.task in (Task.QUESTION_ANSWERING, Task.MASKED_LM):

@@ -10,7 +10,12 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_distill.tasks import Task, auto_class_of, task_of
-from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
+from hf_distill.teachers.alignment import (
+    label_permutation,
+    require_same_vocabulary,
+    take_over_label_names,
+    take_over_problem_type,
+)
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.whole_weights import made_whole
@@ -41,7 +46,8 @@ def load_teacher(
 ) -> Teacher:
     """A frozen teacher for this student, with its labels in the student's order.
 
-    A student whose labels have only their default names takes over the teacher's names.
+    A student whose labels have only their default names takes over the teacher's names, and one whose configuration has no
+    `problem_type` the teacher's.
 
     Args:
         teacher_model: A model, a Hub id, a local path, or a teacher, which is returned as it is.
@@ -58,7 +64,8 @@ def load_teacher(
         A `FrozenTeacher`, or the teacher given.
 
     Raises:
-        ValueError: Other labels, another vocabulary, an untrained head, or the student itself as teacher.
+        ValueError: Other labels, another problem type, another vocabulary, an untrained head, or the student itself as
+            teacher.
     """
     if teacher_model is student:
         raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")
@@ -91,8 +98,9 @@ def _align(student: PreTrainedModel, teacher: nn.Module) -> list[int] | None:
     if not isinstance(config, PretrainedConfig):
         return None
     permutation = _label_permutation(student, config)
-    if has_label_names(config) and not has_label_names(student.config):
-        student.config.id2label, student.config.label2id = dict(config.id2label), dict(config.label2id)
+    take_over_label_names(student.config, config)
+    if (task := task_of(student)) is not None and task.has_problem_type:
+        take_over_problem_type(student.config, getattr(config, "problem_type", None), "the teacher")
     return permutation
 
 

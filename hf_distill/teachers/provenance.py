@@ -37,6 +37,7 @@ class Provenance:
         hidden_states: Indices of those kept at every position.
         cls_states: Indices of those kept at the first position.
         rows_per_shard: Rows of a file, the last excepted.
+        problem_type: What the logits of a classifier mean, as its configuration says; None where it does not.
         versions: Of Python and the packages that decide results.
         schema_version: Of this layout.
     """
@@ -52,6 +53,7 @@ class Provenance:
     hidden_states: list[int]
     cls_states: list[int]
     rows_per_shard: int
+    problem_type: str | None = None
     versions: dict[str, str] = field(default_factory=package_versions)
     schema_version: int = SCHEMA_VERSION
 

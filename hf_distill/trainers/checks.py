@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels
-from hf_distill.tasks import Task, unwrapped
+from hf_distill.tasks import REGRESSION, Task
 from hf_distill.trainers.random_state import random_state_kept
 from hf_distill.trainers.step_costs import reach_of
 
@@ -47,6 +47,21 @@ def require_nonempty(dataset: Any) -> None:
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError("train_dataset holds 0 examples; training needs at least 1")
+
+
+def require_no_scheduler(scheduler: Any) -> None:
+    """Refuse a learning-rate scheduler that was made before its optimizer had the projections' parameter group.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if scheduler is not None:
+        raise ValueError(
+            f"optimizers holds a scheduler of your own ({type(scheduler).__name__}), but hidden states of another width are "
+            "compared through projections, whose parameters join the optimizer in a group that this scheduler does not know. "
+            "Pass optimizers=(optimizer, None) and name the schedule by lr_scheduler_type, or use optimizer_cls_and_kwargs, "
+            "or a student of the teacher's width"
+        )
 
 
 def require_gradients_under_zero3(args: TrainingArguments, objective: Objective) -> None:
@@ -137,23 +152,6 @@ def require_logits_of_task(teacher_logits: Tensor, task: Task | None) -> None:
         raise ValueError(f"soft labels need logits {wanted}; the teacher's have shape {tuple(teacher_logits.shape)}")
 
 
-def head_kind(model: nn.Module, labels: Tensor | None) -> str:
-    """What the student's logits mean: "single_label_classification", "multi_label_classification" or "regression".
-
-    Args:
-        model: The student; its configuration's `problem_type` decides where it is set.
-        labels: A batch of labels, where there is one; float labels of several columns mean multi-label.
-    """
-    config = getattr(unwrapped(model), "config", None)
-    if getattr(config, "problem_type", None):
-        return config.problem_type
-    if getattr(config, "num_labels", 2) == 1:
-        return "regression"
-    if labels is not None and labels.is_floating_point():
-        return "multi_label_classification"
-    return "single_label_classification"
-
-
 def soft_label_loss_for(chosen: str | None, problem_type: str) -> str:
     """The soft-label loss for a head: the chosen one, or the head's default.
 
@@ -161,7 +159,7 @@ def soft_label_loss_for(chosen: str | None, problem_type: str) -> str:
         ValueError: A divergence between distributions was chosen for a regression head.
     """
     chosen = None if chosen is None else getattr(chosen, "value", chosen)
-    if problem_type == "regression":
+    if problem_type == REGRESSION:
         if chosen not in (None, "logit_mse"):
             raise ValueError(
                 f"soft_label_loss is {chosen!r}, a divergence between class distributions, but the student has a "

@@ -18,9 +18,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from hf_distill.features import features_of
 from hf_distill.length_bucket_sampler import length_bucket_sampler
 from hf_distill.objectives.evidence import Evidence
+from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
-from hf_distill.tasks import Task, logits_of, task_of, unwrapped
+from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, logits_of, problem_type_of, task_of, unwrapped
+from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
 from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.own_inputs import SeparateEncodings
@@ -28,16 +30,18 @@ from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
 from hf_distill.trainers.checks import (
     first_batch,
-    head_kind,
     require_gradients_under_zero3,
     require_labels,
     require_logits_of_task,
+    require_no_scheduler,
     require_nonempty,
     require_teacher_inputs,
     require_writable,
 )
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
 from hf_distill.trainers.instruments import Instruments
+from hf_distill.trainers.label_checks import require_fitting_labels
+from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
 from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.objective_building import build_objective
@@ -103,7 +107,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
-        self.problem_type = head_kind(self.model, None)
+        self.problem_type, self._is_settled = SINGLE_LABEL, False
+        self._loss_watch = LossWatch(is_scaled=self.args.fp16)
         self._instruments = self._prepare()
         self.add_callback(RunRecordCallback(self))
 
@@ -144,6 +149,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         loss, parts, shares = objective(evidence, inputs, num_items_in_batch if training else None)
         if training:
             self._count_step(inputs, objective, teacher, outputs, picked=positions is not None)
+            self._loss_watch.look(loss, step=self.state.global_step + 1)
             names = [f"{term.name}_loss" for term in objective.terms]
             self._term_meter.add(dict(zip(names, torch.stack([parts, shares], dim=1), strict=True)))
             if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
@@ -151,6 +157,22 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         elif compares:
             self._note_evaluation(evidence, inputs, objective)
         return (loss, outputs) if return_outputs else loss
+
+    def _problem_type_by(self, labels: Tensor | None) -> str | None:
+        return problem_type_of(getattr(unwrapped(self.model), "config", None), labels)
+
+    def _note_labels(self, inputs: Mapping[str, Any]) -> None:
+        """Settle what the student's logits mean by the first labels that come; refuse labels that mean something else."""
+        labels = inputs.get("labels")
+        if self.task is None or not self.task.has_problem_type or not isinstance(labels, Tensor):
+            return
+        self.problem_type = self._problem_type_by(None if self._is_settled else labels) or self.problem_type
+        self._is_settled = True
+        if (
+            self.problem_type == MULTI_LABEL
+        ):  # as the models' own forward does, which soft labels alone never give labels
+            unwrapped(self.model).config.problem_type = MULTI_LABEL
+        require_fitting_labels(labels, self.problem_type, unwrapped(self.model).config.num_labels)
 
     def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
         """The masked positions, when only their logits are needed; else None."""
@@ -164,6 +186,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
     ) -> tuple[list[dict], Tensor | None]:
         """Trainer's micro-batches of a step; rows repeated to give every process equally many are taken out again."""
         batches = list(islice(epoch_iterator, 0 if self._is_spent() else num_batches))
+        for batch in batches:
+            self._note_labels(batch)
         if batches:
             batches[-1] = without_repeats(batches[-1], self.accelerator, self.args.dataloader_drop_last)
         return batches, self._get_num_items_in_batch(batches, device)
@@ -193,8 +217,18 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             return self.compute_loss_func(outputs, labels, num_items_in_batch=num_labels), outputs
         if positions is not None:
             student_inputs |= {name: student_inputs[name][positions] for name in self.label_names}
+        labels = student_inputs.get("labels")
+        is_float = isinstance(labels, Tensor) and labels.is_floating_point()
+        has_numbers = is_float and self.task is not None and self.task.has_problem_type
+        if has_numbers:
+            counted = label_items(inputs, self.label_names, multi_label=self.problem_type == MULTI_LABEL)
+            student_inputs["labels"] = labels = zero_where_ignored(labels, counted)
         # Without num_items_in_batch every head answers with the mean over this micro-batch.
-        return super().compute_loss(model, student_inputs, return_outputs=True)
+        loss, outputs = super().compute_loss(model, student_inputs, return_outputs=True)
+        if has_numbers:
+            of_counted = float_label_loss(outputs["logits"], labels, counted, self.problem_type == MULTI_LABEL)
+            loss = torch.where(counted.all(), loss, of_counted)
+        return loss, outputs
 
     def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
         """The teacher's answer, when something asks for it: a term of the objective, or any evaluation."""
@@ -204,6 +238,16 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns += [name for name in self._teacher_only_inputs if name not in self._signature_columns]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Trainer's; an optimizer passed as `optimizers` gets a parameter group for the projections, with its own defaults."""
+        optimizer = super().create_optimizer(model)
+        if self._instruments.projections is not None:
+            known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            new = [each for each in self._instruments.projections.parameters() if id(each) not in known]
+            if new:
+                optimizer.add_param_group({"params": new})
+        return optimizer
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.args.length_bucketing and self.args.train_sampling_strategy == "random":
@@ -220,10 +264,11 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         require_nonempty(self.train_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
         self._require_fitting_answers(collate)
+        self.problem_type = self._problem_type_by(None) or SINGLE_LABEL
         batch, given = first_batch(self.train_dataset, collate)
         if batch is not None:
             batch = self._prepare_inputs(batch)
-            self.problem_type = head_kind(self.model, batch.get("labels"))
+            self._note_labels(batch)
         objective = self.training_objective  # refuses impossible weights
         require_gradients_under_zero3(self.args, objective)
         require_comparable(
@@ -238,6 +283,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             self.teacher.settle_dtype(unlabelled)
         student = unwrapped(self.model)
         instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabelled)
+        if instruments.projections is not None:
+            require_no_scheduler(self.lr_scheduler)
         if batch is not None and self.teacher is not None:
             instruments.probe(student, unlabelled)
             if self.task is not Task.MASKED_LM:
@@ -247,6 +294,11 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh student for a trial of a hyper-parameter search."""
         model = super().call_model_init(trial)
+        known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "_instruments") else None
+        if known is not None:
+            new = unwrapped(model).config
+            take_over_label_names(new, known)
+            take_over_problem_type(new, getattr(known, "problem_type", None), "the student before")
         if hasattr(self, "_instruments"):
             student = unwrapped(model)
             example = self._instruments.example
@@ -255,17 +307,30 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             )
         return model
 
+    def _require_finite(self, weights: bool) -> None:
+        """Refuse to go on after teacher logits, losses or, if asked, weights that are NaN or infinite.
+
+        Raises:
+            FloatingPointError: Names what is not finite, and since when.
+        """
+        self._teacher_watch.require_finite(self.state.global_step)
+        if self.teacher is not None or isinstance(self.args, DistillationTrainingArguments):
+            self._loss_watch.require_finite_loss()
+            if weights:
+                require_finite_weights(self.model)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""
+        if "loss" in logs or "train_loss" in logs:
+            self._require_finite(weights="train_loss" in logs)
         if self.teacher is not None and "loss" in logs:
-            self._teacher_watch.require_finite(self.state.global_step)
             logs.update(self._term_meter.read(self._sum_over_processes))
         elif "train_loss" in logs:
             self._term_meter = MeanMeter()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._teacher_watch.require_finite(self.state.global_step)
+        self._require_finite(weights=True)
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         self._instruments.save(folder, writes=self.args.should_save)
         super()._save_checkpoint(model, trial)

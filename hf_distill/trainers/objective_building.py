@@ -21,13 +21,15 @@ from hf_distill.objectives.terms import (
     soft_label_term,
 )
 from hf_distill.projections import Projections
-from hf_distill.tasks import Task
+from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.checks import soft_label_loss_for
 from hf_distill.trainers.choices import HiddenStatePositions, Projection
+
+_NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
 
 def build_objective(
@@ -54,19 +56,38 @@ def build_objective(
     weights = resolved_weights(args, has_teacher=teacher is not None)
     terms = []
     if weights["soft_label_weight"] > 0:
+        _require_fitting_top_k(args.soft_label_top_k, student, task, problem_type)
         terms.append(
             soft_label_term(
                 weights["soft_label_weight"],
                 soft_label_loss_for(args.soft_label_loss, problem_type),
                 args.temperature,
-                problem_type == "multi_label_classification",
+                problem_type == MULTI_LABEL,
                 soft_label_items(task, label_names),
                 args.soft_label_top_k,
             )
         )
     if weights["hard_label_weight"] > 0:
-        terms.append(hard_label_term(weights["hard_label_weight"], label_names, task is Task.CAUSAL_LM))
+        terms.append(label_term(weights["hard_label_weight"], label_names, task, problem_type))
     return Objective(terms + _feature_terms(args, weights, student, teacher))
+
+
+def label_term(weight: float, label_names: Sequence[str], task: Task | None, problem_type: str) -> Term:
+    """The term that learns from labels, for a head; the other arguments are those of `build_objective`."""
+    return hard_label_term(weight, label_names, task is Task.CAUSAL_LM, problem_type == MULTI_LABEL)
+
+
+def _require_fitting_top_k(top_k: int | None, student: nn.Module, task: Task | None, problem_type: str) -> None:
+    if top_k is None:
+        return
+    if task is not None and task.has_problem_type and problem_type != SINGLE_LABEL:
+        raise ValueError(
+            f"soft_label_top_k cuts one distribution over classes, got {top_k} for a head of problem type {problem_type!r}, "
+            "whose outputs are no such distribution; leave soft_label_top_k unset"
+        )
+    classes = getattr(getattr(student, "config", None), "num_labels", None)
+    if task in _NAMED_CLASSES and classes is not None and top_k >= classes:
+        raise ValueError(f"soft_label_top_k must be below the student's {classes} classes, got {top_k}")
 
 
 def soft_label_items(task: Task | None, label_names: Sequence[str]):

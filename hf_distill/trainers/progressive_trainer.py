@@ -20,7 +20,6 @@ from transformers.trainer_utils import TrainOutput, set_seed
 from hf_distill.budget import ComputeBudget, Spent
 from hf_distill.objectives.logits import is_ruled_out
 from hf_distill.objectives.objective import Objective
-from hf_distill.objectives.terms import hard_label_term
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
 from hf_distill.teachers.column import TEACHER_LOGITS
@@ -31,6 +30,7 @@ from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.choices import GeneralStageLoss
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
+from hf_distill.trainers.objective_building import label_term
 from hf_distill.trainers.progression import annealed_temperature, choosing_the_best, last_steps, logit_scale
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 from hf_distill.trainers.recorded_checks import require_same_trajectory
@@ -88,6 +88,11 @@ class ProgressiveTrainer(DistillationTrainer):
             last_steps(self._shares, args.max_steps)  # refuses too few
         trainer_kwargs["teacher_model"] = self.trajectory.first_model(model)
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
+        if args.has_final_stage and not (self.optimizer is None and self.lr_scheduler is None):
+            raise ValueError(
+                "optimizers holds an optimizer or scheduler, but the final stage begins with new ones: pass "
+                "optimizer_cls_and_kwargs, or optim and lr_scheduler_type, which serve both stages"
+            )
         self._require_labels_for_the_final_stage()
         self.add_callback(_FollowTheTeacher(self))
 
@@ -96,7 +101,7 @@ class ProgressiveTrainer(DistillationTrainer):
         """In the general stage as the arguments say, in the final stage hard labels alone."""
         if self._stage is Stage.GENERAL:
             return super().training_objective
-        return Objective([hard_label_term(1.0, self.label_names, causal_shift=self.task is Task.CAUSAL_LM)])
+        return Objective([label_term(1.0, self.label_names, self.task, self.problem_type)])
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Both stages.

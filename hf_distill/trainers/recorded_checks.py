@@ -8,7 +8,7 @@ from typing import Any
 from transformers import DataCollatorForLanguageModeling
 
 from hf_distill.tasks import class_of, unwrapped
-from hf_distill.teachers.alignment import label_names, processing_sha256
+from hf_distill.teachers.alignment import label_names, processing_sha256, take_over_problem_type
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.teachers.provenance import Provenance
@@ -16,7 +16,9 @@ from hf_distill.teachers.trajectory import Trajectory
 
 
 def require_own_answers(provenance: Provenance, trainer: Any) -> None:
-    """Refuse answers for another task, tokenizer or image processor, order of labels, or way to compare.
+    """Refuse answers for another task, tokenizer or image processor, order of labels, problem type, or way to compare.
+
+    A student whose configuration has no problem type takes over that of the answers.
 
     Args:
         provenance: Of the answers.
@@ -38,6 +40,8 @@ def require_own_answers(provenance: Provenance, trainer: Any) -> None:
     config = getattr(unwrapped(trainer.model), "config", None)
     if provenance.labels is not None and config is not None:
         _require_same_labels(provenance.labels, label_names(config))
+    if config is not None:
+        take_over_problem_type(config, provenance.problem_type, "the recorded teacher")
     _require_same_comparison(provenance, trainer.args)
     collator = trainer.data_collator
     while hasattr(collator, "data_collator"):

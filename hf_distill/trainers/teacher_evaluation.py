@@ -14,10 +14,9 @@ from hf_distill.objectives.evidence import Evidence, TopClasses
 from hf_distill.objectives.logits import spread_tail
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels, row_count
-from hf_distill.objectives.terms import hard_label_term
-from hf_distill.tasks import Task, unwrapped
+from hf_distill.tasks import unwrapped
 from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.trainers.objective_building import soft_label_items
+from hf_distill.trainers.objective_building import label_term, soft_label_items
 from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
 
 
@@ -38,7 +37,7 @@ class TeacherEvaluation:
         terms = terms if self._teacher_answers(inputs) else []
         if has_labels(inputs, self.label_names):
             weight = resolved_weights(self.args, has_teacher=True)["hard_label_weight"] if terms else 1.0
-            terms.append(hard_label_term(weight, self.label_names, causal_shift=self.task is Task.CAUSAL_LM))
+            terms.append(label_term(weight, self.label_names, self.task, self.problem_type))
         if not terms:
             raise ValueError(
                 f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
@@ -54,6 +53,7 @@ class TeacherEvaluation:
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Trainer's prediction step, in which no example counts twice; with a teacher batches without labels have a loss."""
+        self._note_labels(inputs)
         self._all_logits_wanted = not prediction_loss_only
         is_labelled = has_labels(inputs, self.label_names)
         if self.teacher is None and not is_labelled:

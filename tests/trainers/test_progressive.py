@@ -41,7 +41,7 @@ def checkpoints(tmp_path):
 def progressive(tmp_path, checkpoints):
     """Makes a trainer; keywords are arguments."""
 
-    def make(dataset=None, callbacks=None, compute_metrics=None, student=None, **overrides):
+    def make(dataset=None, callbacks=None, compute_metrics=None, student=None, trainer=None, **overrides):
         defaults = dict(
             output_dir=str(tmp_path / "output"), teacher_checkpoints=[checkpoints], report_to="none", disable_tqdm=True,
             use_cpu=True, bf16=False, learning_rate=1e-2, per_device_train_batch_size=8, max_steps=9, save_steps=2,
@@ -55,6 +55,7 @@ def progressive(tmp_path, checkpoints):
             processing_class=tiny_tokenizer(),
             callbacks=callbacks,
             compute_metrics=compute_metrics,
+            **(trainer or {}),
         )
 
     return make
@@ -124,6 +125,14 @@ def test_answers_are_followed_at_the_positions_that_are_no_padding(progressive, 
         student_logits, teacher_logits = (torch.stack(list(model(**inputs).values())) for model in models)
         expected.append((student_logits - teacher_logits / 3).square().mean().item())
     assert logged(trainer, 1)[0]["loss"] == pytest.approx(sum(expected) / ROWS, rel=1e-4)
+
+
+def test_an_optimizer_for_one_of_two_stages_is_refused(progressive):
+    student = tiny_bert()
+    own = {"optimizers": (torch.optim.SGD(student.parameters(), lr=0.1), None)}
+    with pytest.raises(ValueError, match="final stage begins with new ones: pass optimizer_cls_and_kwargs"):
+        progressive(student=student, trainer=own)
+    progressive(student=student, trainer=own, final_stage_steps=0, final_stage_epochs=0).train()
 
 
 def test_divergence_at_a_falling_temperature(progressive):

@@ -1,0 +1,42 @@
+"""Do a batch's labels mean what the student's logits mean?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from hf_distill.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+
+
+def require_fitting_labels(labels: Any, problem_type: str, num_labels: int) -> None:
+    """Refuse labels of another kind than the head of a classifier of texts or images; reads their type and shape alone.
+
+    Args:
+        labels: Of a batch; anything but a tensor is not looked at.
+        problem_type: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
+        num_labels: Outputs of the head.
+
+    Raises:
+        ValueError: Names the labels got and those the head learns from.
+    """
+    if not isinstance(labels, Tensor) or problem_type == REGRESSION:
+        return
+    is_float, shape = labels.is_floating_point(), tuple(labels.shape)
+    got = f"labels of shape {shape} and type {str(labels.dtype).removeprefix('torch.')}"
+    if problem_type == SINGLE_LABEL and (is_float or labels.dim() != 1):
+        advice = (
+            "class ids must be integers: cast the column (dataset.cast_column('labels', Value('int64'))) and write "
+            "-100 where a row has none; for a head of numbers set config.problem_type to 'regression'"
+            if labels.dim() == 1
+            else "for several labels per row set config.problem_type of student and teacher to 'multi_label_classification'"
+        )
+        raise ValueError(
+            f"the student's head gives each row one of {num_labels} classes, the batch has {got}; {advice}"
+        )
+    if problem_type == MULTI_LABEL and (not is_float or shape[1:] != (num_labels,)):
+        raise ValueError(
+            f"the student's problem type is {MULTI_LABEL!r}, so a row's labels are {num_labels} floats of 0 or 1 (-100: not "
+            f"known), the batch has {got}; cast them to float32, or set config.problem_type of student and teacher to "
+            f"{SINGLE_LABEL!r} if every row has one class"
+        )
