@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from hf_distill.trainers.checks import (
     require_teacher_inputs,
     require_writable,
 )
-from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete, own_fields_only
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.label_checks import require_fitting_labels
 from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
@@ -58,9 +59,10 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
-    trains as Trainer does, bit for bit; but under gradient accumulation or several processes it gives the gradient of
-    the whole batch, where Trainer gives a multiple of it for heads that ignore `num_items_in_batch`, such as BERT's, and
-    on several processes its loss of an evaluation counts no example twice.
+    adds nothing: it reaches Trainer's weights, bit for bit, and leaves no callback, file or state more; but under
+    gradient accumulation or several processes it gives the gradient of the whole batch, where Trainer gives a multiple of
+    it for heads that ignore `num_items_in_batch`, such as BERT's, and on several processes its loss of an evaluation
+    counts no example twice.
 
     Args:
         model: The student.
@@ -85,7 +87,6 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
 
     # compute_loss divides by the items of the whole accumulated batch (attribute exists since transformers 5.19).
     loss_is_scaled_for_ga = True
-    _tag_names = ["hf_distill"]
 
     def __init__(
         self,
@@ -110,7 +111,9 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         self.problem_type, self._is_settled = SINGLE_LABEL, False
         self._loss_watch = LossWatch(is_scaled=self.args.fp16)
         self._instruments = self._prepare()
-        self.add_callback(RunRecordCallback(self))
+        self._keep_accounts()
+        if not self._is_trainer():
+            self.add_callback(RunRecordCallback(self))
 
     @property
     def training_objective(self) -> Objective:
@@ -261,6 +264,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
 
     def _prepare(self) -> Instruments:
         """Look at the first examples of the training set: do they, and both models, give what the objective needs?"""
+        if self._is_trainer():  # which looks at none, and whose errors come when it trains
+            return Instruments(self.args, self.training_objective, unwrapped(self.model), None, self.task, None)
         require_nonempty(self.train_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
         self._require_fitting_answers(collate)
@@ -334,6 +339,10 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         self._instruments.save(folder, writes=self.args.should_save)
         super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        with own_fields_only(self.args) if self._is_trainer() else nullcontext():
+            super()._save(output_dir, state_dict)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not in _load_from_checkpoint, which DeepSpeed goes without.

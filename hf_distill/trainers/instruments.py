@@ -67,7 +67,7 @@ class Instruments:
             teacher.record(objective.teacher_needs)
         self.example = {name: value[:2] for name, value in (batch or {}).items() if isinstance(value, Tensor)}
         self._heads: list[HeadAtPositions] = []
-        # Without a teacher and with plain arguments the trainer is Trainer, bit for bit.
+        # Without a teacher and with plain arguments the weights are Trainer's, bit for bit.
         may_differ = (
             isinstance(args, DistillationTrainingArguments)
             if teacher is None

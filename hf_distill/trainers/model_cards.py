@@ -52,8 +52,11 @@ class ModelCards:
             "dataset_args": dataset_args,
         }
         folder = self.args.output_dir
-        record = next(each.record for each in self.callback_handler.callbacks if isinstance(each, RunRecordCallback))
-        if record is None and not Path(folder, RUN_RECORD_NAME).exists():  # nothing was trained: no more to say
+        record = next(
+            (each.record for each in self.callback_handler.callbacks if isinstance(each, RunRecordCallback)), None
+        )
+        is_recorded = record is not None or Path(folder, RUN_RECORD_NAME).exists()
+        if self._is_trainer() or not is_recorded:  # nothing was trained: no more to say
             said = language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
             super().create_model_card(*said)
             return

@@ -38,8 +38,6 @@ class Spending:
         self._share_of_all = 0.0
         self._budget, self._peak = ComputeBudget(), None
         super().__init__(*args, **kwargs)
-        self.add_callback(SpentCallback())
-        self.add_callback(_FollowTheBudget(self))
 
     def _validate_args(self) -> None:
         given = self.args.max_steps
@@ -50,8 +48,28 @@ class Spending:
         finally:
             self.args.max_steps = given
 
+    def _is_trainer(self) -> bool:
+        """Whether nothing is added to Trainer: there is no teacher, and the arguments are plain and hold no budget."""
+        return self.teacher is None and not isinstance(self.args, BudgetArguments) and not budget_of(self.args)
+
+    def _keep_accounts(self) -> None:
+        """Add the callbacks that count what is spent, unless they are there, or nothing is added to Trainer."""
+        counts = any(isinstance(callback, SpentCallback) for callback in self.callback_handler.callbacks)
+        if not counts and not self._is_trainer():
+            self.add_callback(SpentCallback())
+            self.add_callback(_FollowTheBudget(self))
+
     def spent(self) -> dict[str, float]:
-        """What the run has cost, over all processes and stages, up to the last log or checkpoint, or to its end."""
+        """What the run has cost, over all processes and stages, up to the last log or checkpoint, or to its end.
+
+        Raises:
+            ValueError: Nothing is counted, because there is no teacher and the arguments are plain `TrainingArguments`.
+        """
+        if self._is_trainer():
+            raise ValueError(
+                f"without a teacher {type(self.args).__name__} count nothing that is spent, as with Trainer: pass "
+                "DistillationTrainingArguments"
+            )
         return self._total.as_dict()
 
     def go_on_after(self, spent: Mapping[str, float]) -> None:
@@ -67,6 +85,7 @@ class Spending:
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Trainer's, within the budget; of one that a checkpoint has spent nothing is left to do."""
         self._budget = self._budget_of_stage()
+        self._keep_accounts()  # a budget may have come into plain arguments
         flops, seconds = self.args.teacher_labelling_flops, self.args.teacher_labelling_seconds
         labelling = Spent(labelling_flops=flops or 0.0, seconds=seconds or 0.0)
         self._total = self._begun = self._carried if any(self._carried.values()) else labelling
@@ -85,6 +104,8 @@ class Spending:
 
     def settle(self) -> None:
         """Add up what all processes have spent; they must all call it, and the device is waited for."""
+        if self._is_trainer():
+            return
         self._total = self._so_far(wait=True)
         self._costs.clear()
         if self._clock is not None:
@@ -111,6 +132,8 @@ class Spending:
         picked: bool,
     ) -> None:
         """Called for every micro-batch of training; `picked`: the heads ran at chosen positions."""
+        if self._is_trainer():
+            return
         teacher = None if answer is None or self._columns_suffice(inputs) else self.teacher
         predictions = len(outputs["logits"]) if picked else None
         self._step_flops = self._costs.add(unwrapped(self.model), teacher, inputs, objective, predictions)
@@ -191,15 +214,11 @@ class Spending:
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:
         """Operations of the micro-batch just trained on, of student and teacher; Trainer adds them up to `total_flos`."""
-        return self._step_flops if self._shows_costs() else super().floating_point_ops(inputs)
-
-    def _shows_costs(self) -> bool:
-        # Without a teacher and with plain arguments the trainer is Trainer, bit for bit.
-        return self.teacher is not None or isinstance(self.args, BudgetArguments)
+        return super().floating_point_ops(inputs) if self._is_trainer() else self._step_flops
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; training steps also say what was spent, how fast, and how much of the budget is left."""
-        if "loss" in logs and self._shows_costs():
+        if "loss" in logs and not self._is_trainer():
             self.settle()
             seconds = max(self._total.seconds - self._logged.seconds, 1e-9)
             rate = (self._total.flops - self._logged.flops) / seconds

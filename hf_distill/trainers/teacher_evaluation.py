@@ -58,17 +58,16 @@ class TeacherEvaluation:
         is_labelled = has_labels(inputs, self.label_names)
         if self.teacher is None and not is_labelled:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        rows = row_count(inputs)
-        inputs = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
+        kept = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
         if is_labelled:
-            loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            loss, logits, labels = super().prediction_step(model, kept, prediction_loss_only, ignore_keys)
         else:
-            inputs = self._prepare_inputs(inputs)
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+                loss, outputs = self.compute_loss(model, self._prepare_inputs(kept), return_outputs=True)
             logits, labels = None if prediction_loss_only else self._predictions(outputs, ignore_keys), None
-        # Every process must gather equally many rows; those added here are the ones the gathering drops.
-        logits, labels = fill_up_rows((logits, labels), rows)
+        if kept is not inputs:
+            # Every process must gather equally many rows; those added here are the ones the gathering drops.
+            logits, labels = fill_up_rows((logits, labels), row_count(inputs))
         return loss, logits, labels
 
     def _predictions(self, outputs: Mapping[str, Any], ignore_keys: list[str] | None) -> Any:
