@@ -114,7 +114,8 @@ def token_items(inputs: Mapping[str, object], label_names: Sequence[str], causal
     labelled = label_items(inputs, label_names, causal_shift)
     if causal_shift:
         return labelled
-    return labelled | (position_items(inputs) & ~labelled.any(dim=1, keepdim=True))
+    valid, unlabelled = valid_positions(inputs), ~labelled.any(dim=1, keepdim=True)
+    return labelled | (unlabelled if valid is None else valid & unlabelled)
 
 
 def row_count(inputs: Mapping[str, object]) -> int:

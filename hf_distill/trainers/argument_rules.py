@@ -65,6 +65,12 @@ def settle(args: Any) -> None:
             setattr(args, name, choice(choices, getattr(args, name), name))
 
 
+def left_open(args: Any) -> list[str]:
+    """The fields that `settle` will fill."""
+    filled_by_recipes = {name for recipe in RECIPES.values() for name in recipe.arguments}
+    return [name for name in sorted({*UNSET, *filled_by_recipes}) if getattr(args, name) is None]
+
+
 def choice(choices: type[Enum], value: Any, name: str) -> Enum:
     """The choice that a value names.
 

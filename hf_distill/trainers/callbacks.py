@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -30,12 +29,10 @@ class RunRecordCallback(TrainerCallback):
     def __init__(self, trainer: Trainer):
         self._trainer = trainer
         self.record: RunRecord | None = None
-        self._started = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._started = time.monotonic()
         self.record = None
 
     def on_train_end(
@@ -79,12 +76,13 @@ class RunRecordCallback(TrainerCallback):
             training={
                 "steps": state.global_step,
                 "epochs": state.epoch,
-                "seconds": round(time.monotonic() - self._started, 1),
+                "seconds": round(trainer.training_seconds(), 1),
                 "seed": args.seed,
                 "data_seed": args.data_seed,
                 "hardware": hardware_name(args.device),
                 "processes": args.world_size,
                 "spent": trainer.spent(),
+                **({"extensions": extensions} if (extensions := trainer.extensions()) else {}),
                 **_emissions(trainer),
             },
             metrics=evaluations[-1] if evaluations else {},

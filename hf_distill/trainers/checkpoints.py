@@ -6,8 +6,11 @@ import json
 import re
 from pathlib import Path
 
+from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_distill.trainers.run_settings import settings_in
 
 _DEEPSPEED_STATE = "latest"  # names the folder of the state
 
@@ -34,13 +37,42 @@ def last_complete_checkpoint(folder: str | Path) -> str | None:
     """The latest checkpoint of a Trainer's output folder that was written to its end; None if there is none.
 
     Trainer writes `trainer_state.json` last: a checkpoint without it was being written when its process died, and
-    `get_last_checkpoint` of transformers would take it all the same.
+    `get_last_checkpoint` of transformers would take it all the same. So is one that lacks the random state of a process, which
+    may have died before the main process wrote that file.
     """
     found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if re.fullmatch(r".*-\d+", path.name)]
     for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
-            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+            state = TrainerState(**json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
             continue
-        return str(path)
+        if _has_random_states(path, settings_in(state).get("random_states", 0)):
+            return str(path)
     return None
+
+
+def _has_random_states(checkpoint: Path, processes: int) -> bool:
+    names = ["rng_state.pth"] if processes == 1 else [f"rng_state_{index}.pth" for index in range(processes)]
+    return all((checkpoint / name).is_file() for name in names)
+
+
+def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | None:
+    """The checkpoint that `resume_from_checkpoint` means; True: the last one in the output folder that is whole.
+
+    Raises:
+        ValueError: There is none, or the folder named is none.
+    """
+    if wanted is True:
+        found = last_complete_checkpoint(output_dir)
+        begun = sorted(path.name for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+        if found is None:
+            what = f"those it holds, {begun}, were not written to their end" if begun else "it holds none"
+            raise ValueError(f"no checkpoint to resume from in {output_dir}: {what}. Start afresh, without resuming.")
+        return found
+    if not wanted:
+        return None
+    if not Path(wanted, TRAINER_STATE_NAME).is_file():
+        raise ValueError(
+            f"resume_from_checkpoint must be a checkpoint's folder, got {wanted!r} without {TRAINER_STATE_NAME}"
+        )
+    return str(wanted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from hf_distill.objectives.reduction import has_labels
 from hf_distill.tasks import REGRESSION, Task
 from hf_distill.trainers.random_state import random_state_kept
 from hf_distill.trainers.step_costs import reach_of
+
+logger = logging.getLogger(__name__)
 
 _PROBE_EXAMPLES = 64
 
@@ -47,6 +51,49 @@ def require_nonempty(dataset: Any) -> None:
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError("train_dataset holds 0 examples; training needs at least 1")
+
+
+def require_own_process_group(args: TrainingArguments) -> None:
+    """Refuse one of several launched processes that would train alone, all of them into the same folder.
+
+    Raises:
+        ValueError: WORLD_SIZE says that there are several, and the arguments see one.
+    """
+    launched = int(os.environ.get("WORLD_SIZE") or 1)
+    if launched > 1 and args.world_size == 1:
+        raise ValueError(
+            f"{launched} processes were launched (WORLD_SIZE), but this one trains alone, as each of them would, into the same "
+            "output_dir: on machines without accelerator pass --use_cpu true (use_cpu=True), or launch one process"
+        )
+
+
+def require_findable_rows(dataset: Any, passes: int, checkpoint: str) -> None:
+    """Refuse to resume on data of unknown length that were begun again: nobody knows how many batches a pass had.
+
+    Args:
+        dataset: The training set.
+        passes: Over it, begun when the checkpoint was written.
+        checkpoint: For the message.
+
+    Raises:
+        ValueError: Says what to do in its place.
+    """
+    if passes > 1 and not hasattr(dataset, "__len__"):
+        raise ValueError(
+            f"{checkpoint} was written in pass {passes} over a training set of unknown length, so the rows that come next "
+            "cannot be found. Give the set a length (datasets.Dataset), make it one pass (IterableDataset.repeat(n)), or begin "
+            "a new run from the weights there."
+        )
+
+
+def warn_of_unused(args: TrainingArguments, compute_loss_func: Any) -> None:
+    """Say what of the loss on labels was given although no term learns from labels."""
+    given = {"label_smoothing_factor": args.label_smoothing_factor, "compute_loss_func": compute_loss_func}
+    if unused := [name for name, value in given.items() if value]:
+        logger.warning(
+            f"{' and '.join(unused)} only changes the loss on labels, of which hard_label_weight is "
+            f"{args.hard_label_weight or 0:g}: it has no effect. Set hard_label_weight above 0 to learn from labels too."
+        )
 
 
 def require_no_scheduler(scheduler: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from hf_distill.hardware import fast_bfloat16
-from hf_distill.trainers.argument_rules import UNSET, require_valid_objective, settle
+from hf_distill.trainers.argument_rules import UNSET, left_open, require_valid_objective, settle
 from hf_distill.trainers.budget_arguments import BudgetArguments
 from hf_distill.trainers.choices import (
     AttentionLoss,
@@ -225,8 +225,14 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         super().__post_init__()
         self.teacher_dtype = TeacherDtype(self.teacher_dtype)
         self.teacher_sharding = TeacherSharding(self.teacher_sharding)
+        self._left_open = left_open(self)
         settle(self)
         require_valid_objective(self)
+
+    def open_again(self) -> None:
+        """Make what the recipe and the defaults filled in None again, for a recipe chosen anew."""
+        for name in self._left_open:
+            setattr(self, name, None)
 
     def _precision_is_open(self) -> bool:
         return not (self.fp16 or self.deepspeed or "ACCELERATE_MIXED_PRECISION" in os.environ)

@@ -27,6 +27,7 @@ from hf_distill.teachers.alignment import take_over_label_names, take_over_probl
 from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.own_inputs import SeparateEncodings
+from hf_distill.trainers.argument_rules import require_valid_objective, settle
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
 from hf_distill.trainers.checks import (
@@ -38,7 +39,9 @@ from hf_distill.trainers.checks import (
     require_nonempty,
     require_teacher_inputs,
     require_writable,
+    warn_of_unused,
 )
+from hf_distill.trainers.continuation import Continuation
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete, own_fields_only
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.label_checks import require_fitting_labels
@@ -55,7 +58,7 @@ from hf_distill.trainers.teacher_watch import TeacherWatch
 from hf_distill.trainers.wrapping import Wrapping
 
 
-class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrapping, Spending, Trainer):
+class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, ModelCards, Wrapping, Spending, Trainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
@@ -112,6 +115,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         self._loss_watch = LossWatch(is_scaled=self.args.fp16)
         self._instruments = self._prepare()
         self._keep_accounts()
+        self._has_trained = self._is_computed = False
+        self._keep_settings()
         if not self._is_trainer():
             self.add_callback(RunRecordCallback(self))
 
@@ -153,12 +158,13 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         if training:
             self._count_step(inputs, objective, teacher, outputs, picked=positions is not None)
             self._loss_watch.look(loss, step=self.state.global_step + 1)
+            self._is_computed = True
             names = [f"{term.name}_loss" for term in objective.terms]
             self._term_meter.add(dict(zip(names, torch.stack([parts, shares], dim=1), strict=True)))
             if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
                 loss = loss * self.accelerator.num_processes
         elif compares:
-            self._note_evaluation(evidence, inputs, objective)
+            self._note_evaluation(evidence, inputs, objective, loss)
         return (loss, outputs) if return_outputs else loss
 
     def _problem_type_by(self, labels: Tensor | None) -> str | None:
@@ -189,6 +195,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
     ) -> tuple[list[dict], Tensor | None]:
         """Trainer's micro-batches of a step; rows repeated to give every process equally many are taken out again."""
         batches = list(islice(epoch_iterator, 0 if self._is_spent() else num_batches))
+        self._require_computed_objective()
+        self._has_trained = bool(batches)
         for batch in batches:
             self._note_labels(batch)
         if batches:
@@ -276,6 +284,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             self._note_labels(batch)
         objective = self.training_objective  # refuses impossible weights
         require_gradients_under_zero3(self.args, objective)
+        if "hard_label" not in objective:
+            warn_of_unused(self.args, self.compute_loss_func)
         require_comparable(
             self.model, isinstance(self.data_collator, SeparateEncodings), {term.name for term in objective.terms}
         )
@@ -296,6 +306,16 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
                 require_logits_of_task(self._teacher_outputs(batch).logits, self.task)
         return instruments
 
+    def _hp_search_setup(self, trial: Any) -> None:
+        """Trainer's; what a recipe fills in is filled in anew, since a trial may choose another one."""
+        searches = trial is not None and isinstance(self.args, DistillationTrainingArguments)
+        if searches:
+            self.args.open_again()
+        super()._hp_search_setup(trial)
+        if searches:
+            settle(self.args)
+            require_valid_objective(self.args)
+
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh student for a trial of a hyper-parameter search."""
         model = super().call_model_init(trial)
@@ -312,6 +332,20 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             )
         return model
 
+    def _require_computed_objective(self) -> None:
+        """Refuse a subclass whose own `compute_loss` never computes the objective that records would tell of.
+
+        Raises:
+            ValueError: Names the ways to add to the objective.
+        """
+        if self._has_trained and not self._is_computed and self.teacher is not None:
+            raise ValueError(
+                f"{type(self).__name__}.compute_loss never called DistillationTrainer's, so that the student learned nothing "
+                f"of {[term.name for term in self.training_objective.terms]}: for a loss of your own on the labels pass "
+                "compute_loss_func with hard_label_weight above 0, for further terms add to super().compute_loss(...) or "
+                "override training_objective, or pass no teacher"
+            )
+
     def _require_finite(self, weights: bool) -> None:
         """Refuse to go on after teacher logits, losses or, if asked, weights that are NaN or infinite.
 
@@ -319,7 +353,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             FloatingPointError: Names what is not finite, and since when.
         """
         self._teacher_watch.require_finite(self.state.global_step)
-        if self.teacher is not None or isinstance(self.args, DistillationTrainingArguments):
+        if not self._is_trainer():
             self._loss_watch.require_finite_loss()
             if weights:
                 require_finite_weights(self.model)
@@ -327,6 +361,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""
         if "loss" in logs or "train_loss" in logs:
+            self._require_computed_objective()
             self._require_finite(weights="train_loss" in logs)
         if self.teacher is not None and "loss" in logs:
             logs.update(self._term_meter.read(self._sum_over_processes))
@@ -335,7 +370,9 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._require_computed_objective()
         self._require_finite(weights=True)
+        self._add_teacher_settings()
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         self._instruments.save(folder, writes=self.args.should_save)
         super()._save_checkpoint(model, trial)

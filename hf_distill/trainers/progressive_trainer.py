@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, TrainerCallback, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from hf_distill.budget import ComputeBudget, Spent
@@ -159,7 +158,7 @@ class ProgressiveTrainer(DistillationTrainer):
     ) -> tuple[TrainOutput, list[dict]]:
         folder = root / Stage.GENERAL.value
         with self._in_stage(Stage.GENERAL, output_dir=str(folder), **choosing_the_best(self.args, self.eval_dataset)):
-            output = self._train_or_find(checkpoint, *args, **kwargs)
+            output = super().train(checkpoint, *args, **kwargs)
             self.save_model(str(folder))
         self._carried = self._total
         history = self.state.log_history
@@ -184,21 +183,7 @@ class ProgressiveTrainer(DistillationTrainer):
             "learning_rate": self.args.final_stage_learning_rate or self.args.learning_rate,
         }
         with self._in_stage(Stage.FINAL, output_dir=str(root / Stage.FINAL.value), **lengths):
-            return self._train_or_find(checkpoint, *args, **kwargs)
-
-    def _train_or_find(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train a stage, unless the checkpoint is its last: Trainer would make one step more than it should."""
-        if checkpoint is not None:
-            state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
-            if self._is_finished(state):
-                best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
-                self._load_from_checkpoint(best or checkpoint)
-                self.state = state
-                self.control = self.callback_handler.on_train_begin(self.args, state, self.control)
-                self.control = self.callback_handler.on_train_end(self.args, state, self.control)
-                known = [entry["train_loss"] for entry in state.log_history if "train_loss" in entry]
-                return TrainOutput(state.global_step, known[-1] if known else float("nan"), {})
-        return super().train(checkpoint, *args, **kwargs)
+            return super().train(checkpoint, *args, **kwargs)
 
     @contextmanager
     def _in_stage(self, stage: Stage, **changes: Any) -> Iterator[None]:
@@ -212,6 +197,9 @@ class ProgressiveTrainer(DistillationTrainer):
         finally:
             for name, value in before.items():
                 setattr(self.args, name, value)
+
+    def _teacher_settings(self) -> Any:
+        return {"steps of the checkpoints": [checkpoint.step for checkpoint in self.trajectory.checkpoints]}
 
     def _budget_of_stage(self) -> ComputeBudget:
         """What may be spent until the stage ends; the final stage has all that the general stage has left."""

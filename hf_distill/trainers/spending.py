@@ -72,6 +72,10 @@ class Spending:
             )
         return self._total.as_dict()
 
+    def training_seconds(self) -> float:
+        """How long the training has taken, over all its interruptions, evaluations and what came before it left out."""
+        return self._total.seconds - self._begun.seconds
+
     def go_on_after(self, spent: Mapping[str, float]) -> None:
         """Count what an earlier training, of another trainer, has cost: budgets are over both, and so is what is spent.
 

@@ -13,19 +13,25 @@ from hf_distill.evaluation.fidelity import evaluation_sums
 from hf_distill.objectives.evidence import Evidence, TopClasses
 from hf_distill.objectives.logits import spread_tail
 from hf_distill.objectives.objective import Objective
-from hf_distill.objectives.reduction import has_labels, row_count
+from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, row_count
 from hf_distill.tasks import unwrapped
 from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.objective_building import label_term, soft_label_items
 from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
+
+_ADDED_LOSS = "added_loss"
 
 
 class TeacherEvaluation:
     """The part of `DistillationTrainer` that evaluates."""
 
     _all_logits_wanted = False  # by an evaluation that returns its predictions
+    _objective_loss: Tensor | None = None  # of the batch just evaluated
 
-    def _note_evaluation(self, evidence: Evidence, inputs: Mapping[str, Any], objective: Objective) -> None:
+    def _note_evaluation(
+        self, evidence: Evidence, inputs: Mapping[str, Any], objective: Objective, loss: Tensor
+    ) -> None:
+        self._objective_loss = loss
         items = soft_label_items(self.task, self.label_names)
         if evidence.teacher is not None and (top := evidence.teacher.top) is not None:
             evidence = _with_all_classes(evidence, top)
@@ -65,10 +71,18 @@ class TeacherEvaluation:
             with torch.no_grad(), self.compute_loss_context_manager():
                 loss, outputs = self.compute_loss(model, self._prepare_inputs(kept), return_outputs=True)
             logits, labels = None if prediction_loss_only else self._predictions(outputs, ignore_keys), None
+        self._note_added_loss(loss, row_count(kept) * (NO_REAL_EXAMPLE not in kept))
         if kept is not inputs:
             # Every process must gather equally many rows; those added here are the ones the gathering drops.
             logits, labels = fill_up_rows((logits, labels), row_count(inputs))
         return loss, logits, labels
+
+    def _note_added_loss(self, loss: Tensor | None, rows: int) -> None:
+        """What a subclass's `compute_loss` adds to the objective belongs to the evaluation's loss too."""
+        if loss is not None and self._objective_loss is not None:
+            added = (loss - self._objective_loss).float() * rows
+            self._evaluation_meter.add({_ADDED_LOSS: torch.stack([added, torch.full_like(added, rows)])})
+        self._objective_loss = None
 
     def _predictions(self, outputs: Mapping[str, Any], ignore_keys: list[str] | None) -> Any:
         """A model's outputs as Trainer returns them: one tensor where there is one, else all in a tuple."""
@@ -84,8 +98,9 @@ class TeacherEvaluation:
         means = self._evaluation_meter.read(self._sum_over_processes)
         weights = {f"{term.name}_loss": term.weight for term in self.training_objective.terms}
         parts = [weights[name] * means[name] for name in weights.keys() & means.keys()]
+        added = means.pop(_ADDED_LOSS, 0.0)
         if means:
-            means["loss"] = sum(parts) if parts else means["hard_label_loss"]
+            means["loss"] = added + (sum(parts) if parts else means["hard_label_loss"])
         for name, value in means.items():
             output.metrics[f"{metric_key_prefix}_{name}"] = value
         return output

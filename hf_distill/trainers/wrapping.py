@@ -19,7 +19,6 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_distill.teachers.sharding import layers_of
-from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.whole_weights import is_in_parts, load_whole_state, whole
 
 
@@ -28,12 +27,10 @@ class Wrapping:
 
     _while_wrapping = ExitStack()
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trainer's; `resume_from_checkpoint=True` passes over a checkpoint that was never written to its end."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir) or True
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trainer's."""
         self._leave_engine()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        return super().train(*args, **kwargs)
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         built = super()._build_accelerator_args(**kwargs)

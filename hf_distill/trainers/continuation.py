@@ -1,0 +1,105 @@
+"""A trainer that goes on with a checkpoint only as the run it belongs to."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput
+
+from hf_distill.trainers.checkpoints import checkpoint_to_resume, last_complete_checkpoint
+from hf_distill.trainers.checks import require_findable_rows, require_own_process_group
+from hf_distill.trainers.run_settings import (
+    RunSettingsCallback,
+    extensions_in,
+    is_extended,
+    passes_in,
+    require_same_settings,
+    settings_in,
+    settings_of,
+    teacher_settings,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Continuation:
+    """The part of `DistillationTrainer` that keeps a run's settings in its checkpoints and resumes no other run."""
+
+    def _keep_settings(self) -> None:
+        """Add the callback that does, unless nothing is added to Trainer."""
+        self._settings = RunSettingsCallback(self._describe_settings)
+        if not self._is_trainer():
+            require_own_process_group(self.args)
+            self.add_callback(self._settings)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trainer's; a checkpoint is continued as the run it belongs to, and one of a finished run takes no further step.
+
+        Args:
+            resume_from_checkpoint: A folder, or True: the last checkpoint in `output_dir` that was written to its end.
+            args: Further arguments of `Trainer.train`.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            ValueError: There is no such checkpoint, it is another run's, or the rows it has seen cannot be found again.
+        """
+        if self._is_trainer():
+            if resume_from_checkpoint is True:
+                resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir) or True
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir)
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
+            there, now = settings_in(state), self._describe_settings() | {"teacher": self._teacher_settings()}
+            require_same_settings(there, now, checkpoint)
+            longer, self._settings.extensions = is_extended(there, now), extensions_in(state)
+            if self._is_finished(state) and not longer:
+                return self._end_at(checkpoint, state)
+            require_findable_rows(self.train_dataset, passes_in(state), checkpoint)
+            if longer:
+                lengths = {"step": state.global_step, "from": there["length"], "to": now["length"]}
+                self._settings.extensions.append(lengths)
+                logger.warning(f"{checkpoint} is continued as a longer run: {lengths['from']} becomes {lengths['to']}.")
+            if there and there["total_batch"] != now["total_batch"]:
+                logger.warning(
+                    f"{checkpoint} was written with {there['total_batch']} examples in an optimizer step (processes times "
+                    f"per_device_train_batch_size times gradient_accumulation_steps), now it is {now['total_batch']}: the run "
+                    "goes on, but not as it would have without the interruption."
+                )
+        else:
+            self._settings.extensions = []
+        return super().train(checkpoint, *args, **kwargs)
+
+    def _end_at(self, checkpoint: str, state: TrainerState) -> TrainOutput:
+        """What a training that ended at a checkpoint left, without a further step, which Trainer would make."""
+        logger.warning(
+            f"The run in {Path(checkpoint).parent} is finished: it made all of its {state.global_step} steps. Nothing is "
+            "trained; for a longer one raise max_steps or num_train_epochs, for another one choose another output_dir."
+        )
+        best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(best or checkpoint)
+        self.state = state
+        self.control = self.callback_handler.on_train_begin(self.args, state, self.control)
+        self.control = self.callback_handler.on_train_end(self.args, state, self.control)
+        known = [entry["train_loss"] for entry in state.log_history if "train_loss" in entry]
+        return TrainOutput(state.global_step, known[-1] if known else float("nan"), {})
+
+    def extensions(self) -> list[dict[str, Any]]:
+        """Where the run was made longer, see `RunSettingsCallback`."""
+        return self._settings.extensions
+
+    def _describe_settings(self) -> dict[str, Any]:
+        total = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return settings_of(self.args, self.training_objective, self.train_dataset, total)
+
+    def _teacher_settings(self) -> Any:
+        return teacher_settings(self.teacher)
+
+    def _add_teacher_settings(self) -> None:
+        """Before a checkpoint is written, on every process: what tells the teacher, which takes a look at its weights."""
+        if not self._is_trainer() and "teacher" not in self._settings.settings:
+            self._settings.settings["teacher"] = self._teacher_settings()

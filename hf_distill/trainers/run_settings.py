@@ -1,0 +1,187 @@
+"""What makes a run the run it is: kept in its checkpoints, so that none of them is continued as another run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+import datasets
+from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from hf_distill.fingerprints import table_sha256
+from hf_distill.objectives.objective import Objective
+from hf_distill.teachers.column import ColumnTeacher
+from hf_distill.teachers.ensemble import TeacherEnsemble
+from hf_distill.teachers.frozen import FrozenTeacher
+
+_LENGTHS = ("max_steps", "num_train_epochs")
+_OF_TRAINER = [
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "weight_decay",
+    "optim",
+    "optim_args",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "label_smoothing_factor",
+    "seed",
+    "data_seed",
+    "train_sampling_strategy",
+]
+# Of our own arguments those that may differ between machines, or that say the same in other words.
+_FREE = {
+    *("bf16", "teacher_dtype", "teacher_sharding", "teacher_revision", "teacher_model_init_kwargs", "teacher_checkpoints"),
+    *("skip_unreadable_checkpoints", "merge_adapters", "recipe", "max_flops", "max_seconds", "max_tokens"),
+    *("teacher_labelling_flops", "teacher_labelling_seconds"),
+}  # fmt: skip
+_SAMPLED_ROWS = 64
+
+
+class RunSettingsCallback(TrainerCallback, ExportableState):
+    """Carries the settings of a run into its checkpoints.
+
+    Args:
+        describe: Gives the run's settings without its teacher (`settings_of`), asked when a training begins.
+
+    Attributes:
+        settings: What it said.
+        passes: Passes over the training set that the training has begun.
+        extensions: Where the run was made longer: at which `step`, `from` which length `to` which.
+    """
+
+    def __init__(self, describe: Callable[[], dict[str, Any]]):
+        self._describe = describe
+        self.settings: dict[str, Any] = {}
+        self.passes = 0
+        self.extensions: list[dict[str, Any]] = []
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.settings, self.passes = self._describe(), 0
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.passes += 1
+
+    def state(self) -> dict[str, Any]:
+        """For `trainer_state.json`."""
+        return {
+            "args": {},
+            "attributes": {"settings": self.settings, "passes": self.passes, "extensions": self.extensions},
+        }
+
+
+def settings_of(args: TrainingArguments, objective: Objective, dataset: Any, total_batch: int) -> dict[str, Any]:
+    """What a run is: its objective, data, arguments, length and batch, as JSON can hold them; `teacher_settings` adds more.
+
+    Args:
+        args: As they are when the training begins.
+        objective: The training objective.
+        dataset: The training set.
+        total_batch: Examples of an optimizer step.
+    """
+    plain = {each.name for each in fields(TrainingArguments)}
+    own = [each.name for each in fields(args) if each.init and each.name not in plain | _FREE]
+    settings = {
+        "objective": [{"name": term.name, "weight": term.weight, **term.settings} for term in objective.terms],
+        "data": _described_data(dataset),
+        "arguments": {name: _plain(getattr(args, name)) for name in (*_OF_TRAINER, *own)},
+        "length": {name: getattr(args, name) for name in _LENGTHS},
+        "random_states": 0 if args.save_only_model else args.world_size,
+        "total_batch": total_batch,
+    }
+    return json.loads(json.dumps(settings, default=str))
+
+
+def settings_in(state: TrainerState) -> dict[str, Any]:
+    """The settings that a checkpoint's state holds; none where it was written without."""
+    return _kept_in(state).get("settings", {})
+
+
+def passes_in(state: TrainerState) -> int:
+    """How many passes over the training set a run had begun when its checkpoint was written; 0: not known."""
+    return _kept_in(state).get("passes", 0)
+
+
+def require_same_settings(there: Mapping[str, Any], now: Mapping[str, Any], place: str) -> None:
+    """Refuse to go on with a run as another one; one that is only to be longer is the same.
+
+    Args:
+        there: Of the run so far.
+        now: Of the one that is to go on.
+        place: Where the former is, for the message.
+
+    Raises:
+        ValueError: Names every difference, with both values.
+    """
+    if not there:
+        return
+    found = list(_differences(there, now, ("objective", "teacher", "data", "arguments")))
+    if not is_extended(there, now):
+        found += _differences(there, now, ("length",))
+    if found:
+        raise ValueError(
+            f"{place} belongs to another run: {'; '.join(found)}. Go on with its settings, choose another output_dir, start "
+            "afresh (resume_from_checkpoint=False, on the command line --resume_from_checkpoint false), or begin a new run "
+            "from the weights there (as model, or --model_name_or_path)."
+        )
+
+
+def is_extended(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a run is to be longer than it was: more steps, or without a number of steps more epochs."""
+    if not there:
+        return False
+    (steps, epochs), (more_steps, more_epochs) = ([of["length"][name] for name in _LENGTHS] for of in (there, now))
+    if steps > 0 or more_steps > 0:
+        return steps > 0 and more_steps > steps
+    return more_epochs > epochs
+
+
+def teacher_settings(teacher: Any) -> Any:
+    """What tells a teacher from others; every process has to call it, where they hold it in parts."""
+    if isinstance(teacher, TeacherEnsemble):
+        return {"members": [teacher_settings(member) for member in teacher.teachers], "weights": teacher.weights}
+    if isinstance(teacher, FrozenTeacher):
+        return {"weights with sha256": teacher.weights_sha256}
+    if isinstance(teacher, ColumnTeacher):
+        return {"weights with sha256": (teacher.description or {}).get("weights_sha256")}
+    return None if teacher is None else type(teacher).__name__
+
+
+def extensions_in(state: TrainerState) -> list[dict[str, Any]]:
+    """Where a run was made longer before its checkpoint was written, see `RunSettingsCallback`."""
+    return list(_kept_in(state).get("extensions", ()))
+
+
+def _kept_in(state: TrainerState) -> dict[str, Any]:
+    return state.stateful_callbacks.get(RunSettingsCallback.__name__, {}).get("attributes", {})
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any], parts: tuple[str, ...]) -> Iterator[str]:
+    for part in parts:
+        old, new = there.get(part), now.get(part)
+        if not (isinstance(old, dict) and isinstance(new, dict)):
+            old, new = {part: old}, {part: new}
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                yield f"{name} is {old.get(name)!r} there and {new.get(name)!r} now"
+
+
+def _described_data(dataset: Any) -> dict[str, Any]:
+    """Number of rows, and SHA-256 of some of them, which are not looked at through transforms; None: not known."""
+    known = isinstance(dataset, datasets.Dataset) and len(dataset) > 0
+    sample = None
+    if known:
+        step = max(len(dataset) // _SAMPLED_ROWS, 1)
+        sample = table_sha256(dataset.with_format("arrow")[range(0, len(dataset), step)])
+    return {"rows": len(dataset) if hasattr(dataset, "__len__") else None, "sample of rows": sample}
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
