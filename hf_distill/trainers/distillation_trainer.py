@@ -307,7 +307,11 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         return instruments
 
     def _hp_search_setup(self, trial: Any) -> None:
-        """Trainer's; what a recipe fills in is filled in anew, since a trial may choose another one."""
+        """Trainer's, called when a training begins, with its student and before its optimizer.
+
+        What a recipe fills in is filled in anew, since a trial may choose another one, and a fresh student of `model_init`
+        gets what the objective needs.
+        """
         searches = trial is not None and isinstance(self.args, DistillationTrainingArguments)
         if searches:
             self.args.open_again()
@@ -315,21 +319,20 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         if searches:
             settle(self.args)
             require_valid_objective(self.args)
+        if self.model_init is not None:
+            student, example = unwrapped(self.model), self._instruments.example
+            self._instruments = Instruments(
+                self.args, self.training_objective, student, self.teacher, self.task, example
+            )
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
-        """A fresh student for a trial of a hyper-parameter search."""
+        """A fresh student for a trial of a hyper-parameter search, with the label names and problem type of the first."""
         model = super().call_model_init(trial)
         known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "_instruments") else None
         if known is not None:
             new = unwrapped(model).config
             take_over_label_names(new, known)
             take_over_problem_type(new, getattr(known, "problem_type", None), "the student before")
-        if hasattr(self, "_instruments"):
-            student = unwrapped(model)
-            example = self._instruments.example
-            self._instruments = Instruments(
-                self.args, self.training_objective, student, self.teacher, self.task, example
-            )
         return model
 
     def _require_computed_objective(self) -> None:
