@@ -14,13 +14,18 @@ _PUBLIC_NAMES = {
     "AdapterTeacher": "hf_distill.teachers.adapter",
     "DistillationTrainer": "hf_distill.trainers.distillation_trainer",
     "DistillationTrainingArguments": "hf_distill.trainers.distillation_arguments",
+    "Evidence": "hf_distill.objectives.evidence",
+    "FeatureRequest": "hf_distill.objectives.evidence",
     "FrozenTeacher": "hf_distill.teachers.frozen",
+    "Objective": "hf_distill.objectives.objective",
     "ProgressiveTrainer": "hf_distill.trainers.progressive_trainer",
     "ProgressiveTrainingArguments": "hf_distill.trainers.progressive_arguments",
     "PruningDistillTrainer": "hf_distill.trainers.pruning_distill_trainer",
     "PruningDistillTrainingArguments": "hf_distill.trainers.pruning_distill_arguments",
+    "Stage": "hf_distill.trainers.progressive_trainer",
     "Teacher": "hf_distill.teachers.outputs",
     "TeacherOutputs": "hf_distill.teachers.outputs",
+    "Term": "hf_distill.objectives.objective",
     "label_transfer_set": "hf_distill.teachers.labelling",
     "label_with_trajectory": "hf_distill.teachers.labelling",
     "load_teacher_outputs": "hf_distill.teachers.shards",
@@ -31,6 +36,8 @@ _PUBLIC_NAMES = {
 __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 
 if TYPE_CHECKING:
+    from hf_distill.objectives.evidence import Evidence, FeatureRequest
+    from hf_distill.objectives.objective import Objective, Term
     from hf_distill.students.create import create_student
     from hf_distill.teachers.adapter import AdapterTeacher
     from hf_distill.teachers.frozen import FrozenTeacher
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
     from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
-    from hf_distill.trainers.progressive_trainer import ProgressiveTrainer
+    from hf_distill.trainers.progressive_trainer import ProgressiveTrainer, Stage
     from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
     from hf_distill.trainers.pruning_distill_trainer import PruningDistillTrainer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import enum
 import importlib.metadata
 import inspect
 import json
@@ -34,9 +35,10 @@ OWN_FIELDS = [
 
 
 def has_documented_arguments(name: str) -> bool:
-    """Functions and ordinary classes; dataclasses and protocols document their attributes and methods instead."""
+    """Functions and ordinary classes; dataclasses, protocols and choices document what they hold instead."""
     value = getattr(hf_distill, name)
-    return not (dataclasses.is_dataclass(value) or getattr(value, "_is_protocol", False))
+    is_choice = isinstance(value, enum.EnumMeta)
+    return not (is_choice or dataclasses.is_dataclass(value) or getattr(value, "_is_protocol", False))
 
 
 @pytest.mark.parametrize("name", PUBLIC_NAMES)

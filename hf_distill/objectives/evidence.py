@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -94,9 +95,11 @@ class Evidence:
         hard_label_loss: The student's own loss on the labels, its mean over the labels of this micro-batch, scalar;
             None where the labels were not asked for.
         valid: The positions that are no padding, bool (batch, sequence); None where all are.
+        inputs: The micro-batch's model inputs, labels among them where it has any.
     """
 
     student: Features
     teacher: Features | None = None
     hard_label_loss: Tensor | None = None
     valid: Tensor | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)

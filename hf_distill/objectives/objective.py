@@ -39,10 +39,20 @@ class Term:
 
 
 class Objective:
-    """Weighted sum of terms, exact under gradient accumulation and data parallelism (see `reduction`)."""
+    """Weighted sum of terms, exact under gradient accumulation and data parallelism (see `reduction`).
+
+    Args:
+        terms: Of different names.
+
+    Raises:
+        ValueError: Two terms have one name, which logs and records could not tell apart.
+    """
 
     def __init__(self, terms: Sequence[Term]):
         self.terms = tuple(terms)
+        names = [term.name for term in self.terms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the terms of an objective need different names, got {names}")
 
     def __contains__(self, name: str) -> bool:
         return any(term.name == name for term in self.terms)

@@ -153,7 +153,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             teacher = self._ask_teacher(inputs, objective, training)
         valid = valid_positions(inputs)
         student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
-        evidence = Evidence(student, teacher, hard_label_loss, valid)
+        evidence = Evidence(student, teacher, hard_label_loss, valid, inputs)
         loss, parts, shares = objective(evidence, inputs, num_items_in_batch if training else None)
         if training:
             self._count_step(inputs, objective, teacher, outputs, picked=positions is not None)
