@@ -151,7 +151,9 @@ def test_models_that_need_no_labels_and_answer_with_scalars(labels, tmp_path):
 def test_what_is_spent_is_asked_in_vain(tmp_path):
     trainer = trainer_of(DistillationTrainer, tmp_path, save_strategy="no")
     trainer.train()
-    with pytest.raises(ValueError, match=r"TrainingArguments count nothing that is spent.*DistillationTrainingArguments"):
+    with pytest.raises(
+        ValueError, match=r"TrainingArguments count nothing that is spent.*DistillationTrainingArguments"
+    ):
         trainer.spent()
 
 
