@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import torch
 from datasets import load_dataset
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
@@ -70,7 +71,7 @@ def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
     )
     assert json.loads(streamed.stdout)["rows"] == len(REVIEWS)
     answers = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labelled", "streamed")]
-    assert answers[0] == answers[1]
+    torch.testing.assert_close(*map(torch.tensor, answers), rtol=1e-3, atol=1e-3)  # in half precision
 
 
 @pytest.mark.parametrize(

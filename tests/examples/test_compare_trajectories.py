@@ -188,7 +188,10 @@ def test_teachers_asked_in_every_step_teach_the_same(compare, tmp_path):
     once = compare(*arms)
     live = compare(*arms, "--live_teachers", "--output_dir", str(tmp_path / "live"), results=tmp_path / "live")
     for name in ("1-64_kd_from_20_0.001_0", "1-64_annealing_kd_0.001_0", "1-64_pro_kd_0.001_0"):
-        weights = (load_file(tmp_path / folder / name / "model.safetensors") for folder in ("out", "live"))
+        weights = [load_file(tmp_path / folder / name / "model.safetensors") for folder in ("out", "live")]
+        for of_run in weights:  # a key's bias moves no attention: its gradient is rounding, which Adam makes steps of
+            for bias in [each for each in of_run if each.endswith("key.bias")]:
+                del of_run[bias]
         torch.testing.assert_close(*weights, rtol=1e-3, atol=5e-4)  # a weight moves by up to 9e-3
     assert [entry["accuracies"] for entry in live["arms"]] == [entry["accuracies"] for entry in once["arms"]]
 

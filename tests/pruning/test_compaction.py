@@ -134,7 +134,7 @@ def test_in_place_is_the_same_and_training_goes_on(architecture, optimizer_class
     assert model.config.to_dict() == expected.config.to_dict()
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), expected.parameters(), strict=True))
     model.eval()
-    assert torch.equal(answers(model, architecture), answers(expected.eval(), architecture))
+    torch.testing.assert_close(answers(model, architecture), answers(expected.eval(), architecture))
     for parameter in model.parameters():
         for value in optimizer.state[parameter].values():
             assert not torch.is_tensor(value) or value.dim() == 0 or value.shape == parameter.shape
@@ -143,7 +143,9 @@ def test_in_place_is_the_same_and_training_goes_on(architecture, optimizer_class
     assert losses[-1] < losses[0]
     model.save_pretrained(tmp_path)
     model.eval()
-    assert torch.equal(answers(type(model).from_pretrained(tmp_path), architecture), answers(model, architecture))
+    reloaded = type(model).from_pretrained(tmp_path)
+    assert all(torch.equal(*pair) for pair in zip(reloaded.parameters(), model.parameters(), strict=True))
+    torch.testing.assert_close(answers(reloaded, architecture), answers(model, architecture))
 
 
 def test_moments_and_gradients_are_cut_with_their_parameters():
@@ -190,7 +192,8 @@ def test_a_narrower_model_is_a_stock_model(architecture, tmp_path):
     smaller.save_pretrained(tmp_path)
     loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
-    assert torch.equal(answers(loaded, architecture), answers(smaller, architecture))
+    assert all(torch.equal(*pair) for pair in zip(loaded.parameters(), smaller.parameters(), strict=True))
+    torch.testing.assert_close(answers(loaded, architecture), answers(smaller, architecture))
     assert isinstance(AutoModel.from_pretrained(tmp_path).config, type(model.config))
 
 

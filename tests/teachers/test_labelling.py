@@ -173,7 +173,9 @@ def test_half_precision_and_streams_and_labels_in_another_order(rows, teacher, t
     for file in sorted({*(tmp_path / "whole").iterdir()} - {tmp_path / "whole" / "cost.json"}):
         assert file.read_bytes() == (tmp_path / "stream" / file.name).read_bytes(), file.name
     swapped = label_transfer_set(rows, FrozenTeacher(teacher, label_permutation=[1, 0]), tiny_tokenizer(), **QUIET)
-    assert swapped["teacher_logits"][:] == [answer[::-1] for answer in whole["teacher_logits"]]
+    torch.testing.assert_close(
+        torch.tensor(swapped["teacher_logits"][:]), torch.tensor(whole["teacher_logits"][:]).flip(-1)
+    )
 
 
 def test_a_stream_is_read_no_further_than_a_shard_ahead(rows, teacher, tmp_path):

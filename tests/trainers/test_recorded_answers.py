@@ -31,7 +31,7 @@ from tests.teachers.test_labelling import masking_tokenizer, tiny
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 ROWS = 29
-TOLERANCE = {"float32": dict(rtol=1e-6, atol=1e-6), "float16": dict(rtol=0, atol=1e-3)}
+TOLERANCE = {"float32": dict(rtol=1e-5, atol=1e-5), "float16": dict(rtol=0, atol=1e-3)}
 
 
 def small(head, **config):
