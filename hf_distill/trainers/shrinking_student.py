@@ -120,15 +120,15 @@ class ShrinkingStudent:
         score(model, Criterion.MAGNITUDE)  # refuses families whose units are not known
 
     def events(self, total_steps: int) -> list[int]:
-        """The steps after which it shrinks. At step 1 it still equals its teacher, so that is asked for by a start of 0 only.
+        """The steps after which it shrinks.
 
         Raises:
             ValueError: There are fewer steps than events.
         """
-        earliest = min(2, total_steps) if self.args.pruning_start else 1
+        events, end = self.args.events, round(self.args.pruning_end * total_steps)
+        earliest = 2 if self.args.pruning_start and end > events else 1  # in step 1 it equals its teacher
         start = max(earliest, round(self.args.pruning_start * total_steps))
-        end = start if self.args.events == 1 else max(start, round(self.args.pruning_end * total_steps))
-        return event_steps(start, end, self.args.events)
+        return event_steps(start, start if events == 1 else max(start, end), events)
 
     def sizes_after(self, event: int) -> Sizes:
         """Sizes after an event, the hidden size a multiple of the heads."""

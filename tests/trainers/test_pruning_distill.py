@@ -196,6 +196,7 @@ def test_units_without_effect_go_first(shrinking):
     [
         (100, {}, 10),
         (8, dict(shrinking="one_shot"), 2),
+        (3, dict(pruning_events=2), 1),
         (1, dict(shrinking="one_shot"), 1),
         (100, dict(pruning_start=0.0), 1),
     ],
@@ -316,7 +317,7 @@ def test_a_number_of_parameters_becomes_the_nearest_shape(shrinking):
         (dict(target_hidden_size=None), r"targets are the student's sizes.*nothing would shrink"),
         (dict(target_num_attention_heads=1), r"all 2 heads must stay, got target_num_attention_heads 1"),
         (dict(pruning_start=0.8), r"0 <= pruning_start < pruning_end <= 1 must hold, got 0.8 and 0.75"),
-        (dict(pruning_events=50), r"50 events need as many steps from 2 to 9"),
+        (dict(pruning_events=50), r"50 events need as many steps from 1 to 9"),
         (dict(importance="size"), r"importance must be one of \['sensitivity'.* got 'size'"),
         (dict(importance_smoothing=1.0), r"importance_smoothing must be at least 0 and below 1, got 1.0"),
         (dict(target_intermediate_size=0), r"target_intermediate_size must be at least 1, got 0"),
