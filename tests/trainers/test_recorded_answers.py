@@ -478,7 +478,8 @@ def test_the_loss_of_drawn_words_is_never_negative(trainer_of):
     teacher, _, rows, collator, _ = case("masked words")
     sharp = dict(temperature=0.05)  # most draws are the same word
     sampled = label_transfer_set(rows, teacher, collator, top_k=6, sampled=True, disable_tqdm=True, **sharp)
-    trainer = trainer_of("masked words", teacher, sampled, max_steps=2, logging_steps=1, learning_rate=0.0, **sharp)
+    still = dict(max_steps=2, logging_steps=1, learning_rate=0.0)
+    trainer = trainer_of("masked words", teacher.requires_grad_(True), sampled, **still, **sharp)
     trainer.train()
     found = [entry["soft_label_loss"] for entry in trainer.state.log_history if "soft_label_loss" in entry]
     assert len(found) == 2 and min(found) >= 0 and trainer.evaluate(sampled)["eval_soft_label_loss"] >= 0
