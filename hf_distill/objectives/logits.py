@@ -1,4 +1,6 @@
-"""Divergences between the student's and the teacher's logits: one value per position, in nats, 0 where they agree.
+"""Divergences between the student's and the teacher's logits: one value per position.
+
+In nats and 0 where they agree, unless a function says otherwise.
 
 Every softened divergence is multiplied by temperature squared, so that its gradient keeps its size when the
 temperature changes (Hinton et al. 2015, arXiv 1503.02531, section 2.1).

@@ -36,6 +36,7 @@ from hf_distill.trainers.checks import (
     require_teacher_inputs,
     require_writable,
 )
+from hf_distill.trainers.choices import SoftLabelPositions
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.meters import MeanMeter
@@ -154,7 +155,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
 
     def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
         """The masked positions, when only their logits are needed; else None."""
-        is_possible = self._instruments.picks_positions and has_labels(inputs, self.label_names)
+        of_masked = self.args.soft_label_positions is SoftLabelPositions.MASKED
+        is_possible = of_masked and self._instruments.picks_positions and has_labels(inputs, self.label_names)
         if not is_possible or (self._all_logits_wanted and not training) or self.compute_loss_func is not None:
             return None
         return label_items(inputs, self.label_names)
