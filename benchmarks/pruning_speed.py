@@ -103,7 +103,7 @@ def train(
 ) -> tuple[PruningDistillTrainer, dict[str, Any]]:
     set_seed(seed)
     clock = Clock()
-    options = dict(recipe="homodistil", target_hidden_size=WIDTH, logging_steps=1)
+    options = dict(recipe="homodistil", target_hidden_size=WIDTH, pruning_start=0.0, logging_steps=1)
     args = arguments(folder / "run", steps, LEARNING_RATE, seed, PruningDistillTrainingArguments, **options)
     trainer = kind(
         None, args, teacher_model=teacher, train_dataset=splits["train"], processing_class=tokenizer,

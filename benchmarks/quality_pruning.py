@@ -78,7 +78,8 @@ class Shrinking(Experiment):
         }
 
     def _shrinking(self, arm: str, steps: int, rate: float, seed: int, data: Any = None) -> PruningDistillTrainer:
-        options = dict(recipe="homodistil", target_hidden_size=self.width, pruning_events=EVENTS) | SHRINKING[arm]
+        sizes = dict(target_hidden_size=self.width, pruning_events=EVENTS, pruning_start=0.0)
+        options = dict(recipe="homodistil") | sizes | SHRINKING[arm]
         args = arguments(self.folder / "run", steps, rate, seed, PruningDistillTrainingArguments, **options)
         return PruningDistillTrainer(None, args, teacher_model=self.teacher, train_dataset=data, **self.more)
 

@@ -42,7 +42,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "distilbert": _recipe(
         "5 τ² KL(p_T ‖ p_S) + 2 CE(y, p_S) + 1 · (1 - cos(h_S, h_T)) on the last layer, τ = 2",
-        "Sanh et al. 2019, arXiv 1910.01108; weights of its published training script",
+        "Sanh et al. 2019, arXiv 1910.01108; weights of its published training script, which compares soft labels of masked "
+        "words at all attended positions: here soft_label_positions=attended does, masked ones alone are the default",
         soft_label_weight=5.0,
         hard_label_weight=2.0,
         temperature=2.0,
@@ -51,19 +52,21 @@ RECIPES: dict[str, Recipe] = {
         layer_map="final",
     ),
     "patient_kd": _recipe(
-        "½ τ² KL(p_T ‖ p_S) + ½ CE(y, p_S) + 10 Σ_m ‖h_S/‖h_S‖ - h_T/‖h_T‖‖² on [CLS], τ = 5",
-        "Sun et al. 2019, arXiv 1908.09355 (PKD-Skip); α, β and τ are single values of its grid, chosen by us",
+        "½ τ² KL(p_T ‖ p_S) + ½ CE(y, p_S) + 100 MSE(h_S/‖h_S‖, h_T/‖h_T‖) on [CLS], mean over layers, τ = 10",
+        "Sun et al. 2019, arXiv 1908.09355 (PKD-Skip); α, β and τ as its code has them for SST-2 with 6 layers. MSE is the "
+        "mean over layers and dimensions, as in its code, which its grid of β belongs to (equation 7 sums); KL is the sum over "
+        "classes, as in the paper (its code takes their mean)",
         soft_label_weight=0.5,
         hard_label_weight=0.5,
-        temperature=5.0,
-        hidden_state_weight=10.0,
+        temperature=10.0,
+        hidden_state_weight=100.0,
         hidden_state_loss="normalised_mse",
         hidden_state_positions="first",
         layer_map="skip",
     ),
     "tinybert_general": _recipe(
         "MSE(E_S W_e, E_T) + Σ_m [MSE(A_S, A_T) + MSE(H_S W_h, H_T)], A before the softmax",
-        "Jiao et al. 2020, arXiv 1909.10351, general stage",
+        "Jiao et al. 2020, arXiv 1909.10351, general stage; W where the widths differ (its code has it always)",
         embedding_weight=1.0,
         hidden_state_weight=1.0,
         attention_weight=1.0,
@@ -91,7 +94,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "minilmv2": _recipe(
         "Σ_{X ∈ Q, K, V} KL(R_T ‖ R_S) on the last layer, R = softmax(X Xᵀ / √d_r)",
-        "Wang et al. 2021, arXiv 2012.15828; relation_heads 48 and 64 there, here the teacher's own number by default",
+        "Wang et al. 2021, arXiv 2012.15828; relation_heads 48 and 64 there, here the teacher's own number by default; of large "
+        "teachers it takes layer 21 of 24, which relation_layer_map can name",
         relation_weight=1.0,
         relations="queries,keys,values",
         relation_layer_map="final",

@@ -38,7 +38,9 @@ def label(
     ] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the teacher.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Masked words: how many are kept of the vocabulary.")] = 64,
-    sampled: Annotated[bool, typer.Option("--sampled", help="Masked words: draw these, which is unbiased.")] = False,
+    sampled: Annotated[
+        bool, typer.Option("--sampled", help="Masked words: draw these; gradients are unbiased.")
+    ] = False,
     mask_epochs: Annotated[int, typer.Option(min=1, help="Masked words: epochs, each with other masks.")] = 1,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows of a file.")] = 4096,
     streaming: Annotated[bool, typer.Option("--streaming", help="Read the texts as a stream.")] = False,

@@ -27,7 +27,7 @@ def mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
 
 
 def normalised_mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
-    """Squared distance ‖h_S / ‖h_S‖ - h_T / ‖h_T‖‖² of the directions, in [0, 4].
+    """Mean squared error of the directions h / ‖h‖ over the hidden dimensions, in [0, 4 / hidden].
 
     Args:
         student_states: (..., hidden).
@@ -37,11 +37,12 @@ def normalised_mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
         Dimensionless, (...).
 
     Source:
-        Sun et al. 2019 (Patient Knowledge Distillation), arXiv 1908.09355, equation 7.
+        Sun et al. 2019 (Patient Knowledge Distillation), arXiv 1908.09355, equation 7, which sums over dimensions and layers;
+        the authors' code, to which their grid of weights (10 to 1000) belongs, takes the mean over both, as is done here.
     """
     directions = (normalize(widened(states), dim=-1) for states in (student_states, teacher_states))
     student_direction, teacher_direction = directions
-    return (student_direction - teacher_direction).square().sum(dim=-1)
+    return (student_direction - teacher_direction).square().mean(dim=-1)
 
 
 def cosine(student_states: Tensor, teacher_states: Tensor) -> Tensor:
@@ -65,3 +66,5 @@ HIDDEN_STATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "normalised_mse": normalised_mse,
     "cosine": cosine,
 }
+# Of several layers their mean is taken, as the authors' code does; of the others the sum.
+MEAN_OVER_LAYERS = frozenset({"normalised_mse"})

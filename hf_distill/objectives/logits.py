@@ -1,4 +1,6 @@
-"""Divergences between the student's and the teacher's logits: one value per position, in nats, 0 where they agree.
+"""Divergences between the student's and the teacher's logits: one value per position.
+
+In nats and 0 where they agree, unless a function says otherwise.
 
 Every softened divergence is multiplied by temperature squared, so that its gradient keeps its size when the
 temperature changes (Hinton et al. 2015, arXiv 1503.02531, section 2.1).
@@ -105,7 +107,9 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
 
 
 def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean squared error of the logits, mean over classes; the limit of the softened KL as the temperature grows.
+    """Mean squared error of the logits, mean over classes.
+
+    Twice the limit of the softened KL as the temperature grows, for logits whose means over the classes agree.
 
     Args:
         student_logits: (..., classes); classes that both sides rule out (`is_ruled_out`) do not count.
@@ -116,7 +120,8 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
         Squared logit units, (...).
 
     Source:
-        Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there summed over classes).
+        Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there half the sum over classes); the limit: Hinton et al. 2015,
+        arXiv 1503.02531, section 2.1.
     """
     student_logits, teacher_logits = widened(student_logits), widened(teacher_logits)
     counted = ~(is_ruled_out(student_logits) & is_ruled_out(teacher_logits))
@@ -126,7 +131,11 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The k most probable classes and one bucket for the rest, which keeps the truncated distribution unbiased.
+    """The k most probable classes and one bucket for the rest.
+
+    The k probabilities and the rest's sum are the teacher's, where k of them scaled up to sum to 1 would all be too large.
+    Of how the rest is shared out nothing is taught, so the gradient is not that of `forward_kl`, which `sampled_classes` gives
+    on average.
 
     Args:
         logits: (..., classes).
@@ -140,7 +149,7 @@ def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[T
         ValueError: k is out of range.
 
     Source:
-        Anshumann et al. 2025, arXiv 2503.16870, section 3: top-k without the rest is biased.
+        Anshumann et al. 2025, arXiv 2503.16870, section 3, on top-k without the rest; the bucket is ours.
     """
     if not 1 <= k < logits.shape[-1]:
         raise ValueError(f"k must be between 1 and {logits.shape[-1] - 1} (classes - 1), got {k}")
@@ -152,22 +161,28 @@ def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[T
 def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """Forward KL over the buckets of `top_k_with_tail`: T² · Σ_b p_T(b) · (log p_T(b) - log p_S(b)).
 
-    A lower bound of `forward_kl`, equal to it where the teacher spreads the tail as the student does.
+    A lower bound of `forward_kl`, equal to it where the teacher spreads the tail as the student does. Of `sampled_classes` it
+    is the divergence between the share of the draws that every class got and the student, 0 where the student has these
+    shares; where it equals the teacher it is above 0, by what the draws missed.
 
     Args:
         student_logits: (..., classes).
-        indices: The teacher's top classes, (..., k).
-        log_teacher: Its log-probabilities of these and of the rest, (..., k + 1), softened by the same temperature.
+        indices: The teacher's top classes, (..., k); one that comes n times has n times the probability given.
+        log_teacher: Its log-probabilities of these and of the rest, (..., k + 1), softened by the same temperature; equal ones
+            for a class that comes several times.
         temperature: T > 0.
 
     Returns:
-        Nats, (...).
+        Nats, at least 0, (...).
 
     Source:
         Anshumann et al. 2025, arXiv 2503.16870, section 3; the tail bucket is ours.
     """
+    log_teacher = widened(log_teacher)
+    times = (indices[..., None] == indices[..., None, :]).sum(dim=-1)  # (..., k)
+    repeated = (log_teacher[..., :-1].exp() * times.log()).sum(dim=-1)
     log_student = _with_tail(log_softmax(widened(student_logits) / temperature, dim=-1), indices)
-    return temperature**2 * kl_of_log_probabilities(widened(log_teacher), log_student)
+    return temperature**2 * (kl_of_log_probabilities(log_teacher, log_student) + repeated)
 
 
 def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:

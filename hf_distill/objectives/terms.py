@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
 from hf_distill.objectives.evidence import Evidence, FeatureRequest
-from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES
+from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES, MEAN_OVER_LAYERS
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, top_k_kl, top_k_with_tail
 from hf_distill.objectives.objective import Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items
@@ -82,7 +82,7 @@ def hard_label_term(
 def hidden_state_term(
     weight: float, loss: str, layers: LayerPairs, first_position_only: bool = False, name: str = "hidden_state"
 ) -> Term:
-    """Imitate hidden states, summed over the pairs of layers.
+    """Imitate hidden states, summed over the pairs of layers, or their mean for the losses in `MEAN_OVER_LAYERS`.
 
     Args:
         weight: Factor in the total.
@@ -97,7 +97,7 @@ def hidden_state_term(
             HIDDEN_STATE_LOSSES[loss](evidence.student.hidden_states[student], evidence.teacher.hidden_states[teacher])
             for student, teacher in layers
         )
-        total = sum(per_pair)  # (batch, sequence)
+        total = sum(per_pair) / (len(layers) if loss in MEAN_OVER_LAYERS else 1)  # (batch, sequence)
         return total[:, 0] if first_position_only else total
 
     return Term(

@@ -15,6 +15,9 @@ from hf_distill.pruning.structure import Axis, units_of
 
 FEED_FORWARD_NAMES = ("intermediate_size", "hidden_dim")
 
+# What torch's optimizers call averages of squared gradients; all else of a parameter's shape is an average of gradients.
+_OF_SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
+
 
 @dataclass(frozen=True)
 class Keep:
@@ -84,8 +87,9 @@ def compact(model: PreTrainedModel, keep: Keep) -> PreTrainedModel:
 def compact_in_place(model: PreTrainedModel, keep: Keep, optimizer: torch.optim.Optimizer | None = None) -> None:
     """The same model with smaller matrices: every parameter stays the object it is, and so does its optimizer.
 
-    Gradients, and the optimizer's state of the parameters' shape (AdamW's moments), are cut as the parameters are. Graphs
-    of earlier steps expect gradients of the old shapes; those of compiled models wait for `gc.collect()`.
+    Gradients, and the optimizer's state of the parameters' shape (AdamW's moments), are cut as the parameters are, and those of
+    queries that are multiplied by s are divided by s, squares by s². Graphs of earlier steps expect gradients of the old
+    shapes; those of compiled models wait for `gc.collect()`.
 
     Args:
         model: Its parameters, sizes and config change.
@@ -100,12 +104,14 @@ def compact_in_place(model: PreTrainedModel, keep: Keep, optimizer: torch.optim.
     detached = {name: parameter.detach() for name, parameter in parameters.items()}
     weights = _narrowed_weights(model, keep, smaller.config, detached)
     gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
-    gradients = _cut(model, keep, gradients)
+    scale = _query_scale(model.config, smaller.config)
+    gradients = _scale_queries(model, _cut(model, keep, gradients), 1 / scale)
     if optimizer is not None:
         states = {name: optimizer.state.get(parameter, {}) for name, parameter in parameters.items()}
         for key in {key for state in states.values() for key in state}:
             moments = {name: state[key] for name, state in states.items() if _is_like(state.get(key), detached[name])}
-            for name, moment in _cut(model, keep, moments).items():
+            factor = scale**-2 if key in _OF_SQUARES else 1 / scale
+            for name, moment in _scale_queries(model, _cut(model, keep, moments), factor).items():
                 states[name][key] = moment
     for name, parameter in parameters.items():
         parameter.grad = None  # a gradient of another shape forbids the change
@@ -145,12 +151,20 @@ def _narrowed_weights(
     model: PreTrainedModel, keep: Keep, config: PretrainedConfig, weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Some of the model's weights as the model of the narrower config has them."""
-    weights = _cut(model, keep, weights)
-    scale = (_head_size(config) / _head_size(model.config)) ** 0.5
+    return _scale_queries(model, _cut(model, keep, weights), _query_scale(model.config, config))
+
+
+def _query_scale(before: PretrainedConfig, after: PretrainedConfig) -> float:
+    """s, by which queries are multiplied so that attention scores stay."""
+    return (_head_size(after) / _head_size(before)) ** 0.5
+
+
+def _scale_queries(model: PreTrainedModel, tensors: dict[str, Tensor], factor: float) -> dict[str, Tensor]:
+    """Tensors by the parameters' names, those of queries multiplied."""
     for owned in units_of(model):
-        if scale != 1 and owned.axis is Axis.QUERY:
-            weights[owned.parameter] = weights[owned.parameter] * scale
-    return weights
+        if factor != 1 and owned.axis is Axis.QUERY and owned.parameter in tensors:
+            tensors[owned.parameter] = tensors[owned.parameter] * factor
+    return tensors
 
 
 def _cut(model: PreTrainedModel, keep: Keep, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from hf_distill.pruning.importance import Scores
+from hf_distill.pruning.importance import Scores, require_told_apart
 
 _LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
@@ -21,8 +21,9 @@ def layers_worth_most(scores: Scores, number: int) -> list[int]:
         number: How many layers to keep.
 
     Raises:
-        ValueError: There are fewer.
+        ValueError: There are fewer, or the scores do not tell them apart.
     """
+    require_told_apart(scores)
     worth: dict[int, float] = {}
     for (_, layer), values in scores.items():
         if layer is not None:

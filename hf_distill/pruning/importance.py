@@ -12,6 +12,9 @@ from transformers import PreTrainedModel
 from hf_distill.pruning.compaction import Keep
 from hf_distill.pruning.structure import Axis, units_of
 
+# Where the sum of all scores is no larger than this times the norm of the weights, gradients are rounding errors of float32.
+_NOISE = 64 * torch.finfo(torch.float32).eps
+
 # By axis and layer (None for the residual stream) one number per entry of that axis: (hidden,), (heads · head size,) or
 # (neurons,).
 Scores = dict[tuple[Axis, int | None], Tensor]
@@ -24,6 +27,11 @@ class Criterion(str, Enum):
     TAYLOR = "taylor"
     MAGNITUDE = "magnitude"
     RANDOM = "random"
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether there must have been a backward pass."""
+        return self in (Criterion.SENSITIVITY, Criterion.TAYLOR)
 
 
 def score(model: PreTrainedModel, criterion: Criterion | str = Criterion.MAGNITUDE, seed: int = 0) -> Scores:
@@ -38,13 +46,19 @@ def score(model: PreTrainedModel, criterion: Criterion | str = Criterion.MAGNITU
         seed: Of random scores.
 
     Raises:
-        ValueError: The family is not supported.
+        ValueError: The family is not supported, or the criterion reads gradients and there is none.
 
     Source:
         Liang et al. 2023 (HomoDistil), arXiv 2302.09632, section 3, for sensitivity; Molchanov et al. 2017, arXiv
-        1611.06440, equation 7, for Taylor; Li et al. 2017, arXiv 1608.08710, for magnitude, there with absolute values.
+        1611.06440, equation 7, for Taylor, there of activations; Li et al. 2017, arXiv 1608.08710, for magnitude, there
+        with absolute values.
     """
     criterion = Criterion(criterion)
+    if criterion.reads_gradients and all(parameter.grad is None for parameter in model.parameters()):
+        raise ValueError(
+            f"{criterion.value} reads gradients, and no parameter has one: call backward() on a loss first, or take "
+            f"{Criterion.MAGNITUDE.value!r}"
+        )
     if criterion is Criterion.RANDOM:
         generator = torch.Generator().manual_seed(seed)
         sizes = _sum_over_units(model, lambda weight: torch.zeros_like(weight))
@@ -75,6 +89,29 @@ def _sum_over_units(model: PreTrainedModel, worth: Callable[[Tensor], Tensor]) -
     return scores
 
 
+def require_told_apart(scores: Scores) -> None:
+    """Refuse scores by which units would stay for their place alone.
+
+    Raises:
+        ValueError: One is not a finite number, or all are 0.
+    """
+    sums = torch.stack([values.double().abs().sum() for values in scores.values()])
+    if not sums.isfinite().all():
+        raise ValueError("units cannot be compared: some scores are infinite or NaN, as after a loss that is")
+    if not sums.any():
+        raise ValueError("units cannot be compared: all scores are 0, as after a loss without gradients")
+
+
+def are_noise(model: PreTrainedModel, scores: Scores) -> bool:
+    """Whether scores made of gradients are 0 or no more than rounding errors, as where a student equals its teacher.
+
+    The scores of loss gradients, summed, are about the gradients' norm times that of the weights.
+    """
+    norm = torch.stack([parameter.detach().float().norm() for parameter in model.parameters()]).norm()
+    total = torch.stack([values.float().sum() for values in scores.values()]).sum()
+    return bool(total <= _NOISE * norm)
+
+
 def largest(model: PreTrainedModel, scores: Scores, hidden_size: int, heads: int, neurons: int) -> Keep:
     """The units worth most, so many of each kind; heads that stay share the hidden size among them.
 
@@ -88,8 +125,10 @@ def largest(model: PreTrainedModel, scores: Scores, hidden_size: int, heads: int
         neurons: Feed-forward neurons to keep in each layer.
 
     Raises:
-        ValueError: The hidden size cannot be shared among the heads, or the model has fewer units.
+        ValueError: The hidden size cannot be shared among the heads, the model has fewer units, or the scores do not tell
+            them apart.
     """
+    require_told_apart(scores)
     present = model.config.num_attention_heads
     head_size = model.config.hidden_size // present
     if hidden_size % heads or heads > present or hidden_size // heads > head_size:

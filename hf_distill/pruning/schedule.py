@@ -32,6 +32,9 @@ def event_steps(start: int, end: int, events: int) -> list[int]:
 def size_at(event: int, events: int, initial: int, target: int, shrinking: Shrinking | str = Shrinking.CUBIC) -> int:
     """The size after an event: target + (initial - target) · (1 - p)³ with p from 1 / events to 1, or linear in p.
 
+    Every event takes something away. In the papers p is 0 at the first event, which leaves the size as it is, and so they are
+    one event behind.
+
     Args:
         event: From 0 to `events` - 1.
         events: How many there are.
@@ -40,7 +43,7 @@ def size_at(event: int, events: int, initial: int, target: int, shrinking: Shrin
         shrinking: Cubic, linear, or all of it at the first event.
 
     Source:
-        Zhu and Gupta 2017, arXiv 1710.01878, equation 1 (of sparsity), as HomoDistil has it for the cubic schedule.
+        Zhu and Gupta 2017, arXiv 1710.01878, equation 1 (of sparsity), for the cubic schedule, which HomoDistil takes over.
     """
     shrinking = Shrinking(shrinking)
     rest = 1 - (event + 1) / events

@@ -18,7 +18,7 @@ class LabellingOptions:
         hidden_states: Indices of hidden states kept at every position; 0 is the embeddings' output.
         cls_states: Indices of hidden states kept at the first position.
         top_k: Words kept per masked position.
-        sampled: Draw these words, which is unbiased (`sampled_classes`), instead of keeping the most probable.
+        sampled: Draw these words instead of keeping the most probable, so that gradients are unbiased (`sampled_classes`).
         temperature: Of the masked words' distributions; training must have the same.
         mask_epochs: How many times the transfer set comes, each time with other masks; the result has as many times its
             rows.

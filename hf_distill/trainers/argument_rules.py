@@ -16,6 +16,7 @@ from hf_distill.trainers.choices import (
     Projection,
     RecipeName,
     SoftLabelLoss,
+    SoftLabelPositions,
 )
 
 WEIGHTS = (
@@ -43,6 +44,7 @@ UNSET = {
 _CHOICES = {
     "recipe": RecipeName,
     "soft_label_loss": SoftLabelLoss,
+    "soft_label_positions": SoftLabelPositions,
     "hidden_state_loss": HiddenStateLoss,
     "hidden_state_positions": HiddenStatePositions,
     "attention_loss": AttentionLoss,

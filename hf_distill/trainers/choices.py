@@ -19,6 +19,13 @@ class SoftLabelLoss(str, Enum):
     LOGIT_MSE = "logit_mse"
 
 
+class SoftLabelPositions(str, Enum):
+    """Where soft labels of masked-language models are compared."""
+
+    MASKED = "masked"
+    ATTENDED = "attended"
+
+
 class HiddenStateLoss(str, Enum):
     """How hidden states are compared; functions of `objectives.hidden_states`."""
 

@@ -21,6 +21,7 @@ from hf_distill.trainers.choices import (
     Projection,
     RecipeName,
     SoftLabelLoss,
+    SoftLabelPositions,
     TeacherDtype,
     TeacherSharding,
 )
@@ -75,6 +76,13 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
             "None: every class."
         },
     )
+    soft_label_positions: SoftLabelPositions = field(
+        default=SoftLabelPositions.MASKED,
+        metadata={
+            "help": "Which positions soft labels of masked-language models compare: masked, whose logits alone are computed, or "
+            "attended, all that are no padding, as DistilBERT's training script does."
+        },
+    )
     temperature: float | None = field(
         default=None,
         metadata={
@@ -89,8 +97,8 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
     hidden_state_loss: HiddenStateLoss | None = field(
         default=None,
         metadata={
-            "help": "How hidden states are compared: mean squared error, that of their directions, or 1 - cosine. "
-            "None: the recipe's, else mse."
+            "help": "How hidden states are compared: mean squared error, that of their directions, or 1 - cosine; summed "
+            "over the layers, of directions their mean. None: the recipe's, else mse."
         },
     )
     hidden_state_positions: HiddenStatePositions | None = field(

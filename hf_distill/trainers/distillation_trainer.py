@@ -41,6 +41,7 @@ from hf_distill.trainers.checks import (
     require_writable,
     warn_of_unused,
 )
+from hf_distill.trainers.choices import SoftLabelPositions
 from hf_distill.trainers.continuation import Continuation
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete, own_fields_only
 from hf_distill.trainers.instruments import Instruments
@@ -177,15 +178,15 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             return
         self.problem_type = self._problem_type_by(None if self._is_settled else labels) or self.problem_type
         self._is_settled = True
-        if (
-            self.problem_type == MULTI_LABEL
-        ):  # as the models' own forward does, which soft labels alone never give labels
+        if self.problem_type == MULTI_LABEL:
+            # As the models' own forward does, which gets no labels where soft labels alone are learned.
             unwrapped(self.model).config.problem_type = MULTI_LABEL
         require_fitting_labels(labels, self.problem_type, unwrapped(self.model).config.num_labels)
 
     def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
         """The masked positions, when only their logits are needed; else None."""
-        is_possible = self._instruments.picks_positions and has_labels(inputs, self.label_names)
+        of_masked = self.args.soft_label_positions is SoftLabelPositions.MASKED
+        is_possible = of_masked and self._instruments.picks_positions and has_labels(inputs, self.label_names)
         if not is_possible or (self._all_logits_wanted and not training) or self.compute_loss_func is not None:
             return None
         return label_items(inputs, self.label_names)

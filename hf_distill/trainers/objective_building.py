@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, TrainingArguments
 
 from hf_distill.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
-from hf_distill.objectives.reduction import example_items, label_items, token_items
+from hf_distill.objectives.reduction import example_items, label_items, position_items, token_items
 from hf_distill.objectives.terms import (
     Relation,
     attention_term,
@@ -27,7 +27,7 @@ from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.checks import soft_label_loss_for
-from hf_distill.trainers.choices import HiddenStatePositions, Projection
+from hf_distill.trainers.choices import HiddenStatePositions, Projection, SoftLabelPositions
 
 _NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
@@ -55,6 +55,7 @@ def build_objective(
     """
     weights = resolved_weights(args, has_teacher=teacher is not None)
     terms = []
+    _require_compared_positions(args, teacher, task)
     if weights["soft_label_weight"] > 0:
         _require_fitting_top_k(args.soft_label_top_k, student, task, problem_type)
         terms.append(
@@ -63,7 +64,7 @@ def build_objective(
                 soft_label_loss_for(args.soft_label_loss, problem_type),
                 args.temperature,
                 problem_type == MULTI_LABEL,
-                soft_label_items(task, label_names),
+                soft_label_items(task, label_names, args.soft_label_positions),
                 args.soft_label_top_k,
             )
         )
@@ -90,13 +91,32 @@ def _require_fitting_top_k(top_k: int | None, student: nn.Module, task: Task | N
         raise ValueError(f"soft_label_top_k must be below the student's {classes} classes, got {top_k}")
 
 
-def soft_label_items(task: Task | None, label_names: Sequence[str]):
+def soft_label_items(
+    task: Task | None, label_names: Sequence[str], positions: SoftLabelPositions = SoftLabelPositions.MASKED
+):
     """Which of a batch's distributions soft labels compare, as a function of the model inputs."""
+    if positions is SoftLabelPositions.ATTENDED:
+        return position_items
     if task is Task.MASKED_LM:
         return partial(_labelled_positions, label_names=label_names)
     if task in (Task.TOKEN_CLASSIFICATION, Task.CAUSAL_LM):
         return partial(token_items, label_names=label_names, causal_shift=task is Task.CAUSAL_LM)
     return example_items
+
+
+def _require_compared_positions(args: TrainingArguments, teacher: Teacher | None, task: Task | None) -> None:
+    if args.soft_label_positions is SoftLabelPositions.MASKED:
+        return
+    if task is not Task.MASKED_LM:
+        raise ValueError(
+            f"soft_label_positions 'attended' is for masked-language models; the task is {getattr(task, 'value', None)!r}, "
+            "whose positions follow from its labels. Leave it 'masked'."
+        )
+    if isinstance(teacher, ColumnTeacher):
+        raise ValueError(
+            "soft_label_positions is 'attended', but the teacher's answers were recorded at masked positions only: pass "
+            "teacher_model and leave the recorded columns out, or take 'masked'"
+        )
 
 
 def _labelled_positions(inputs: Mapping[str, object], label_names: Sequence[str]) -> Tensor:

@@ -35,17 +35,24 @@ def last_steps(shares: Sequence[float], total_steps: int) -> list[int]:
 
 
 def annealed_temperature(step: int, total_steps: int, max_temperature: int) -> int:
-    """t, which falls from τ_max to 1 in equal parts of a stage.
+    """t, which falls from τ_max to 1 in equal parts of a stage; where it has fewer steps than that, by more than 1 at once.
 
     Args:
-        step: Optimizer steps done, from 0.
+        step: Optimizer steps done, from 0 to `total_steps` - 1.
         total_steps: Of the stage.
         max_temperature: τ_max, at least 1.
+
+    Returns:
+        1 at the last step.
 
     Source:
         Jafari et al. 2021, arXiv 2104.07163, section 3.1.
     """
-    return max(max_temperature - step * max_temperature // total_steps, 1)
+    values = min(max_temperature, total_steps)
+    if values == 1:
+        return 1
+    part = min(step * values // total_steps, values - 1)
+    return max_temperature - round(part * (max_temperature - 1) / (values - 1))
 
 
 def logit_scale(temperature: int, max_temperature: int) -> float:

@@ -39,7 +39,11 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
         default=Shrinking.CUBIC, metadata={"help": "How sizes fall: cubic (fast at first), linear, or one_shot."}
     )
     pruning_start: float = field(
-        default=0.0, metadata={"help": "Share of the training after which the student first shrinks, 0 to below 1."}
+        default=0.1,
+        metadata={
+            "help": "Share of the training after which the student first shrinks, 0 to below 1. Until then it moves away from "
+            "its teacher, so that gradients tell what its units are worth; 0: after the first step."
+        },
     )
     pruning_end: float = field(
         default=0.75,

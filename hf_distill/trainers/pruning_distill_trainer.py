@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.objective_building import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.trainers.shrinking_student import ShrinkingStudent
+
+logger = logging.getLogger(__name__)
 
 _DDP_SETTINGS = (
     "device_ids",
@@ -188,9 +191,18 @@ class _ShrinkTheStudent(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._events = self._trainer.shrinking.events(self._trainer.training_position()[1])
+        self._warn_of_the_first_step(args)
         self._trainer.begin_to_count()
         if self._trainer.is_deepspeed_enabled:
             before_steps(self._trainer.model_wrapped, self._is_to_shrink, lambda: self._note_gradients(args, state))
+
+    def _warn_of_the_first_step(self, args):
+        learns_labels = "hard_label" in self._trainer.training_objective
+        if self._events[0] == 1 and args.importance.reads_gradients and not learns_labels:
+            logger.warning(
+                "the student first shrinks after step 1, judged by gradients at which it still equals its teacher: dropout and "
+                "rounding errors alone; a pruning_start above 0 lets it move first"
+            )
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         if self._is_to_shrink() and not self._trainer.is_deepspeed_enabled:  # which has stepped already

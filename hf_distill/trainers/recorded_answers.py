@@ -18,6 +18,7 @@ from hf_distill.teachers.column import (
 )
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.provenance import Provenance, provenances
+from hf_distill.trainers.choices import SoftLabelPositions
 from hf_distill.trainers.recorded_checks import (
     require_own_answers,
     require_same_teacher,
@@ -66,7 +67,8 @@ class RecordedAnswers:
         """Whether the batch holds all that the objective compares the student with."""
         if self.teacher is None or isinstance(self.teacher, ColumnTeacher):
             return True
-        if TEACHER_LOGITS not in inputs:
+        asks_everywhere = self.args.soft_label_positions is SoftLabelPositions.ATTENDED
+        if TEACHER_LOGITS not in inputs or (TEACHER_CLASSES in inputs and asks_everywhere):
             return False
         needs = self.training_objective.teacher_needs
         return not needs.attention and all(hidden_state_column(index) in inputs for index in needs.hidden_states)

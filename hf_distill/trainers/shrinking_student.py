@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedModel
 
 from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size, narrowed_parameters
-from hf_distill.pruning.importance import Criterion, Scores, largest, leading, score
+from hf_distill.pruning.importance import Criterion, Scores, are_noise, largest, leading, score
 from hf_distill.pruning.schedule import event_steps, size_at
 from hf_distill.pruning.structure import Axis
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
@@ -125,9 +125,10 @@ class ShrinkingStudent:
         Raises:
             ValueError: There are fewer steps than events.
         """
-        start = max(1, round(self.args.pruning_start * total_steps))
-        end = start if self.args.events == 1 else max(start, round(self.args.pruning_end * total_steps))
-        return event_steps(start, end, self.args.events)
+        events, end = self.args.events, round(self.args.pruning_end * total_steps)
+        earliest = 2 if self.args.pruning_start and end > events else 1  # in step 1 it equals its teacher
+        start = max(earliest, round(self.args.pruning_start * total_steps))
+        return event_steps(start, start if events == 1 else max(start, end), events)
 
     def sizes_after(self, event: int) -> Sizes:
         """Sizes after an event, the hidden size a multiple of the heads."""
@@ -144,12 +145,25 @@ class ShrinkingStudent:
         return Sizes(hidden_size, heads, size("neurons"))
 
     def note_gradients(self, seed: int) -> None:
-        """Add a step's gradients to the moving average of importance."""
+        """Add a step's gradients to the moving average of importance, unless they overflowed."""
         new, share = score(self.model, self.args.importance, seed), self.args.importance_smoothing
-        self.scores = {unit: share * self.scores.get(unit, 0) + (1 - share) * values for unit, values in new.items()}
+        is_finite = torch.stack([values.isfinite().all() for values in new.values()]).all()
+        for unit, values in new.items():
+            before = self.scores.get(unit, torch.zeros_like(values)).to(values.device)  # a checkpoint's are on the CPU
+            self.scores[unit] = torch.where(is_finite, share * before + (1 - share) * values, before)
 
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
-        """The next event."""
+        """The next event.
+
+        Raises:
+            ValueError: The gradients since the last one do not say what units are worth.
+        """
+        if self.args.importance.reads_gradients and are_noise(self.model, self.scores):
+            raise ValueError(
+                f"the student cannot shrink by {self.args.importance.value}: what its units are worth comes from gradients, "
+                "which are all about 0, as where it still equals its teacher and learns from nothing else. Let it learn from "
+                "labels too (hard_label_weight above 0), give it dropout, or take importance 'magnitude'."
+            )
         self._take(largest(self.model, self.scores, *vars(self.sizes_after(self.done)).values()), optimizer)
         self.done += 1
         self.scores = {}

@@ -22,7 +22,7 @@ from tests.objectives.padding import (
 
 HIDDEN = 6
 # States (3, 4) and (0, 1), of directions (0.6, 0.8) and (0, 1).
-BY_HAND = {"mse": (3**2 + 3**2) / 2, "normalised_mse": 0.6**2 + 0.2**2, "cosine": 1 - 0.8}
+BY_HAND = {"mse": (3**2 + 3**2) / 2, "normalised_mse": (0.6**2 + 0.2**2) / 2, "cosine": 1 - 0.8}
 
 
 def tinybert(student, teacher):
@@ -31,9 +31,9 @@ def tinybert(student, teacher):
 
 
 def patient_kd(student, teacher):
-    """Its code takes the mean over the dimensions too; the paper's norm does not."""
+    """As its code does it; the paper's norm takes no mean over the dimensions."""
     student, teacher = (functional.normalize(states[VALID], p=2, dim=1) for states in (student, teacher))
-    return HIDDEN * functional.mse_loss(teacher, student)
+    return functional.mse_loss(teacher, student)
 
 
 def distilbert(student, teacher):
@@ -96,7 +96,7 @@ def test_single_precision(name):
     assert_single_precision_agrees_with_double(HIDDEN_STATE_LOSSES[name], *random_states())
 
 
-@pytest.mark.parametrize(("name", "largest"), [("normalised_mse", 4.0), ("cosine", 2.0)])
+@pytest.mark.parametrize(("name", "largest"), [("normalised_mse", 4.0 / HIDDEN), ("cosine", 2.0)])
 def test_only_directions_count(name, largest):
     student, teacher = random_states()
     loss = HIDDEN_STATE_LOSSES[name]
@@ -106,7 +106,7 @@ def test_only_directions_count(name, largest):
 
 def test_distance_of_directions_is_twice_that_of_the_cosine():
     student, teacher = random_states()
-    expected = 2 * HIDDEN_STATE_LOSSES["cosine"](student, teacher)
+    expected = 2 * HIDDEN_STATE_LOSSES["cosine"](student, teacher) / HIDDEN
     torch.testing.assert_close(HIDDEN_STATE_LOSSES["normalised_mse"](student, teacher), expected)
 
 

@@ -230,6 +230,12 @@ def test_top_k_independent_formulation(k, temperature):
     torch.testing.assert_close(values, torch.stack(expected), rtol=1e-9, atol=1e-12)
 
 
+def test_logit_mse_is_twice_the_softened_divergence_at_high_temperatures():
+    student, teacher = (logits - logits.mean(dim=-1, keepdim=True) for logits in random_logits(5, 7))
+    expected = 2 * forward_kl(student, teacher, 1e4)
+    torch.testing.assert_close(SOFT_LABEL_LOSSES["logit_mse"](student, teacher), expected, rtol=1e-3, atol=0)
+
+
 @each_k
 @each_temperature
 def test_top_k_zero_where_both_agree(k, temperature):

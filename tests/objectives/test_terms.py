@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
 from hf_distill.objectives.evidence import Evidence, FeatureRequest, Features
@@ -75,17 +76,29 @@ each_position_term = pytest.mark.parametrize("name", POSITION_TERMS)
 
 
 @pytest.mark.parametrize("loss", HIDDEN_STATE_LOSSES)
-def test_hidden_states_are_summed_over_pairs(evidence, loss):
+def test_hidden_states_are_summed_over_pairs_and_directions_averaged(evidence, loss):
     term = hidden_state_term(2.0, loss, [(0, 0), (2, 4)], name="chosen")
     student, teacher = evidence.student.hidden_states, evidence.teacher.hidden_states
     distance = HIDDEN_STATE_LOSSES[loss]
     expected = distance(student[0], teacher[0]) + distance(student[2], teacher[4])
+    expected = expected / 2 if loss == "normalised_mse" else expected
     torch.testing.assert_close(term.values(evidence), expected, rtol=0, atol=0)
     assert torch.equal(term.items(INPUTS), VALID)
     assert (term.name, term.weight) == ("chosen", 2.0)
     assert term.student_needs == FeatureRequest(hidden_states=frozenset({0, 2}))
     assert term.teacher_needs == FeatureRequest(hidden_states=frozenset({0, 4}))
     assert term.settings == {"loss": loss, "layers": [(0, 0), (2, 4)], "positions": "all"}
+
+
+def test_directions_of_cls_weigh_as_in_the_patient_teachers_code(evidence):
+    """There states of [CLS] are stacked, (batch, layers, hidden), and one mean is taken over all of them."""
+    pairs = [(0, 0), (2, 4)]
+    student, teacher = evidence.student.hidden_states, evidence.teacher.hidden_states
+    stacked = (torch.stack([states[index][:, 0] for index in indices], dim=1)
+               for states, indices in ((teacher, (0, 4)), (student, (0, 2))))  # fmt: skip
+    expected = functional.mse_loss(*(functional.normalize(states, p=2, dim=2) for states in stacked))
+    term = hidden_state_term(100.0, "normalised_mse", pairs, first_position_only=True)
+    torch.testing.assert_close(term.values(evidence).mean(), expected)
 
 
 def test_first_position_only_is_one_value_per_example(evidence):

@@ -161,6 +161,64 @@ def test_moments_and_gradients_are_cut_with_their_parameters():
     assert torch.equal(dense.grad, gradient[kept]) and torch.equal(optimizer.state[dense]["exp_avg"], moment[kept])
 
 
+def with_an_idle_half(model):
+    """The model without effect of the second half of its hidden dimensions, and of the dimensions of each of its two heads.
+
+    The second half of the residual stream is a copy of the first, so that normalization is that of either, and nothing
+    reads it.
+    """
+    weights, half = dict(model.named_parameters()), model.config.hidden_size // 2
+    idle = torch.arange(2 * half) % half >= half // 2
+    with torch.no_grad():
+        for owned in units_of(model):
+            weight = weights[owned.parameter].movedim(owned.dim, 0)
+            if owned.axis.is_of_heads:
+                weight[idle] = 0
+            elif owned.axis is Axis.HIDDEN and owned.dim == 1 and "embeddings" not in owned.parameter:
+                weight[half:] = 0
+            elif owned.axis is Axis.HIDDEN:
+                weight[half:] = weight[:half]
+    dims = every_layer([range(half // 2)] * 2)
+    return model, Keep(hidden=range(half), query_key_dims=dims, value_dims=dims)
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "of_gradient", "of_square"),
+    [(torch.optim.AdamW, "exp_avg", "exp_avg_sq"), (torch.optim.RMSprop, None, "square_avg"),
+     (torch.optim.Adagrad, None, "sum"), (torch.optim.SGD, "momentum_buffer", None)],
+)  # fmt: skip
+def test_moments_of_queries_are_those_of_their_new_gradients(optimizer_class, of_gradient, of_square):
+    model, keep = with_an_idle_half(random_model("bert", "SequenceClassification"))
+    momentum = dict(momentum=0.9) if optimizer_class is torch.optim.SGD else {}
+    optimizer = optimizer_class(model.parameters(), lr=0.0, **momentum)
+
+    def backward():
+        model.zero_grad()
+        logits = model.eval()(**tiny_batch()).logits
+        logits.square().sum().backward()
+        return logits.detach()
+
+    before = backward()
+    optimizer.step()
+    queries = [
+        model.bert.encoder.layer[1].attention.self.query.weight,
+        model.bert.encoder.layer[1].attention.self.query.bias,
+    ]
+    compact_in_place(model, keep, optimizer)
+    kept = [query.grad.clone() for query in queries]
+    torch.testing.assert_close(backward(), before, rtol=1e-4, atol=1e-6)
+    for query, gradient in zip(queries, kept, strict=True):
+        state = optimizer.state[query]
+        assert query.grad.abs().max() > 1e-5
+        torch.testing.assert_close(gradient, query.grad, rtol=1e-3, atol=1e-7)
+        if of_gradient:
+            share = 0.1 if optimizer_class is torch.optim.AdamW else 1.0
+            torch.testing.assert_close(state[of_gradient], share * query.grad, rtol=1e-3, atol=1e-7)
+        if of_square:
+            share = {torch.optim.AdamW: 1e-3, torch.optim.RMSprop: 1e-2}.get(optimizer_class, 1.0)
+            torch.testing.assert_close(state[of_square], share * query.grad.square(), rtol=2e-3, atol=1e-10)
+
+
 def test_embeddings_as_wide_as_the_rest_move_with_it():
     model = random_model("electra", "MaskedLM", embedding_size=16)
     moved = compact(model, Keep(hidden=shuffled(16, 1)))

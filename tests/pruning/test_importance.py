@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hf_distill.pruning.compaction import compact
+from hf_distill.pruning.depth import layers_worth_most
 from hf_distill.pruning.importance import Criterion, largest, leading, score
 from hf_distill.pruning.structure import Axis
 from tests.tiny_architectures import LAYERS, tiny_batch, tiny_model
@@ -92,6 +93,27 @@ def test_the_largest_units_stay(model):
     narrow = compact(model, keep)
     assert (narrow.config.hidden_size, narrow.config.num_attention_heads, narrow.config.intermediate_size) == (7, 1, 3)
     assert torch.isfinite(narrow(**tiny_batch()).logits).all()
+
+
+@pytest.mark.parametrize("criterion", ["sensitivity", "taylor"])
+def test_criteria_of_gradients_ask_for_some(criterion):
+    with pytest.raises(ValueError, match=rf"{criterion} reads gradients, and no parameter has one: call backward"):
+        score(tiny_model("bert"), criterion)
+
+
+@pytest.mark.parametrize(("factor", "message"), [(0.0, "all scores are 0"), (float("nan"), "infinite or NaN")])
+def test_units_that_cannot_be_told_apart_are_not_chosen(model, factor, message):
+    scores = {unit: factor * values for unit, values in score(model).items()}
+    with pytest.raises(ValueError, match=message):
+        largest(model, scores, hidden_size=8, heads=1, neurons=8)
+    with pytest.raises(ValueError, match=message):
+        layers_worth_most(scores, 1)
+
+
+def test_units_without_effect_may_be_equal(model):
+    scores = score(model, "sensitivity")
+    scores[Axis.NEURON, 0][4:] = 0.0
+    assert largest(model, scores, hidden_size=8, heads=1, neurons=6).neurons[0][:4] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

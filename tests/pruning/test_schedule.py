@@ -19,3 +19,8 @@ def test_events_are_evenly_spaced():
 )
 def test_sizes_fall_to_the_target(shrinking, expected):
     assert [size_at(event, 4, 200, 100, shrinking) for event in range(4)] == expected
+
+
+def test_the_papers_cubic_schedule_runs_one_event_behind():
+    papers = [round(100 + 100 * (1 - event / 4) ** 3) for event in range(5)]
+    assert papers == [200, *(size_at(event, 4, 200, 100) for event in range(4))]

@@ -151,6 +151,24 @@ def test_sampled_classes_have_the_gradient_of_the_whole_distribution_on_average(
     assert (mean - exact).abs().max() < 0.2 * (cut - exact).abs().max()
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_loss_of_sampled_classes_is_a_divergence_from_what_was_drawn(temperature):
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = torch.randn(2, 40, 10, generator=generator, dtype=torch.float64).mul(2).unbind()
+    draws = torch.rand(40, 8, generator=generator, dtype=torch.float64)
+    classes, log_probabilities = sampled_classes(teacher, draws, temperature)
+    shares = torch.zeros(40, 10, dtype=torch.float64).scatter_add(1, classes, torch.full_like(draws, 1 / 8))
+    assert (shares > 1 / 8).any()  # some are drawn twice
+    values = top_k_kl(student, classes, log_probabilities, temperature)
+    softened = (student / temperature).log_softmax(-1)
+    expected = temperature**2 * torch.nn.functional.kl_div(softened, shares, reduction="none").sum(-1)
+    torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-6)
+    assert (values > 0).all()
+    agreeing = top_k_kl(temperature * shares.clamp(min=1e-30).log(), classes, log_probabilities, temperature)
+    torch.testing.assert_close(agreeing, torch.zeros_like(agreeing), rtol=0, atol=1e-5)
+    assert (top_k_kl(teacher, classes, log_probabilities, temperature) > 0).all()
+
+
 def test_spread_tail_gives_the_buckets_back():
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
     classes, buckets = top_k_with_tail(logits, 6)

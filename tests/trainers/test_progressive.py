@@ -18,6 +18,7 @@ from transformers import (
 from hf_distill import FrozenTeacher, ProgressiveTrainer, ProgressiveTrainingArguments, label_with_trajectory
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
+from hf_distill.trainers.progression import annealed_temperature
 from tests.tiny_architectures import HEAD_OF, tiny_model
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
@@ -142,6 +143,30 @@ def test_divergence_at_a_falling_temperature(progressive):
     assert [entry["temperature"] for entry in general] == [3.0] * 3 + [2.0] * 3 + [1.0] * 3
     assert {"soft_label_loss", "hidden_state_loss"} <= general[0].keys()  # any other term goes with it
     assert trainer.args.temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "expected"),
+    [
+        (9, 3, [3, 3, 3, 2, 2, 2, 1, 1, 1]),
+        (10, 10, list(range(10, 0, -1))),
+        (5, 3, [3, 3, 2, 2, 1]),
+        (4, 10, [10, 7, 4, 1]),
+        (3, 10, [10, 6, 1]),
+        (2, 10, [10, 1]),
+        (1, 10, [1]),
+        (4, 1, [1] * 4),
+    ],
+)
+def test_the_temperature_falls_to_1_however_short_the_stage(total, most, expected):
+    assert [annealed_temperature(step, total, most) for step in range(total)] == expected
+
+
+def test_the_scale_reaches_1_in_a_short_stage(progressive):
+    trainer = progressive(max_temperature=10)
+    trainer.train()
+    scales = [entry["logit_scale"] for entry in logged(trainer, 1)]
+    assert len(scales) == 9 and scales == sorted(scales) and scales[-1] == 1.0
 
 
 @pytest.mark.parametrize(

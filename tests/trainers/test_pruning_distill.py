@@ -1,11 +1,14 @@
 """HomoDistil: a student that begins as its teacher and really gets smaller."""
 
 import copy
+import dataclasses
 import gc
+from contextlib import nullcontext
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, TrainerCallback
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, TrainerCallback, ViTConfig, ViTForImageClassification
 
 from hf_distill import PruningDistillTrainer, PruningDistillTrainingArguments
 from hf_distill.flops import batch_flops, score_cost
@@ -188,6 +191,95 @@ def test_units_without_effect_go_first(shrinking):
     trainer.train()
     assert trainer.model.config.intermediate_size == 10
     assert trainer.evaluate()["eval_hard_label_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "overrides", "first"),
+    [
+        (100, {}, 10),
+        (8, dict(shrinking="one_shot"), 2),
+        (3, dict(pruning_events=2), 1),
+        (1, dict(shrinking="one_shot"), 1),
+        (100, dict(pruning_start=0.0), 1),
+    ],
+)
+def test_the_first_event_comes_when_the_student_has_left_its_teacher(shrinking, steps, overrides, first):
+    trainer = shrinking(max_steps=100, **overrides)
+    assert trainer.shrinking.events(steps)[0] == first
+
+
+def taught_images(tmp_path, seed=0, dropout=0.0, **overrides):
+    """A shrinking student of images without labels."""
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        image_size=8, patch_size=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        num_channels=1, num_labels=3, hidden_dropout_prob=dropout,
+    )  # fmt: skip
+    defaults = dict(
+        output_dir=str(tmp_path / "output"), recipe="tinybert_general", shrinking="one_shot", target_hidden_size=16,
+        max_steps=8, report_to="none", save_strategy="no", use_cpu=True, bf16=False, disable_tqdm=True, seed=seed,
+    )  # fmt: skip
+    images = [dict(pixel_values=torch.randn(1, 8, 8).tolist()) for _ in range(64)]
+    return PruningDistillTrainer(
+        None,
+        PruningDistillTrainingArguments(**(defaults | overrides)),
+        teacher_model=ViTForImageClassification(config),
+        train_dataset=Dataset.from_list(images).with_format("torch"),
+    )
+
+
+@pytest.mark.parametrize("shape", ["one_shot", "cubic"])
+@pytest.mark.parametrize("importance", ["sensitivity", "taylor"])
+def test_a_student_that_equals_its_teacher_is_not_judged_by_gradients(tmp_path, shape, importance):
+    trainer = taught_images(tmp_path, shrinking=shape, importance=importance, pruning_events=4)
+    with pytest.raises(
+        ValueError, match=rf"cannot shrink by {importance}: .* about 0.*hard_label_weight above 0.*'magnitude'"
+    ):
+        trainer.train()
+
+
+def test_rounding_errors_are_no_importance(shrinking, tmp_path):
+    trainer = taught_images(tmp_path, optim="sgd", learning_rate=1e-5)
+    asked = trainer.teacher.outputs
+
+    def rounded(inputs):
+        answer = asked(inputs)
+        states = {index: state * (1 + 1e-7) for index, state in answer.hidden_states.items()}
+        return dataclasses.replace(answer, hidden_states=states)
+
+    trainer.teacher.outputs = rounded
+    with pytest.raises(ValueError, match="gradients, which are all about 0"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("overrides", [dict(dropout=0.1), dict(importance="magnitude")])
+def test_units_stay_for_their_worth_and_not_for_their_place(tmp_path, overrides):
+    kept = []
+    for seed in range(3):
+        trainer = taught_images(tmp_path, seed, **overrides)
+        trainer.train()
+        kept.append(trainer.shrinking.kept_hidden)
+    assert kept[0] != kept[1] != kept[2] and all(each[-1] - each[0] > 15 for each in kept)
+
+
+def test_gradients_that_overflow_do_not_count(shrinking):
+    trainer = shrinking()
+    student = trainer.shrinking
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    student.note_gradients(0)
+    expected = {unit: values.clone() for unit, values in student.scores.items()}
+    next(trainer.model.parameters()).grad[0] = float("inf")
+    student.note_gradients(1)
+    assert all(torch.equal(student.scores[unit], values) for unit, values in expected.items())
+
+
+@pytest.mark.parametrize(("start", "label_weight", "warns"), [(0.0, 0.0, True), (0.0, 1.0, False), (0.1, 0.0, False)])
+def test_a_start_at_the_first_step_without_labels_is_warned_of(shrinking, caplog, start, label_weight, warns):
+    trainer = shrinking(pruning_start=start, hard_label_weight=label_weight)
+    with pytest.raises(ValueError, match="about 0") if warns else nullcontext():
+        trainer.train()
+    assert ("first shrinks after step 1" in caplog.text) is warns
 
 
 def test_heads_and_neurons_can_shrink_alone(shrinking):

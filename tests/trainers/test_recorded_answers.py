@@ -474,6 +474,32 @@ def test_fixed_masks_keep_their_collator_and_temperature(trainer_of, arguments):
     assert trainer.evaluate(labelled)["eval_teacher_agreement"] >= 0
 
 
+def test_answers_at_masked_positions_do_not_serve_all_positions(trainer_of):
+    teacher, student, rows, collator, _ = case("masked words")
+    labelled = label_transfer_set(rows, teacher, collator, top_k=6, disable_tqdm=True)
+    everywhere = dict(soft_label_positions="attended", soft_label_top_k=None, max_steps=2)
+    with pytest.raises(ValueError, match="were recorded at masked positions only: pass teacher_model"):
+        trainer_of("masked words", student, labelled, **everywhere)
+    bare = labelled.remove_columns([column for column in labelled.column_names if column.startswith("teacher")])
+    weights = []
+    for dataset in (labelled, bare):
+        trainer = trainer_of("masked words", student, dataset, teacher, **everywhere)
+        trainer.train()
+        weights.append(parameters_of(trainer.model))
+    assert torch.equal(*weights)
+
+
+def test_the_loss_of_drawn_words_is_never_negative(trainer_of):
+    teacher, _, rows, collator, _ = case("masked words")
+    sharp = dict(temperature=0.05)  # most draws are the same word
+    sampled = label_transfer_set(rows, teacher, collator, top_k=6, sampled=True, disable_tqdm=True, **sharp)
+    still = dict(max_steps=2, logging_steps=1, learning_rate=0.0)
+    trainer = trainer_of("masked words", teacher.requires_grad_(True), sampled, **still, **sharp)
+    trainer.train()
+    found = [entry["soft_label_loss"] for entry in trainer.state.log_history if "soft_label_loss" in entry]
+    assert len(found) == 2 and min(found) >= 0 and trainer.evaluate(sampled)["eval_soft_label_loss"] >= 0
+
+
 def test_a_column_of_ones_own_needs_no_provenance(arguments):
     rows = encoded_sentences(ROWS).add_column("teacher_logits", [[0.0, 3.0]] * ROWS)
     trainer = DistillationTrainer(

@@ -463,7 +463,7 @@ def test_a_student_that_shrinks_reaches_its_size_and_the_floor_within_the_budget
     assert flops[-2] < limit <= flops[-1]
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
     if limit == 3e8:
-        assert len(set(sizes)) == 3  # the first of four events comes at once
+        assert len(set(sizes)) == 4 and sizes[0] == 32  # it begins as wide as its teacher
         shrunk = next(share for share, size in zip(flops, sizes, strict=True) if size == 16)
         assert shrunk == pytest.approx(0.5 * limit, rel=0.1)  # the third of four events, up to three quarters
 
@@ -473,7 +473,7 @@ def test_a_student_that_shrinks_is_stopped_and_resumed_within_its_budget(tmp_pat
         args = PruningDistillTrainingArguments(
             str(tmp_path / folder), recipe="homodistil", target_hidden_size=16, report_to="none", disable_tqdm=True,
             use_cpu=True, bf16=False, per_device_train_batch_size=8, logging_steps=1, pruning_events=4, save_steps=2,
-            max_flops=1.6e8,
+            pruning_start=0.0, max_flops=1.6e8,
         )  # fmt: skip
         return PruningDistillTrainer(
             None, args, teacher_model=a_teacher(), train_dataset=encoded_sentences(29), processing_class=TOKENIZER,

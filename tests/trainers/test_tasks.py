@@ -195,6 +195,51 @@ def test_masked_positions_give_the_same_training_as_all_positions(arguments, cap
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
 
 
+def test_masked_words_are_compared_at_all_attended_positions_where_asked(arguments):
+    trainer = trainer_for(
+        arguments, "masked_lm", recipe="distilbert", soft_label_positions="attended", per_device_eval_batch_size=29
+    )
+    batch = trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    with torch.no_grad():
+        student, teacher = trainer.model.eval()(**inputs).logits, trainer.teacher.model(**inputs).logits
+    attended, masked = batch["attention_mask"].bool(), batch["labels"] != -100
+    found = trainer.evaluate()
+    assert found["eval_soft_label_loss"] == pytest.approx(
+        forward_kl(student[attended], teacher[attended], 2.0).mean().item(), rel=1e-4
+    )
+    assert found["eval_teacher_kl"] == pytest.approx(
+        forward_kl(student[masked], teacher[masked]).mean().item(), rel=1e-4
+    )
+    hard_label_loss = torch.nn.functional.cross_entropy(student[masked], batch["labels"][masked])
+    assert found["eval_hard_label_loss"] == pytest.approx(hard_label_loss.item(), rel=1e-4)
+    counted = trainer.training_objective.num_items(batch).tolist()
+    assert counted == [attended.sum().item(), masked.sum().item(), attended.sum().item()]
+
+
+def test_all_attended_positions_are_exact_under_accumulation(arguments):
+    weights = []
+    for batch_size, accumulation in ((8, 1), (2, 4)):
+        trainer = trainer_for(
+            arguments, "masked_lm", recipe="vanilla_kd", soft_label_positions="attended", optim="sgd", max_steps=4,
+            per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation,
+        )  # fmt: skip
+        trainer.train()
+        weights.append(parameters_of(trainer.model))
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["tokens", "images"])
+def test_all_attended_positions_are_for_masked_words(arguments, task):
+    with pytest.raises(ValueError, match="soft_label_positions 'attended' is for masked-language models; the task is "):
+        trainer_for(arguments, task, soft_label_positions="attended")
+
+
+def test_positions_that_do_not_exist_are_refused(arguments):
+    with pytest.raises(ValueError, match=r"soft_label_positions must be one of \['masked', 'attended'\], got 'all'"):
+        arguments(soft_label_positions="all")
+
+
 @pytest.mark.parametrize("plain", [False, True], ids=["distillation_arguments", "plain_arguments"])
 def test_without_a_teacher_too_unless_the_arguments_are_plain(arguments, plain, tmp_path):
     student, _, data, collator = case("masked_lm")
