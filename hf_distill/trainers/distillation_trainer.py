@@ -23,7 +23,6 @@ from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_i
 from hf_distill.tasks import Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
-from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
 from hf_distill.trainers.checks import (
@@ -36,7 +35,16 @@ from hf_distill.trainers.checks import (
     require_teacher_inputs,
     require_writable,
 )
+from hf_distill.trainers.choices import HiddenStatePositions
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
+from hf_distill.trainers.input_checks import (
+    SharedVocabulary,
+    live_teachers,
+    own_encodings,
+    require_same_positions,
+    require_sound_inputs,
+    tokenizer_of,
+)
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
@@ -104,6 +112,9 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
         self.problem_type = head_kind(self.model, None)
+        self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self.processing_class, self.data_collator))
+        if self.teacher is not None or isinstance(args, DistillationTrainingArguments):  # else it is Trainer
+            require_sound_inputs(self)
         self._instruments = self._prepare()
         self.add_callback(RunRecordCallback(self))
 
@@ -140,6 +151,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             teacher = self._ask_teacher(inputs, objective, training)
         valid = valid_positions(inputs)
         student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
+        student, teacher = self.shared_vocabulary.of_both(student, teacher)
         evidence = Evidence(student, teacher, hard_label_loss, valid)
         loss, parts, shares = objective(evidence, inputs, num_items_in_batch if training else None)
         if training:
@@ -227,7 +239,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         objective = self.training_objective  # refuses impossible weights
         require_gradients_under_zero3(self.args, objective)
         require_comparable(
-            self.model, isinstance(self.data_collator, SeparateEncodings), {term.name for term in objective.terms}
+            self.model, bool(own_encodings(self.data_collator)), {term.name for term in objective.terms}
         )
         unlabelled = None if batch is None else without(batch, {*self.label_names, *self._recorded})
         if batch is not None and "hard_label" in objective and not self.can_return_loss:
@@ -239,9 +251,13 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         student = unwrapped(self.model)
         instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabelled)
         if batch is not None and self.teacher is not None:
-            instruments.probe(student, unlabelled)
+            features, answer = instruments.probe(student, unlabelled), None
             if self.task is not Task.MASKED_LM:
-                require_logits_of_task(self._teacher_outputs(batch).logits, self.task)
+                answer = self._teacher_outputs(batch)
+                require_logits_of_task(answer.logits, self.task)
+            elif features is not None and live_teachers(self.teacher):
+                answer = self.teacher.outputs(instruments.example)
+            require_same_positions(features, answer, self.args.hidden_state_positions is HiddenStatePositions.FIRST)
         return instruments
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
