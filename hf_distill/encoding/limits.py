@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,12 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from hf_distill.tasks import class_of, unwrapped
+from hf_distill.tasks import Task, class_of, unwrapped
+from hf_distill.whole_weights import gathered
 
 _ROWS_AT_A_TIME = 1 << 16
 # What families call the table of positions beside their table of words; relative and rotary positions have none.
@@ -47,17 +49,16 @@ class ReadingLimits:
             role: Such as "student".
             prefix: See the attribute.
         """
-        who, words = f"the {role} ({class_of(model).__name__})", _word_table(unwrapped(model))
-        if words is None:
-            return cls(who, None, None, None, prefix)
-        table = _position_table(unwrapped(model), words)
-        if table is None:
-            return cls(who, words.num_embeddings, None, None, prefix)
-        if table.padding_idx is not None:  # positions are counted from behind that of padding
-            return cls(who, words.num_embeddings, table.num_embeddings - table.padding_idx - 1, table.padding_idx, prefix)
-        rows = table.num_embeddings - getattr(table, "offset", 0)
-        limit = getattr(unwrapped(model).config, "max_position_embeddings", None) or rows
-        return cls(who, words.num_embeddings, min(rows, limit), None, prefix)
+        words = _word_table(unwrapped(model))
+        table = None if words is None else _position_table(unwrapped(model), words)
+        positions = padding_id = None
+        if table is not None and table.padding_idx is not None:  # positions are counted from behind that of padding
+            positions, padding_id = table.num_embeddings - table.padding_idx - 1, table.padding_idx
+        elif table is not None:
+            rows = table.num_embeddings - getattr(table, "offset", 0)
+            positions = min(rows, getattr(unwrapped(model).config, "max_position_embeddings", None) or rows)
+        rows_of_words = None if words is None else words.num_embeddings
+        return cls(f"the {role} ({class_of(model).__name__})", rows_of_words, positions, padding_id, prefix)
 
     @property
     def column(self) -> str:
@@ -136,6 +137,31 @@ class ReadingLimits:
         )
 
 
+class WithinLimits:
+    """A data collator that makes model inputs as ever, and refuses those that a model could not read.
+
+    It sees what a look at the data set beforehand does not: streams, rows made when asked, and what collators put in.
+
+    Args:
+        data_collator: Makes the model inputs.
+        limits: Of every model that reads them.
+    """
+
+    def __init__(self, data_collator: Callable[[list], Mapping[str, Any]], limits: Sequence[ReadingLimits]):
+        self.data_collator, self.limits = data_collator, tuple(limits)
+
+    def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
+        """One batch of model inputs.
+
+        Raises:
+            ValueError: It holds a token or is of a length that a model has no embedding for.
+        """
+        batch = self.data_collator(examples)
+        for limit in self.limits:
+            limit.require_batch(batch)
+        return batch
+
+
 def require_readable(dataset: Any, name: str, limits: Sequence[ReadingLimits]) -> None:
     """Refuse a data set with rows that are empty or that a model cannot read.
 
@@ -160,6 +186,23 @@ def require_readable(dataset: Any, name: str, limits: Sequence[ReadingLimits]) -
                 )
             for reader in readers:
                 reader.require_rows(name, first, tokens)
+
+
+def require_padding_token(model: nn.Module, role: str, task: Task | None) -> None:
+    """Refuse a classifier of the last token of texts, such as GPT-2's, that cannot tell which that is in a batch.
+
+    Raises:
+        ValueError: Names the model and the way out.
+    """
+    config = getattr(unwrapped(model), "config", None)
+    if task is not Task.SEQUENCE_CLASSIFICATION or getattr(config, "pad_token_id", 0) is not None:
+        return
+    if _answers(model, rows=1) and not _answers(model, rows=2):
+        raise ValueError(
+            f"the {role} ({class_of(model).__name__}) has no padding token and answers no batch of more than one text: set "
+            f"its config.pad_token_id to the tokenizer's pad_token_id before training"
+            + (' (by name: teacher_model_init_kwargs={"pad_token_id": ...})' if role == "teacher" else "")
+        )
 
 
 def lists_of_numbers(dataset: Any, column: str, depth: int = 1) -> Iterator[tuple[int, pa.ChunkedArray]]:
@@ -217,3 +260,18 @@ def _position_table(model: nn.Module, words: nn.Module) -> nn.Embedding | None:
                 if isinstance(children.get(name), nn.Embedding):
                     return children[name]
     return None
+
+
+def _answers(model: nn.Module, rows: int) -> bool:
+    training = model.training
+    tokens = torch.zeros(rows, 2, dtype=torch.long, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad(), gathered(model):
+            model.eval()(input_ids=tokens)
+    except ValueError:
+        return False
+    except (RuntimeError, LookupError, TypeError, AttributeError):  # of a model that wants other inputs than these
+        return True
+    finally:
+        model.train(training)
+    return True

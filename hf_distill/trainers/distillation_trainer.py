@@ -113,7 +113,10 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
         self.problem_type = head_kind(self.model, None)
         self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self.processing_class, self.data_collator))
-        if self.teacher is not None or isinstance(args, DistillationTrainingArguments):  # else it is Trainer
+        self._distils = self.teacher is not None or isinstance(
+            args, DistillationTrainingArguments
+        )  # else it is Trainer
+        if self._distils:
             require_sound_inputs(self)
         self._instruments = self._prepare()
         self.add_callback(RunRecordCallback(self))
@@ -238,9 +241,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
             self.problem_type = head_kind(self.model, batch.get("labels"))
         objective = self.training_objective  # refuses impossible weights
         require_gradients_under_zero3(self.args, objective)
-        require_comparable(
-            self.model, bool(own_encodings(self.data_collator)), {term.name for term in objective.terms}
-        )
+        require_comparable(self.model, bool(own_encodings(self.data_collator)), {term.name for term in objective.terms})
         unlabelled = None if batch is None else without(batch, {*self.label_names, *self._recorded})
         if batch is not None and "hard_label" in objective and not self.can_return_loss:
             require_labels(batch, self.label_names)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import datasets
 import pyarrow.compute as pc
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from hf_distill.encoding.limits import ReadingLimits, lists_of_numbers, require_readable
+from hf_distill.encoding.limits import (
+    ReadingLimits,
+    WithinLimits,
+    lists_of_numbers,
+    require_padding_token,
+    require_readable,
+)
 from hf_distill.objectives.evidence import Features
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.tasks import Task, class_of, unwrapped
@@ -21,32 +26,7 @@ from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
 from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.whole_weights import gathered
-
-
-class WithinLimits:
-    """A data collator that makes model inputs as ever, and refuses those that a model could not read.
-
-    It sees what a look at the data set beforehand does not: streams, rows made when asked, and what collators put in.
-
-    Args:
-        data_collator: Makes the model inputs.
-        limits: Of every model that reads them.
-    """
-
-    def __init__(self, data_collator: Callable[[list], Mapping[str, Any]], limits: Sequence[ReadingLimits]):
-        self.data_collator, self.limits = data_collator, tuple(limits)
-
-    def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
-        """One batch of model inputs.
-
-        Raises:
-            ValueError: It holds a token or is of a length that a model has no embedding for.
-        """
-        batch = self.data_collator(examples)
-        for limit in self.limits:
-            limit.require_batch(batch)
-        return batch
+from hf_distill.trainers.checks import require_nonempty
 
 
 class SharedVocabulary:
@@ -90,8 +70,8 @@ class SharedVocabulary:
         if sizes[0] == sizes[1]:
             return student, teacher
         self.require(*sizes)
-        words = min(sizes)
-        return replace(student, logits=student.logits[..., :words]), replace(teacher, logits=teacher.logits[..., :words])
+        own, theirs = student.logits[..., : min(sizes)], teacher.logits[..., : min(sizes)]
+        return replace(student, logits=own), replace(teacher, logits=theirs)
 
 
 def live_teachers(teacher: Teacher | None) -> list[FrozenTeacher]:
@@ -223,23 +203,6 @@ def require_trainable_precision(student: nn.Module) -> None:
         )
 
 
-def require_padding_token(model: nn.Module, role: str, task: Task | None) -> None:
-    """Refuse a classifier of the last token of texts, such as GPT-2's, that cannot tell which that is in a batch.
-
-    Raises:
-        ValueError: Names the model and the way out.
-    """
-    config = getattr(unwrapped(model), "config", None)
-    if task is not Task.SEQUENCE_CLASSIFICATION or getattr(config, "pad_token_id", 0) is not None:
-        return
-    if _answers(model, rows=1) and not _answers(model, rows=2):
-        raise ValueError(
-            f"the {role} ({class_of(model).__name__}) has no padding token and answers no batch of more than one text: set "
-            f"its config.pad_token_id to the tokenizer's pad_token_id before training"
-            + (' (by name: teacher_model_init_kwargs={"pad_token_id": ...})' if role == "teacher" else "")
-        )
-
-
 def require_full_batch(dataset: Any, args: TrainingArguments) -> None:
     """Refuse a training set that is smaller than a batch, where what is smaller is dropped.
 
@@ -264,6 +227,9 @@ def require_sound_inputs(trainer: Any) -> None:
         ValueError: Names what is wrong, and of which model.
     """
     sets, args, task = dict(named_sets(trainer.train_dataset, trainer.eval_dataset)), trainer.args, trainer.task
+    if args.eval_strategy != "no":
+        for name, dataset in named_sets(None, trainer.eval_dataset):
+            require_nonempty(dataset, name, "evaluation")
     limits = reading_limits(trainer.model, trainer.teacher)
     tokenizer = tokenizer_of(trainer.processing_class, trainer.data_collator)
     require_readable_inputs(limits, {"": tokenizer} | own_encodings(trainer.data_collator), sets)
@@ -298,18 +264,3 @@ def named_sets(train_dataset: Any, eval_dataset: Any) -> Iterator[tuple[str, Any
 
 def _is_tokenizer(value: Any) -> bool:
     return isinstance(value, PreTrainedTokenizerBase)
-
-
-def _answers(model: nn.Module, rows: int) -> bool:
-    training = model.training
-    tokens = torch.zeros(rows, 2, dtype=torch.long, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad(), gathered(model):
-            model.eval()(input_ids=tokens)
-    except ValueError:
-        return False
-    except (RuntimeError, LookupError, TypeError, AttributeError):  # of a model that wants other inputs than these
-        return True
-    finally:
-        model.train(training)
-    return True
