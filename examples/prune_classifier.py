@@ -24,7 +24,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
-from hf_distill.cli.script_models import FineTuningArguments
+from hf_distill.cli.script_models import FineTuningArguments, load_student
 from hf_distill.cli.scripts import begin, parse_arguments, require_splits, run
 from hf_distill.encoding.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
@@ -70,7 +70,8 @@ def main() -> None:
     raw = load_sentiment(name).shuffle(seed=0) if name in DOMAINS else glue.load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
-    teacher = AutoModelForSequenceClassification.from_pretrained(model_args.model_name_or_path, **model_args.hub)
+    start, config = model_args.model_name_or_path, model_args.config()
+    teacher = load_student(AutoModelForSequenceClassification, start, config=config, **model_args.hub)
     tokenizer = AutoTokenizer.from_pretrained(
         model_args.tokenizer_name or model_args.model_name_or_path, **model_args.hub
     )

@@ -18,14 +18,20 @@ from typing import Any
 
 import transformers
 from datasets import ClassLabel, Dataset, concatenate_datasets, load_dataset
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 from transformers.hf_argparser import HfArg
 
 from hf_distill import (
     DistillationTrainer,
     encode_for_teacher,
 )
-from hf_distill.cli.script_models import FineTuningArguments, segments_for_teacher, teacher_options
+from hf_distill.cli.script_models import (
+    FineTuningArguments,
+    config_of_teacher,
+    load_student,
+    segments_for_teacher,
+    teacher_options,
+)
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
@@ -141,8 +147,8 @@ def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None)
     config.label2id = {name: index for index, name in config.id2label.items()}
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer_name or args.model_name_or_path, **args.hub)
     sizes = {"ignore_mismatched_sizes": args.ignore_mismatched_sizes}
-    model = AutoModelForSequenceClassification.from_pretrained(
-        args.model_name_or_path, config=config, **args.hub, **sizes
+    model = load_student(
+        AutoModelForSequenceClassification, args.model_name_or_path, config=config, **args.hub, **sizes
     )
     return model, tokenizer, names, ids
 
@@ -220,7 +226,7 @@ def main() -> None:
     suffix = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
     teacher, teacher_tokenizer = model_args.teacher_model_name_or_path, model_args.teacher_tokenizer_name
-    teacher_config = teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
+    teacher_config = config_of_teacher(teacher, args)
     model, tokenizer, names, ids = load_model(model_args, raw, teacher_config)
     if teacher_tokenizer:
         teacher_tokenizer = AutoTokenizer.from_pretrained(teacher_tokenizer, **teacher_options(args))

@@ -25,7 +25,6 @@ import transformers
 from datasets import ClassLabel, Dataset, load_dataset
 from PIL import Image
 from transformers import (
-    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
     PretrainedConfig,
@@ -36,7 +35,7 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments
-from hf_distill.cli.script_models import AnyModelArguments, teacher_options
+from hf_distill.cli.script_models import AnyModelArguments, config_of_teacher, load_student, teacher_options
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
@@ -130,18 +129,16 @@ def load_model(
     """Model and image processor; by the classes' names the trainer puts a teacher's outputs in order."""
     start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
     config = model_args.config()
-    names = find_classes(
-        raw, label_column, config, teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
-    )
+    names = find_classes(raw, label_column, config, config_of_teacher(teacher, args))
     config.problem_type = "single_label_classification"
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     if start:
         sizes = {"ignore_mismatched_sizes": model_args.ignore_mismatched_sizes}
-        model = AutoModelForImageClassification.from_pretrained(start, config=config, **model_args.hub, **sizes)
+        model = load_student(AutoModelForImageClassification, start, config=config, **model_args.hub, **sizes)
     else:
         code = {"trust_remote_code": model_args.trust_remote_code}
-        model = AutoModelForImageClassification.from_config(config, **code)
+        model = AutoModelForImageClassification.from_config(config, **code, dtype=torch.float32)
         logger.info(f"Training from scratch: {model.num_parameters():,} parameters with random weights")
     if all(READY in images.column_names for images in raw.values()):
         return model, None

@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import transformers
 from datasets import IterableDataset, load_dataset
 from transformers import (
-    AutoConfig,
     AutoModelForMaskedLM,
     AutoTokenizer,
     DataCollatorForLanguageModeling,
@@ -32,7 +32,13 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.cli.script_models import AnyModelArguments, teacher_options
+from hf_distill.cli.script_models import (
+    AnyModelArguments,
+    config_of_teacher,
+    load_student,
+    teacher_options,
+    tokenizer_of_teacher,
+)
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
@@ -58,7 +64,7 @@ class ModelArguments(AnyModelArguments):
     """Which models to start from; with --recipe minilmv2 or tinybert_general any encoder can teach."""
 
     tokenizer_name: str | None = HfArg(default=None, help="Its Hub id or path. None: the model's, else the teacher's.")
-    dtype: str | None = HfArg(default=None, help="Load the weights as float32, bfloat16 or float16. None: as saved.")
+    dtype: str | None = HfArg(default=None, help="Load the weights as float32, bfloat16 or float16. None: float32.")
 
 
 @dataclass
@@ -117,21 +123,20 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Student and tokenizer; a student with random weights gets the vocabulary of its teacher."""
     start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
-    dtype = {} if model_args.dtype is None else {"dtype": model_args.dtype}
     if model_args.tokenizer_name or start:
         tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or start, **model_args.hub)
     elif teacher:
-        tokenizer = AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
+        tokenizer = tokenizer_of_teacher(teacher, args)
     else:
         raise ValueError("a model with random weights and no teacher needs tokenizer_name, which is None")
     # A teacher's embeddings may be padded beyond the tokenizer's words.
-    words = AutoConfig.from_pretrained(teacher, **teacher_options(args)).vocab_size if teacher else len(tokenizer)
+    words = config_of_teacher(teacher, args).vocab_size if teacher else len(tokenizer)
     config = model_args.config(vocab_size=words, pad_token_id=tokenizer.pad_token_id)
     if start:
-        model = AutoModelForMaskedLM.from_pretrained(start, config=config, **model_args.hub, **dtype)
+        model = load_student(AutoModelForMaskedLM, start, config=config, dtype=model_args.dtype, **model_args.hub)
     else:
         code = {"trust_remote_code": model_args.trust_remote_code}
-        model = AutoModelForMaskedLM.from_config(config, **code, **dtype)
+        model = AutoModelForMaskedLM.from_config(config, **code, dtype=model_args.dtype or torch.float32)
         logger.info(f"Training from scratch: {model.num_parameters():,} parameters with random weights")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))

@@ -19,11 +19,11 @@ from typing import Any
 
 import transformers
 from datasets import ClassLabel, Dataset, load_dataset
-from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
+from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer
-from hf_distill.cli.script_models import FineTuningArguments, teacher_options
+from hf_distill.cli.script_models import FineTuningArguments, config_of_teacher, load_student
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
@@ -155,7 +155,7 @@ def load_model(args: FineTuningArguments, names: list[str], config: Config) -> t
             f"the tokenizer must be a fast one, {tokenizer_name!r} has the slow {type(tokenizer).__name__}"
         )
     sizes = {"ignore_mismatched_sizes": args.ignore_mismatched_sizes}
-    model = AutoModelForTokenClassification.from_pretrained(args.model_name_or_path, config=config, **args.hub, **sizes)
+    model = load_student(AutoModelForTokenClassification, args.model_name_or_path, config=config, **args.hub, **sizes)
     return model, tokenizer
 
 
@@ -180,7 +180,7 @@ def main() -> None:
     splits = require_splits(raw, args, **{f"do_{stage}": split for split, stage in STAGES.items()})
     text, label = find_columns(raw, splits, data_args)
     teacher, config = model_args.teacher_model_name_or_path, model_args.config()
-    teacher_config = teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
+    teacher_config = config_of_teacher(teacher, args)
     names, ids = find_labels(raw, label, config, teacher_config)
     model, tokenizer = load_model(model_args, names, config)
     encode = data_args.encoder(tokenizer, ids)

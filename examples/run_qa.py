@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill.cli.script_models import FineTuningArguments, segments_for_teacher
+from hf_distill.cli.script_models import FineTuningArguments, load_student, segments_for_teacher
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
@@ -121,8 +121,9 @@ def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTo
             f"answers are found by where in the text the tokens are, which only fast tokenizers know; that of {name} "
             f"is a {type(tokenizer).__name__}. Choose a model, or tokenizer_name, with a fast one."
         )
-    return AutoModelForQuestionAnswering.from_pretrained(
-        args.model_name_or_path, config=args.config(), ignore_mismatched_sizes=args.ignore_mismatched_sizes, **args.hub
+    sizes = {"ignore_mismatched_sizes": args.ignore_mismatched_sizes}
+    return load_student(
+        AutoModelForQuestionAnswering, args.model_name_or_path, config=args.config(), **args.hub, **sizes
     ), tokenizer
 
 

@@ -7,7 +7,7 @@ calls the function the model used before.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,11 @@ from hf_distill.objectives.evidence import FeatureRequest, Features
 FEATURES = "distillation_features"
 _PREFIX = "hf_distill_"
 _ATTENTION = ("queries", "keys", "values")
+_STATES_SUPPORTED = (
+    "Hidden states can be compared of models with one stack of layers, encoder or decoder, whose outputs all have the "
+    "shape of the embeddings' output, such as BERT, RoBERTa, ViT and Llama; with this model set hidden_state_weight and "
+    "embedding_weight to 0 (soft labels work), and record no hidden states."
+)
 
 # The tap whose model is running; the attention function is called deep inside and gets no other sign of it.
 _active: list[FeatureTap] = []
@@ -122,8 +127,7 @@ class FeatureTap:
         if not self._enabled or output is None:  # None: the forward has raised
             return None
         output = dict(output)
-        states = output.pop("hidden_states", ())
-        hidden_states = {index: states[index] for index in sorted(self._request.hidden_states)}
+        hidden_states = _chosen(output.pop("hidden_states", ()), self._request.hidden_states, module)
         missing = self._request.attention - self._attention["queries"].keys()
         if missing:
             raise ValueError(
@@ -147,6 +151,40 @@ def features_of(output: Any, logits: Tensor | None) -> Features:
     """
     left = output.pop(FEATURES, None) if type(output) is dict else None
     return Features(logits, **(left or {}))
+
+
+def _chosen(states: Sequence[Tensor | None], wanted: Collection[int], module: nn.Module) -> dict[int, Tensor]:
+    """Hidden states by index, all of the shape of the embeddings' output.
+
+    Raises:
+        ValueError: The model has not so many, or its layers have outputs of different shapes.
+    """
+    chosen = {index: states[index] if index < len(states) else None for index in sorted(wanted)}
+    if missing := [index for index, state in chosen.items() if state is None]:
+        raise ValueError(
+            f"{type(module).__name__} gives no hidden states {missing}, it gives {len(states)} of one stack of layers. "
+            f"{_STATES_SUPPORTED}"
+        )
+    # transformers leaves None in place of what was not asked for
+    there = (state for state in (*states[:1], *chosen.values()) if state is not None)
+    shapes = [tuple(state.shape[1:]) for state in there] if chosen else []
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"the layers of {type(module).__name__} have outputs of different shapes: {sorted(set(shapes))} for one row. "
+            f"{_STATES_SUPPORTED}"
+        )
+    return chosen
+
+
+def require_one_stack(model: nn.Module) -> None:
+    """Refuse the hidden states of a model with an encoder and a decoder: which of the two is meant is not said.
+
+    Raises:
+        ValueError: Names the class, and what is supported.
+    """
+    is_pair = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    if is_pair and hasattr(getattr(model, "base_model", None), "decoder"):
+        raise ValueError(f"{type(model).__name__} has an encoder and a decoder. {_STATES_SUPPORTED}")
 
 
 def _record_attention(model: PreTrainedModel) -> None:

@@ -84,16 +84,20 @@ def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrain
     """The teacher with the head its configuration names, and its tokenizer."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(teacher, revision=revision)
-    names = config.architectures or []
-    if not names or not hasattr(transformers, names[0]):
+    from hf_distill.teachers.saved_model import SavedModel
+
+    saved = SavedModel.find(teacher, revision=revision)
+    names = saved.config.architectures or []
+    if saved.adapter is not None and saved.task is not None:
+        model_class = saved.task.auto_class
+    elif names and hasattr(transformers, names[0]):
+        model_class = getattr(transformers, names[0])
+    else:
         raise typer.BadParameter(f"the configuration of {teacher!r} names no model of transformers, got {names}")
-    model, report = getattr(transformers, names[0]).from_pretrained(
-        teacher, revision=revision, output_loading_info=True
-    )
-    if report["missing_keys"]:
-        raise typer.BadParameter(f"the teacher {teacher!r} has no trained weights for {sorted(report['missing_keys'])}")
-    return model, transformers.AutoTokenizer.from_pretrained(teacher, revision=revision)
+    model, missing = saved.load(model_class)
+    if missing:
+        raise typer.BadParameter(f"the teacher {teacher!r} has no trained weights for {missing}")
+    return model, saved.tokenizer()
 
 
 def _classifies(model: PreTrainedModel) -> bool:

@@ -6,10 +6,15 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
+import torch
+import transformers
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
 
+from hf_distill.teachers.saved_model import SavedModel
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+
+logger = transformers.logging.get_logger("transformers.examples")
 
 
 @dataclass
@@ -85,6 +90,35 @@ def teacher_options(args: DistillationTrainingArguments) -> dict[str, Any]:
     return {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
 
 
+def config_of_teacher(teacher: str | None, args: DistillationTrainingArguments) -> PretrainedConfig | None:
+    """The teacher's configuration, of an adapter its base's with the adapter's number of labels; None without a teacher."""
+    return None if teacher is None else SavedModel.find(teacher, **teacher_options(args)).config
+
+
+def tokenizer_of_teacher(teacher: str, args: DistillationTrainingArguments) -> PreTrainedTokenizerBase:
+    """The tokenizer saved with the teacher."""
+    return SavedModel.find(teacher, **teacher_options(args)).tokenizer()
+
+
+def load_student(auto_class: type, name: str, config: PretrainedConfig, dtype: Any = None, **kwargs: Any) -> Any:
+    """The model to train, with its weights; those saved in half precision become single precision, unless told otherwise.
+
+    Args:
+        auto_class: Has `from_pretrained`.
+        name: Hub id or path.
+        config: As it was saved.
+        dtype: For the weights. None: float32.
+        kwargs: Further arguments of `from_pretrained`.
+    """
+    saved = str(config.dtype).removeprefix("torch.")
+    if dtype is None and saved in ("float16", "bfloat16"):
+        logger.warning(
+            f"{name} is saved in {saved} and is trained in float32, because small updates are lost in half precision; "
+            "--bf16 and --fp16 compute in half precision beside float32 weights"
+        )
+    return auto_class.from_pretrained(name, config=config, dtype=dtype or torch.float32, **kwargs)
+
+
 def segments_for_teacher(
     model: PreTrainedModel, teacher: str | None, args: DistillationTrainingArguments
 ) -> bool | None:
@@ -98,7 +132,7 @@ def segments_for_teacher(
     if teacher is None or "token_type_ids" in inspect.signature(model.forward).parameters:
         return None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
+        tokenizer = tokenizer_of_teacher(teacher, args)
     except (OSError, ValueError, KeyError):  # a teacher saved without its tokenizer
         return None
     return "token_type_ids" in tokenizer.model_input_names or None

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from hf_distill.encoding.images import encode_images, image_labels
+from hf_distill.encoding.limits import ReadingLimits, require_padding_token, require_readable
 from hf_distill.encoding.sequences import SequenceEncoder, label_ids, text_columns
 from hf_distill.encoding.windows import NO_INPUTS, WindowEncoder
 from hf_distill.encoding.words import WordEncoder, word_columns, word_label_ids
@@ -194,6 +195,9 @@ class Examiner:
 
     def _logits(self, inputs: Dataset, collate: Callable[[list[dict]], Mapping[str, Tensor]]) -> list[np.ndarray]:
         """Of every row, without padding: (classes,), (tokens, classes), or (2, tokens) for starts and ends."""
+        require_readable(inputs, "the data", [ReadingLimits.of(self.model, "model")])
+        if self.batch_size > 1:
+            require_padding_token(self.model, "model", task_of(self.model))
         lengths = example_lengths(inputs)
         order = np.arange(len(inputs)) if lengths is None else np.argsort(lengths, kind="stable")[::-1]
         found: list[np.ndarray] = [np.empty(0)] * len(inputs)

@@ -93,9 +93,10 @@ def compare(
         test; the fidelity of classifiers with the Kullback-Leibler divergence in nats.
 
     Raises:
-        ValueError: No model, two of the same name, different tasks or classes, or rows that lack what they need.
+        ValueError: No model, two of the same name, different tasks or classes, or no rows or rows that lack what they need.
     """
     _require_comparable(contestants)
+    _require_rows(rows, name, split)
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
     names = [str(label) for label in contestants[0].model.config.id2label.values()]
     settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
@@ -142,6 +143,11 @@ def _require_comparable(contestants: Sequence[Contestant]) -> None:
     if len(set(tasks.values())) > 1:
         shown = {name: task and task.value for name, task in tasks.items()}
         raise ValueError(f"models to compare must be for one task, got {shown}")
+
+
+def _require_rows(rows: Dataset, name: str, split: str) -> None:
+    if not len(rows):
+        raise ValueError(f"the split {split} of {name} holds 0 examples; a comparison needs at least 1")
 
 
 def _row(contestant: Contestant, answers: Mapping[str, Answers], reference: Answers | None) -> dict[str, Any]:

@@ -7,35 +7,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor
 
 from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, OTHER, Contestant
-from hf_distill.tasks import Task, task_of_class
+from hf_distill.tasks import Task
+from hf_distill.teachers.saved_model import SavedModel
 
 
 def load_contestant(place: str, name: str, role: str | None = None) -> Contestant:
     """A trained model with its tokenizer or image processor.
 
     Args:
-        place: A folder, or an id on the Hub.
+        place: A folder, or an id on the Hub; of a PEFT adapter, too, which is merged into its base.
         name: As it is to be shown.
         role: See `Contestant`. None: as the folder's `run.json` says.
 
     Raises:
-        ValueError: Its head is for no task that is known.
+        ValueError: Its head is for no task that is known, or weights are missing.
         OSError: It is not there.
     """
     try:
-        config = AutoConfig.from_pretrained(place)
+        saved = SavedModel.find(place)
     except OSError as error:
         reason = str(error).partition("\n")[0]
         raise OSError(f"{place} is no folder with a model, nor one on the Hub that can be reached: {reason}") from error
-    architecture = next(iter(getattr(config, "architectures", None) or ()), "")
-    task = task_of_class(architecture)
-    if task is None:
-        raise ValueError(f"{place} must be a model with a head, its config.json names {architecture or 'none'}")
-    model = task.auto_class.from_pretrained(place, dtype=torch.float32).eval()
-    return Contestant(name, role or _role_of(place), model, _processing_class(place, task))
+    if saved.task is None:
+        named = next(iter(getattr(saved.config, "architectures", None) or ()), "none")
+        raise ValueError(f"{place} must be a model with a head, its config.json names {named}")
+    model, missing = saved.load(saved.task.auto_class, dtype=torch.float32)
+    if missing:
+        raise ValueError(f"{place} has no trained weights for {missing}: its answers would be random")
+    return Contestant(name, role or _role_of(place), model.eval(), _processing_class(saved))
 
 
 def _role_of(place: str) -> str:
@@ -47,11 +49,11 @@ def _role_of(place: str) -> str:
     return DISTILLED if record.get("teacher") or terms - {"hard_label"} else LABELS_ONLY
 
 
-def _processing_class(place: str, task: Task) -> Any:
+def _processing_class(saved: SavedModel) -> Any:
     """None for a model of images that was saved without a processor: its data must be pixel values."""
-    if task is not Task.IMAGE_CLASSIFICATION:
-        return AutoTokenizer.from_pretrained(place)
+    if saved.task is not Task.IMAGE_CLASSIFICATION:
+        return saved.tokenizer()
     try:
-        return AutoImageProcessor.from_pretrained(place)
+        return AutoImageProcessor.from_pretrained(saved.name)
     except OSError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from typing import Any
 
@@ -21,6 +22,8 @@ from hf_distill.students.initialisation import (
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
 from hf_distill.tasks import Task
 from hf_distill.whole_weights import made_whole, whole
+
+logger = logging.getLogger(__name__)
 
 
 class Initialisation(str, Enum):
@@ -164,6 +167,9 @@ def _pretrained(
     found = f"{config.num_hidden_layers}/{config.hidden_size}"
     if found != shape:
         raise ValueError(f"the checkpoint {name} is of size {found}, not {shape}")
+    saved = str(config.dtype).removeprefix("torch.")
+    if saved in ("float16", "bfloat16"):
+        logger.warning(f"{name} is saved in {saved}; the student is of single precision, in which small updates count")
     meaning = ("id2label", "label2id", "problem_type")
     labels = {key: value for key in meaning if (value := getattr(getattr(teacher, "config", None), key, None))}
     config = _updated(config, labels | changes)

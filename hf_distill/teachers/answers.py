@@ -46,6 +46,7 @@ class Questioner:
         data_collator: Makes a batch of model inputs out of rows; columns the teacher does not read are left out.
         options: How many rows at once, and what is kept.
         masks: For masked words what draws, too.
+        words: Tokens there are; a head with more rows than that is not asked about them. None: all rows count.
 
     Attributes:
         flops: Operations of the answers so far.
@@ -58,9 +59,10 @@ class Questioner:
         data_collator: Callable[[list[dict]], dict],
         options: LabellingOptions,
         masks: FixedMasks | None,
+        words: int | None = None,
     ):
         self.teacher, self.task, self.options = teacher, task, options
-        self._collate, self._masks = data_collator, masks
+        self._collate, self._masks, self._words = data_collator, masks, words
         self._cost, self.flops = answer_cost(teacher.model), 0.0
         self._head: HeadAtPositions | None = None
         self._read = teacher.input_names - {
@@ -194,7 +196,12 @@ class Questioner:
         if masked is None:
             return {TEACHER_LOGITS: self._logits(answer.logits.cpu(), valid)} | found
         logits = answer.logits if answer.logits.dim() == 2 else answer.logits[masked]
-        return self._top_classes(logits, masked.cpu(), valid, epoch, [first_row + number for number in numbers]) | found
+        return (
+            self._top_classes(
+                logits[:, : self._words], masked.cpu(), valid, epoch, [first_row + number for number in numbers]
+            )
+            | found
+        )
 
     def _logits(self, logits: Tensor, valid: Tensor | None) -> list[np.ndarray]:
         if not self.task.is_per_token:

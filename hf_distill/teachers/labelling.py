@@ -19,6 +19,7 @@ from transformers import (
     default_data_collator,
 )
 
+from hf_distill.encoding.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.fingerprints import json_sha256, table_sha256
 from hf_distill.privacy import public_name
 from hf_distill.tasks import Task, class_of, task_of
@@ -71,12 +72,13 @@ def label_transfer_set(
 
     Raises:
         ValueError: The folder holds answers of another teacher or to other rows, the teacher's task is none of the above,
-            there are no rows or answered ones, or an answer is not finite.
+            there are no rows or answered ones, a row is empty or beyond what the teacher can read, or an answer is not finite.
     """
     labelling = _Labelling(teacher_model, data_collator, processing_class, LabellingOptions(**options))
     blocks = RowBlocks(dataset, labelling.options.rows_per_shard, labelling.options.mask_epochs)
     if there := recorded_columns(blocks.first.column_names):
         raise ValueError(f"the rows have answers already, {there}; take those columns out to ask another teacher")
+    labelling.require_readable(dataset)
     with closing(labelling.questioner):
         provenance = labelling.prepare(blocks)
         if output_dir is None and cache_folder is None:
@@ -145,7 +147,7 @@ class _Labelling:
                 f"{options.mask_epochs}"
             )
         self._processing_class = processing_class or _processing_class_of(data_collator)
-        self.masks, collate = None, _as_collator(data_collator)
+        self.masks, collate, words = None, _as_collator(data_collator), None
         if self.task is Task.MASKED_LM:
             if isinstance(data_collator, PreTrainedTokenizerBase):
                 data_collator = DataCollatorForLanguageModeling(data_collator)
@@ -156,7 +158,19 @@ class _Labelling:
                 )
             self.masks = FixedMasks(data_collator, options.seed)
             collate = DataCollatorWithPadding(data_collator.tokenizer)
-        self.questioner = Questioner(self.teacher, self.task, collate, options, self.masks)
+            words = max(data_collator.tokenizer.get_vocab().values()) + 1
+        limits = ReadingLimits.of(self.teacher.model, "teacher")
+        limits.require_tokenizer(self._processing_class)
+        if options.batch_size > 1:
+            require_padding_token(self.teacher.model, "teacher", self.task)
+        self.questioner = Questioner(
+            self.teacher, self.task, WithinLimits(collate, [limits]), options, self.masks, words
+        )
+
+    def require_readable(self, dataset: Any) -> None:
+        """Refuse rows that the teacher cannot read, of a data set on disk before it is asked."""
+        limits = ReadingLimits.of(self.teacher.model, "teacher", self.teacher.input_prefix)
+        require_readable(dataset, "the transfer set", [limits])
 
     def prepare(self, blocks: RowBlocks) -> Provenance:
         """Settle by the first rows on what is open, and say what the answers will be."""

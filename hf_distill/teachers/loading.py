@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_distill.tasks import Task, auto_class_of, task_of
 from hf_distill.teachers.alignment import (
@@ -18,18 +18,9 @@ from hf_distill.teachers.alignment import (
 )
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
+from hf_distill.teachers.saved_model import SavedModel
 from hf_distill.whole_weights import made_whole
 
-# Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
-_SOURCE_KWARGS = {
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "proxies",
-    "subfolder",
-    "token",
-    "trust_remote_code",
-}
 _TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
 
 
@@ -50,7 +41,8 @@ def load_teacher(
     `problem_type` the teacher's.
 
     Args:
-        teacher_model: A model, a Hub id, a local path, or a teacher, which is returned as it is.
+        teacher_model: A model, a Hub id or a local path, of a whole model or a PEFT adapter, which is merged into its base;
+            or a teacher, which is returned as it is.
         student: The model it will teach.
         student_tokenizer: Compared with the teacher's, when it is a tokenizer and the teacher's can be loaded.
         dtype: See `FrozenTeacher`.
@@ -117,17 +109,16 @@ def _from_pretrained(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     auto_class = auto_class_of(student)
     # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
-    source = {"revision": revision, **{key: init_kwargs[key] for key in _SOURCE_KWARGS & init_kwargs.keys()}}
-    config = AutoConfig.from_pretrained(name, **source)
-    _label_permutation(student, config)
-    model, report = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **init_kwargs)
-    if report["missing_keys"]:
+    saved = SavedModel.find(name, revision=revision, **init_kwargs)
+    _label_permutation(student, saved.config)
+    model, missing = saved.load(auto_class, **init_kwargs)
+    if missing:
         raise ValueError(
-            f"the teacher {name!r} has no trained weights for {sorted(report['missing_keys'])}: a random head teaches "
-            "nothing. Fine-tune the teacher on the task first."
+            f"the teacher {name!r} has no trained weights for {missing}: a random head teaches nothing. Fine-tune the "
+            "teacher on the task first."
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **source, **tokenizer_settings)
+        tokenizer = saved.tokenizer(**tokenizer_settings)
     except (OSError, ValueError, KeyError):
         tokenizer = None
     # For a folder without tokenizer files transformers (seen in 5.23) makes one that knows special tokens alone.

@@ -43,14 +43,14 @@ def require_writable(args: TrainingArguments) -> None:
         ) from error
 
 
-def require_nonempty(dataset: Any) -> None:
-    """Refuse a training set of known length 0.
+def require_nonempty(dataset: Any, name: str = "train_dataset", purpose: str = "training") -> None:
+    """Refuse a data set of known length 0.
 
     Raises:
         ValueError: It has no example.
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
-        raise ValueError("train_dataset holds 0 examples; training needs at least 1")
+        raise ValueError(f"{name} holds 0 examples; {purpose} needs at least 1")
 
 
 def require_own_process_group(args: TrainingArguments) -> None:

@@ -22,11 +22,10 @@ from hf_distill.objectives.evidence import Evidence
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
-from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, logits_of, problem_type_of, task_of, unwrapped
+from hf_distill.tasks import MULTI_LABEL, Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
 from hf_distill.teachers.column import TEACHER_LOGITS
 from hf_distill.teachers.outputs import Teacher, TeacherOutputs
-from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.argument_rules import require_valid_objective, settle
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
@@ -41,11 +40,19 @@ from hf_distill.trainers.checks import (
     require_writable,
     warn_of_unused,
 )
-from hf_distill.trainers.choices import SoftLabelPositions
+from hf_distill.trainers.choices import HiddenStatePositions, SoftLabelPositions
 from hf_distill.trainers.continuation import Continuation
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete, own_fields_only
+from hf_distill.trainers.input_checks import (
+    SharedVocabulary,
+    live_teachers,
+    own_encodings,
+    require_same_positions,
+    require_sound_inputs,
+    tokenizer_of,
+)
 from hf_distill.trainers.instruments import Instruments
-from hf_distill.trainers.label_checks import require_fitting_labels
+from hf_distill.trainers.label_meaning import LabelMeaning
 from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
 from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
@@ -112,14 +119,22 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
-        self.problem_type, self._is_settled = SINGLE_LABEL, False
+        self._meaning = LabelMeaning(self.task)
         self._loss_watch = LossWatch(is_scaled=self.args.fp16)
+        self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self.processing_class, self.data_collator))
+        if not self._is_trainer():
+            require_sound_inputs(self)
         self._instruments = self._prepare()
         self._keep_accounts()
         self._has_trained = self._is_computed = False
         self._keep_settings()
         if not self._is_trainer():
             self.add_callback(RunRecordCallback(self))
+
+    @property
+    def problem_type(self) -> str:
+        """What the logits of a classifier of texts or images mean, as in `PretrainedConfig.problem_type`."""
+        return self._meaning.problem_type
 
     @property
     def training_objective(self) -> Objective:
@@ -154,6 +169,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             teacher = self._ask_teacher(inputs, objective, training)
         valid = valid_positions(inputs)
         student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
+        student, teacher = self.shared_vocabulary.of_both(student, teacher)
         evidence = Evidence(student, teacher, hard_label_loss, valid, inputs)
         loss, parts, shares = objective(evidence, inputs, num_items_in_batch if training else None)
         if training:
@@ -167,21 +183,6 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         elif compares:
             self._note_evaluation(evidence, inputs, objective, loss)
         return (loss, outputs) if return_outputs else loss
-
-    def _problem_type_by(self, labels: Tensor | None) -> str | None:
-        return problem_type_of(getattr(unwrapped(self.model), "config", None), labels)
-
-    def _note_labels(self, inputs: Mapping[str, Any]) -> None:
-        """Settle what the student's logits mean by the first labels that come; refuse labels that mean something else."""
-        labels = inputs.get("labels")
-        if self.task is None or not self.task.has_problem_type or not isinstance(labels, Tensor):
-            return
-        self.problem_type = self._problem_type_by(None if self._is_settled else labels) or self.problem_type
-        self._is_settled = True
-        if self.problem_type == MULTI_LABEL:
-            # As the models' own forward does, which gets no labels where soft labels alone are learned.
-            unwrapped(self.model).config.problem_type = MULTI_LABEL
-        require_fitting_labels(labels, self.problem_type, unwrapped(self.model).config.num_labels)
 
     def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
         """The masked positions, when only their logits are needed; else None."""
@@ -199,7 +200,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         self._require_computed_objective()
         self._has_trained = bool(batches)
         for batch in batches:
-            self._note_labels(batch)
+            self._meaning.look(batch, unwrapped(self.model))
         if batches:
             batches[-1] = without_repeats(batches[-1], self.accelerator, self.args.dataloader_drop_last)
         return batches, self._get_num_items_in_batch(batches, device)
@@ -278,18 +279,16 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         require_nonempty(self.train_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
         self._require_fitting_answers(collate)
-        self.problem_type = self._problem_type_by(None) or SINGLE_LABEL
+        self._meaning.read(unwrapped(self.model))
         batch, given = first_batch(self.train_dataset, collate)
         if batch is not None:
             batch = self._prepare_inputs(batch)
-            self._note_labels(batch)
+            self._meaning.look(batch, unwrapped(self.model))
         objective = self.training_objective  # refuses impossible weights
         require_gradients_under_zero3(self.args, objective)
         if "hard_label" not in objective:
             warn_of_unused(self.args, self.compute_loss_func)
-        require_comparable(
-            self.model, isinstance(self.data_collator, SeparateEncodings), {term.name for term in objective.terms}
-        )
+        require_comparable(self.model, bool(own_encodings(self.data_collator)), {term.name for term in objective.terms})
         unlabelled = None if batch is None else without(batch, {*self.label_names, *self._recorded})
         if batch is not None and "hard_label" in objective and not self.can_return_loss:
             require_labels(batch, self.label_names)
@@ -302,9 +301,13 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         if instruments.projections is not None:
             require_no_scheduler(self.lr_scheduler)
         if batch is not None and self.teacher is not None:
-            instruments.probe(student, unlabelled)
+            features, answer = instruments.probe(student, unlabelled), None
             if self.task is not Task.MASKED_LM:
-                require_logits_of_task(self._teacher_outputs(batch).logits, self.task)
+                answer = self._teacher_outputs(batch)
+                require_logits_of_task(answer.logits, self.task)
+            elif features is not None and live_teachers(self.teacher):
+                answer = self.teacher.outputs(instruments.example)
+            require_same_positions(features, answer, self.args.hidden_state_positions is HiddenStatePositions.FIRST)
         return instruments
 
     def _hp_search_setup(self, trial: Any) -> None:

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainingArguments
 
-from hf_distill.features import FeatureTap
+from hf_distill.features import FeatureTap, features_of
 from hf_distill.masked_head import HeadAtPositions
+from hf_distill.objectives.evidence import Features
 from hf_distill.objectives.objective import Objective
 from hf_distill.projections import Projections, attach
 from hf_distill.tasks import Task
@@ -97,14 +98,19 @@ class Instruments:
                 stack.enter_context(head.at(positions))
             yield
 
-    def probe(self, student: nn.Module, batch: Mapping[str, Any]) -> None:
-        """One forward of the student on example inputs: it raises what would otherwise come up at the first step."""
+    def probe(self, student: nn.Module, batch: Mapping[str, Any]) -> Features | None:
+        """One forward of the student on example inputs: it raises what would otherwise come up at the first step.
+
+        Returns:
+            What the student left behind; None where nothing is asked of it.
+        """
         if self._tap is None:
-            return
+            return None
         training = student.training
         with random_state_kept(), torch.no_grad(), gathered(student), self._tap.on():
-            student.eval()(**batch)
+            output = student.eval()(**batch)
         student.train(training)
+        return features_of(output, None)
 
     def save(self, folder: Path, writes: bool) -> None:
         """Write the projections, if there are any, into a checkpoint; called on every process, one of which writes."""

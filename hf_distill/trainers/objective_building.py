@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig, TrainingArguments
 
+from hf_distill.features import require_one_stack
 from hf_distill.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items, token_items
@@ -21,7 +22,7 @@ from hf_distill.objectives.terms import (
     soft_label_term,
 )
 from hf_distill.projections import Projections
-from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task
+from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
@@ -159,6 +160,9 @@ def _feature_terms(
         return []
     student_config, teacher_config = _configs(student, teacher, of_attention=bool(attention or relation))
     depths = student_config.num_hidden_layers, teacher_config.num_hidden_layers
+    if hidden or embedding:
+        for model in (student, getattr(teacher, "model", None)):
+            require_one_stack(unwrapped(model))
     terms = []
     if hidden or attention:
         pairs = layer_map(args.layer_map, *depths)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import datasets
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, row_count
 from hf_distill.tasks import unwrapped
 from hf_distill.trainers.argument_rules import resolved_weights
+from hf_distill.trainers.checks import require_nonempty
 from hf_distill.trainers.objective_building import label_term, soft_label_items
 from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
 
@@ -59,7 +61,7 @@ class TeacherEvaluation:
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Trainer's prediction step, in which no example counts twice; with a teacher batches without labels have a loss."""
-        self._note_labels(inputs)
+        self._meaning.look(inputs, unwrapped(self.model))
         self._all_logits_wanted = not prediction_loss_only
         is_labelled = has_labels(inputs, self.label_names)
         if self.teacher is None and not is_labelled:
@@ -94,6 +96,11 @@ class TeacherEvaluation:
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Trainer's evaluation loop; with a teacher its metrics also say each term and the fidelity to the teacher."""
+        name = f"the evaluation set of the metrics {metric_key_prefix}_..."
+        dataset = getattr(args[0] if args else kwargs["dataloader"], "dataset", None)
+        if not self._is_trainer():
+            is_stream = isinstance(dataset, datasets.IterableDataset)
+            require_nonempty(list(dataset.take(1)) if is_stream else dataset, name, "evaluation")
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         means = self._evaluation_meter.read(self._sum_over_processes)
         weights = {f"{term.name}_loss": term.weight for term in self.training_objective.terms}

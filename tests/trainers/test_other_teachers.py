@@ -58,7 +58,7 @@ def test_what_compares_positions_is_refused(arguments, overrides, message):
     with pytest.raises(ValueError, match=message):
         DistillationTrainer(
             tiny_bert(), arguments(**overrides), train_dataset=encoded_twice(texts()),
-            processing_class=tiny_tokenizer(), teacher_model=tiny_bert(seed=1),
+            processing_class=tiny_tokenizer(), teacher_model=tiny_bert(seed=1, vocab_size=110),
             teacher_processing_class=other_tokenizer(),
         )  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_missing_encoding_is_refused_before_training(arguments, sentences):
     with pytest.raises(ValueError, match=r"no columns that start with 'teacher_'.*encode_for_teacher"):
         DistillationTrainer(
             tiny_bert(), arguments(), train_dataset=sentences, processing_class=tiny_tokenizer(),
-            teacher_model=tiny_bert(seed=1), teacher_processing_class=other_tokenizer(),
+            teacher_model=tiny_bert(seed=1, vocab_size=110), teacher_processing_class=other_tokenizer(),
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"no columns \['txt'\], it has \['text', 'labels'\]"):
         encode_for_teacher(texts(), other_tokenizer(), "txt")

@@ -1,0 +1,179 @@
+"""A trained model by its name: a whole one, or a PEFT adapter, which is put into the base it names."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from hf_distill.tasks import Task, task_of_class
+
+# Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
+SOURCE_KWARGS = {
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+}
+_OF_THE_ADAPTER_ALONE = {"revision", "subfolder"}
+_TASKS = {
+    "SEQ_CLS": Task.SEQUENCE_CLASSIFICATION,
+    "TOKEN_CLS": Task.TOKEN_CLASSIFICATION,
+    "QUESTION_ANS": Task.QUESTION_ANSWERING,
+    "CAUSAL_LM": Task.CAUSAL_LM,
+}
+_CLASSES_OF_HEAD = re.compile(r"(classifier|score|out_proj|qa_outputs)\.weight$")
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What is known of a model before its weights are read.
+
+    Attributes:
+        name: A folder, or an id on the Hub.
+        source: Those of `SOURCE_KWARGS` that were given.
+        config: The model's; of an adapter its base's, with as many labels as the adapter has.
+        adapter: The adapter's own description; None for a whole model.
+    """
+
+    name: str
+    source: dict[str, Any]
+    config: PretrainedConfig
+    adapter: dict[str, Any] | None = None
+
+    @classmethod
+    def find(cls, name: str, **kwargs: Any) -> SavedModel:
+        """Read its configuration.
+
+        Args:
+            name: A folder, or an id on the Hub.
+            kwargs: Arguments of `from_pretrained`, of which those in `SOURCE_KWARGS` count.
+
+        Raises:
+            OSError: It is not there.
+            ValueError: It is no model, or the adapter names no base.
+            ImportError: It is an adapter, and peft is not there.
+        """
+        source = {key: kwargs[key] for key in SOURCE_KWARGS & kwargs.keys()}
+        path = find_adapter_config_file(name, **{key: source[key] for key in source if key != "trust_remote_code"})
+        if path is None or _has_all_weights(name):
+            return cls(name, source, AutoConfig.from_pretrained(name, **source))
+        adapter = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not adapter.get("base_model_name_or_path"):
+            raise ValueError(f"{name} holds a PEFT adapter whose adapter_config.json names no base_model_name_or_path")
+        try:
+            config = AutoConfig.from_pretrained(name, **source)  # some adapters are saved with one
+        except (OSError, ValueError):
+            config = _config_of_base(name, adapter, source)
+        return cls(name, source, config, adapter)
+
+    @property
+    def task(self) -> Task | None:
+        """What its head is for; None where that is none of `Task`."""
+        architecture = next(iter(self.config.architectures or ()), "")
+        if self.adapter is None:
+            return task_of_class(architecture)
+        mapped = (self.adapter.get("auto_mapping") or {}).get("base_model_class", "")
+        return _TASKS.get(self.adapter.get("task_type")) or task_of_class(mapped) or task_of_class(architecture)
+
+    def load(self, model_class: type, **kwargs: Any) -> tuple[PreTrainedModel, list[str]]:
+        """The model, an adapter and the head trained with it merged into the base.
+
+        Args:
+            model_class: Has `from_pretrained`.
+            kwargs: Its further arguments.
+
+        Returns:
+            The model, and the names of weights that nobody trained.
+
+        Raises:
+            ValueError: The adapter does not fit its base, or is of a kind that cannot be merged.
+        """
+        kwargs = self.source | kwargs
+        if self.adapter is None:
+            model, report = model_class.from_pretrained(self.name, output_loading_info=True, **kwargs)
+            return model, sorted(report["missing_keys"])
+        from peft import PeftModel
+
+        base, of_base = self.adapter["base_model_name_or_path"], _of_base(self.adapter, kwargs)
+        labels = {"id2label": self.config.id2label, "label2id": self.config.label2id}
+        model, report = model_class.from_pretrained(base, output_loading_info=True, **labels | of_base)
+        try:
+            adapted = PeftModel.from_pretrained(model, self.name, **_for_peft(self.source))
+        except RuntimeError as error:
+            raise ValueError(f"the PEFT adapter {self.name} does not fit its base {base}: {error}") from error
+        if not hasattr(adapted.base_model, "merge_and_unload"):
+            kind = self.adapter.get("peft_type")
+            raise ValueError(f"{self.name} must hold an adapter that can be merged, such as LoRA, got {kind}")
+        model = adapted.merge_and_unload()
+        model.config._name_or_path = self.name
+        trained = {_name_in_base(key) for key in _weights(self.name, self.source)}
+        return model, sorted(key for key in report["missing_keys"] if key not in trained)
+
+    def tokenizer(self, **settings: Any) -> PreTrainedTokenizerBase:
+        """The tokenizer saved with it, or with the adapter's base.
+
+        Raises:
+            OSError: There is none.
+            ValueError: There is none that can be read.
+        """
+        try:
+            return AutoTokenizer.from_pretrained(self.name, **self.source, **settings)
+        except (OSError, ValueError, KeyError):
+            if self.adapter is None:
+                raise
+        base = self.adapter["base_model_name_or_path"]
+        return AutoTokenizer.from_pretrained(base, **_of_base(self.adapter, self.source), **settings)
+
+
+def _has_all_weights(name: str) -> bool:
+    files = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+    return any(Path(name, file).is_file() for file in files)
+
+
+def _config_of_base(name: str, adapter: dict[str, Any], source: dict[str, Any]) -> PretrainedConfig:
+    base = adapter["base_model_name_or_path"]
+    try:
+        config = AutoConfig.from_pretrained(base, **_of_base(adapter, source))
+    except (OSError, ValueError) as error:
+        raise OSError(f"{name} holds a PEFT adapter of {base}, which cannot be loaded: {error}") from error
+    weights = _weights(name, source)
+    heads = [weights[key].shape[0] for key in sorted(weights) if _CLASSES_OF_HEAD.search(key) and "lora_" not in key]
+    if heads and _TASKS.get(adapter.get("task_type")) is not Task.QUESTION_ANSWERING and heads[-1] != config.num_labels:
+        config.num_labels = heads[-1]
+    return config
+
+
+def _weights(name: str, source: dict[str, Any]) -> dict[str, Any]:
+    try:
+        from peft import load_peft_weights
+    except ImportError as error:
+        raise ImportError(
+            f"{name} holds a PEFT adapter, which needs the package peft: pip install peft, or merge the adapter into its "
+            "base (merge_and_unload) and save that"
+        ) from error
+    return load_peft_weights(name, device="cpu", **_for_peft(source))
+
+
+def _for_peft(source: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key != "trust_remote_code" and value is not None}
+
+
+def _of_base(adapter: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the adapter's from_pretrained as its base takes them."""
+    rest = {key: value for key, value in kwargs.items() if key not in _OF_THE_ADAPTER_ALONE}
+    return rest | ({"revision": adapter["revision"]} if adapter.get("revision") else {})
+
+
+def _name_in_base(key: str) -> str:
+    return key.removeprefix("base_model.model.").replace(".modules_to_save", "")
