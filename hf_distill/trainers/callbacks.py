@@ -82,7 +82,7 @@ class RunRecordCallback(TrainerCallback):
                 "hardware": hardware_name(args.device),
                 "processes": args.world_size,
                 "spent": trainer.spent(),
-                **({"extensions": extensions} if (extensions := trainer.extensions()) else {}),
+                **trainer._training_notes(),
                 **_emissions(trainer),
             },
             metrics=evaluations[-1] if evaluations else {},

@@ -88,9 +88,9 @@ class Continuation:
         known = [entry["train_loss"] for entry in state.log_history if "train_loss" in entry]
         return TrainOutput(state.global_step, known[-1] if known else float("nan"), {})
 
-    def extensions(self) -> list[dict[str, Any]]:
-        """Where the run was made longer, see `RunSettingsCallback`."""
-        return self._settings.extensions
+    def _training_notes(self) -> dict[str, Any]:
+        """What the record says of the course of the training beside its numbers."""
+        return {"extensions": self._settings.extensions} if self._settings.extensions else {}
 
     def _describe_settings(self) -> dict[str, Any]:
         total = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size

@@ -60,6 +60,10 @@ class ProgressiveTrainer(DistillationTrainer):
         trainer_args: Further positional arguments of Trainer.
         trainer_kwargs: Its keyword arguments, and `DistillationTrainer`'s, `teacher_model` excepted.
 
+    Attributes:
+        stage: The `Stage` it is in, which an own `training_objective` may look at.
+        trajectory: The checkpoints.
+
     Raises:
         ValueError: The checkpoints do not belong together or cannot be read, or a final stage has no labels.
 
@@ -81,8 +85,9 @@ class ProgressiveTrainer(DistillationTrainer):
         folders = args.teacher_checkpoints
         source = folders[0] if len(folders) == 1 else folders
         self.trajectory = Trajectory(find_checkpoints(source, args.skip_unreadable_checkpoints))
+        self._temperatures: list[float] = []  # of the general stage's steps so far
         self._shares = args.shares([checkpoint.step for checkpoint in self.trajectory.checkpoints])
-        self._stage, self._logit_scale = Stage.GENERAL, 1.0
+        self.stage, self._logit_scale = Stage.GENERAL, 1.0
         if args.max_steps > 0:
             last_steps(self._shares, args.max_steps)  # refuses too few
         trainer_kwargs["teacher_model"] = self.trajectory.first_model(model)
@@ -98,7 +103,7 @@ class ProgressiveTrainer(DistillationTrainer):
     @property
     def training_objective(self) -> Objective:
         """In the general stage as the arguments say, in the final stage hard labels alone."""
-        if self._stage is Stage.GENERAL:
+        if self.stage is Stage.GENERAL:
             return super().training_objective
         return Objective([label_term(1.0, self.label_names, self.task, self.problem_type)])
 
@@ -189,7 +194,7 @@ class ProgressiveTrainer(DistillationTrainer):
     def _in_stage(self, stage: Stage, **changes: Any) -> Iterator[None]:
         """Within it the arguments are the stage's."""
         before = {name: getattr(self.args, name) for name in (*changes, "temperature")}
-        self._stage = stage
+        self.stage = stage
         for name, value in changes.items():
             setattr(self.args, name, value)
         try:
@@ -203,22 +208,38 @@ class ProgressiveTrainer(DistillationTrainer):
 
     def _budget_of_stage(self) -> ComputeBudget:
         """What may be spent until the stage ends; the final stage has all that the general stage has left."""
-        keeps = self._stage is Stage.GENERAL and self.args.has_final_stage
+        keeps = self.stage is Stage.GENERAL and self.args.has_final_stage
         return super()._budget_of_stage() * (1 - self.args.final_stage_budget if keeps else 1)
 
     def follow(self, step: int, total_steps: int) -> None:
         """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
-        if self._stage is not Stage.GENERAL:
+        if self.stage is not Stage.GENERAL:
             return
         ends = last_steps(self._shares, total_steps)
         due = next(index for index, end in enumerate(ends) if step < end or end == total_steps)
         self.trajectory.move_to(due, self.teacher.model)
         self.trajectory.prefetch()
-        temperature = annealed_temperature(min(step, total_steps - 1), total_steps, self.args.max_temperature)
+        temperature = self.temperature_at(min(step, total_steps - 1), total_steps)
+        self._temperatures.append(temperature)
         if self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE:
             self._logit_scale = logit_scale(temperature, self.args.max_temperature)
         else:
             self.args.temperature = float(temperature)
+
+    def temperature_at(self, step: int, total_steps: int) -> float:
+        """t of a step of the general stage, which φ follows; to be overridden for another schedule.
+
+        Args:
+            step: From 0 to `total_steps` - 1; under a compute budget parts of it, in place of optimizer steps.
+            total_steps: Of the stage.
+        """
+        return annealed_temperature(step, total_steps, self.args.max_temperature)
+
+    def _training_notes(self) -> dict[str, Any]:
+        if self.stage is not Stage.GENERAL or not self._temperatures:
+            return super()._training_notes()
+        schedule = {"by": type(self).temperature_at.__qualname__, "first": self._temperatures[0]}
+        return super()._training_notes() | {"temperatures": schedule | {"last": self._temperatures[-1]}}
 
     def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
         answer = super()._ask_teacher(inputs, objective, training)
@@ -242,8 +263,8 @@ class ProgressiveTrainer(DistillationTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""
         if "loss" in logs:
-            logs["stage"] = list(Stage).index(self._stage) + 1
-            if self._stage is Stage.GENERAL:
+            logs["stage"] = list(Stage).index(self.stage) + 1
+            if self.stage is Stage.GENERAL:
                 logs["teacher_step"] = self.trajectory.checkpoints[self.trajectory.current].step
                 is_mse = self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE
                 logs["logit_scale" if is_mse else "temperature"] = (

@@ -15,7 +15,15 @@ from transformers import (
     TrainerCallback,
 )
 
-from hf_distill import FrozenTeacher, ProgressiveTrainer, ProgressiveTrainingArguments, label_with_trajectory
+from hf_distill import (
+    FrozenTeacher,
+    Objective,
+    ProgressiveTrainer,
+    ProgressiveTrainingArguments,
+    Stage,
+    label_with_trajectory,
+)
+from hf_distill.objectives.terms import soft_label_term
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.progression import annealed_temperature
@@ -42,13 +50,21 @@ def checkpoints(tmp_path):
 def progressive(tmp_path, checkpoints):
     """Makes a trainer; keywords are arguments."""
 
-    def make(dataset=None, callbacks=None, compute_metrics=None, student=None, trainer=None, **overrides):
+    def make(
+        dataset=None,
+        callbacks=None,
+        compute_metrics=None,
+        student=None,
+        trainer=None,
+        cls=ProgressiveTrainer,
+        **overrides,
+    ):
         defaults = dict(
             output_dir=str(tmp_path / "output"), teacher_checkpoints=[checkpoints], report_to="none", disable_tqdm=True,
             use_cpu=True, bf16=False, learning_rate=1e-2, per_device_train_batch_size=8, max_steps=9, save_steps=2,
             logging_steps=1, final_stage_steps=4, max_temperature=3,
         )  # fmt: skip
-        return ProgressiveTrainer(
+        return cls(
             tiny_bert() if student is None else student,
             ProgressiveTrainingArguments(**(defaults | overrides)),
             train_dataset=encoded_sentences(ROWS) if dataset is None else dataset,
@@ -134,6 +150,31 @@ def test_an_optimizer_for_one_of_two_stages_is_refused(progressive):
     with pytest.raises(ValueError, match="final stage begins with new ones: pass optimizer_cls_and_kwargs"):
         progressive(student=student, trainer=own)
     progressive(student=student, trainer=own, final_stage_steps=0, final_stage_epochs=0).train()
+
+
+class Halves(ProgressiveTrainer):
+    """A schedule and a second stage of its own."""
+
+    def temperature_at(self, step, total_steps):
+        return 4.0 if step < total_steps / 2 else 1.0
+
+    @property
+    def training_objective(self):
+        objective = super().training_objective
+        if self.stage is Stage.GENERAL:
+            return objective
+        return Objective([*objective.terms, soft_label_term(0.5, "forward_kl", temperature=2.0)])
+
+
+def test_a_schedule_and_a_final_stage_of_ones_own_are_followed_and_recorded(progressive, tmp_path):
+    trainer = progressive(cls=Halves, general_stage_loss="forward_kl", max_temperature=4)
+    trainer.train()
+    assert [entry["temperature"] for entry in logged(trainer, 1)] == [4.0] * 5 + [1.0] * 4
+    assert all(entry["soft_label_loss"] > 0 for entry in logged(trainer, 2))
+    general, final = RunRecord.load(tmp_path / "output").stages
+    assert general["training"]["temperatures"] == {"by": "Halves.temperature_at", "first": 4.0, "last": 1.0}
+    assert [term["name"] for term in final["objective"]] == ["hard_label", "soft_label"]
+    assert "temperatures" not in final["training"]
 
 
 def test_divergence_at_a_falling_temperature(progressive):
