@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
@@ -30,11 +30,12 @@ class Continuation:
     """The part of `DistillationTrainer` that keeps a run's settings in its checkpoints and resumes no other run."""
 
     def _keep_settings(self) -> None:
-        """Add the callback that does, unless nothing is added to Trainer."""
-        self._settings = RunSettingsCallback(self._describe_settings)
+        """Add the callbacks that do, unless nothing is added to Trainer."""
+        self._extensions: list[dict[str, Any]] = []
         if not self._is_trainer():
             require_own_process_group(self.args)
-            self.add_callback(self._settings)
+            self.add_callback(RunSettingsCallback())
+            self.add_callback(_NoteTheSettings(self))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Trainer's; a checkpoint is continued as the run it belongs to, and one of a finished run takes no further step.
@@ -56,13 +57,13 @@ class Continuation:
             state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
             there, now = settings_in(state), self._describe_settings() | {"teacher": self._teacher_settings()}
             require_same_settings(there, now, checkpoint)
-            longer, self._settings.extensions = is_extended(there, now), extensions_in(state)
+            longer, self._extensions = is_extended(there, now), extensions_in(state)
             if self._is_finished(state) and not longer:
                 return self._end_at(checkpoint, state)
             require_findable_rows(self.train_dataset, passes_in(state), checkpoint)
             if longer:
                 lengths = {"step": state.global_step, "from": there["length"], "to": now["length"]}
-                self._settings.extensions.append(lengths)
+                self._extensions.append(lengths)
                 logger.warning(f"{checkpoint} is continued as a longer run: {lengths['from']} becomes {lengths['to']}.")
             if there and there["total_batch"] != now["total_batch"]:
                 logger.warning(
@@ -71,7 +72,7 @@ class Continuation:
                     "goes on, but not as it would have without the interruption."
                 )
         else:
-            self._settings.extensions = []
+            self._extensions = []
         return super().train(checkpoint, *args, **kwargs)
 
     def _end_at(self, checkpoint: str, state: TrainerState) -> TrainOutput:
@@ -90,7 +91,7 @@ class Continuation:
 
     def _training_notes(self) -> dict[str, Any]:
         """What the record says of the course of the training beside its numbers."""
-        return {"extensions": self._settings.extensions} if self._settings.extensions else {}
+        return {"extensions": self._extensions} if self._extensions else {}
 
     def _describe_settings(self) -> dict[str, Any]:
         total = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -101,5 +102,22 @@ class Continuation:
 
     def _add_teacher_settings(self) -> None:
         """Before a checkpoint is written, on every process: what tells the teacher, which takes a look at its weights."""
-        if not self._is_trainer() and "teacher" not in self._settings.settings:
-            self._settings.settings["teacher"] = self._teacher_settings()
+        for kept in self._kept_settings():
+            if "teacher" not in kept.settings:
+                kept.settings["teacher"] = self._teacher_settings()
+
+    def _note_settings(self) -> None:
+        for kept in self._kept_settings():
+            kept.settings, kept.passes, kept.extensions = self._describe_settings(), 0, self._extensions
+
+    def _kept_settings(self) -> list[RunSettingsCallback]:
+        """The callback, where there is one; a checkpoint may have brought another object of it."""
+        return [each for each in self.callback_handler.callbacks if isinstance(each, RunSettingsCallback)]
+
+
+class _NoteTheSettings(TrainerCallback):
+    def __init__(self, trainer: Continuation):
+        self._trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._trainer._note_settings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from enum import Enum
 from typing import Any
@@ -48,33 +48,24 @@ _SAMPLED_ROWS = 64
 class RunSettingsCallback(TrainerCallback, ExportableState):
     """Carries the settings of a run into its checkpoints.
 
-    Args:
-        describe: Gives the run's settings without its teacher (`settings_of`), asked when a training begins.
-
     Attributes:
-        settings: What it said.
+        settings: See `settings_of`.
         passes: Passes over the training set that the training has begun.
         extensions: Where the run was made longer: at which `step`, `from` which length `to` which.
     """
 
-    def __init__(self, describe: Callable[[], dict[str, Any]]):
-        self._describe = describe
+    def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
         self.passes = 0
         self.extensions: list[dict[str, Any]] = []
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.settings, self.passes = self._describe(), 0
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.passes += 1
 
     def state(self) -> dict[str, Any]:
         """For `trainer_state.json`."""
-        return {
-            "args": {},
-            "attributes": {"settings": self.settings, "passes": self.passes, "extensions": self.extensions},
-        }
+        kept = {"settings": self.settings, "passes": self.passes, "extensions": self.extensions}
+        return {"args": {}, "attributes": kept}
 
 
 def settings_of(args: TrainingArguments, objective: Objective, dataset: Any, total_batch: int) -> dict[str, Any]:
