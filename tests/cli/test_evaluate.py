@@ -41,7 +41,7 @@ def test_json_table_plot_and_cards(folders, data):
         ("teacher", "teacher"), ("one", "distilled"), ("two", "other"),
     ]  # fmt: skip
     assert found["data"] | {"fingerprint": ""} == {
-        "name": "reviews", "split": "reviews", "examples": 30, "fingerprint": "",
+        "name": "reviews", "split": "reviews", "examples": 30, "scored": 30, "fingerprint": "",
     }  # fmt: skip
     output = invoke("evaluate", *places, *data, *QUICK, "--output-dir", folders / "out", "--write-cards").output
     assert "distilled" in output and "two has no run.json: no card" in output.replace("\n", "")

@@ -9,14 +9,6 @@ from hf_distill.cli import scripts
 from hf_distill.cli.script_models import AnyModelArguments, FineTuningArguments, teacher_options
 
 
-def test_words_that_look_missing_are_read_as_words(tmp_path):
-    path = tmp_path / "data.csv"
-    path.write_text("text,label\nNA,None\nnull,some\n,\n", encoding="utf-8")
-    raw = scripts.load_files({"train": str(path)}, cache_dir=str(tmp_path / "cache"))
-    assert raw["train"]["label"][:] == ["None", "some", None]
-    assert raw["train"]["text"][:] == ["NA", "null", None]
-
-
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
     def found(**options):
         return scripts.checkpoint_to_continue(arguments(**{"output_dir": str(tmp_path), "do_train": True} | options))

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from hf_distill import create_student
+from hf_distill.encoding.class_names import ClassIds
 from hf_distill.encoding.sequences import encode_label
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment
@@ -422,13 +423,13 @@ class TestLabels:
 
     def test_floats_need_a_label_in_every_row(self, script):
         names, ids = script.find_labels(self.raw([0.5, 2.0]), BertConfig(), None)
-        assert (names, ids) == ([], {})
+        assert (names, ids) == ([], ClassIds())
         assert encode_label(3, ids) == 3.0
         with pytest.raises(ValueError, match="the label None; allowed are numbers"):
             encode_label(None, ids)
 
     def test_without_labels_the_teacher_decides_about_regression(self, script):
-        assert script.find_labels(self.raw(None), BertConfig(), self.config("rating")) == ([], {})
+        assert script.find_labels(self.raw(None), BertConfig(), self.config("rating")) == ([], ClassIds())
         names, _ = script.find_labels(self.raw(None), BertConfig(), self.config("a", "b", "c"))
         assert names == ["a", "b", "c"]
 
