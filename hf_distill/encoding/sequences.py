@@ -43,7 +43,7 @@ def encode_label(value: Any, ids: ClassIds) -> int | float:
     is_missing = value is None or value != value  # NaN, which is how some files say that a number is missing
     if not ids:
         return _number(None if is_missing else value)
-    if is_missing:
+    if is_missing or (value == IGNORE_INDEX and ids.get(value) is None):
         return IGNORE_INDEX
     ids.require([value])
     return ids.get(value)

@@ -71,6 +71,7 @@ class TestLabels:
     @pytest.mark.parametrize("missing", [None, float("nan")])
     def test_a_missing_label_does_not_count_and_cannot_be_a_number(self, missing):
         assert encode_label(missing, ClassIds.of(["None", "nan"])) == -100
+        assert encode_label(-100, ClassIds.of(["None", "nan"])) == -100 and encode_label(-100, ClassIds()) == -100.0
         with pytest.raises(ValueError, match="allowed are numbers"):
             encode_label(missing, ClassIds())
 

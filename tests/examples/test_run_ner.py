@@ -293,6 +293,14 @@ class TestLabels:
         assert self.found(script, None, own=["a", "b", "c"])[0] == ["a", "b", "c"]
 
 
+def test_a_first_row_without_labels_hides_none_of_the_others(script, tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text('tokens,tags\n"[""None"", ""NA""]",\n"[""to""]","[""O""]"\n', encoding="utf-8")
+    arguments = script.DataTrainingArguments(train_file=str(path))
+    rows = script.load_raw(script.FineTuningArguments(model_name_or_path="unused"), arguments)["train"]
+    assert rows[:] == {"tokens": [["None", "NA"], ["to"]], "tags": [[], ["O"]]}
+
+
 def test_csv_files_hold_lists_as_json(script, tmp_path):
     def load(*rows: list[str]) -> datasets.Dataset:
         with (tmp_path / "data.csv").open("w", newline="", encoding="utf-8") as file:
