@@ -38,6 +38,7 @@ from transformers.trainer_utils import set_seed
 from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
 from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
+from hf_distill.encoding.class_names import label_names, positions
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
@@ -124,10 +125,10 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
     """
     built_in = data.dataset_name in DOMAINS
     raw = dict(load_sentiment(data.dataset_name).shuffle(seed=0) if built_in else load_raw(TeacherArguments(), data))
-    own = {str(name).casefold() for name in teacher.config.id2label.values()}
+    own = label_names(teacher.config)
     names, ids = find_labels(raw, teacher.config, teacher.config)
-    if {name.casefold() for name in names} != own:
-        raise ValueError(f"the classes of the data must be the teacher's, {sorted(own)}, got {names or 'numbers'}")
+    if positions(names, own) is None:
+        raise ValueError(f"the classes of the data must be the teacher's, {own}, got {names or 'numbers'}")
     encode = Encoder(data, tokenizer, ids)
     splits = prepare(raw, "train", data, encode)
     splits["validation"] = next(iter(prepare(raw, "validation", data, encode).values()))

@@ -61,8 +61,11 @@ from transformers.trainer_utils import set_seed
 from hf_distill import DistillationTrainer
 from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_values, once
 from hf_distill.corpus import packed, without_texts_of
+from hf_distill.encoding.class_names import ClassIds
+from hf_distill.encoding.sequences import encode_label, label_values
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
+from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 
@@ -171,12 +174,12 @@ class Comparison:
         self.limit = "flops" if given["max_flops"] is not None else "seconds"
 
     def _encoded(self, rows: Dataset) -> Dataset:
-        name_of = getattr(rows.features["label"], "int2str", str)
-        tokenizer, length, names = self.tokenizer, self.args.max_seq_length, self.names  # all that map has to hash
+        value_of, ids = label_values(rows.features["label"]), ClassIds.of(self.names)
+        tokenizer, length = self.tokenizer, self.args.max_seq_length  # all that map has to hash
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
             inputs = dict(tokenizer(batch["text"], truncation=True, max_length=length))
-            return inputs | {"labels": [names.index(name_of(label)) for label in batch["label"]]}
+            return inputs | {"labels": [encode_label(value_of(label), ids) for label in batch["label"]]}
 
         return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
@@ -288,12 +291,14 @@ class Comparison:
 
 def class_names(rows: Dataset) -> list[str]:
     """Of a column label, whose order is that of the classes."""
-    return getattr(rows.features["label"], "names", None) or sorted({str(label) for label in rows["label"]})
+    found = set(rows["label"]) - {None}
+    return getattr(rows.features["label"], "names", None) or sorted(map(str, found))
 
 
 def is_right(output: Any) -> list[int]:
-    """1 for every example answered rightly, else 0."""
-    return (output.predictions.argmax(axis=-1) == output.label_ids).astype(int).tolist()
+    """1 for every example answered rightly, else 0; of those that have a label."""
+    is_counted = output.label_ids != IGNORE_INDEX
+    return (output.predictions.argmax(axis=-1) == output.label_ids)[is_counted].astype(int).tolist()
 
 
 def mean_and_sd(values: list[float]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -44,8 +44,10 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.cli.scripts import first_rows, given_values, load_files, load_texts, once
+from hf_distill.cli.scripts import first_rows, given_values, once
 from hf_distill.corpus import Texts, packed, without_texts_of
+from hf_distill.encoding.files import load_files, load_named, load_texts, require_texts
+from hf_distill.encoding.sequences import encode_label, label_ids, label_values
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
@@ -148,9 +150,18 @@ def load_labelled(args: PipelineArguments) -> dict[str, Dataset]:
     if args.dataset_name in DOMAINS:
         return dict(load_sentiment(args.dataset_name))
     if args.dataset_name:
-        return dict(load_dataset(args.dataset_name))
-    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
-    return load_files({split: path for split, path in files.items() if path})
+        raw = dict(load_named(args.dataset_name))
+    else:
+        files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+        raw = load_files({split: path for split, path in files.items() if path})
+    for rows in raw.values():
+        require_texts(rows, [text_column(rows)])
+    return raw
+
+
+def text_column(rows: Texts) -> str:
+    """The column text, or else the first."""
+    return "text" if "text" in rows.column_names else rows.column_names[0]
 
 
 def load_classifier(folder: str | Path, **config: Any) -> PreTrainedModel:
@@ -228,6 +239,7 @@ class Pipeline:
             nonlocal dropped
             with PartialState().local_main_process_first():
                 texts = unlabelled_texts(self.args.transfer_set)
+                require_texts(texts, texts.column_names[:1])
                 texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
                 texts = self._encoded(texts, labelled=False)
             texts = self._answered(texts)
@@ -338,28 +350,17 @@ class Pipeline:
 
     def _encoded(self, texts: Dataset, labelled: bool) -> Dataset:
         """Model inputs; the classes are those of the teacher, by name where the data name them."""
-        column = "text" if "text" in texts.column_names else texts.column_names[0]
-        ids = {str(name).casefold(): index for name, index in self.teacher.config.label2id.items()}
-        feature = texts.features.get("label")
-        name_of = feature.int2str if isinstance(feature, ClassLabel) else str
+        column = text_column(texts)
+        ids, value_of = label_ids(self.teacher.config), label_values(texts.features.get("label"))
         tokenizer, length = self.tokenizer, self.args.max_seq_length  # all that map has to hash
 
         def encode(rows: dict[str, list]) -> dict[str, list]:
             inputs = dict(tokenizer(rows[column], truncation=True, max_length=length))
             if labelled:
-                inputs["labels"] = [class_of(label, name_of(label), ids) for label in rows["label"]]
+                inputs["labels"] = [encode_label(value_of(label), ids) for label in rows["label"]]
             return inputs
 
         return texts.map(encode, batched=True, remove_columns=texts.column_names)
-
-
-def class_of(label: Any, name: str, ids: dict[str, int]) -> int:
-    """By name, or else by number."""
-    if name.casefold() in ids:
-        return ids[name.casefold()]
-    if isinstance(label, int) and 0 <= label < len(ids):
-        return label
-    raise ValueError(f"a row has the label {name!r}; the teacher's are {list(ids)}")
 
 
 def main() -> None:

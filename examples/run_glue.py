@@ -36,13 +36,15 @@ from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
     first_rows,
-    load_files,
     make_trainer,
     parse_arguments,
     require_source,
     require_splits,
     run,
+    sample_counts,
 )
+from hf_distill.encoding.class_names import ClassIds, label_names, positions
+from hf_distill.encoding.files import load_files, load_named
 from hf_distill.encoding.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 
@@ -109,19 +111,19 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Sp
     if data_args.task_name:
         return load_dataset("nyu-mll/glue", data_args.task_name, **model_args.source)
     if data_args.dataset_name:
-        return load_dataset(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
+        return load_named(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
     files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
     return load_files(files, **model_args.source)
 
 
-def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], dict[str, int]]:
-    """Names of the classes in the order of the outputs, and the index each string stands for; none for regression."""
+def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
+    """Names of the classes in the order of the outputs, and the class each label stands for; none for regression."""
     # The classes of the training data, else of the teacher, else of the model as it comes.
     column = raw["train"].features.get("label") if "train" in raw else None
     source = teacher or own
-    names = [str(source.id2label[index]) for index in range(source.num_labels)]
+    names = label_names(source)
     if len(names) == 1 if column is None else str(column.dtype).startswith("float"):
-        return [], {}
+        return [], ClassIds()
     if isinstance(column, ClassLabel):
         names = column.names
     elif column is not None:
@@ -130,12 +132,10 @@ def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[
             names = found
         elif teacher is None or teacher.num_labels != len(found):
             names = [f"LABEL_{number}" for number in found]
-    ids = {name.casefold(): index for index, name in enumerate(names)}
     # A head that knows these very classes may be trained: it keeps its order.
-    own_ids = {str(name).casefold(): index for index, name in own.id2label.items()}
-    order = own_ids if own_ids.keys() == ids.keys() else ids
-    by_number = {str(index): order[name] for name, index in ids.items()}
-    return sorted(names, key=lambda name: order[name.casefold()]), by_number | order
+    order = positions(names, label_names(own)) or list(range(len(names)))
+    in_order = [name for _, name in sorted(zip(order, names, strict=True))]
+    return in_order, ClassIds.of(in_order, order)
 
 
 def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None) -> tuple:
@@ -159,7 +159,7 @@ class Encoder:
 
     args: DataTrainingArguments
     tokenizer: Any
-    ids: dict[str, int]
+    ids: ClassIds
     teacher_tokenizer: Any = None
     segments: bool | None = None  # which of two texts a token is of; None: where the model reads it
 
@@ -198,7 +198,8 @@ def evaluate(trainer: DistillationTrainer, splits: Splits) -> dict[str, float]:
     combined = {}
     # The run's record keeps the last evaluation: the matched split's.
     for split, dataset in reversed(splits.items()):
-        metrics = trainer.evaluate(dataset) | {"eval_samples": len(dataset)}
+        counts = {f"eval_{name}": count for name, count in sample_counts(dataset).items()}
+        metrics = trainer.evaluate(dataset) | counts
         suffix = "_mm" if split.endswith("mismatched") else ""
         combined |= {f"{name}{suffix}": value for name, value in metrics.items()}
     return combined

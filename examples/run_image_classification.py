@@ -15,6 +15,7 @@ Takes the arguments of transformers' examples/pytorch/image-classification/run_i
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ from hf_distill.cli.scripts import (
     require_splits,
     run,
 )
+from hf_distill.encoding.class_names import label_names, positions
+from hf_distill.encoding.files import load_named
+from hf_distill.encoding.sequences import encode_label, label_ids, label_values
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.digits import load_digits_dataset
 
@@ -98,9 +102,9 @@ def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[st
     if args.dataset_name == "digits":
         raw = dict(load_digits_dataset())
     elif args.dataset_name:
-        raw = dict(load_dataset(args.dataset_name, args.dataset_config_name, **shared))
+        raw = dict(load_named(args.dataset_name, args.dataset_config_name, **shared))
     else:  # one call per folder: their classes may differ, and are matched by name
-        files = {split: {"train": f"{folder}/**"} for split, folder in args.folders.items()}
+        files = {split: {"train": f"{glob.escape(folder)}/**"} for split, folder in args.folders.items()}
         raw = {split: load_dataset("imagefolder", data_files=files[split], split="train", **shared) for split in files}
     for split, images in raw.items():
         column = images.features.get(args.label_column_name)
@@ -115,12 +119,10 @@ def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[st
 def find_classes(raw: dict[str, Dataset], column: str, own: PretrainedConfig, teacher: PretrainedConfig | None) -> list:
     """The classes of the training images, else of the teacher, else of the model; in the model's order if it has them."""
     feature = raw["train"].features.get(column) if "train" in raw else None
-    known = [str(own.id2label[index]) for index in range(own.num_labels)]
-    if feature is not None:
-        names = list(feature.names)
-    else:
-        names = known if teacher is None else [str(teacher.id2label[index]) for index in range(teacher.num_labels)]
-    return known if set(known) == set(names) else names
+    known = label_names(own)
+    others = known if teacher is None else label_names(teacher)
+    names = others if feature is None else list(feature.names)
+    return names if positions(names, known) is None else known
 
 
 def load_model(
@@ -178,12 +180,12 @@ def prepare(
     augment = args.augment and split == "train"
     if limit is not None:  # at random, because images come sorted by class
         images = first_rows(images.shuffle(SPLIT_SEED), limit)
-    ids, feature = model.config.label2id, images.features.get(args.label_column_name)
-    if feature is not None and not set(feature.names) <= ids.keys():
-        raise ValueError(f"the classes {sorted(set(feature.names) - ids.keys())} are none of the model's, {list(ids)}")
+    ids, feature = label_ids(model.config), images.features.get(args.label_column_name)
+    if feature is not None:
+        ids.require(feature.names)
     if processor is not None and args.image_column_name not in images.column_names:
         raise ValueError(f"image_column_name is {args.image_column_name!r}, columns are {images.column_names}")
-    mode = "L" if getattr(model.config, "num_channels", 3) == 1 else "RGB"
+    mode, value_of = "L" if getattr(model.config, "num_channels", 3) == 1 else "RGB", label_values(feature)
 
     def encode(rows: dict[str, list]) -> dict[str, list]:
         if processor is None:
@@ -193,7 +195,7 @@ def prepare(
             pixels = processor([view.convert(mode) for view in views], return_tensors="np")[READY]
         encoded = {READY: [torch.as_tensor(np.asarray(image, dtype=np.float32)) for image in pixels]}
         if feature is not None:
-            encoded["labels"] = [ids[feature.names[label]] for label in rows[args.label_column_name]]
+            encoded["labels"] = [encode_label(value_of(label), ids) for label in rows[args.label_column_name]]
         return encoded
 
     return images.with_transform(encode)

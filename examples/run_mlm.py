@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 import transformers
-from datasets import IterableDataset, load_dataset
+from datasets import IterableDataset
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -43,7 +43,6 @@ from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
     first_rows,
-    load_files,
     make_trainer,
     parse_arguments,
     require_source,
@@ -51,6 +50,7 @@ from hf_distill.cli.scripts import (
     run,
 )
 from hf_distill.corpus import Texts, packed
+from hf_distill.encoding.files import load_files, load_named
 from hf_distill.teachers.alignment import require_same_vocabulary
 
 logger = transformers.logging.get_logger("transformers.run_mlm")
@@ -99,7 +99,7 @@ def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[st
     """The texts by split; a validation set is taken off the training set where there is none."""
     options = model_args.source | {"streaming": args.streaming}
     if args.dataset_name:
-        raw = dict(load_dataset(args.dataset_name, args.dataset_config_name, **options))
+        raw = dict(load_named(args.dataset_name, args.dataset_config_name, **options))
     else:
         files = {"train": args.train_file, "validation": args.validation_file}
         raw = load_files({split: path for split, path in files.items() if path}, **options)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import ClassLabel, Dataset
 from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 from transformers.hf_argparser import HfArg
 
@@ -28,7 +28,6 @@ from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
     first_rows,
-    load_files,
     make_trainer,
     parse_arguments,
     report,
@@ -36,6 +35,8 @@ from hf_distill.cli.scripts import (
     require_splits,
     run,
 )
+from hf_distill.encoding.class_names import ClassIds, label_names, positions
+from hf_distill.encoding.files import load_files, load_named
 from hf_distill.encoding.sequences import STRINGS
 from hf_distill.encoding.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
@@ -78,7 +79,7 @@ class DataTrainingArguments:
         if self.max_seq_length is not None and self.max_seq_length < 1:
             raise ValueError(f"max_seq_length must be at least 1, got {self.max_seq_length}")
 
-    def encoder(self, tokenizer: Any, ids: dict[str, int]) -> WordEncoder:
+    def encoder(self, tokenizer: Any, ids: ClassIds) -> WordEncoder:
         """Makes model inputs."""
         how = self.max_seq_length, self.pad_to_max_length, self.label_all_tokens
         return WordEncoder(tokenizer, ids, *how, not self.overwrite_cache, self.preprocessing_num_workers)
@@ -86,7 +87,7 @@ class DataTrainingArguments:
 
 def load_raw(model_args: FineTuningArguments, args: DataTrainingArguments) -> Splits:
     if args.dataset_name:
-        return load_dataset(args.dataset_name, args.dataset_config_name, **model_args.source)
+        return load_named(args.dataset_name, args.dataset_config_name, **model_args.source)
     files = {split: path for split in STAGES if (path := args.files[f"{split}_file"])}
     raw = load_files(files, **model_args.source)
     return {split: read_lists(data) if files[split].endswith(".csv") else data for split, data in raw.items()}
@@ -94,7 +95,8 @@ def load_raw(model_args: FineTuningArguments, args: DataTrainingArguments) -> Sp
 
 def read_lists(table: Dataset) -> Dataset:
     """The table of a .csv file, with those columns read as JSON that begin with a list."""
-    columns = [name for name, value in next(iter(table), {}).items() if str(value).startswith("[")]
+    firsts = {name: next((value for value in table[name] if value is not None), None) for name in table.column_names}
+    columns = [name for name, value in firsts.items() if str(value).startswith("[")]
 
     def read(row: dict[str, str | None]) -> dict[str, list]:
         try:
@@ -121,11 +123,11 @@ def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) ->
     return text, label
 
 
-def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | None) -> tuple[list[str], dict]:
-    """Names of the classes in the order of the outputs, and the index each name or number stands for."""
+def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
+    """Names of the classes in the order of the outputs, and the class each name or number stands for."""
     # The classes of the training data, else of the teacher, else of the model as it comes.
     source = teacher or own
-    names = [str(source.id2label[index]) for index in range(source.num_labels)]
+    names = label_names(source)
     if "train" in raw and column in raw["train"].column_names:
         feature = raw["train"].features[column].feature
         rows = [] if isinstance(feature, ClassLabel) else raw["train"][column]
@@ -138,9 +140,9 @@ def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | 
         elif max(found, default=0) >= len(names):
             names = [f"LABEL_{number}" for number in range(max(found) + 1)]
     # A head that knows these very classes may be trained: it keeps its order.
-    own_ids = {str(name): index for index, name in own.id2label.items()}
-    ids = own_ids if own_ids.keys() == set(names) else {name: index for index, name in enumerate(names)}
-    return sorted(names, key=ids.__getitem__), {str(number): ids[name] for number, name in enumerate(names)} | ids
+    order = positions(names, label_names(own)) or list(range(len(names)))
+    in_order = [name for _, name in sorted(zip(order, names, strict=True))]
+    return in_order, ClassIds.of(in_order, order)
 
 
 def load_model(args: FineTuningArguments, names: list[str], config: Config) -> tuple:

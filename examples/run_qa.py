@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoTokenizer,
@@ -33,12 +33,12 @@ from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
     begin,
     first_rows,
-    load_files,
     make_trainer,
     parse_arguments,
     require_source,
     run,
 )
+from hf_distill.encoding.files import load_files, load_named
 from hf_distill.encoding.windows import NO_INPUTS, WindowEncoder
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
 from hf_distill.resources.squad import is_squad_file, load_squad_file
@@ -106,7 +106,7 @@ class DataTrainingArguments:
 
 def load_raw(model_args: FineTuningArguments, data_args: DataTrainingArguments) -> dict[str, Dataset]:
     if data_args.dataset_name:
-        return load_dataset(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
+        return load_named(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
     files = {split: path for split, (_, file, *_) in STAGES.items() if (path := data_args.files[file])}
     rows = {split: path for split, path in files.items() if not is_squad_file(path)}
     nested = {split: load_squad_file(files[split], model_args.cache_dir) for split in files.keys() - rows.keys()}

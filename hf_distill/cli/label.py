@@ -23,7 +23,8 @@ class KeptIn(str, Enum):
 
 def label(
     dataset: Annotated[
-        str, typer.Argument(help="A dataset's name on the Hub, a .csv, .json or .txt file, or a folder of them.")
+        str,
+        typer.Argument(help="A dataset's name on the Hub, a .csv, .json, .txt or .parquet file, or a folder of them."),
     ],
     teacher: Annotated[str, typer.Option(help="The teacher: a Hub id or a folder, with its tokenizer.")],
     output_dir: Annotated[
@@ -115,23 +116,23 @@ def _encoded(
     config: PretrainedConfig | None,
 ) -> Any:
     """Model inputs beside the raw columns; with a configuration the column label becomes its classes."""
-    from hf_distill.cli.scripts import load_texts
-    from hf_distill.encoding.sequences import encode_label, label_ids
+    from hf_distill.encoding.files import load_texts, with_texts
+    from hf_distill.encoding.sequences import encode_label, label_ids, label_values
 
     rows = load_texts(source, streaming=streaming)
     names = rows.column_names or list(next(iter(rows)))
     if missing := sorted(set(columns) - set(names)):
         raise typer.BadParameter(f"the dataset has no columns {missing}, it has {names}")
     dropped = ["label"] if "label" in names else []
-    name_of = getattr((rows.features or {}).get("label"), "int2str", lambda value: value)
+    value_of = label_values((rows.features or {}).get("label"))
     ids = None if config is None or not dropped else label_ids(config)
 
     def encode(batch: dict[str, list]) -> dict[str, list]:
         inputs = tokenizer(*(batch[name] for name in columns), truncation=True, max_length=max_length)
-        labels = {} if ids is None else {"labels": [encode_label(name_of(value), ids) for value in batch["label"]]}
+        labels = {} if ids is None else {"labels": [encode_label(value_of(value), ids) for value in batch["label"]]}
         return dict(inputs) | labels
 
-    return rows.map(encode, batched=True, remove_columns=dropped)
+    return with_texts(rows, columns).map(encode, batched=True, remove_columns=dropped)
 
 
 def _device() -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 
-from hf_distill.cli.scripts import FILE_TYPES
+from hf_distill.encoding.files import FILE_TYPES, load_files, load_named
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
@@ -17,8 +17,8 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
     """Every split of a data set.
 
     Args:
-        name: A built-in set (a domain of the sentiment sets, or digits), a .csv, .json, .jsonl or .txt file (one split,
-            named after the file), a folder that datasets saved, or any name that `datasets.load_dataset` takes.
+        name: A built-in set (a domain of the sentiment sets, or digits), a .csv, .json, .jsonl, .txt or .parquet file (one
+            split, named after the file), a folder that datasets saved, or any name that `datasets.load_dataset` takes.
         config: Its configuration.
 
     Raises:
@@ -35,11 +35,11 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
             raise ValueError(f"a data file must be one of {sorted(FILE_TYPES)}, got {name!r}")
         if is_squad_file(path):
             return {path.stem: load_squad_file(path)}
-        return {path.stem: load_dataset(FILE_TYPES[path.suffix], data_files=name, split="train")}
+        return load_files({path.stem: name})
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         loaded = load_from_disk(name)
         return dict(loaded) if isinstance(loaded, DatasetDict) else {path.name: loaded}
-    return dict(load_dataset(name, config))
+    return dict(load_named(name, config))
 
 
 def choose_split(splits: dict[str, Dataset], wanted: str | None) -> tuple[str, Dataset]:
@@ -53,6 +53,18 @@ def choose_split(splits: dict[str, Dataset], wanted: str | None) -> tuple[str, D
     if name not in splits:
         raise ValueError(f"split must be one of {sorted(splits)}, got {wanted!r}")
     return name, splits[name]
+
+
+def splits_with_columns(splits: dict[str, Dataset], texts: list[str] | None, label: str | None) -> dict[str, Dataset]:
+    """Every split with the columns chosen; some may lack the labels.
+
+    Raises:
+        ValueError: A column of texts is not there, or no split has the labels.
+    """
+    found = {name: rows.column_names for name, rows in splits.items()}
+    if label is not None and not any(label in columns for columns in found.values()):
+        raise ValueError(f"the data have no column {label!r} for labels, they have {found}")
+    return {name: with_columns(rows, texts, label if label in found[name] else None) for name, rows in splits.items()}
 
 
 def with_columns(rows: Dataset, texts: list[str] | None, label: str | None) -> Dataset:

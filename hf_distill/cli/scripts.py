@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
 
 from hf_distill.cli.script_models import TeacherArguments
+from hf_distill.encoding.files import similar_paths
+from hf_distill.encoding.sequences import label_values
+from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 logger = transformers.logging.get_logger("transformers.examples")
 
 Result = TypeVar("Result")
-FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
 
 
 @dataclass
@@ -73,39 +75,8 @@ def require_source(files: Mapping[str, str | None], file_types: tuple[str, ...],
         raise ValueError(f"data must come from {allowed}, got {given or 'none of them'}")
     for name, path in given_files.items():
         if Path(path).suffix not in file_types or not Path(path).is_file():
-            raise ValueError(f"{name} must be an existing {' or '.join(file_types)} file, got {path!r}")
-
-
-def load_files(files: Mapping[str, str], **options: Any) -> dict[str, Any]:
-    """One dataset per file, by the same keys.
-
-    One call per file: files loaded together must have the same columns, and a training set may lack labels.
-    """
-    loaded = {}
-    for split, path in files.items():
-        kind = FILE_TYPES[Path(path).suffix]
-        # Only an empty field is a missing value: "None" and "NA" are words, and may be labels.
-        reading = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
-        loaded[split] = load_dataset(kind, data_files=path, split="train", **reading, **options)
-    return loaded
-
-
-def load_texts(source: str, **options: Any) -> Any:
-    """The rows of a file, of a folder of files of one type, or of a dataset's training split.
-
-    Raises:
-        ValueError: The folder holds files of several types, or none that can be read.
-    """
-    path = Path(source)
-    if not path.exists():
-        return load_dataset(source, split="train", **options)
-    files = sorted(str(file) for file in (path.rglob("*") if path.is_dir() else [path]) if file.suffix in FILE_TYPES)
-    types = {FILE_TYPES[Path(file).suffix] for file in files}
-    if len(types) != 1:
-        raise ValueError(
-            f"{source} must hold files of one of the types {list(FILE_TYPES)}, got {sorted(types) or 'none'}"
-        )
-    return load_dataset(types.pop(), data_files=files, split="train", **options)
+            allowed = f"{name} must be an existing {' or '.join(file_types)} file"
+            raise ValueError(f"{allowed}, got {path!r}{'' if Path(path).exists() else similar_paths(path)}")
 
 
 def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: str) -> list[str]:
@@ -254,9 +225,29 @@ def run(
         trainer.push_to_hub(tasks=pipeline)
 
 
+def sample_counts(dataset: Any) -> dict[str, int]:
+    """How many examples there are, and how many of them have a label where it is not all; nothing where it is not known."""
+    if not isinstance(dataset, Dataset):
+        return {}
+    labelled = sum(map(_has_label, _labels_of(dataset)))
+    return {"samples": len(dataset)} | ({"labelled_samples": labelled} if 0 < labelled < len(dataset) else {})
+
+
+def _labels_of(dataset: Dataset) -> Iterable[Any]:
+    """The classes of the rows; nothing where there are none."""
+    name = next((name for name in ("labels", "label") if name in dataset.column_names), None)
+    if name is None or str(getattr(dataset.features[name], "dtype", "")).startswith("float"):
+        return ()
+    return map(label_values(dataset.features[name]), dataset.with_format(None, columns=[name])[name])
+
+
+def _has_label(label: Any) -> bool:
+    """Of a row or, in a list, of any of its words."""
+    return any(map(_has_label, label)) if isinstance(label, list) else label not in (None, IGNORE_INDEX)
+
+
 def report(trainer: Trainer, stage: str, metrics: dict[str, float], dataset: Any) -> None:
     """Log and save metrics, with the number of examples where it is known."""
-    if isinstance(dataset, Dataset) and f"{stage}_samples" not in metrics:
-        metrics[f"{stage}_samples"] = len(dataset)
+    metrics |= {f"{stage}_{name}": count for name, count in sample_counts(dataset).items()} | metrics
     trainer.log_metrics(stage, metrics)
     trainer.save_metrics(stage, metrics)

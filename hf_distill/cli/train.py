@@ -45,17 +45,14 @@ def train(
     from transformers import set_seed
     from transformers.hf_argparser import HfArgumentParser
 
-    from hf_distill.cli.raw_data import load_splits, with_columns
+    from hf_distill.cli.raw_data import load_splits, splits_with_columns
     from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer
     from hf_distill.evaluation.loading import load_contestant
     from hf_distill.students.create import create_student
 
     given = ["--output_dir", str(output_dir), "--do_train", *context.args]
     (args,) = HfArgumentParser((ScriptTrainingArguments,)).parse_args_into_dataclasses(given)
-    splits = {
-        name: with_columns(rows, text_column, label_column if label_column in rows.column_names else None)
-        for name, rows in load_splits(dataset, dataset_config).items()
-    }
+    splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
     found = load_contestant(teacher, Path(teacher).name, "teacher")
     set_seed(args.seed)
     model = create_student(student, found.model, initialisation)

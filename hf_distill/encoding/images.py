@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PretrainedConfig
 
-from hf_distill.encoding.sequences import encode_label, label_ids
+from hf_distill.encoding.sequences import encode_label, label_ids, label_values
 
 READY = "pixel_values"  # a column of images that are model inputs already
 
@@ -48,5 +48,5 @@ def encode_images(rows: Dataset, processor: Any, config: PretrainedConfig) -> Da
 
 def image_labels(rows: Dataset, config: PretrainedConfig) -> Callable[[Sequence[Any]], list[int]]:
     """From the values of the column label to the model's classes, by name where the data name theirs."""
-    ids, name_of = label_ids(config), getattr(rows.features["label"], "int2str", str)
-    return lambda values: [encode_label(name_of(value), ids) for value in values]
+    ids, value_of = label_ids(config), label_values(rows.features["label"])
+    return lambda values: [encode_label(value_of(value), ids) for value in values]

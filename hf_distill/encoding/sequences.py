@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from hf_distill.encoding.class_names import MISSING, ClassIds, label_names
+from hf_distill.encoding.files import require_texts
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
 STRINGS = ("string", "large_string")
@@ -20,27 +23,40 @@ def text_columns(features: Features) -> list[str]:
     return ["text"] if "text" in strings else strings[:2]
 
 
-def label_ids(config: PretrainedConfig) -> dict[str, int]:
-    """The class that each name or number of a label stands for, names in lower case; none for regression."""
-    if config.num_labels == 1:
-        return {}
-    names = {str(name).casefold(): index for index, name in config.id2label.items()}
-    return {str(index): index for index in names.values()} | names
+def label_ids(config: PretrainedConfig) -> ClassIds:
+    """The class that each name or number of a label stands for; none for regression."""
+    return ClassIds() if config.num_labels == 1 else ClassIds.of(label_names(config))
 
 
-def encode_label(value: Any, ids: Mapping[str, int]) -> int | float:
+def label_values(feature: Any) -> Callable[[Any], Any]:
+    """From the values of a column of labels to what they say: names where the column has names; None where one is missing."""
+    int2str = getattr(feature, "int2str", None)
+    return (lambda value: None if value in MISSING else int2str(value)) if int2str else lambda value: value
+
+
+def encode_label(value: Any, ids: ClassIds) -> int | float:
     """What a label is trained as: its class, for regression its value; a missing class as -100, which does not count.
 
     Raises:
         ValueError: There is no such class, or no value.
     """
-    key = str(value).casefold()
-    if value is None and ids:
+    is_missing = value is None or value != value  # NaN, which is how some files say that a number is missing
+    if not ids:
+        return _number(None if is_missing else value)
+    if is_missing or (value == IGNORE_INDEX and ids.get(value) is None):
         return IGNORE_INDEX
-    if value is None or (ids and key not in ids):
-        allowed = list(ids) or "numbers, because the first are floats (in CSV files also integers with gaps)"
-        raise ValueError(f"a row has the label {value!r}; allowed are {allowed}")
-    return ids[key] if ids else float(value)
+    ids.require([value])
+    return ids.get(value)
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"a row has the label {value!r}; allowed are numbers, because the head has one output")
+    return number
 
 
 @dataclass
@@ -57,15 +73,20 @@ class SequenceEncoder:
     """
 
     tokenizer: PreTrainedTokenizerBase
-    ids: Mapping[str, int]
+    ids: ClassIds
     max_length: int = 128
     pad: bool = False
     segments: bool | None = None
     cached: bool = True
 
     def __call__(self, rows: Dataset, texts: list[str]) -> Dataset:
-        """From the columns of texts; the label is in the column label."""
-        name_of = getattr(rows.features.get("label"), "int2str", lambda value: value)
+        """From the columns of texts; the label is in the column label.
+
+        Raises:
+            ValueError: A row has no text, or a label that is none of the classes.
+        """
+        require_texts(rows, texts)
+        value_of = label_values(rows.features.get("label"))
         options = {
             "max_length": min(self.max_length, self.tokenizer.model_max_length),
             "padding": "max_length" if self.pad else False,
@@ -73,10 +94,9 @@ class SequenceEncoder:
         }
 
         def encode_rows(batch: dict[str, list]) -> dict[str, list]:
-            columns = [[text or "" for text in batch[name]] for name in texts]
-            inputs = dict(self.tokenizer(*columns, truncation=True, **options))
+            inputs = dict(self.tokenizer(*(batch[name] for name in texts), truncation=True, **options))
             if "label" in batch:
-                inputs["labels"] = [encode_label(name_of(value), self.ids) for value in batch["label"]]
+                inputs["labels"] = [encode_label(value_of(value), self.ids) for value in batch["label"]]
             return inputs
 
         return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, load_from_cache_file=self.cached)

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_distill.encoding.answer_spans import answer_tokens
+from hf_distill.encoding.files import require_texts
 
 NO_INPUTS = ["offsets", "example", "null_position"]  # columns of windows that models do not read
 
@@ -42,7 +43,12 @@ class WindowEncoder:
         return cls(tokenizer, min(cls.max_length, limit), min(cls.doc_stride, limit // 4))
 
     def __call__(self, rows: Dataset, for_training: bool) -> Dataset:
-        """From the columns question, context and, where there are such, answers; to read answers off with `NO_INPUTS`."""
+        """From the columns question, context and, where there are such, answers; to read answers off with `NO_INPUTS`.
+
+        Raises:
+            ValueError: A row has no question or no context, or the two do not fit.
+        """
+        require_texts(rows, ["question", "context"])
         return rows.map(
             self._encode_rows,
             fn_kwargs={"for_training": for_training},

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 from datasets import Dataset, Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from hf_distill.encoding.class_names import MISSING, ClassIds, label_names
+from hf_distill.encoding.files import require_texts
 from hf_distill.encoding.sequences import STRINGS
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
-MISSING = (None, -1, IGNORE_INDEX)  # labels that do not count
 FIRST_TOKENS = "first_tokens"  # column: where each word begins, None for a word without tokens
 _LONGEST = 512  # tokens, for tokenizers without a limit of their own
 
 
-def word_label_ids(config: PretrainedConfig) -> dict[str, int]:
+def word_label_ids(config: PretrainedConfig) -> ClassIds:
     """The class that each name or number of a label stands for."""
-    names = {str(name): index for index, name in config.id2label.items()}
-    return {str(index): index for index in names.values()} | names
+    return ClassIds.of(label_names(config))
 
 
 def word_columns(features: Features) -> tuple[str, str]:
@@ -55,7 +54,7 @@ class WordEncoder:
     """
 
     tokenizer: PreTrainedTokenizerBase
-    ids: Mapping[str, int]
+    ids: ClassIds
     max_length: int | None = None
     pad: bool = False
     label_all_tokens: bool = False
@@ -63,7 +62,12 @@ class WordEncoder:
     num_proc: int | None = None
 
     def __call__(self, rows: Dataset, text: str, label: str | None, first_tokens: bool = False) -> Dataset:
-        """From the columns of words and of labels; with the column `FIRST_TOKENS` if asked for."""
+        """From the columns of words and of labels; with the column `FIRST_TOKENS` if asked for.
+
+        Raises:
+            ValueError: A row has no words, not a label for each, or a label that is none of the classes.
+        """
+        require_texts(rows, [text])
         name_of = getattr(getattr(rows.features.get(label), "feature", None), "int2str", str)
         limit = self.tokenizer.model_max_length
         length = min(self.max_length or (limit if limit < 10**6 else _LONGEST), limit)
@@ -89,13 +93,12 @@ class WordEncoder:
         """The class of each token; -100 for one that does not count."""
         if len(labels) != len(words):
             raise ValueError(f"each word needs a label, got {len(words)} words {words} and {len(labels)}: {labels}")
-        if unknown := set(labels) - {None, *self.ids}:
-            raise ValueError(f"words have the labels {sorted(unknown)}; allowed are {list(self.ids)}")
+        self.ids.require([label for label in labels if label is not None])
         classes = []
         for previous, word in pairwise([None, *words_of_tokens]):
             label = None if word is None else labels[word]
             if label is not None and word == previous:
-                inside = f"I-{label[2:]}" if label.startswith("B-") else label
-                label = (inside if inside in self.ids else label) if self.label_all_tokens else None
-            classes.append(IGNORE_INDEX if label is None else self.ids[label])
+                inside = f"I-{label[2:]}" if label[:2].casefold() == "b-" else label
+                label = (label if self.ids.get(inside) is None else inside) if self.label_all_tokens else None
+            classes.append(IGNORE_INDEX if label is None else self.ids.get(label))
         return classes

@@ -18,6 +18,7 @@ from transformers import (
     default_data_collator,
 )
 
+from hf_distill.encoding.class_names import label_names, positions
 from hf_distill.encoding.images import encode_images, image_labels
 from hf_distill.encoding.limits import ReadingLimits, require_padding_token, require_readable
 from hf_distill.encoding.sequences import SequenceEncoder, label_ids, text_columns
@@ -47,7 +48,7 @@ class Answers:
     Attributes:
         metrics: Of all examples.
         main_metric: The key of `metrics` that models are compared by; more is better.
-        num_examples: Rows of the data set.
+        num_examples: Rows of the data set that have a label, and so count.
         score: From examples, by index and with repetitions, to the main metric on them.
         predictions: Class, number or text of each item (example, or word), (items,).
         is_right: Whether it is the right one, bool (items,); None for numbers.
@@ -124,14 +125,16 @@ class Examiner:
         )
         rows_of_logits = self._logits(inputs, DataCollatorForTokenClassification(self.processing_class))
         labels = [np.array(row) for row in inputs["labels"]]
-        own = [str(name) for name in self.model.config.id2label.values()]
+        own = label_names(self.model.config)
         batches = [row[None] for row in rows_of_logits], [row[None] for row in labels]
         metrics = entity_metric(own, per_type=False)(EvalPrediction(*batches))
         counted = [row != IGNORE_INDEX for row in labels]
         predicted = [row[each].argmax(-1) for row, each in zip(rows_of_logits, counted, strict=True)]
         gold = [row[each] for row, each in zip(labels, counted, strict=True)]
         pairs = zip(predicted, gold, strict=True)
-        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in pairs])
+        labelled = [pair for pair in pairs if len(pair[1])]
+        _require_labelled(len(labelled), len(rows))
+        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in labelled])
 
         def score(examples: np.ndarray) -> float:
             right, guessed, there = counts[examples].sum(axis=0)
@@ -141,7 +144,7 @@ class Examiner:
         answers = self._of_classes(logits, np.concatenate(gold))
         metrics["expected_calibration_error"] = answers.metrics["expected_calibration_error"]
         main = "f1" if "f1" in metrics else "accuracy"
-        return Answers(metrics, main, len(rows), score, answers.predictions, answers.is_right, answers.logits)
+        return Answers(metrics, main, len(counts), score, answers.predictions, answers.is_right, answers.logits)
 
     def _questions(self, rows: Dataset) -> Answers:
         missing = {"question", "context", "answers"} - set(rows.column_names)
@@ -170,13 +173,13 @@ class Examiner:
 
     def _of_classes(self, logits: np.ndarray, labels: Sequence[int]) -> Answers:
         """In the order of the names; the labels are the model's own classes."""
-        own = [str(name).casefold() for name in self.model.config.id2label.values()]
-        wanted = [str(name).casefold() for name in self.names]
-        if sorted(own) != sorted(wanted):
+        own = label_names(self.model.config)
+        order = positions(self.names, own)
+        if order is None:
             raise ValueError(f"all models must have the classes {list(self.names)}, got one with {own}")
-        order = [own.index(name) for name in wanted]
         labels, logits = np.array(labels), logits[:, order]
         counted = labels != IGNORE_INDEX
+        _require_labelled(counted.sum(), len(labels))
         labels, logits = np.argsort(order)[labels[counted]], logits[counted]
         predictions = logits.argmax(axis=-1)
         is_right = predictions == labels
@@ -211,6 +214,11 @@ class Examiner:
                 is_span = row.ndim == 2 and task_of(self.model) is Task.QUESTION_ANSWERING
                 found[index] = row[:, :length] if is_span else row[:length] if row.ndim == 2 else row
         return found
+
+
+def _require_labelled(count: int, num_rows: int) -> None:
+    if count == 0:
+        raise ValueError(f"none of the {num_rows} rows has a label: there is nothing to compare models by")
 
 
 def _of_numbers(logits: np.ndarray, labels: Sequence[float]) -> Answers:

@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_distill.encoding.class_names import label_names
 from hf_distill.evaluation.answers import Answers, Examiner
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.evaluation.formats import Format, in_format
@@ -98,7 +99,7 @@ def compare(
     _require_comparable(contestants)
     _require_rows(rows, name, split)
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
-    names = [str(label) for label in contestants[0].model.config.id2label.values()]
+    names = label_names(contestants[0].model.config)
     settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
     reference: Answers | None = None
     found, runners = [], {}
@@ -119,11 +120,16 @@ def compare(
             row.setdefault("latency", []).extend({"format": each} | time for time in times)
     return {
         "task": task_of(contestants[0].model).value,
-        "data": {"name": name, "split": split, "examples": len(rows), "fingerprint": rows_sha256(rows)},
+        "data": {"name": name, "split": split} | _sizes(rows, answers[Format.FP32.value]),
         "metric": answers[Format.FP32.value].main_metric,
         "conditions": _conditions(device, max_length),
         "rows": found,
     }
+
+
+def _sizes(rows: Dataset, answers: Answers) -> dict[str, Any]:
+    """How many rows there are, how many of them count, and which they are."""
+    return {"examples": len(rows), "scored": answers.num_examples, "fingerprint": rows_sha256(rows)}
 
 
 def example_inputs(

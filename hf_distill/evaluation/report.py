@@ -35,12 +35,19 @@ def metric_label(evaluation: Mapping[str, Any]) -> str:
     return evaluation["metric"].replace("_", " ") + (" %" if is_percentage else "")
 
 
+def examples_label(evaluation: Mapping[str, Any]) -> str:
+    """How many examples the comparison is about, and of how many in the data where some have no label."""
+    data = evaluation["data"]
+    scored = data.get("scored", data["examples"])
+    return f"{scored:,} examples" + (f" with a label, of {data['examples']:,}" if scored < data["examples"] else "")
+
+
 def report_table(evaluation: Mapping[str, Any]) -> Table:
     """A `rich` table of a comparison (see `compare`); size and speed also as multiples of the first row, the teacher."""
     data, rows = evaluation["data"], evaluation["rows"]
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     table = Table(
-        title=f"{data['name']}, {data['split']}: {data['examples']:,} examples",
+        title=f"{data['name']}, {data['split']}: {examples_label(evaluation)}",
         caption="± half the 95 % interval of the difference from the teacher; p: exact McNemar test"
         if any("against_teacher" in row for row in rows)
         else None,
@@ -127,7 +134,7 @@ def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
     axes.set_xlabel("latency of one example (ms, median, log scale): left is faster" if is_timed else "parameters (M)")
     axes.set_ylabel(metric_label(evaluation))
     data = evaluation["data"]
-    axes.set_title(f"{data['name']}, {data['split']}: {data['examples']:,} examples\narea of a mark: parameters")
+    axes.set_title(f"{data['name']}, {data['split']}: {examples_label(evaluation)}\narea of a mark: parameters")
     axes.margins(x=0.18, y=0.2)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=len(_COLOURS) + 1, frameon=False)

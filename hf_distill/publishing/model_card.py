@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_distill.evaluation.report import (
+    examples_label,
     in_percent,
     is_share,
     latency_of,
@@ -81,6 +82,7 @@ def render_model_card(record: RunRecord) -> ModelCard:
                 record.student.get("initialisation"), record.student.get("initialisation")
             ),
             table=_comparison_table(record.evaluation) if record.evaluation else [],
+            examples=examples_label(record.evaluation) if record.evaluation else None,
             scores=(scores := _scores(record)),
             splits=[split for split in _SPLITS.values() if any(split in values for values in scores.values())],
             recipe=RECIPES.get(record.arguments.get("recipe")),

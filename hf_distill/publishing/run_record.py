@@ -18,6 +18,7 @@ from jsonschema.exceptions import best_match
 from torch import nn
 from transformers import TrainingArguments
 
+from hf_distill.encoding.class_names import label_names
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
@@ -153,7 +154,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
         **{size: getattr(config, size) for size in ("model_type", *sizes) if hasattr(config, size)},
-        "labels": [str(label) for label in getattr(config, "id2label", {}).values()],
+        "labels": label_names(config) if getattr(config, "id2label", None) else [],
     }
 
 

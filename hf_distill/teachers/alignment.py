@@ -8,15 +8,17 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.image_processing_base import ImageProcessingMixin
 
+from hf_distill.encoding.class_names import label_names, positions
 from hf_distill.fingerprints import json_sha256
 
 _PROBE_TEXT = "A Déjà-vu of NAÏVE tests: 1,024 re-tokenized words @home & 東京!"
 
 
 def label_permutation(student: PretrainedConfig, teacher: PretrainedConfig) -> list[int] | None:
-    """Which teacher label each student label is, matched by name without regard to case.
+    """Which teacher label each student label is, matched by name.
 
-    A side whose labels carry only their default names (LABEL_0, ...) is taken to be in the other side's order.
+    Case may differ, unless two names of a side differ by nothing else. Equal names must stand in the same order on both
+    sides. A side whose labels carry only their default names (LABEL_0, ...) is taken to be in the other side's order.
 
     Args:
         student: The student's configuration.
@@ -26,7 +28,7 @@ def label_permutation(student: PretrainedConfig, teacher: PretrainedConfig) -> l
         Teacher index per student index, or None when the orders agree.
 
     Raises:
-        ValueError: The numbers of labels differ, or the sets of names do.
+        ValueError: The numbers of labels differ, or the sets of names do, or equal names stand in another order.
     """
     if student.num_labels != teacher.num_labels:
         raise ValueError(
@@ -36,14 +38,13 @@ def label_permutation(student: PretrainedConfig, teacher: PretrainedConfig) -> l
         )
     if not has_label_names(student) or not has_label_names(teacher):
         return None
-    student_names, teacher_names = (list(map(str.casefold, label_names(config))) for config in (student, teacher))
-    if sorted(student_names) != sorted(teacher_names):
+    permutation = positions(label_names(student), label_names(teacher))
+    if permutation is None:
         raise ValueError(
             f"the teacher's labels are {label_names(teacher)}, the student's {label_names(student)}; they must be the same set "
             "(order and case may differ). Set the student's id2label and label2id to the teacher's names, or pass a "
             "teacher trained on the same labels."
         )
-    permutation = [teacher_names.index(name) for name in student_names]
     return None if permutation == list(range(len(permutation))) else permutation
 
 
@@ -140,8 +141,3 @@ def processing_sha256(processing_class: Any) -> str | None:
             {name: settings[name] for name in settings if not name.endswith(("_type", "_path", "device"))}
         )
     return None
-
-
-def label_names(config: PretrainedConfig) -> list[str]:
-    """The names of a configuration's labels, in their order."""
-    return [str(config.id2label[index]) for index in sorted(config.id2label)]

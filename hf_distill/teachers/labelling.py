@@ -19,11 +19,12 @@ from transformers import (
     default_data_collator,
 )
 
+from hf_distill.encoding.class_names import label_names
 from hf_distill.encoding.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.fingerprints import json_sha256, table_sha256
 from hf_distill.privacy import public_name
 from hf_distill.tasks import Task, class_of, task_of
-from hf_distill.teachers.alignment import label_names, processing_sha256
+from hf_distill.teachers.alignment import processing_sha256
 from hf_distill.teachers.answers import Questioner
 from hf_distill.teachers.cache_folder import CacheFolder
 from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns

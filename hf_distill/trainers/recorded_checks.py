@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import DataCollatorForLanguageModeling
 
+from hf_distill.encoding.class_names import in_same_order, label_names
 from hf_distill.tasks import class_of, unwrapped
-from hf_distill.teachers.alignment import label_names, processing_sha256, take_over_problem_type
+from hf_distill.teachers.alignment import processing_sha256, take_over_problem_type
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.teachers.provenance import Provenance
@@ -104,7 +105,7 @@ def require_same_trajectory(found: Mapping[str, Provenance], trajectory: Traject
 
 def _require_same_labels(recorded: list[str], own: list[str]) -> None:
     if len(recorded) != len(own) or (
-        [name.casefold() for name in recorded] != [name.casefold() for name in own]
+        not in_same_order(recorded, own)
         and not any(all(name.startswith("LABEL_") for name in names) for names in (recorded, own))
     ):
         raise refusal(

@@ -6,6 +6,7 @@ import csv
 import json
 
 import pytest
+import torch
 
 from hf_distill.publishing.run_record import RunRecord
 from tests.cli.commands import invoke, invoke_json
@@ -41,7 +42,7 @@ def test_json_table_plot_and_cards(folders, data):
         ("teacher", "teacher"), ("one", "distilled"), ("two", "other"),
     ]  # fmt: skip
     assert found["data"] | {"fingerprint": ""} == {
-        "name": "reviews", "split": "reviews", "examples": 30, "fingerprint": "",
+        "name": "reviews", "split": "reviews", "examples": 30, "scored": 30, "fingerprint": "",
     }  # fmt: skip
     output = invoke("evaluate", *places, *data, *QUICK, "--output-dir", folders / "out", "--write-cards").output
     assert "distilled" in output and "two has no run.json: no card" in output.replace("\n", "")
@@ -64,3 +65,29 @@ def test_folders_of_one_name_are_told_apart(folders, data):
     (folders / "one").rename(folders / "other" / "two")
     found = invoke_json("evaluate", folders / "two", folders / "other" / "two", *data, "--no-latency")
     assert [row["name"] for row in found["rows"]] == [f"{folders.name}/two", "other/two"]
+
+
+def test_words_that_look_missing_are_labels_and_empty_fields_are_not_scored(folders):
+    names = ["None", "against", "NA"]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    model = tiny_bert(32, 2, seed=4, **labels)
+    model.save_pretrained(folders / "one")
+    texts = [f"w{row % 90 + 4} w{row * 7 % 90 + 4}" for row in range(30)]
+    with torch.no_grad():
+        answers = [names[model(**tiny_tokenizer()(text, return_tensors="pt")).logits.argmax()] for text in texts]
+    assert set(answers) == set(names)
+    answers[::5] = [""] * 6
+    path = folders / "stance[1].csv"
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *zip(texts, answers, strict=True)])
+    found = invoke_json("evaluate", folders / "one", "--dataset", path, "--no-latency")
+    assert found["rows"][0]["metrics"]["accuracy"] == 1
+    assert (found["data"]["examples"], found["data"]["scored"]) == (30, 24)
+    shown = invoke("evaluate", folders / "one", "--dataset", path, "--no-latency").output
+    assert "24 examples with a label, of 30" in shown
+
+
+def test_a_file_that_is_not_there_is_named_with_those_like_it(folders, data):
+    wrong = folders / "revews.csv"
+    output = invoke("evaluate", folders / "one", "--dataset", wrong, "--no-latency", exit_code=1).output
+    assert f"there is no file or folder '{wrong}'; similar are ['{folders / 'reviews.csv'}']" in output

@@ -82,3 +82,33 @@ def test_wrong_options(given, wrong, message):
     result = run(*wrong)
     assert result.exit_code == 2
     assert re.search(message, re.sub(r"[│\n]| {2,}", "", result.output)), result.output
+
+
+def test_words_that_look_missing_are_classes_and_texts(given):
+    save_bert(given / "stance", 32, 2, seed=1, labels=["None", "against", "NA"])
+    rows = [("null", "None"), ("a warm film", "NA"), ("NA", ""), ("nan", "Against")]
+    with open("stance[1].csv", "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    for more in ([], ["--streaming"]):
+        arguments = ["label", "stance[1].csv", "--teacher", "stance", "--output-dir", f"labelled{len(more)}", *more]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        found = load_teacher_outputs(f"labelled{len(more)}")
+        assert (found["labels"][:], found["text"][:]) == ([0, 2, -100, 1], ["null", "a warm film", "NA", "nan"])
+
+
+@pytest.mark.parametrize("more", [[], ["--streaming"]])
+def test_rows_without_a_text_are_named(given, more):
+    with open("reviews.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *REVIEWS[:2], ("", "positive"), *REVIEWS[2:]])
+    result = run(*more)
+    assert (
+        result.exit_code == 1
+        and "Error: these rows have nothing in the column 'text', counted from 1: 3" in result.output
+    )
+
+
+def test_a_file_that_is_not_there_is_named(given):
+    result = CliRunner().invoke(app, ["label", "review.csv", "--teacher", "teacher", "--output-dir", "labelled"])
+    assert result.exit_code == 1
+    assert "there is no file or folder 'review.csv'; similar are ['reviews.csv']" in result.output

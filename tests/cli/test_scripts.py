@@ -1,5 +1,6 @@
 """What the example scripts share."""
 
+import datasets
 import pytest
 import transformers
 from transformers.hf_argparser import HfArgumentParser
@@ -7,14 +8,6 @@ from transformers.hf_argparser import HfArgumentParser
 from hf_distill import DistillationTrainingArguments
 from hf_distill.cli import scripts
 from hf_distill.cli.script_models import AnyModelArguments, FineTuningArguments, teacher_options
-
-
-def test_words_that_look_missing_are_read_as_words(tmp_path):
-    path = tmp_path / "data.csv"
-    path.write_text("text,label\nNA,None\nnull,some\n,\n", encoding="utf-8")
-    raw = scripts.load_files({"train": str(path)}, cache_dir=str(tmp_path / "cache"))
-    assert raw["train"]["label"][:] == ["None", "some", None]
-    assert raw["train"]["text"][:] == ["NA", "null", None]
 
 
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
@@ -42,6 +35,26 @@ def test_splits_that_are_asked_for_must_be_there(arguments):
     assert scripts.require_splits({"train": 0}, arguments(do_train=True), **stages) == ["train"]
     with pytest.raises(ValueError, match=r"do_eval needs the split 'validation', got only \['test', 'train'\]"):
         scripts.require_splits({"train": 0, "test": 0}, arguments(do_train=True, do_eval=True), **stages)
+
+
+def test_a_file_that_is_not_there_is_named_with_those_like_it(tmp_path):
+    (tmp_path / "reviews[1].csv").write_text("text\n")
+    scripts.require_source({"train_file": str(tmp_path / "reviews[1].csv")}, (".csv",), dataset_name=None)
+    with pytest.raises(ValueError, match=r"existing .csv file, got '.*reviws\[1\].csv'; similar are \['.*reviews"):
+        scripts.require_source({"train_file": str(tmp_path / "reviws[1].csv")}, (".csv",), dataset_name=None)
+
+
+def test_labelled_examples_are_counted_where_it_is_not_all():
+    def counts(**columns):
+        return scripts.sample_counts(datasets.Dataset.from_dict(columns))
+
+    assert counts(labels=[0, -100, 2]) == {"samples": 3, "labelled_samples": 2}
+    assert counts(labels=[[0, -100], [-100, -100]]) == {"samples": 2, "labelled_samples": 1}
+    assert counts(labels=[0, 1]) == counts(labels=[-100.0, 1.5]) == counts(input_ids=[1, 2]) == {"samples": 2}
+    rows = datasets.Dataset.from_dict({"label": [0, None, -1]})
+    rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"])).with_transform(dict)
+    assert scripts.sample_counts(rows) == {"samples": 3, "labelled_samples": 1}
+    assert scripts.sample_counts(rows.with_format(None).to_iterable_dataset()) == {}
 
 
 @pytest.mark.parametrize(

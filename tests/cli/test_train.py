@@ -82,6 +82,11 @@ def test_texts_without_labels_are_learned_from_but_not_compared(tmp_path):
         (["--student", "1/16", "--initialisation", "magic"], "magic"),
         (["--student", "1/16", "--temperature", "-1"], "temperature"),
         (["--student", "1/16", "--text-column", "other"], "other"),
+        (
+            ["--student", "1/16", "--label-column", "lable"],
+            "no column 'lable' for labels, they have {'texts': ['text']}",
+        ),
+        (["--student", "1/16", "--dataset", "text.txt"], "there is no file or folder 'text.txt'"),
     ],
 )
 def test_mistakes_are_told_before_training(more, message, tmp_path):

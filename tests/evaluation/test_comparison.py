@@ -82,6 +82,33 @@ def test_classifiers_are_measured_as_scikit_learn_measures_them():
     jsonschema.validate(found, schema()["$defs"]["evaluation"] | {"$defs": schema()["$defs"]})
 
 
+def named(*names: str) -> dict:
+    return {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+
+
+def test_classes_that_differ_by_case_alone_are_two_and_rows_without_a_label_do_not_count():
+    names, turned = ("it", "IT", "None"), ("none", "IT", "it")
+    model, same = tiny_bert(32, 2, seed=1, **named(*names)), tiny_bert(32, 2, seed=1, **named(*turned))
+    with torch.no_grad():
+        for parameter in same.classifier.parameters():
+            parameter.copy_(parameter.flip(0))
+    rows = texts().remove_columns("label")
+    answers = [names[index] for index in logits_one_by_one(model, rows).argmax(-1)]
+    assert len(set(answers)) == 3
+    labels = [None if row % 3 == 0 else answer for row, answer in enumerate(answers)]
+    contestants = [
+        Contestant("one", TEACHER, model, tiny_tokenizer()),
+        Contestant("two", OTHER, same, tiny_tokenizer()),
+    ]
+    found = compare(contestants, rows.add_column("label", labels), "news", "test", latency=None)
+    assert [row["metrics"]["accuracy"] for row in found["rows"]] == [1, 1]
+    assert found["rows"][1]["fidelity"]["teacher_agreement"] == 1
+    assert (found["data"]["examples"], found["data"]["scored"]) == (41, 27)
+    jsonschema.validate(found, schema()["$defs"]["evaluation"] | {"$defs": schema()["$defs"]})
+    with pytest.raises(ValueError, match="none of the 41 rows has a label"):
+        compare(contestants, rows.add_column("label", [None] * 40 + [-100]), "news", "test", latency=None)
+
+
 def test_regression_is_measured_as_scipy_measures_it():
     rows, tokenizer = texts(kind="float"), tiny_tokenizer()
     models = [tiny_bert(32, 2, seed=1, num_labels=1), tiny_bert(16, 1, num_labels=1)]
@@ -212,6 +239,13 @@ def test_table_and_plot(evaluation, tmp_path):
         assert said in shown, said
     with Image.open(report_plot(evaluation, tmp_path / "plot.png")) as image:
         assert image.size[0] >= 800 and len(image.convert("L").getcolors()) > 20
+
+
+def test_a_table_says_how_many_examples_have_a_label(evaluation):
+    console = Console(width=160, file=io.StringIO())
+    evaluation["data"]["scored"] = 640
+    console.print(report_table(evaluation))
+    assert "640 examples with a label, of 1,000" in console.file.getvalue()
 
 
 def test_without_latency_the_plot_is_over_parameters(evaluation, tmp_path):

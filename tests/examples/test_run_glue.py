@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from hf_distill import create_student
+from hf_distill.encoding.class_names import ClassIds
 from hf_distill.encoding.sequences import encode_label
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment
@@ -361,6 +362,19 @@ def test_padding_is_left_to_the_batch_unless_asked_for(script, bert):
     assert lengths(pad_to_max_length=True, max_train_samples=3) == [24] * 3
 
 
+def test_class_numbers_with_gaps_are_classes_and_the_evaluation_says_how_many_there_are(run_main, tmp_path, bert):
+    rows = [(text, "" if index % 3 == 0 else index % 2) for index, text in enumerate(TEXTS)]
+    path = write_csv(tmp_path / "data[1].csv", ["text", "label"], rows)
+    places = ["--model_name_or_path", bert, "--output_dir", str(tmp_path / "output")]
+    files = ["--train_file", path, "--validation_file", path]
+    run_main(*places, *files, "--do_train", "--do_eval", "--max_steps", "1", "--save_strategy", "no", *QUIET)
+    results = read_json(tmp_path / "output", "all_results.json")
+    labelled = sum(label != "" for _, label in rows)
+    for stage in ("train", "eval"):
+        assert (results[f"{stage}_samples"], results[f"{stage}_labelled_samples"]) == (len(TEXTS), labelled)
+    assert results["eval_accuracy"] * labelled == pytest.approx(round(results["eval_accuracy"] * labelled))
+
+
 def test_float_labels_mean_regression(run_main, tmp_path, bert):
     rows = [
         {"sentence1": text, "sentence2": TEXTS[0], "score_by": 7, "label": index / 2}
@@ -406,6 +420,24 @@ class TestLabels:
         assert names == ["bad", "good"]
         assert encode_label(1, ids) == encode_label("Good", ids) == 1
 
+    def test_names_that_differ_by_case_alone_and_names_like_missing_values_are_classes(self, script):
+        labels = ["it", "IT", "sports", "None"]
+        names, ids = script.find_labels(self.raw(labels), BertConfig(), self.config(*labels))
+        assert names == ["IT", "None", "it", "sports"]
+        assert [encode_label(label, ids) for label in (*labels, "SPORTS")] == [2, 0, 3, 1, 3]
+        own = self.config("sports", "IT", "none", "it")
+        names, ids = script.find_labels(self.raw(labels), own, self.config(*labels))
+        assert names == ["sports", "IT", "None", "it"]
+        assert [encode_label(label, ids) for label in labels] == [3, 1, 0, 2]
+
+    def test_a_teachers_equal_names_stay_in_their_order(self, script):
+        teacher = self.config("crane", "tit", "crane")
+        names, ids = script.find_labels(self.raw([0, 1, 2]), teacher, teacher)
+        assert names == ["crane", "tit", "crane"]
+        assert [encode_label(label, ids) for label in (0, 1, 2, "tit")] == [0, 1, 2, 1]
+        with pytest.raises(ValueError, match=r"several classes are called \['crane'\]"):
+            script.find_labels(self.raw([0, 1, 2]), self.config("crane", "crane", "tit"), teacher)
+
     def test_other_numbers_are_names(self, script):
         names, ids = script.find_labels(self.raw([10, 2, 2]), BertConfig(), None)
         assert names == ["2", "10"]
@@ -422,13 +454,13 @@ class TestLabels:
 
     def test_floats_need_a_label_in_every_row(self, script):
         names, ids = script.find_labels(self.raw([0.5, 2.0]), BertConfig(), None)
-        assert (names, ids) == ([], {})
+        assert (names, ids) == ([], ClassIds())
         assert encode_label(3, ids) == 3.0
         with pytest.raises(ValueError, match="the label None; allowed are numbers"):
             encode_label(None, ids)
 
     def test_without_labels_the_teacher_decides_about_regression(self, script):
-        assert script.find_labels(self.raw(None), BertConfig(), self.config("rating")) == ([], {})
+        assert script.find_labels(self.raw(None), BertConfig(), self.config("rating")) == ([], ClassIds())
         names, _ = script.find_labels(self.raw(None), BertConfig(), self.config("a", "b", "c"))
         assert names == ["a", "b", "c"]
 

@@ -69,6 +69,12 @@ def test_other_class_names(arguments):
         make(arguments, student=tiny_bert(**named("bad", "good")), teacher_model=tiny_bert(**named("cat", "dog")))
 
 
+def test_equal_class_names_in_another_order(arguments):
+    student, teacher = tiny_bert(**named("crane", "crane", "tit")), tiny_bert(**named("crane", "tit", "crane"))
+    with pytest.raises(ValueError, match=r"several classes are called \['crane'\], .* which is which cannot be told"):
+        make(arguments, student=student, teacher_model=teacher)
+
+
 def test_other_vocabulary_size(arguments):
     with pytest.raises(ValueError, match=r"teacher's vocabulary has 120 tokens, the student's 100.*create_student"):
         make(arguments, teacher_model=tiny_bert(vocab_size=120))

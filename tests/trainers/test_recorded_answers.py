@@ -457,6 +457,24 @@ def test_the_order_of_labels_is_the_recorded_ones(arguments):
             DistillationTrainer(tiny_bert(**others), arguments(), **given)
 
 
+@pytest.mark.parametrize(
+    ("names", "others"), [(["it", "IT", "a"], ["IT", "it", "a"]), (["a", "b", "a"], ["a", "a", "b"])], ids=str
+)
+def test_recorded_labels_that_differ_by_case_alone_or_not_at_all_keep_their_order(arguments, names, others):
+    teacher, student, other = (
+        tiny_bert(seed=1, id2label=dict(enumerate(each)), label2id={name: i for i, name in enumerate(each)})
+        for each in (names, names, others)
+    )
+    rows, tokenizer = encoded_sentences(ROWS), tiny_tokenizer()
+    given = dict(
+        train_dataset=label_transfer_set(rows, FrozenTeacher(teacher), tokenizer, disable_tqdm=True),
+        processing_class=tokenizer,
+    )
+    DistillationTrainer(student, arguments(), **given)
+    with pytest.raises(ValueError, match=r"in the order of the labels .*; the student's labels are"):
+        DistillationTrainer(other, arguments(), **given)
+
+
 def test_fixed_masks_keep_their_collator_and_temperature(trainer_of, arguments):
     teacher, student, rows, collator, _ = case("masked words")
     labelled = label_transfer_set(rows, teacher, collator, top_k=6, mask_epochs=2, disable_tqdm=True)

@@ -109,6 +109,34 @@ def test_labels_are_aligned_by_name(arguments, sentences, tokenizer):
     torch.testing.assert_close(trainer.teacher.outputs(batch).logits, teacher(**batch).logits.flip(-1))
 
 
+@pytest.mark.parametrize("names", [["crane", "sparrow", "crane"], ["a", "A", "b"], ["it", "IT", "it"]], ids=str)
+def test_labels_of_one_name_or_of_one_but_for_case_stay_where_they_are(arguments, sentences, tokenizer, names):
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    student, teacher = tiny_bert(seed=5, **labels), tiny_bert(seed=5, **labels)
+    texts = sentences.remove_columns("labels")
+    trainer = DistillationTrainer(
+        student,
+        arguments(),
+        train_dataset=texts,
+        eval_dataset=texts,
+        processing_class=tokenizer,
+        teacher_model=teacher,
+    )
+    metrics = trainer.evaluate()
+    assert metrics["eval_teacher_agreement"] == 1 and metrics["eval_teacher_kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_labels_that_differ_by_case_alone_are_aligned(arguments, sentences, tokenizer):
+    student, teacher = (
+        tiny_bert(seed=5, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+        for names in (["it", "IT", "sports"], ["Sports", "IT", "it"])
+    )
+    trainer = DistillationTrainer(
+        student, arguments(), train_dataset=sentences, processing_class=tokenizer, teacher_model=teacher
+    )
+    assert trainer.teacher.label_permutation.tolist() == [2, 1, 0]
+
+
 def test_a_student_without_label_names_takes_the_teachers(arguments, student, sentences, tokenizer):
     teacher = tiny_bert(id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1})
     DistillationTrainer(
