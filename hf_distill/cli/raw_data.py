@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from hf_distill.encoding.files import FILE_TYPES, load_files, load_named
+from hf_distill.encoding.files import FILE_TYPES, load_files, load_named, require_texts
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
@@ -71,12 +71,13 @@ def with_columns(rows: Dataset, texts: list[str] | None, label: str | None) -> D
     """With the columns chosen, as the encoders know them.
 
     Raises:
-        ValueError: A column is not there.
+        ValueError: A column is not there, or a row has no text.
     """
     missing = {*(texts or ()), *([label] if label else ())} - set(rows.column_names)
     if missing:
         raise ValueError(f"the data have no columns {sorted(missing)}, they have {rows.column_names}")
     if texts:
+        require_texts(rows, texts)  # here, where rows still have the numbers that they have in the file
         others: list[Any] = [name for name in (label or "label",) if name in rows.column_names]
         rows = rows.select_columns([*texts, *others])
     return rows.rename_column(label, "label") if label and label != "label" else rows

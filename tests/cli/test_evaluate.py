@@ -87,6 +87,14 @@ def test_words_that_look_missing_are_labels_and_empty_fields_are_not_scored(fold
     assert "24 examples with a label, of 30" in shown
 
 
+def test_rows_without_a_text_have_the_numbers_of_the_file_also_in_a_sample(folders):
+    path = folders / "gaps.csv"
+    path.write_text("says,label\n" + "w5,cold\n" * 20 + ",warm\n" + "w6,warm\n" * 20)
+    sample = ["--text-column", "says", "--max-examples", "40", "--no-latency"]
+    output = invoke("evaluate", folders / "one", "--dataset", path, *sample, exit_code=1).output
+    assert "nothing in the column 'says', counted from 1: 21. " in output
+
+
 def test_a_file_that_is_not_there_is_named_with_those_like_it(folders, data):
     wrong = folders / "revews.csv"
     output = invoke("evaluate", folders / "one", "--dataset", wrong, "--no-latency", exit_code=1).output

@@ -88,6 +88,12 @@ def test_tables_of_a_folder_are_read_by_the_same_rule(tmp_path):
     assert load_texts(str(folder))[:] == {name: values * 2 for name, values in EXPECTED.items()}
 
 
+def test_a_folder_of_other_files_is_read_as_ever(tmp_path):
+    written(tmp_path / "data" / "train.jsonl", ['{"text": "None"}', '{"text": null}'])
+    assert load_named(str(tmp_path / "data"))["train"]["text"][:] == ["None", None]
+    assert list(load_named(str(tmp_path / "data"), split="train", streaming=True)["text"]) == ["None", None]
+
+
 def test_one_type_is_found_for_all_rows_of_a_long_table(tmp_path):
     path = written(tmp_path / "data.csv", ["text,label", *["w,"] * 15_000, *["w,1"] * 10_000])
     labels = load_texts(path)["label"]

@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, BertForMaskedLM
+from transformers import AutoConfig, BertForMaskedLM, EvalPrediction
 
 from tests.examples.test_run_glue import QUIET, REVIEWS, TEXTS, save_bert, write_csv
 
@@ -258,3 +260,10 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
         with pytest.raises(ValueError, match=message):
             run_main(*places, *given)
     assert trained == []
+
+
+def test_rows_without_a_label_are_no_class_and_are_not_judged(script):
+    rows = datasets.Dataset.from_dict({"label": ["None", "good", None, "None"]})
+    assert script.class_names(rows) == ["None", "good"]
+    output = EvalPrediction(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0, -100, 0]))
+    assert script.is_right(output) == [1, 0]

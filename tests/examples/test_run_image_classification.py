@@ -92,3 +92,19 @@ def test_a_student_distils_digits_from_it(run, tmp_path, digit_teacher, recipe):
         assert results["eval_relation_loss"] == pytest.approx(results["eval_loss"])
     assert AutoModelForImageClassification.from_pretrained(student).config.hidden_size == 16
     assert AutoModel.from_pretrained(student)(torch.zeros(1, 1, 8, 8)).last_hidden_state.shape == (1, 5, 16)
+
+
+def test_a_folder_with_brackets_is_read_and_images_without_a_class_do_not_count(script, tmp_path):
+    folder = draw(tmp_path / "photos[1]", {"crane": (255, 0, 0), "None": (0, 255, 0)}, count=2)
+    draw(tmp_path / "photos1", {"other": (0, 0, 255)}, count=1)  # what the name would find as a pattern
+    arguments = script.DataTrainingArguments(train_dir=folder, validation_dir=folder, augment=False)
+    models = script.ModelArguments(model_type="vit", cache_dir=str(tmp_path / "cache"))
+    raw = script.load_raw(models, arguments)["validation"]
+    assert raw.features["label"].names == ["None", "crane"] and len(raw) == 4
+    rows = raw.map(lambda row, index: {"label": None if index == 0 else row["label"]}, with_indices=True)
+    names = ["Crane", "crane", "none"]
+    config = script.AutoConfig.for_model("vit", id2label=dict(enumerate(names)), image_size=8, num_channels=3)
+    student = type("Student", (), {"config": config})
+    processor = script.ViTImageProcessorPil(size={"height": 8, "width": 8})
+    encoded = script.prepare(rows, "validation", None, arguments, student, processor)
+    assert [row["labels"] for row in encoded] == [-100, *({0: 2, 1: 1}[label] for label in raw["label"][1:])]
