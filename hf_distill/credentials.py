@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from detect_secrets.plugins import (
     azure_storage_key,
@@ -105,6 +106,15 @@ def without_credentials(text: str) -> str:
         kept += [text[end:start], REMOVED]
         end = stop
     return "".join([*kept, text[end:]])
+
+
+def cleaned(value: Any) -> Any:
+    """Mappings, lists and texts in one another without the credentials in them; anything else as it is."""
+    if isinstance(value, dict):
+        return {key: REMOVED if names_credential(str(key), each) else cleaned(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [cleaned(each) for each in value]
+    return without_credentials(value) if type(value) is str else value
 
 
 def find_credential(text: str, with_names: bool = True) -> int:

@@ -29,6 +29,7 @@ _WEIGHTS, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json"
 _WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, "model-*-of-*.safetensors")
 _PICKLES = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin")
 _PLOT = re.compile(r"!\[[^\]]*\]\(([\w.-]+\.png)\)")
+_MANY_BYTES = 2**24  # of numbers; nobody writes as much text into them
 # Names of special tokens and words stand in these where those of settings would.
 _VOCABULARIES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
 
@@ -88,6 +89,11 @@ def describe_file(path: Path) -> PublishedFile:
     """A file with its checksums, to be published under its own name."""
     content = path.read_bytes()
     return PublishedFile(path.name, path, len(content), hashlib.sha256(content).hexdigest(), git_hash(content))
+
+
+def lies_inside(path: Path, folder: Path) -> bool:
+    """Whether a path is a regular file in a folder, or a link to one there."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def is_weights(name: str) -> bool:
@@ -182,9 +188,10 @@ def line_of_secret(path: Path, secret: str | None) -> int:
     """
     content = _readable(path)
     text = content.decode("latin-1")  # byte for byte, whatever the file is
-    with_names = b"\0" not in content and not any(fnmatch(path.name, name) for name in _VOCABULARIES)
+    is_binary = b"\0" in content
+    with_names = not is_binary and not any(fnmatch(path.name, name) for name in _VOCABULARIES)
     start = text.find(secret.encode().decode("latin-1")) if secret else -1
-    if start < 0:
+    if start < 0 and not (is_binary and len(content) > _MANY_BYTES):
         start = find_credential(text, with_names)
     return text.count("\n", 0, start) + 1 if start >= 0 else 0
 
