@@ -7,33 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-REMOVED = "[removed]"
-# Access tokens as the Hub, GitHub, OpenAI, Weights & Biases and cloud providers write them, and keys in addresses.
-_SECRETS = re.compile(
-    r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{20,}|\bsk-[\w-]{16,}"
-    r"|\bAKIA[0-9A-Z]{16}\b|(?i:\bbearer\s+\S+)|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-)
-_SECRET_FLAGS = re.compile(r"(?i)(token|password|secret|api[_-]?key)")
-# A path that begins at a root, at home, above the folder of the run, or at a Windows drive; not an address's path.
+from hf_distill.credentials import REMOVED, hides_value, names_credential, without_credentials
+
+# A path that begins at a root, at home, above the folder of the run, or at a Windows drive; not an address's path. Of
+# what follows a colon or a bracket, which may be a ratio or a formula, only a home folder is one.
 _PATHS = re.compile(
-    r"""(?<![\w.:/\\~)\]-])(?:file://)?(?:~[A-Za-z]*/|(?:\.\./)+|/(?=[^\s/'"])|[A-Za-z]:[\\/]|\\\\)[^\s'",;:=\[\](){}]*"""
+    r"""(?:(?<![\w.:/\\~)\]<-])(?:file://)?(?:~[A-Za-z]*/|(?:\.\./)+|/(?=[^\s/'"])|[A-Za-z]:[\\/]|\\\\)"""
+    r"""|(?<=[:)\]<-])(?:~[A-Za-z]*/|/+(?i:home/|users/|root\b)|[A-Za-z]:[\\/]+(?i:users)[\\/]))"""
+    r"""[^\s'",;:=\[\](){}]*"""
 )
 
 
 def public(value: Any) -> Any:
     """A JSON value with every string in it cleaned: of a path that tells about the machine the last part stays.
 
-    Keys of mappings are kept as they are.
+    Keys of mappings are kept as they are; a text under a key such as "api_key" goes as a whole.
     """
     if isinstance(value, dict):
-        return {key: public(each) for key, each in value.items()}
+        return {key: REMOVED if names_credential(str(key), each) else public(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [public(each) for each in value]
     if not isinstance(value, str):
         return value
     if _is_path(value):  # as a whole, because folders may have spaces in their names
         value = _last_part(value)
-    return _PATHS.sub(lambda match: _last_part(match.group()), _SECRETS.sub(REMOVED, value))
+    return _PATHS.sub(lambda match: _last_part(match.group()), without_credentials(value))
 
 
 def public_name(name: str | Path) -> str:
@@ -43,16 +41,15 @@ def public_name(name: str | Path) -> str:
 
 
 def without_secrets(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments without the values of flags for tokens, passwords and keys."""
-    cleaned, is_secret = [], False
+    """Command line arguments without the values of flags and variables for tokens, passwords and keys."""
+    cleaned, flag = [], ""
     for argument in arguments:
-        flag, equals, _ = argument.partition("=")
-        hides = flag.startswith("-") and bool(_SECRET_FLAGS.search(flag)) and "tokenizer" not in flag
-        if is_secret and not argument.startswith("-"):
+        name, equals, value = argument.partition("=")
+        if flag and not argument.startswith("-") and hides_value(flag, argument):
             argument = REMOVED
-        elif hides and equals:
-            argument = f"{flag}={REMOVED}"
-        is_secret = hides and not equals
+        elif equals and re.fullmatch(r"[\w.+-]+", name) and hides_value(name, value):
+            argument = f"{name}={REMOVED}"
+        flag = name if name.startswith("-") and not equals else ""
         cleaned.append(argument)
     return cleaned
 
@@ -66,5 +63,6 @@ def _last_part(path: str) -> str:
     is_windows = "\\" in path or path[1:2] == ":"
     _, *inside = (PureWindowsPath if is_windows else PurePosixPath)(path.removeprefix("file://")).parts or ("",)
     inside = [part for part in inside if part != ".."]
-    is_home = len(inside) < 3 and inside[:1] and inside[0].casefold() in ("home", "users")
-    return inside[-1] if inside and not is_home else REMOVED
+    is_home = inside[-2:-1] and inside[-2].casefold() in ("home", "users")
+    is_parent = len(inside) == 1 and inside[0].casefold() in ("home", "users", "root")
+    return inside[-1] if inside and not is_home and not is_parent else REMOVED

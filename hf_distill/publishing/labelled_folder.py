@@ -21,7 +21,7 @@ def labelled_files(folder: str | os.PathLike, secret: str | None = None) -> list
 
     Args:
         folder: As `label_transfer_set` leaves it; its card may have been edited.
-        secret: A token that no file may contain, beside those that look like one of the Hub's.
+        secret: A token that no file may contain, beside what looks like a token, a password or a key.
 
     Raises:
         FileNotFoundError: Labelling was not finished, or the card is gone.

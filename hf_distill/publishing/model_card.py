@@ -20,6 +20,7 @@ from hf_distill.evaluation.report import (
     report_plot,
     shrinking_plot,
 )
+from hf_distill.privacy import public
 from hf_distill.publishing import citations, markdown
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
@@ -66,9 +67,10 @@ def render_model_card(record: RunRecord) -> ModelCard:
             student the results in the metadata; else `metrics` do.
 
     Returns:
-        Card with valid metadata; `save` writes it. Nothing in the record is read as markup.
+        Card with valid metadata; `save` writes it. Nothing in the record is read as markup, and nothing private in it is
+        shown (see `public`).
     """
-    record = RunRecord(**_without_next_line(asdict(record)))
+    record = RunRecord(**_without_next_line(public(asdict(record))))
     with resources.as_file(resources.files("hf_distill.publishing") / "templates" / _TEMPLATE) as template:
         metadata = _metadata(record)
         papers = citations.papers_of(record)

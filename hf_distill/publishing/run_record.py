@@ -197,7 +197,7 @@ def command_line() -> str | None:
         start = [script.name]
     else:
         return None
-    return public(shlex.join([*start, *without_secrets(sys.argv[1:])]))
+    return public(shlex.join(map(public, [*start, *without_secrets(sys.argv[1:])])))
 
 
 def git_state() -> dict[str, Any] | None:

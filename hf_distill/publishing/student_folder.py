@@ -16,6 +16,8 @@ from huggingface_hub import ModelCard
 from huggingface_hub.utils.sha import git_hash
 from safetensors import safe_open
 
+from hf_distill.credentials import find_credential
+
 # Beside the weights, and the plots that the card shows, nothing else leaves the folder.
 _ALLOWED = (
     *("config.json", "generation_config.json", "adapter_config.json", "run.json", "README.md", "LICENSE", "LICENSE.*"),
@@ -27,7 +29,9 @@ _WEIGHTS, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json"
 _WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, "model-*-of-*.safetensors")
 _PICKLES = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin")
 _PLOT = re.compile(r"!\[[^\]]*\]\(([\w.-]+\.png)\)")
-_TOKEN = re.compile(rb"\bhf_(?:[a-z]+_)?[A-Za-z0-9]{20,}")
+_MANY_BYTES = 2**24  # of numbers; nobody writes as much text into them
+# Names of special tokens and words stand in these where those of settings would.
+_VOCABULARIES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> li
 
     Args:
         folder: As `save_model` and `write_model_card` leave it.
-        secret: A token that no file may contain, beside those that look like one of the Hub's.
+        secret: A token that no file may contain, beside what looks like a token, a password or a key.
 
     Raises:
         FileNotFoundError: There is no such folder, or it lacks weights, a configuration, a card or a plot of it.
@@ -85,6 +89,11 @@ def describe_file(path: Path) -> PublishedFile:
     """A file with its checksums, to be published under its own name."""
     content = path.read_bytes()
     return PublishedFile(path.name, path, len(content), hashlib.sha256(content).hexdigest(), git_hash(content))
+
+
+def lies_inside(path: Path, folder: Path) -> bool:
+    """Whether a path is a regular file in a folder, or a link to one there."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def is_weights(name: str) -> bool:
@@ -164,14 +173,27 @@ def _check_adapter(folder: Path) -> None:
 
 
 def require_no_secrets(paths: list[Path], secret: str | None) -> None:
-    """No token in any file. Weights are searched as far as their header goes, where metadata is."""
+    """No token, password or key in any file. Weights are searched as far as their header goes, where metadata is."""
     for path in paths:
-        content = _readable(path)
-        found = _TOKEN.search(content)
-        start = found.start() if found else content.find(secret.encode()) if secret else -1
-        if start >= 0:
-            line = content.count(b"\n", 0, start) + 1
-            raise ValueError(f"{path} contains what looks like a token of the Hub, in line {line}: remove it")
+        if line := line_of_secret(path, secret):
+            raise ValueError(f"{path} contains what looks like a token, a password or a key, in line {line}: remove it")
+
+
+def line_of_secret(path: Path, secret: str | None) -> int:
+    """The line, from 1, of the first credential in a file; 0 for none.
+
+    Args:
+        path: Where it is.
+        secret: A token to be found whatever it looks like.
+    """
+    content = _readable(path)
+    text = content.decode("latin-1")  # byte for byte, whatever the file is
+    is_binary = b"\0" in content
+    with_names = not is_binary and not any(fnmatch(path.name, name) for name in _VOCABULARIES)
+    start = text.find(secret.encode().decode("latin-1")) if secret else -1
+    if start < 0 and not (is_binary and len(content) > _MANY_BYTES):
+        start = find_credential(text, with_names)
+    return text.count("\n", 0, start) + 1 if start >= 0 else 0
 
 
 def _readable(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import TrainingArguments
 
+from hf_distill.credentials import cleaned
 from hf_distill.hardware import fast_bfloat16
 from hf_distill.trainers.argument_rules import UNSET, left_open, require_valid_objective, settle
 from hf_distill.trainers.budget_arguments import BudgetArguments
@@ -241,6 +242,10 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         """Make what the recipe and the defaults filled in None again, for a recipe chosen anew."""
         for name in self._left_open:
             setattr(self, name, None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """TrainingArguments', which loggers write to disk; without tokens also in mappings such as a teacher's."""
+        return cleaned(super().to_dict())
 
     def _precision_is_open(self) -> bool:
         return not (self.fp16 or self.deepspeed or "ACCELERATE_MIXED_PRECISION" in os.environ)

@@ -7,9 +7,10 @@ from pathlib import Path
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RUN_RECORD_NAME, RunRecord
 from hf_distill.trainers.callbacks import RunRecordCallback
+from hf_distill.trainers.pushing import Pushing
 
 
-class ModelCards:
+class ModelCards(Pushing):
     """The part of `DistillationTrainer` that writes model cards."""
 
     def create_model_card(

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from hf_distill.privacy import public
 from hf_distill.publishing.markdown import code, code_block, escaped, plain
 from hf_distill.publishing.model_card import add_evaluation, render_model_card, write_model_card
 from hf_distill.publishing.run_record import RunRecord
@@ -118,6 +119,15 @@ def test_the_method_s_paper_is_cited(record, change, number):
     assert f"eprint = {{{number}}}" in render_model_card(record).text
 
 
+def test_nothing_private_in_a_record_is_shown(record):
+    token = "hf_" + "Ab1" * 11
+    record.command = f"python train.py --hub_token {token} --output_dir /home/anna/out"
+    record.card = {"model_name": f"tiny {token}", "tags": ["PASSWORD=hunter2"]}
+    record.arguments["wandb_key"] = "a b c"
+    content = render_model_card(record).content
+    assert not [each for each in (token, "hunter2", "anna", "a b c") if each in content] and "[removed]" in content
+
+
 def test_without_an_evaluation_the_metrics_are_the_results(record):
     record.evaluation = None
     card = render_model_card(record)
@@ -187,7 +197,7 @@ def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, tmp
 
 def assert_harmless(record, evil, expected, path):
     render_model_card(poisoned(record, evil)).save(path)
-    evil = evil.replace("\x85", " ")  # the one character that YAML cannot carry
+    evil = public(evil.replace("\x85", " "))  # the one character that YAML cannot carry
     card = ModelCard.load(path)
     data = card.data
     assert data.model_name == evil and data.base_model == evil and data.tags[-1] == evil and data.datasets == [evil]

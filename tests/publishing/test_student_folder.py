@@ -135,7 +135,9 @@ def test_tokens_are_found(folder, name, token):
         rewrite(path, oops=token)
     else:
         path.write_text((path.read_text() if path.exists() else "") + f"\nhub_token: {token}\n")
-    with pytest.raises(ValueError, match=rf"{name} contains what looks like a token of the Hub, in line \d+") as error:
+    with pytest.raises(
+        ValueError, match=rf"{name} contains what looks like a token, a password or a key, in line \d+"
+    ) as error:
         files_to_publish(folder)
     assert token not in str(error.value)
 
@@ -143,7 +145,7 @@ def test_tokens_are_found(folder, name, token):
 def test_the_token_in_use_is_found_whatever_it_looks_like(folder):
     (folder / "LICENSE").write_text("MIT\nsecret-of-the-house\n")
     files_to_publish(folder)
-    with pytest.raises(ValueError, match="LICENSE contains what looks like a token of the Hub, in line 2"):
+    with pytest.raises(ValueError, match="LICENSE contains what looks like a token, a password or a key, in line 2"):
         files_to_publish(folder, "secret-of-the-house")
 
 
@@ -152,6 +154,21 @@ def test_a_token_in_the_header_of_weights_is_found(folder):
     save_file({"a": torch.zeros(2)}, folder / "model.safetensors", metadata={"by": TOKEN})
     with pytest.raises(ValueError, match=r"model.safetensors contains what looks like a token"):
         files_to_publish(folder)
+
+
+@pytest.mark.parametrize(
+    "secret", ["password: hunter2!", "AIza" + "Sy0" * 11, "see https://anna:secret@host/x", "WANDB_API_KEY=abc"]
+)
+def test_other_secrets_are_found_too(folder, secret):
+    (folder / "LICENSE").write_text(f"MIT\n{secret}\n")
+    with pytest.raises(ValueError, match="a token, a password or a key, in line 2: remove it"):
+        files_to_publish(folder)
+
+
+def test_special_tokens_and_words_are_no_secrets(folder):
+    rewrite(folder / "tokenizer_config.json", image_token="<image>", mask_token="[MASK]", sep_token="</s>")
+    (folder / "vocab.txt").write_text("password=abcdef1\ntoken: x1\n")
+    assert files_to_publish(folder)
 
 
 def test_names_that_only_begin_like_tokens_are_fine(folder):

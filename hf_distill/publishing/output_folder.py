@@ -1,0 +1,63 @@
+"""What of a trainer's output folder may go to the Hub: nothing that runs code when it is read, no token, no link out."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from hf_distill.publishing.student_folder import lies_inside, line_of_secret
+
+_PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
+_PICKLE, _PROTOCOLS = b"\x80", b"\x02\x03\x04\x05"
+PICKLE, SECRET, ELSEWHERE = "a pickle", "what looks like a token, a password or a key", "no file of this folder"
+
+
+def files_to_push(
+    folder: str | os.PathLike, secret: str | None = None, ignored: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """The files below a folder that may go to the Hub, and those that may not.
+
+    Args:
+        folder: Of a training, or one of its checkpoints.
+        secret: A token that no file may contain, beside what looks like a token, a password or a key.
+        ignored: Patterns of files that are not meant to go.
+
+    Returns:
+        Names with "/" between folders, sorted; and by the name of each that stays what it is or contains: `PICKLE`,
+        `SECRET` or `ELSEWHERE`.
+    """
+    folder = Path(folder)
+    sent, kept = [], {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (path.is_dir() and not path.is_symlink()) or any(fnmatch(name, pattern) for pattern in ignored):
+            continue
+        if not lies_inside(path, folder):
+            kept[name] = ELSEWHERE
+        elif is_pickle(path):
+            kept[name] = PICKLE
+        elif line_of_secret(path, secret):
+            kept[name] = SECRET
+        else:
+            sent.append(name)
+    return sent, kept
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a regular file is a pickle, by itself or as torch.save writes it, by its name or its content."""
+    if path.suffix in _PICKLED:
+        return True
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:1] == _PICKLE and start[1:2] in _PROTOCOLS and len(start) > 1:
+        return True
+    if not start.startswith(b"PK"):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return True  # nobody can say what is in it

@@ -1,0 +1,155 @@
+"""A trainer whose folders go to the Hub, and whose arguments go to disk, without tokens."""
+
+from __future__ import annotations
+
+import copy
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import CommitInfo, get_token
+from torch import Tensor
+from transformers import TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, GENERATION_CONFIG_NAME, PushInProgress, logging
+from transformers.utils.hub import hf_api
+
+from hf_distill.credentials import cleaned
+from hf_distill.publishing.output_folder import files_to_push
+from hf_distill.publishing.student_folder import is_weights
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+
+logger = logging.get_logger(__name__)
+_CONFIGURATIONS = {CONFIG_NAME, GENERATION_CONFIG_NAME, ADAPTER_CONFIG_NAME}
+_IGNORED = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*"]
+
+
+class Pushing:
+    """The part of `DistillationTrainer` that sends its folders to the Hub: no pickle and no token, as Trainer would."""
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo | Future | None:
+        """Trainer's, without pickles (`training_args.bin`), files that contain a token, and links out of the folder.
+
+        Args:
+            commit_message: Title of the commit.
+            blocking: Return when it is done.
+            token: With write permission. None: `hub_token`, else that of HF_TOKEN or of `hf auth login`.
+            revision: Branch to commit to. None: `hub_revision`.
+            private: Of a repository that is made. None: `hub_private_repo`.
+            kwargs: Of `create_model_card`.
+
+        Returns:
+            The commit, a Future of it unless `blocking`, or None on processes that do not send.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        place = self.args.hub_model_id or Path(self.args.output_dir).name
+        name = kwargs.pop("model_name", None) or (place.split("/")[-1] if self.args.should_save else None)
+        token = token if token is not None else self.args.hub_token
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        tags = kwargs.pop("tags", None) or []
+        tags = [*([tags] if isinstance(tags, str) else tags)]
+        tags += [tag for tag in getattr(self.model, "model_tags", None) or [] if tag not in tags]
+        self.create_model_card(model_name=name, **kwargs, **({"tags": tags} if tags else {}))
+        self._finish_current_push()
+        return self._send(self.args.output_dir, commit_message, token, revision, run_as_future=not blocking)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Trainer's, without pickles and tokens: checkpoints on the Hub have weights, but no state of the optimizer."""
+        args = self.args
+        if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+            return
+        is_busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if is_busy and not args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        for path in Path(checkpoint_folder).iterdir():
+            if path.name in _CONFIGURATIONS or is_weights(path.name):
+                shutil.copy(path, Path(args.output_dir, path.name))
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(args.output_dir)
+        torch.save(_to_be_saved(args), Path(args.output_dir, TRAINING_ARGS_NAME))
+        is_by_step = args.save_strategy == SaveStrategy.STEPS
+        reached = f"step {self.state.global_step}" if is_by_step else f"epoch {int(self.state.epoch)}"
+        message = f"Training in progress, {reached}"
+        jobs = [self._send(args.output_dir, message, run_as_future=True)]
+        if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            is_last = args.hub_strategy == HubStrategy.CHECKPOINT
+            place = "last-checkpoint" if is_last else Path(checkpoint_folder).name
+            message += ", checkpoint"
+            jobs.append(self._send(checkpoint_folder, message, run_as_future=True, path_in_repo=place))
+        if is_busy:
+            self.push_in_progress.jobs.extend(jobs)
+        else:
+            self.push_in_progress = PushInProgress(jobs)
+
+    def _send(
+        self, folder: str, message: str | None, token: str | None = None, revision: str | None = None, **options: Any
+    ) -> CommitInfo | Future:
+        """Send those files of a folder that may go; who trains is told once which may not."""
+        token = token if token is not None else self.args.hub_token
+        sent, kept = files_to_push(folder, token or get_token(), [] if "path_in_repo" in options else _IGNORED)
+        for what in sorted(set(kept.values())):
+            names = ", ".join(sorted({os.path.basename(name) for name in kept if kept[name] == what}))
+            logger.warning_once(f"Not sent to the Hub, for each is or contains {what}: {names}")
+        return hf_api().upload_folder(
+            repo_id=self.hub_model_id,
+            folder_path=folder,
+            commit_message=message,
+            token=token,
+            revision=revision if revision is not None else self.args.hub_revision,
+            allow_patterns=[glob.escape(name) for name in sent],
+            **options,
+        )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        folder = output_dir or self.args.output_dir
+        with self._arguments_without_tokens():
+            super()._save(folder, state_dict)
+
+    @contextmanager
+    def _arguments_without_tokens(self) -> Iterator[None]:
+        """Within it the trainer's arguments are as they may be saved."""
+        running = self.args
+        self.args = _to_be_saved(running)
+        try:
+            yield
+        finally:
+            self.args = running
+
+
+def _to_be_saved(args: TrainingArguments) -> TrainingArguments:
+    """A copy of arguments without tokens, passwords and keys; plain ones also without the fields that are ours."""
+    saved = copy.copy(args)
+    names = {field.name for field in fields(args)}
+    ours = {field.name for field in fields(DistillationTrainingArguments)} - names
+    for name, value in vars(args).items():
+        if name in ours:
+            delattr(saved, name)
+        elif name.endswith("_token") and isinstance(value, str):
+            setattr(saved, name, None)
+        elif type(value) in (str, dict, list):
+            setattr(saved, name, cleaned(value))
+    engine = getattr(saved, "hf_deepspeed_config", None)
+    if engine is not None and cleaned(engine.config) != engine.config:
+        saved.hf_deepspeed_config = saved.deepspeed_plugin = None  # they are made again from `deepspeed`
+    return saved
