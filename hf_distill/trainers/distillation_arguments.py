@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -264,18 +262,6 @@ def complete(args: TrainingArguments) -> TrainingArguments:
             setattr(args, own.name, False if own.name == "length_bucketing" else own.default)
     settle(args)
     return args
-
-
-@contextmanager
-def own_fields_only(args: TrainingArguments) -> Iterator[None]:
-    """Within it arguments have lost what `complete` gave them, so that what is saved of plain ones is as Trainer saves it."""
-    theirs = {field.name for field in fields(args)}
-    given = {each.name for each in fields(DistillationTrainingArguments)} - theirs
-    hidden = {name: vars(args).pop(name) for name in given & vars(args).keys()}
-    try:
-        yield
-    finally:
-        vars(args).update(hidden)
 
 
 def _default_device() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ from hf_distill.trainers.checks import (
 )
 from hf_distill.trainers.choices import HiddenStatePositions, SoftLabelPositions
 from hf_distill.trainers.continuation import Continuation
-from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete, own_fields_only
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
 from hf_distill.trainers.input_checks import (
     SharedVocabulary,
     live_teachers,
@@ -383,10 +382,6 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         self._instruments.save(folder, writes=self.args.should_save)
         super()._save_checkpoint(model, trial)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        with own_fields_only(self.args) if self._is_trainer() else nullcontext():
-            super()._save(output_dir, state_dict)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not in _load_from_checkpoint, which DeepSpeed goes without.
