@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-from hf_distill.cli.scripts import FILE_TYPES
+from hf_distill.cli.scripts import FILE_TYPES, rows_expected
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
@@ -35,7 +35,8 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
             raise ValueError(f"a data file must be one of {sorted(FILE_TYPES)}, got {name!r}")
         if is_squad_file(path):
             return {path.stem: load_squad_file(path)}
-        return {path.stem: load_dataset(FILE_TYPES[path.suffix], data_files=name, split="train")}
+        with rows_expected(name):
+            return {path.stem: load_dataset(FILE_TYPES[path.suffix], data_files=name, split="train")}
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         loaded = load_from_disk(name)
         return dict(loaded) if isinstance(loaded, DatasetDict) else {path.name: loaded}

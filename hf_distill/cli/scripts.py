@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +77,21 @@ def require_source(files: Mapping[str, str | None], file_types: tuple[str, ...],
             raise ValueError(f"{name} must be an existing {' or '.join(file_types)} file, got {path!r}")
 
 
+@contextmanager
+def rows_expected(source: str) -> Iterator[None]:
+    """Within it, reading a file without rows fails by its name, where datasets speaks of no data in an instruction.
+
+    Raises:
+        ValueError: Names the file.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "corresponds to no data" in str(error):
+            raise ValueError(f"{source} holds 0 rows; at least 1 is needed") from error
+        raise
+
+
 def load_files(files: Mapping[str, str], **options: Any) -> dict[str, Any]:
     """One dataset per file, by the same keys.
 
@@ -86,7 +102,8 @@ def load_files(files: Mapping[str, str], **options: Any) -> dict[str, Any]:
         kind = FILE_TYPES[Path(path).suffix]
         # Only an empty field is a missing value: "None" and "NA" are words, and may be labels.
         reading = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
-        loaded[split] = load_dataset(kind, data_files=path, split="train", **reading, **options)
+        with rows_expected(path):
+            loaded[split] = load_dataset(kind, data_files=path, split="train", **reading, **options)
     return loaded
 
 
@@ -105,7 +122,8 @@ def load_texts(source: str, **options: Any) -> Any:
         raise ValueError(
             f"{source} must hold files of one of the types {list(FILE_TYPES)}, got {sorted(types) or 'none'}"
         )
-    return load_dataset(types.pop(), data_files=files, split="train", **options)
+    with rows_expected(source):
+        return load_dataset(types.pop(), data_files=files, split="train", **options)
 
 
 def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: str) -> list[str]:

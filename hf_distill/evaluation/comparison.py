@@ -95,8 +95,7 @@ def compare(
     Raises:
         ValueError: No model, two of the same name, different tasks or classes, or no rows or rows that lack what they need.
     """
-    _require_comparable(contestants)
-    _require_rows(rows, name, split)
+    _require_comparable(contestants, rows, f"the split {split} of {name}")
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
     names = [str(label) for label in contestants[0].model.config.id2label.values()]
     settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
@@ -135,7 +134,9 @@ def example_inputs(
     return random_tokens(model.config.vocab_size, batch_size, length, device)
 
 
-def _require_comparable(contestants: Sequence[Contestant]) -> None:
+def _require_comparable(contestants: Sequence[Contestant], rows: Dataset, name_of_rows: str) -> None:
+    if not len(rows):
+        raise ValueError(f"{name_of_rows} holds 0 examples; a comparison needs at least 1")
     names = [contestant.name for contestant in contestants]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"models to compare need names, each its own, got {names}")
@@ -143,11 +144,6 @@ def _require_comparable(contestants: Sequence[Contestant]) -> None:
     if len(set(tasks.values())) > 1:
         shown = {name: task and task.value for name, task in tasks.items()}
         raise ValueError(f"models to compare must be for one task, got {shown}")
-
-
-def _require_rows(rows: Dataset, name: str, split: str) -> None:
-    if not len(rows):
-        raise ValueError(f"the split {split} of {name} holds 0 examples; a comparison needs at least 1")
 
 
 def _row(contestant: Contestant, answers: Mapping[str, Answers], reference: Answers | None) -> dict[str, Any]:

@@ -30,27 +30,20 @@ from hf_distill.trainers.checks import (
     head_kind,
     require_gradients_under_zero3,
     require_labels,
-    require_logits_of_task,
     require_nonempty,
     require_teacher_inputs,
     require_writable,
 )
-from hf_distill.trainers.choices import HiddenStatePositions
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
-from hf_distill.trainers.input_checks import (
-    SharedVocabulary,
-    live_teachers,
-    own_encodings,
-    require_same_positions,
-    require_sound_inputs,
-    tokenizer_of,
-)
+from hf_distill.trainers.given_checks import require_arguments, require_model
+from hf_distill.trainers.input_checks import own_encodings, require_comparable_answers, require_sound_inputs
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.objective_building import build_objective
 from hf_distill.trainers.recorded_answers import RecordedAnswers
 from hf_distill.trainers.repeated_rows import without, without_repeats
+from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of
 from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
 from hf_distill.trainers.teacher_making import require_comparable
@@ -103,6 +96,8 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         if args is None:
             defaults = TrainingArguments if teacher_model is None else DistillationTrainingArguments
             args = defaults(output_dir="tmp_trainer")
+        require_arguments(args)
+        require_model(model)
         require_writable(args)
         super().__init__(model, complete(args), *trainer_args, **trainer_kwargs)
         self._term_meter, self._evaluation_meter = MeanMeter(), MeanMeter()
@@ -112,7 +107,7 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
         self.problem_type = head_kind(self.model, None)
-        self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self.processing_class, self.data_collator))
+        self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self))
         self._distils = self.teacher is not None or isinstance(
             args, DistillationTrainingArguments
         )  # else it is Trainer
@@ -252,13 +247,9 @@ class DistillationTrainer(TeacherEvaluation, RecordedAnswers, ModelCards, Wrappi
         student = unwrapped(self.model)
         instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabelled)
         if batch is not None and self.teacher is not None:
-            features, answer = instruments.probe(student, unlabelled), None
-            if self.task is not Task.MASKED_LM:
-                answer = self._teacher_outputs(batch)
-                require_logits_of_task(answer.logits, self.task)
-            elif features is not None and live_teachers(self.teacher):
-                answer = self.teacher.outputs(instruments.example)
-            require_same_positions(features, answer, self.args.hidden_state_positions is HiddenStatePositions.FIRST)
+            features = instruments.probe(student, unlabelled)
+            answer = None if self.task is Task.MASKED_LM else self._teacher_outputs(batch)
+            require_comparable_answers(self, features, answer, instruments.example)
         return instruments
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
