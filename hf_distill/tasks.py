@@ -127,8 +127,13 @@ def logits_of(output: Mapping[str, Any], valid: Tensor | None) -> Tensor:
 
     Returns:
         The logits; for question answering start and end as (batch, 2, sequence), padding all but impossible.
+
+    Raises:
+        ValueError: There are none.
     """
     if "start_logits" not in output:
+        if "logits" not in output:
+            raise ValueError(f"a model without a head answers nothing: its output has {sorted(output)} and no logits")
         return output["logits"]
     logits = torch.stack([output["start_logits"], output["end_logits"]], dim=1)  # (batch, 2, sequence)
     if valid is None:

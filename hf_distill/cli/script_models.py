@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.hf_argparser import HfArg
 
 from hf_distill.teachers.saved_model import SavedModel
@@ -96,8 +103,11 @@ def config_of_teacher(teacher: str | None, args: DistillationTrainingArguments) 
 
 
 def tokenizer_of_teacher(teacher: str, args: DistillationTrainingArguments) -> PreTrainedTokenizerBase:
-    """The tokenizer saved with the teacher."""
-    return SavedModel.find(teacher, **teacher_options(args)).tokenizer()
+    """The tokenizer saved with the teacher, or with the base of an adapter."""
+    try:
+        return AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
+    except (OSError, ValueError, KeyError):
+        return SavedModel.find(teacher, **teacher_options(args)).tokenizer()
 
 
 def load_student(auto_class: type, name: str, config: PretrainedConfig, dtype: Any = None, **kwargs: Any) -> Any:

@@ -138,10 +138,19 @@ def _refuse_missing(column: str, rows: list[int]) -> None:
 
 
 def _load_rows(paths: Sequence[str], **options: Any) -> Dataset | IterableDataset:
-    """The rows of files of one type."""
+    """The rows of files of one type.
+
+    Raises:
+        ValueError: There are none, of which datasets itself only says that an instruction corresponds to no data.
+    """
     # The paths are patterns to datasets, in which brackets have a meaning.
     patterns = [glob.escape(path) for path in paths]
-    return _load(FILE_TYPES[Path(paths[0]).suffix], data_files=patterns, split="train", **options)
+    try:
+        return _load(FILE_TYPES[Path(paths[0]).suffix], data_files=patterns, split="train", **options)
+    except ValueError as error:
+        if "corresponds to no data" in str(error):
+            raise ValueError(f"{', '.join(paths)} holds 0 rows; at least 1 is needed") from error
+        raise
 
 
 def _load(*name: str | None, split: str | None = None, streaming: bool = False, **options: Any) -> Any:

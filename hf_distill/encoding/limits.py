@@ -205,13 +205,16 @@ def require_padding_token(model: nn.Module, role: str, task: Task | None) -> Non
         )
 
 
-def lists_of_numbers(dataset: Any, column: str, depth: int = 1) -> Iterator[tuple[int, pa.ChunkedArray]]:
-    """A column of whole numbers in Arrow, block by block; nothing where it is not there, or of another kind.
+def lists_of_numbers(
+    dataset: Any, column: str, depth: int = 1, of: Callable[[pa.DataType], bool] = pa.types.is_integer
+) -> Iterator[tuple[int, pa.ChunkedArray]]:
+    """A column of numbers in Arrow, block by block; nothing where it is not there, or of another kind.
 
     Args:
         dataset: Any data set; of those that make their rows when asked nothing is seen.
         column: Its name.
         depth: Of the lists that the numbers are in; 0 for one number per row.
+        of: Whether numbers are of the wanted kind.
 
     Yields:
         Number of a block's first row, and the block.
@@ -223,7 +226,7 @@ def lists_of_numbers(dataset: Any, column: str, depth: int = 1) -> Iterator[tupl
     kind = dataset.features.arrow_schema.field(column).type
     for _ in range(depth):
         kind = getattr(kind, "value_type", None)
-    if kind is None or not pa.types.is_integer(kind):
+    if kind is None or not of(kind):
         return
     rows = dataset.select_columns([column]).with_format("arrow")
     for first in range(0, len(rows), _ROWS_AT_A_TIME):

@@ -26,11 +26,7 @@ def load_contestant(place: str, name: str, role: str | None = None) -> Contestan
         ValueError: Its head is for no task that is known, or weights are missing.
         OSError: It is not there.
     """
-    try:
-        saved = SavedModel.find(place)
-    except OSError as error:
-        reason = str(error).partition("\n")[0]
-        raise OSError(f"{place} is no folder with a model, nor one on the Hub that can be reached: {reason}") from error
+    saved = SavedModel.find(place)
     if saved.task is None:
         named = next(iter(getattr(saved.config, "architectures", None) or ()), "none")
         raise ValueError(f"{place} must be a model with a head, its config.json names {named}")

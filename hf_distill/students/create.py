@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
@@ -75,6 +76,8 @@ def create_student(
         Turc et al. 2019, arXiv 1908.08962, section 4. Projected embeddings and "width" are ours.
     """
     size, layers, dimensions = shape_of(shape), KeptLayers(layers), Dimensions(dimensions)
+    if teacher is not None and not isinstance(teacher, PreTrainedModel):
+        raise ValueError(f"teacher must be a model of transformers, got a {type(teacher).__name__}")
     teacher = None if teacher is None else whole(teacher)
     default = Initialisation.RANDOM if teacher is None else Initialisation.TRUNCATED
     initialisation = default if initialisation is None else Initialisation(initialisation)
@@ -111,10 +114,21 @@ def _from_teacher(
     student = _new(model_class, _updated(_resized(teacher.config, size, kept), changes))
     if initialisation in (Initialisation.TRUNCATED, Initialisation.WIDTH):
         require_truncation(size, teacher)
+        _require_same_words(student, teacher)
         copy_layers(student, teacher, kept)
     elif initialisation is Initialisation.EMBEDDINGS:
+        _require_same_words(student, teacher)
         copy_embeddings(student, teacher)
     return student
+
+
+def _require_same_words(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    own, theirs = (getattr(model.config, "vocab_size", None) for model in (student, teacher))
+    if own != theirs:
+        raise ValueError(
+            f"the student's vocab_size is {own}, the teacher's {theirs}, so its embeddings cannot be taken over: leave "
+            "vocab_size out, start from 'random', or trim the teacher's vocabulary first (hf_distill.pruning.trim_vocabulary)"
+        )
 
 
 def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> type:
@@ -132,6 +146,13 @@ def _new(model_class: type, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _updated(config: PretrainedConfig, changes: dict[str, Any]) -> PretrainedConfig:
+    for name in changes:
+        if not hasattr(config, name):
+            close = get_close_matches(name, [*config.to_dict(), "num_labels"], n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"a {type(config).__name__} has no field {name}{meant}")
+    if changes.get("num_labels", 1) < 1:
+        raise ValueError(f"num_labels must be at least 1, got {changes['num_labels']}")
     config.update(changes)
     config._name_or_path = ""
     return config

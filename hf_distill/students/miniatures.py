@@ -92,7 +92,7 @@ def shape_of(name: str) -> tuple[int, int]:
     Raises:
         ValueError: It is neither.
     """
-    match = re.fullmatch(r"(\d+)/(\d+)", _SHAPES.get(name, name))
+    match = re.fullmatch(r"(\d+)/(\d+)", str(_SHAPES.get(name, name)))
     if match is None or int(match[1]) == 0 or int(match[2]) == 0:
         raise ValueError(f"a shape is one of {sorted(_SHAPES)} or layers/hidden size such as '3/384', got {name!r}")
     return int(match[1]), int(match[2])

@@ -105,7 +105,9 @@ def require_same_vocabulary(
     if student_tokenizer is None or teacher_tokenizer is None:
         if student_size != teacher_size:
             raise ValueError(
-                f"the teacher's vocabulary has {teacher_size} tokens, the student's {student_size}. {advice}"
+                f"the teacher's vocabulary has {teacher_size} tokens, the student's {student_size}. {advice} Where they have "
+                "one tokenizer and only rows that stand for no token are more, pass the teacher by name, from where its "
+                "tokenizer is, and the student's as processing_class."
             )
         return
     student_vocabulary, teacher_vocabulary = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()

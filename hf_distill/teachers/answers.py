@@ -69,6 +69,10 @@ class Questioner:
             teacher.input_prefix + name for name in find_labels(type(unwrapped(teacher.model)))
         }
 
+    def reads(self, columns: Sequence[str]) -> bool:
+        """Whether any of the columns is an input of the teacher."""
+        return bool(self._read & set(columns))
+
     def prepare(self, rows: datasets.Dataset) -> None:
         """Settle by the first rows on a precision, and on where a head over the vocabulary runs.
 

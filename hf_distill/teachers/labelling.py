@@ -79,6 +79,12 @@ def label_transfer_set(
     blocks = RowBlocks(dataset, labelling.options.rows_per_shard, labelling.options.mask_epochs)
     if there := recorded_columns(blocks.first.column_names):
         raise ValueError(f"the rows have answers already, {there}; take those columns out to ask another teacher")
+    makes_rows = blocks.first.format["type"] == "custom"
+    if not makes_rows and not labelling.questioner.reads(blocks.first.column_names):
+        raise ValueError(
+            f"the transfer set has the columns {blocks.first.column_names}, none of which the teacher reads, so tokenize its "
+            "texts, or process its images, first"
+        )
     labelling.require_readable(dataset)
     with closing(labelling.questioner):
         provenance = labelling.prepare(blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def load_teacher(
     """
     if teacher_model is student:
         raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")
-    init_kwargs = dict(init_kwargs or {})
+    init_kwargs = _as_dict(init_kwargs)
     tokenizer = None
     if not isinstance(student_tokenizer, PreTrainedTokenizerBase):
         student_tokenizer = None  # an image processor has no vocabulary to compare
@@ -72,9 +73,10 @@ def load_teacher(
                 f"teacher_model is already a model ({type(teacher_model).__name__}); drop them or pass a name"
             )
         model = teacher_model
-    elif isinstance(teacher_model, Teacher):
+    elif isinstance(teacher_model, Teacher) and not isinstance(teacher_model, type):
         return teacher_model
     else:
+        _require_name(teacher_model)
         # A setting of a run rather than of a model: RoBERTa reads lists of words only with it.
         settings = {"add_prefix_space": True} if getattr(student_tokenizer, "add_prefix_space", False) else {}
         with made_whole():
@@ -83,6 +85,18 @@ def load_teacher(
     if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
         require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
     return FrozenTeacher(model, dtype, device, permutation, input_prefix, sharding)
+
+
+def _as_dict(init_kwargs: Any) -> dict[str, Any]:
+    if init_kwargs is not None and not isinstance(init_kwargs, Mapping):
+        raise ValueError(f"teacher_model_init_kwargs must be a dict, got {init_kwargs!r}")
+    return dict(init_kwargs or {})
+
+
+def _require_name(teacher_model: Any) -> None:
+    if not isinstance(teacher_model, str | os.PathLike):
+        got = teacher_model.__name__ if isinstance(teacher_model, type) else f"a {type(teacher_model).__name__}"
+        raise ValueError(f"teacher_model must be a model, a Hub id, a local path or a Teacher, got {got}")
 
 
 def _align(student: PreTrainedModel, teacher: nn.Module) -> list[int] | None:

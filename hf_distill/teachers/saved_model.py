@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,9 @@ class SavedModel:
             ImportError: It is an adapter, and peft is not there.
         """
         source = {key: kwargs[key] for key in SOURCE_KWARGS & kwargs.keys()}
-        path = find_adapter_config_file(name, **{key: source[key] for key in source if key != "trust_remote_code"})
+        path = _found(name, lambda: find_adapter_config_file(name, **_for_peft(source)))
         if path is None or _has_all_weights(name):
-            return cls(name, source, AutoConfig.from_pretrained(name, **source))
+            return cls(name, source, _found(name, lambda: AutoConfig.from_pretrained(name, **source)))
         adapter = json.loads(Path(path).read_text(encoding="utf-8"))
         if not adapter.get("base_model_name_or_path"):
             raise ValueError(f"{name} holds a PEFT adapter whose adapter_config.json names no base_model_name_or_path")
@@ -134,6 +135,14 @@ class SavedModel:
                 raise
         base = self.adapter["base_model_name_or_path"]
         return AutoTokenizer.from_pretrained(base, **_of_base(self.adapter, self.source), **settings)
+
+
+def _found(name: str, look: Callable[[], Any]) -> Any:
+    try:
+        return look()
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{name} is no folder with a model, nor one on the Hub that can be reached: {reason}") from error
 
 
 def _has_all_weights(name: str) -> bool:

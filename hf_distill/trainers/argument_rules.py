@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from enum import Enum
+from numbers import Real
 from typing import Any
 
 from transformers import TrainingArguments
@@ -27,6 +27,8 @@ WEIGHTS = (
     "attention_weight",
     "relation_weight",
 )
+# Beyond these, values in single precision lose their digits or overflow: the loss grows with the temperature's square.
+_LARGEST_WEIGHT, _TEMPERATURES = 1e30, (1e-3, 1e3)
 # What None means in fields that neither the user nor a recipe has set.
 UNSET = {
     "temperature": 1.0,
@@ -121,12 +123,15 @@ def require_valid_objective(args: Any) -> None:
     """
     weights = {name: getattr(args, name) for name in WEIGHTS}
     for name, weight in weights.items():
-        if weight is not None and not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"{name} must be a finite number of at least 0, got {weight}")
+        if weight is not None and not (isinstance(weight, Real) and 0 <= weight <= _LARGEST_WEIGHT):
+            raise ValueError(
+                f"{name} must be a finite number of at least 0 and at most {_LARGEST_WEIGHT:g}, got {weight!r}"
+            )
     if all(weight == 0 for weight in weights.values()):
         raise ValueError(f"at least one weight must be above 0, got {weights}: there is nothing to learn from")
-    if not (math.isfinite(args.temperature) and args.temperature > 0):
-        raise ValueError(f"temperature must be a finite number above 0, got {args.temperature}")
+    low, high = _TEMPERATURES
+    if not (isinstance(args.temperature, Real) and low <= args.temperature <= high):
+        raise ValueError(f"temperature must be a number above 0, from {low} to {high}, got {args.temperature!r}")
     for name in ("soft_label_top_k", "relation_heads"):
         value = getattr(args, name)
         if value is not None and value < 1:

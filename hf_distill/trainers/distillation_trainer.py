@@ -32,24 +32,17 @@ from hf_distill.trainers.checks import (
     first_batch,
     require_gradients_under_zero3,
     require_labels,
-    require_logits_of_task,
     require_no_scheduler,
     require_nonempty,
     require_teacher_inputs,
     require_writable,
     warn_of_unused,
 )
-from hf_distill.trainers.choices import HiddenStatePositions, SoftLabelPositions
+from hf_distill.trainers.choices import SoftLabelPositions
 from hf_distill.trainers.continuation import Continuation
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
-from hf_distill.trainers.input_checks import (
-    SharedVocabulary,
-    live_teachers,
-    own_encodings,
-    require_same_positions,
-    require_sound_inputs,
-    tokenizer_of,
-)
+from hf_distill.trainers.given_checks import require_arguments, require_model
+from hf_distill.trainers.input_checks import own_encodings, require_comparable_answers, require_sound_inputs
 from hf_distill.trainers.instruments import Instruments
 from hf_distill.trainers.label_meaning import LabelMeaning
 from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
@@ -58,6 +51,7 @@ from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.objective_building import build_objective
 from hf_distill.trainers.recorded_answers import RecordedAnswers
 from hf_distill.trainers.repeated_rows import without, without_repeats
+from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of
 from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
 from hf_distill.trainers.teacher_making import require_comparable
@@ -110,6 +104,8 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         if args is None:
             defaults = TrainingArguments if teacher_model is None else DistillationTrainingArguments
             args = defaults(output_dir="tmp_trainer")
+        require_arguments(args)
+        require_model(model)
         require_writable(args)
         super().__init__(model, complete(args), *trainer_args, **trainer_kwargs)
         self._term_meter, self._evaluation_meter = MeanMeter(), MeanMeter()
@@ -120,7 +116,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
         self._meaning = LabelMeaning(self.task)
         self._loss_watch = LossWatch(is_scaled=self.args.fp16)
-        self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self.processing_class, self.data_collator))
+        self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self))
         if not self._is_trainer():
             require_sound_inputs(self)
         self._instruments = self._prepare()
@@ -300,13 +296,9 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         if instruments.projections is not None:
             require_no_scheduler(self.lr_scheduler)
         if batch is not None and self.teacher is not None:
-            features, answer = instruments.probe(student, unlabelled), None
-            if self.task is not Task.MASKED_LM:
-                answer = self._teacher_outputs(batch)
-                require_logits_of_task(answer.logits, self.task)
-            elif features is not None and live_teachers(self.teacher):
-                answer = self.teacher.outputs(instruments.example)
-            require_same_positions(features, answer, self.args.hidden_state_positions is HiddenStatePositions.FIRST)
+            features = instruments.probe(student, unlabelled)
+            answer = None if self.task is Task.MASKED_LM else self._teacher_outputs(batch)
+            require_comparable_answers(self, features, answer, instruments.example)
         return instruments
 
     def _hp_search_setup(self, trial: Any) -> None:

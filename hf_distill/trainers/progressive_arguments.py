@@ -90,6 +90,10 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
             raise ValueError(f"final_stage_epochs must be at least 0, got {self.final_stage_epochs}")
         if not 0 < self.final_stage_budget < 1:
             raise ValueError(f"final_stage_budget must be above 0 and below 1, got {self.final_stage_budget}")
+        if not isinstance(self.teacher_checkpoints, str | list | tuple | None):
+            raise ValueError(
+                f"teacher_checkpoints must be a folder or a list of them, got {self.teacher_checkpoints!r}"
+            )
         if isinstance(self.teacher_checkpoints, str):
             self.teacher_checkpoints = [self.teacher_checkpoints]
         if self.checkpoint_shares not in (EQUAL, TEACHER_STEPS):

@@ -78,7 +78,7 @@ class ProgressiveTrainer(DistillationTrainer):
         *trainer_args: Any,
         **trainer_kwargs: Any,
     ):
-        if args is None or not args.teacher_checkpoints or trainer_kwargs.get("teacher_model") is not None:
+        if not getattr(args, "teacher_checkpoints", None) or trainer_kwargs.get("teacher_model") is not None:
             raise ValueError(
                 "the teachers are named by ProgressiveTrainingArguments(teacher_checkpoints=...), got none there"
             )

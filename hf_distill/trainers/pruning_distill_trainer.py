@@ -24,6 +24,7 @@ from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.trainers.choices import Projection
 from hf_distill.trainers.deepspeed_engine import before_steps, change_shapes
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
+from hf_distill.trainers.given_checks import require_arguments
 from hf_distill.trainers.objective_building import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.trainers.shrinking_student import ShrinkingStudent
@@ -72,6 +73,12 @@ class PruningDistillTrainer(DistillationTrainer):
     ):
         if args is None:
             raise ValueError("args must be PruningDistillTrainingArguments with a target size, got None")
+        require_arguments(args, PruningDistillTrainingArguments)
+        if model is None and not isinstance(teacher_model, PreTrainedModel) and "model_init" not in trainer_kwargs:
+            raise ValueError(
+                "model is None, which stands for a copy of the teacher: then teacher_model must be a model, got a "
+                f"{type(teacher_model).__name__}; load it with from_pretrained, or pass a model"
+            )
         if model is None and isinstance(teacher_model, PreTrainedModel):
             model = copy.deepcopy(teacher_model).requires_grad_(True)
         if args.load_best_model_at_end or args.projection is Projection.ALWAYS:

@@ -37,6 +37,10 @@ def make_teacher(
         ValueError: Teacher and student do not fit, or one of several is no plain model.
     """
     models = list(teacher_model) if isinstance(teacher_model, list | tuple) else [teacher_model]
+    if not models:
+        raise ValueError("teacher_model must be a model, a name or a list of at least one of them, got an empty list")
+    if args.teacher_weights is not None and not isinstance(teacher_model, list | tuple):
+        raise ValueError(f"teacher_weights is for a list of teachers, got {args.teacher_weights} and one teacher")
     teachers = [
         load_teacher(
             model,

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from hf_distill.publishing.run_record import RunRecord
 from tests.cli.commands import invoke, invoke_json
@@ -99,3 +100,23 @@ def test_a_file_that_is_not_there_is_named_with_those_like_it(folders, data):
     wrong = folders / "revews.csv"
     output = invoke("evaluate", folders / "one", "--dataset", wrong, "--no-latency", exit_code=1).output
     assert f"there is no file or folder '{wrong}'; similar are ['{folders / 'reviews.csv'}']" in output
+
+
+def test_an_empty_file_is_refused(folders):
+    (folders / "none.csv").write_text("text,label\n")
+    result = invoke("evaluate", folders / "one", "--dataset", folders / "none.csv", exit_code=1)
+    assert "none.csv holds 0 rows; at least 1 is needed" in result.output
+
+
+def test_adapters_are_evaluated_label_and_teach(folders, data):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"], init_lora_weights=False)
+    base = AutoModelForSequenceClassification.from_pretrained(folders / "teacher")
+    peft.get_peft_model(base, config).save_pretrained(folders / "adapter")
+    found = invoke_json("evaluate", folders / "one", "--teacher", folders / "adapter", *data, "--no-latency")
+    assert found["rows"][1]["fidelity"]["teacher_agreement"] <= 1
+    placed = ["--teacher", folders / "adapter", "--output-dir", folders / "labelled", "--text-columns", "says"]
+    assert invoke_json("label", data[1], *placed)["teacher"]["name"] == "adapter"
+    quick = ["--max_steps", "1", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true", "--bf16", "false"]
+    given = ["--student", "1/32", "--output-dir", folders / "student", *quick]
+    assert invoke_json("train", folders / "adapter", *given, *data)["teacher"]["name"] == "adapter"

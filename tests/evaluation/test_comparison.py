@@ -210,6 +210,19 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"the column label and one or two of texts, got \['text'\]"):
             compare([self.one()], texts().remove_columns("label"), "reviews", "test")
 
+    def test_no_rows(self):
+        with pytest.raises(
+            ValueError, match=r"the split test of reviews holds 0 examples; a comparison needs at least 1"
+        ):
+            compare([self.one()], texts().select([]), "reviews", "test")
+
+    def test_rows_longer_than_a_model_reads(self):
+        long = texts().map(lambda row: {"text": " ".join(["w5"] * 40)})
+        short = self.one()
+        short.model.bert.embeddings.position_embeddings = torch.nn.Embedding(30, 16)
+        with pytest.raises(ValueError, match=r"row 0 of the data is 40 tokens long, but the model \(Bert.* for 30"):
+            compare([short], long, "reviews", "test", latency=None)
+
 
 ROWS = [
     {"name": "big", "role": "teacher", "parameters": 40_000_000, "metrics": {"accuracy": 0.9}},

@@ -185,3 +185,27 @@ def test_widths_that_do_not_fit_are_refused():
         create_student("1/12", teacher, "width")
     with pytest.raises(ValueError, match=r"ViTForImageClassification has no table of words"):
         create_student("1/64", tiny_model("vit"), "embeddings")
+
+
+@pytest.mark.parametrize(
+    ("shape", "config", "message"),
+    [
+        (3, {}, r"a shape is one of .*, got 3"),
+        ("1/32", dict(num_lables=3), r"a BertConfig has no field num_lables; did you mean num_labels\?"),
+        ("1/32", dict(num_labels=0), r"num_labels must be at least 1, got 0"),
+        ("1/32", dict(vocab_size=50), r"vocab_size is 50, the teacher's 100, so its embeddings cannot be taken over"),
+        ("1/32", dict(vocab_size=50, initialisation="embeddings"), r"vocab_size is 50, the teacher's 100"),
+    ],
+)
+def test_what_no_student_can_be_made_of(teacher, shape, config, message):
+    with pytest.raises(ValueError, match=message):
+        create_student(shape, teacher, **config)
+    with pytest.raises(ValueError, match=r"teacher must be a model of transformers, got a int"):
+        create_student("1/32", 5)
+
+
+def test_a_checkpoint_in_half_precision_becomes_a_student_in_single_precision(teacher, tmp_path, caplog):
+    teacher.half().save_pretrained(tmp_path / "half")
+    student = create_student("2/32", None, "pretrained", task="sequence_classification",
+                             pretrained_model_name_or_path=str(tmp_path / "half"))  # fmt: skip
+    assert student.dtype == torch.float32 and "is saved in float16" in caplog.text

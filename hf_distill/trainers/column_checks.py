@@ -1,0 +1,96 @@
+"""Labels and recorded answers that are not about the student's classes or words, found in the columns themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import nn
+
+from hf_distill.encoding.limits import lists_of_numbers
+from hf_distill.objectives.reduction import IGNORE_INDEX
+from hf_distill.tasks import Task, class_of, unwrapped
+from hf_distill.teachers.column import TEACHER_CLASSES, TEACHER_LOGITS, recorded_columns
+
+
+def require_recorded_words(named_sets: Mapping[str, Any], student: nn.Module) -> None:
+    """Refuse recorded answers about words that the student's head does not have.
+
+    Raises:
+        ValueError: Names the row, the word and the size.
+    """
+    words = getattr(getattr(unwrapped(student), "config", None), "vocab_size", None)
+    for name, dataset in named_sets.items() if words else ():
+        for first, classes in lists_of_numbers(dataset, TEACHER_CLASSES, depth=2):
+            highest = pc.max(pc.list_flatten(pc.list_flatten(classes))).as_py()
+            if highest is not None and highest >= words:
+                rows = f"rows {first} to {first + len(classes) - 1} of {name}"
+                raise ValueError(
+                    f"the recorded answers of {rows} are about the word {highest}, but the student has {words} words: label "
+                    "the rows with processing_class given, which leaves out what stands for no token, or with a teacher "
+                    "of the student's vocabulary"
+                )
+
+
+def require_recorded_classes(named_sets: Mapping[str, Any], student: nn.Module, task: Task | None) -> None:
+    """Refuse recorded logits of a classifier that are not one per class of the student in every row.
+
+    Raises:
+        ValueError: Names the row, its number of logits and the student's number of classes.
+    """
+    config = getattr(unwrapped(student), "config", None)
+    if task not in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION) or config is None:
+        return
+    for name, dataset in named_sets.items():
+        columns = [each for each in recorded_columns(columns_of({name: dataset})) if each.startswith(TEACHER_LOGITS)]
+        for column in columns:
+            for first, logits in lists_of_numbers(dataset, column, of=pa.types.is_floating):
+                sizes = pc.fill_null(pc.list_value_length(logits), 0).to_numpy()
+                for row in np.flatnonzero(sizes != config.num_labels)[:1]:
+                    raise ValueError(
+                        f"row {first + row} of {name} has {sizes[row]} numbers in its column {column!r}, but the student "
+                        f"has {config.num_labels} classes; every row needs one logit per class"
+                    )
+
+
+def require_known_classes(named_sets: Mapping[str, Any], model: nn.Module, task: Task | None) -> None:
+    """Refuse labels that are no class of a classifier; only whole numbers in columns are looked at.
+
+    Raises:
+        ValueError: Names the data set, the label, and the classes there are.
+    """
+    config = getattr(unwrapped(model), "config", None)
+    kinds = (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+    if task not in kinds or config is None or config.num_labels < 2:
+        return
+    depth = 1 if task is Task.TOKEN_CLASSIFICATION else 0
+    for name, dataset in named_sets.items():
+        for column in sorted({"labels", "label"} & set(columns_of({name: dataset}))):
+            if depth == 0 and getattr((dataset.features or {}).get(column), "dtype", None) == "string":
+                raise ValueError(
+                    f"{name} has strings in its column {column!r}, a model learns from the numbers of classes: encode them, "
+                    f"for example with dataset.class_encode_column({column!r})"
+                )
+            for first, labels in lists_of_numbers(dataset, column, depth):
+                if labels.null_count:
+                    row = first + labels.is_null().index(True).as_py()
+                    raise ValueError(
+                        f"row {row} of {name} has no value in its column {column!r}; give it {IGNORE_INDEX}"
+                    )
+                values = pc.list_flatten(labels) if depth else labels
+                counted = pc.min_max(values.filter(pc.not_equal(values, IGNORE_INDEX))).as_py()
+                if counted["min"] is not None and not 0 <= counted["min"] <= counted["max"] < config.num_labels:
+                    wrong = counted["min"] if counted["min"] < 0 else counted["max"]
+                    raise ValueError(
+                        f"{name} has the label {wrong} in its column {column!r}, but the {class_of(model).__name__} has the "
+                        f"classes 0 to {config.num_labels - 1}; {IGNORE_INDEX} is not counted. Create the model with "
+                        "num_labels of the data, or encode the labels anew."
+                    )
+
+
+def columns_of(named_sets: Mapping[str, Any]) -> set[str]:
+    """Names of the columns there are, as far as they are known."""
+    return {name for dataset in named_sets.values() for name in getattr(dataset, "column_names", None) or ()}

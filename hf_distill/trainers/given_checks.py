@@ -1,0 +1,109 @@
+"""Whether what a user passes is of a kind that a trainer can do anything with."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import datasets
+from torch import nn
+from transformers import TrainingArguments
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+from hf_distill.tasks import class_of, unwrapped
+
+
+def require_arguments(args: Any, kind: type[TrainingArguments] = TrainingArguments) -> None:
+    """Refuse arguments that are no object of a class.
+
+    Raises:
+        ValueError: Names the class.
+    """
+    if not isinstance(args, kind):
+        raise ValueError(f"args must be {kind.__name__}, got {_described(args)}")
+
+
+def require_model(model: Any) -> None:
+    """Refuse a student that is no model, but None, of which `model_init` makes one.
+
+    Raises:
+        ValueError: Says what was given.
+    """
+    if model is not None and not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model must be the student itself, got {_described(model)}: load it with from_pretrained, or make it with "
+            "create_student"
+        )
+
+
+def require_data_sets(named_sets: Mapping[str, Any]) -> None:
+    """Refuse data sets that are names or splits by name.
+
+    Raises:
+        ValueError: Says which, and what was given.
+    """
+    for name, dataset in named_sets.items():
+        if isinstance(dataset, str | os.PathLike):
+            raise ValueError(f"{name} must be a data set, got {_described(dataset)}: open it with load_dataset")
+        if isinstance(dataset, dict):
+            raise ValueError(f"{name} must be one data set, got splits by name: pass one of {sorted(dataset)}")
+
+
+def require_inputs(named_sets: Mapping[str, Any], model: nn.Module, args: TrainingArguments, also: set[str]) -> None:
+    """Refuse data sets without any column that the student reads, such as texts that were never tokenized.
+
+    Args:
+        named_sets: By name; those that make their rows when asked are let pass.
+        model: The student.
+        args: Say whether other columns are removed.
+        also: Labels, and what is the teacher's alone.
+
+    Raises:
+        ValueError: Names the columns there are.
+    """
+    read = set(inspect.signature(unwrapped(model).forward).parameters) - also - {"label", "label_ids"}
+    for name, dataset in named_sets.items() if args.remove_unused_columns else ():
+        if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
+            continue
+        if dataset.column_names and not read & set(dataset.column_names):
+            main = getattr(unwrapped(model), "main_input_name", "input_ids")
+            raise ValueError(
+                f"{name} has the columns {dataset.column_names}, none of which the {class_of(model).__name__} reads: it needs "
+                f"{main}. Tokenize the texts, or process the images, before they are given to the trainer."
+            )
+
+
+def require_head(model: nn.Module, role: str) -> None:
+    """Refuse a body without a head, which answers nothing.
+
+    Raises:
+        ValueError: Names the class.
+    """
+    bodies = {name for names in MODEL_MAPPING_NAMES.values() for name in ([names] if isinstance(names, str) else names)}
+    name = class_of(model).__name__
+    if name in bodies:
+        raise ValueError(
+            f"the {role} is a {name}, which has no head and gives no logits: load it with an AutoModelFor... class, such "
+            "as AutoModelForSequenceClassification"
+        )
+
+
+def require_weights_that_learn(model: nn.Module) -> None:
+    """Refuse a student all of whose weights are frozen.
+
+    Raises:
+        ValueError: Says how they are freed.
+    """
+    if not any(each.requires_grad for each in model.parameters()):
+        raise ValueError(
+            f"no weight of the student ({class_of(model).__name__}) learns, all have requires_grad False: call "
+            "student.requires_grad_(True), or freeze less"
+        )
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, str | os.PathLike):
+        return repr(str(value))
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
