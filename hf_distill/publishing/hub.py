@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, ModelCard, constants, get_token
@@ -13,6 +14,8 @@ from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
 from hf_distill.publishing.labelled_folder import is_labelled, is_shard, labelled_files
 from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out
 
+# What `git check-ref-format` takes, of the characters that need no quoting.
+_TAG = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|$)))[A-Za-z0-9_](?:[A-Za-z0-9_./+-]*[A-Za-z0-9_+-])?")
 _RepoInfo = ModelInfo | DatasetInfo
 _AGAIN = "The folder was only read; the same command continues."
 
@@ -105,6 +108,10 @@ def plan_publication(
     if repo_id.count("/") != 1:
         raise ValueError(f"repo_id must be 'namespace/name', got {repo_id!r}")
     validate_repo_id(repo_id)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+", repo_id):  # validate_repo_id takes any alphabet
+        raise ValueError(f"repo_id must be of letters from a to z, digits, '-', '_' and '.', got {repo_id!r}")
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise ValueError(f"tag must be a name that git takes, such as 'v1.0', got {tag!r}")
     if create_pr and tag:
         raise ValueError(f"a pull request has no commit to name before it is merged, got tag={tag!r}")
     is_dataset = is_labelled(folder)

@@ -6,6 +6,10 @@ import os
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 from hf_distill.publishing.student_folder import PublishedFile, describe_file, plots_of_card, require_no_secrets
 from hf_distill.teachers.labelling_cost import COST
 from hf_distill.teachers.shards import MANIFEST, PATTERN, Manifest, is_begun
@@ -25,17 +29,41 @@ def labelled_files(folder: str | os.PathLike, secret: str | None = None) -> list
 
     Raises:
         FileNotFoundError: Labelling was not finished, or the card is gone.
-        ValueError: A file is not as it was written, the card's metadata is invalid, or a file contains a token.
+        ValueError: A file is not as it was written, no regular one, or a link out of the folder; the card's metadata is
+            invalid; a file contains a token; rows have paths in place of pictures.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
+    shards = [shard.file for shard in manifest.shards]
+    require_own_files(folder, ["README.md", MANIFEST, COST, *shards])
+    if strange := [name for name in shards if not is_shard(name)]:
+        raise ValueError(f"{MANIFEST} must name files such as {PATTERN}, got {strange[0]!r}")
     manifest.require_sound(folder)
-    names = ["README.md", *plots_of_card(folder), MANIFEST, *(shard.file for shard in manifest.shards)]
+    plots = plots_of_card(folder)
+    require_own_files(folder, plots)
+    for name in shards:
+        _require_embedded(folder / name)
+    names = ["README.md", *plots, MANIFEST, *shards]
     if (folder / COST).exists():
         names.append(COST)
     paths = [folder / name for name in names]
+    require_no_code(paths)
     require_no_secrets(paths, secret)
     return [describe_file(path) for path in paths]
+
+
+def _require_embedded(shard: Path) -> None:
+    """Refuse rows whose pictures or sounds are paths of this machine."""
+    with pa.memory_map(str(shard)) as source:
+        for batch in pa.ipc.open_stream(source):
+            for name, values in zip(batch.schema.names, batch.columns, strict=True):
+                if pa.types.is_struct(values.type) and {"bytes", "path"} <= {field.name for field in values.type}:
+                    without = pc.and_(pc.is_null(values.field("bytes")), pc.is_valid(values.field("path")))
+                    if pc.any(without).as_py():
+                        raise ValueError(
+                            f"{shard.name} has paths of this machine in its column {name!r} where files should be embedded: "
+                            "label the set again"
+                        )
 
 
 def is_shard(name: str) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from hf_distill.publishing.student_folder import lies_inside, line_of_secret
+from hf_distill.publishing.file_kinds import is_pickle, lies_inside
+from hf_distill.publishing.student_folder import line_of_secret
 
-_PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
-_PICKLE, _PROTOCOLS = b"\x80", b"\x02\x03\x04\x05"
 PICKLE, SECRET, ELSEWHERE = "a pickle", "what looks like a token, a password or a key", "no file of this folder"
 
 
@@ -44,20 +42,3 @@ def files_to_push(
         else:
             sent.append(name)
     return sent, kept
-
-
-def is_pickle(path: Path) -> bool:
-    """Whether a regular file is a pickle, by itself or as torch.save writes it, by its name or its content."""
-    if path.suffix in _PICKLED:
-        return True
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start[:1] == _PICKLE and start[1:2] in _PROTOCOLS and len(start) > 1:
-        return True
-    if not start.startswith(b"PK"):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return True  # nobody can say what is in it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -17,17 +16,29 @@ from huggingface_hub.utils.sha import git_hash
 from safetensors import safe_open
 
 from hf_distill.credentials import find_credential
+from hf_distill.publishing.file_kinds import read_json, require_no_code, require_own_files
 
 # Beside the weights, and the plots that the card shows, nothing else leaves the folder.
 _ALLOWED = (
-    *("config.json", "generation_config.json", "adapter_config.json", "run.json", "README.md", "LICENSE", "LICENSE.*"),
+    *(
+        "config.json",
+        "generation_config.json",
+        "adapter_config.json",
+        "run.json",
+        "README.md",
+        "LICENSE",
+        "LICENSE.txt",
+        "LICENSE.md",
+    ),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
     *("vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model"),
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "chat_template.jinja"),
 )
 _WEIGHTS, _INDEX, _ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
-_WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, "model-*-of-*.safetensors")
+_SHARDS = "model-*-of-*.safetensors"
+_WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, _SHARDS)
 _PICKLES = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin")
+_SAFELY = {"local_files_only": True, "trust_remote_code": False}
 _PLOT = re.compile(r"!\[[^\]]*\]\(([\w.-]+\.png)\)")
 _MANY_BYTES = 2**24  # of numbers; nobody writes as much text into them
 # Names of special tokens and words stand in these where those of settings would.
@@ -63,14 +74,18 @@ def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> li
     Raises:
         FileNotFoundError: There is no such folder, or it lacks weights, a configuration, a card or a plot of it.
         ValueError: The weights are pickled, no stock class of transformers loads them whole, the card's metadata is
-            invalid, or a file contains a token.
+            invalid, a file contains a token, has code loaded, is no regular one, or is a link out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"the student must be a folder, got {str(folder)!r}")
+    names = {path.name for path in folder.iterdir() if path.name in _ALLOWED}
+    require_own_files(folder, {*names, *filter(is_weights, os.listdir(folder))})
     weights = _weights(folder)
-    names = {path.name for path in folder.iterdir() if any(fnmatch(path.name, allowed) for allowed in _ALLOWED)}
-    paths = [folder / name for name in sorted({*names, *weights, *plots_of_card(folder)})]
+    plots = plots_of_card(folder)
+    require_own_files(folder, plots)
+    paths = [folder / name for name in sorted({*names, *weights, *plots})]
+    require_no_code(paths)
     require_no_secrets(paths, secret)
     if _ADAPTER in weights:
         _check_adapter(folder)
@@ -91,11 +106,6 @@ def describe_file(path: Path) -> PublishedFile:
     return PublishedFile(path.name, path, len(content), hashlib.sha256(content).hexdigest(), git_hash(content))
 
 
-def lies_inside(path: Path, folder: Path) -> bool:
-    """Whether a path is a regular file in a folder, or a link to one there."""
-    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
-
-
 def is_weights(name: str) -> bool:
     """Whether transformers or peft would load weights from a file of this name."""
     return any(fnmatch(name, pattern) for pattern in _WEIGHT_NAMES)
@@ -114,11 +124,25 @@ def _weights(folder: Path) -> list[str]:
             return [name]
     if not (folder / _INDEX).is_file():
         raise FileNotFoundError(f"{folder} has no weights: neither {_WEIGHTS} nor {_INDEX} nor {_ADAPTER}")
-    shards = sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
+    shards = _shards(folder / _INDEX)
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks weights that {_INDEX} names: {', '.join(missing)}")
     return [_INDEX, *shards]
+
+
+def _shards(index: Path) -> list[str]:
+    """Names of the files that an index of weights names."""
+    content = read_json(index)
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(named, dict) or not named:
+        raise ValueError(f"{index} must map names of weights to files, under weight_map")
+    strange = [
+        name for name in named.values() if not (isinstance(name, str) and fnmatch(name, _SHARDS) and "/" not in name)
+    ]
+    if strange:
+        raise ValueError(f"{index} must name files such as model-00001-of-00002.safetensors, got {strange[0]!r}")
+    return sorted(set(named.values()))
 
 
 def plots_of_card(folder: Path) -> list[str]:
@@ -143,24 +167,28 @@ def _check_model(folder: Path) -> None:
     """Load the model as a stranger will: by the class its configuration names, without code of its own."""
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json")
-    config = _read_json(folder / "config.json")
-    names = config.get("architectures") or []
-    stock = [getattr(transformers, name, None) for name in names]
-    if not stock or None in stock or "auto_map" in config:
+    config = read_json(folder / "config.json")
+    names = (config.get("architectures") if isinstance(config, dict) else None) or []
+    stock = [getattr(transformers, name, None) for name in names if isinstance(name, str)]
+    if not stock or len(stock) != len(names) or not all(map(_is_model, stock)):
         raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
     try:
-        _, found = stock[0].from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        _, found = stock[0].from_pretrained(folder, **_SAFELY, output_loading_info=True)
     except Exception as error:  # whatever stops it would stop everybody
         raise ValueError(f"{names[0]}.from_pretrained does not load {folder}: {error}") from error
     if found["missing_keys"]:
         raise ValueError(f"{folder} lacks weights of {names[0]}: {', '.join(sorted(found['missing_keys']))}")
 
 
+def _is_model(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+
+
 def _check_adapter(folder: Path) -> None:
     """An adapter's base is a repository, not a folder of this machine, and its weights can be read."""
     if not (folder / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{folder} has no adapter_config.json")
-    base = str(_read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
+    base = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) or base.startswith(".") or Path(base).exists():
         raise ValueError(f"base_model_name_or_path of adapter_config.json must be a Hub id, got {base!r}")
     try:
@@ -202,10 +230,3 @@ def _readable(path: Path) -> bytes:
             header_bytes = int.from_bytes(file.read(8), "little")
             return file.read(min(header_bytes, path.stat().st_size))
         return file.read()
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON: {error}") from error

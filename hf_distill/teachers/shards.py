@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.table import embed_table_storage
 
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.teachers.provenance import Provenance, provenances
@@ -153,13 +154,14 @@ def is_begun(folder: Path) -> bool:
 
 
 def write_shard(path: Path, table: pa.Table) -> str:
-    """Write rows as an Arrow stream, which `datasets` maps into memory, whole or not at all.
+    """Write rows as an Arrow stream, which `datasets` maps into memory, whole or not at all; files they name are embedded.
 
     Returns:
         SHA-256 of the bytes.
     """
     partial = _partial(path)
     table = table.take(pa.array(range(len(table)))).combine_chunks()  # a slice would bring its neighbours' bytes along
+    table = embed_table_storage(table)
     with open(partial, "wb") as file:
         with pa.ipc.new_stream(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)

@@ -225,10 +225,19 @@ def test_no_token_and_no_line(hub, folder, monkeypatch):
         publish(folder, REPO)
 
 
-@pytest.mark.parametrize("repo_id", ["tiny", "a/b/c", "alice/ti ny", "alice/"])
+@pytest.mark.parametrize("repo_id", ["tiny", "a/b/c", "alice/ti ny", "alice/", "alice/größe", "älice/tiny"])
 def test_a_name_that_no_repository_has(folder, repo_id):
     with pytest.raises(ValueError, match=repo_id):
         publish(folder, repo_id, dry_run=True)
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "v 1", "v..1", "/v1", "v1/", "v1.lock", "-v1", "v~1", "v1.", "ü", "refs/x.lock/y", "a\nb"]
+)
+def test_a_name_that_no_tag_has(folder, tag):
+    with pytest.raises(ValueError, match=r"tag must be a name that git takes, such as 'v1\.0', got"):
+        publish(folder, REPO, tag=tag, dry_run=True)
+    assert publish(folder, REPO, tag="release/v1.0-rc+1", dry_run=True)
 
 
 @pytest.mark.parametrize("patience", [dict(attempts=0), dict(wait=-1), dict(timeout=0)], ids=str)

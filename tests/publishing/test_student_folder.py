@@ -1,6 +1,8 @@
 """What of a folder is published, and what is refused before anything is sent."""
 
 import json
+import os
+import pickle
 
 import pytest
 import torch
@@ -86,13 +88,102 @@ def test_a_shard_that_the_index_names_must_be_there(folder):
     [
         {"architectures": ["MyOwnBert"]},
         {"architectures": None},
-        {"auto_map": {"AutoModel": "modeling.MyBert"}},
+        {"architectures": ["pipeline"]},
+        {"architectures": ["AutoModel"]},
+        {"architectures": ["BertForSequenceClassification", 1]},
     ],
     ids=str,
 )
 def test_only_stock_architectures(folder, changes):
     rewrite(folder / "config.json", **changes)
     with pytest.raises(ValueError, match="must name a stock architecture of transformers, got"):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize(
+    "content",
+    [{"auto_map": {"AutoTokenizer": ["evil/repo--module.Tokenizer", None]}}, {"text_config": {"auto_map": {"AutoConfig": "a.B"}}},
+     {"custom_pipelines": {"mine": {"impl": "pipeline.Mine"}}}],
+    ids=lambda content: next(iter(content)),
+)  # fmt: skip
+def test_code_of_its_own_is_refused(folder, name, content):
+    path = folder / name
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | content))
+    with pytest.raises(ValueError, match=rf"{name} has (auto_map|custom_pipelines), which loads code of its own"):
+        files_to_publish(folder)
+
+
+def test_a_word_of_a_vocabulary_is_no_code(folder):
+    (folder / "vocab.json").write_text('{"auto_map": 7}')
+    assert files_to_publish(folder)
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "tokenizer.model", "LICENSE.txt"])
+def test_a_pickle_under_another_name_is_refused(folder, name):
+    (folder / name).write_bytes(pickle.dumps({}))
+    with pytest.raises(ValueError, match=rf"{name} is a pickle, which can run code where it is read"):
+        files_to_publish(folder)
+    torch.save({}, folder / name)
+    with pytest.raises(ValueError, match=rf"{name} is a pickle"):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "LICENSE", "README.md", "model.safetensors", "config.json"])
+def test_links_out_of_the_folder_are_refused(folder, tmp_path, name):
+    (tmp_path / "private").write_text("not a real key")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "private")
+    with pytest.raises(ValueError, match=rf"only regular files of the folder itself are published; {name} of"):
+        files_to_publish(folder)
+
+
+def test_links_inside_of_the_folder_are_what_they_lead_to(folder):
+    (folder / "about.md").write_text("MIT")
+    (folder / "LICENSE").symlink_to("about.md")
+    assert "LICENSE" in [file.name for file in files_to_publish(folder)]
+
+
+def test_a_folder_of_the_hub_s_cache_is_published(folder, tmp_path):
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "main"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for name in PUBLISHED:
+        (folder / name).rename(blobs / f"blob-of-{name}")
+        (snapshot / name).symlink_to(f"../../blobs/blob-of-{name}")
+    assert [file.name for file in files_to_publish(snapshot)] == PUBLISHED
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "README.md", "model.safetensors"])
+def test_pipes_are_refused_and_not_waited_for(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(ValueError, match=rf"{name} of .* leads out of it or is no regular file"):
+        files_to_publish(folder)
+
+
+def test_licences_of_known_names_only(folder):
+    (folder / "LICENSE.key").write_text("not a licence")
+    files = files_to_publish(folder)
+    assert "LICENSE.key" in left_out(folder, files)
+
+
+@pytest.mark.parametrize(
+    "place", ["../private/secret.safetensors", "/etc/passwd", "a/model-1-of-2.safetensors", 7, "private.safetensors"]
+)
+def test_names_in_an_index_are_plain(folder, place):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors", "x": place}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"must name files such as model-00001-of-00002\.safetensors, got"):
+        files_to_publish(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": []}', "[" * 100_000])
+def test_an_index_of_another_kind(folder, content):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"index\.json must (map names of weights to files|be JSON)"):
         files_to_publish(folder)
 
 
