@@ -82,21 +82,23 @@ class Objective:
         return torch.stack([mean_over_items(term.values(evidence), term.items(inputs)).float() for term in self.terms])
 
     def __call__(
-        self, evidence: Evidence, inputs: Mapping[str, object], total_items: Tensor | None = None
+        self, evidence: Evidence, inputs: Mapping[str, object], total_items: Tensor | float | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Contribution of a micro-batch to its optimizer step.
 
         Args:
             evidence: The micro-batch's outputs.
             inputs: The micro-batch's inputs.
-            total_items: Items of each term in the whole step, (terms,); None: the step is this micro-batch.
+            total_items: Items of each term in the whole step, (terms,), or one number for all; None: the step is this
+                micro-batch.
 
         Returns:
             The total, scalar; the unweighted terms it is made of, detached, (terms,); and the micro-batch's share of
             the step for each term, (terms,).
         """
         num_items = self.num_items(inputs)
-        shares = share_of_batch(num_items, num_items if total_items is None else total_items)
+        total = num_items if total_items is None else torch.as_tensor(total_items, device=num_items.device)
+        shares = share_of_batch(num_items, total)
         # A model's own loss is 0 / 0 in a micro-batch without a single label; what has no item counts for nothing.
         parts = torch.where(num_items > 0, self.means(evidence, inputs), 0) * shares
         weights = parts.new_tensor([term.weight for term in self.terms])

@@ -65,8 +65,8 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
     adds nothing: it reaches Trainer's weights, bit for bit, and leaves no callback, file or state more; but under
     gradient accumulation or several processes it gives the gradient of the whole batch, where Trainer gives a multiple of
-    it for heads that ignore `num_items_in_batch`, such as BERT's, and on several processes its loss of an evaluation
-    counts no example twice.
+    it for heads and loss functions that ignore `num_items_in_batch`, such as BERT's, and on several processes its loss of
+    an evaluation counts no example twice.
 
     Args:
         model: The student.
@@ -142,7 +142,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | float | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The objective's value for a micro-batch, scaled for its share of the optimizer step.
 
@@ -150,7 +150,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             model: The student as wrapped for training.
             inputs: Model inputs, with labels where the batch has them.
             return_outputs: Also return the student's outputs.
-            num_items_in_batch: Items of each term in the whole step, over all processes, (terms,).
+            num_items_in_batch: Items of each term in the whole step, over all processes, (terms,), or one number for all.
 
         Returns:
             Scalar loss; with `return_outputs` the pair of loss and student outputs.

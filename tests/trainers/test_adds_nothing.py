@@ -14,7 +14,7 @@ from hf_distill.publishing.run_record import RUN_RECORD_NAME
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.spending import SpentCallback
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
-from tests.trainers.test_drop_in import masked_lm
+from tests.trainers.test_drop_in import masked_lm, summed_cross_entropy
 
 BOTH = (Trainer, DistillationTrainer)
 OPTIONS = dict(report_to="none", use_cpu=True, per_device_train_batch_size=4, logging_steps=1, max_steps=6)
@@ -146,6 +146,16 @@ def test_models_that_need_no_labels_and_answer_with_scalars(labels, tmp_path):
         logs = without_times([trainer.train().metrics, trainer.evaluate()])
         answers.append((logs, [torch.as_tensor(each) for each in trainer.predict(data).predictions]))
     torch.testing.assert_close(*answers)
+
+
+@pytest.mark.parametrize("num_items", [8, torch.tensor(8)])
+def test_the_items_of_a_step_may_be_told_as_one_number(num_items, tmp_path):
+    losses = []
+    batch = tiny_tokenizer().pad(encoded_sentences(4).to_list(), return_tensors="pt")
+    for trainer_class in BOTH:
+        trainer = trainer_class(tiny_bert(), plain(tmp_path), compute_loss_func=summed_cross_entropy)
+        losses.append(trainer.training_step(trainer.model, dict(batch), num_items))
+    torch.testing.assert_close(*losses)
 
 
 def test_what_is_spent_is_asked_in_vain(tmp_path):
