@@ -24,6 +24,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import FineTuningArguments
 from hf_distill.cli.scripts import begin, parse_arguments, require_splits, run
 from hf_distill.encoding.sequences import text_columns
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

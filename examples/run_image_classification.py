@@ -25,7 +25,6 @@ import transformers
 from datasets import ClassLabel, Dataset, load_dataset
 from PIL import Image
 from transformers import (
-    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
     PretrainedConfig,
@@ -36,6 +35,7 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import AnyModelArguments, teacher_options
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
@@ -48,6 +48,7 @@ from hf_distill.cli.scripts import (
 )
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.digits import load_digits_dataset
+from hf_distill.tasks import config_of
 
 logger = transformers.logging.get_logger("transformers.run_image_classification")
 
@@ -130,9 +131,7 @@ def load_model(
     """Model and image processor; by the classes' names the trainer puts a teacher's outputs in order."""
     start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
     config = model_args.config()
-    names = find_classes(
-        raw, label_column, config, teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
-    )
+    names = find_classes(raw, label_column, config, teacher and config_of(teacher, **teacher_options(args)))
     config.problem_type = "single_label_classification"
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
@@ -225,4 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 import transformers
 from datasets import IterableDataset, load_dataset
 from transformers import (
-    AutoConfig,
     AutoModelForMaskedLM,
     AutoTokenizer,
     DataCollatorForLanguageModeling,
@@ -32,6 +31,7 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import AnyModelArguments, teacher_options
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
@@ -45,6 +45,8 @@ from hf_distill.cli.scripts import (
     run,
 )
 from hf_distill.corpus import Texts, packed
+from hf_distill.suggestions import suggestion
+from hf_distill.tasks import config_of
 from hf_distill.teachers.alignment import require_same_vocabulary
 
 logger = transformers.logging.get_logger("transformers.run_mlm")
@@ -69,6 +71,7 @@ class DataTrainingArguments:
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(default=None, help=".txt, a text per line; .csv, .json: column text or the first.")
     validation_file: str | None = HfArg(default=None, help="Texts for --do_eval, in the same form.")
+    text_column_name: str | None = HfArg(default=None, help="The column of texts. None: text, else the first.")
     validation_split_percentage: int = HfArg(default=5, help="Percent of the training texts, if no other are given.")
     max_seq_length: int | None = HfArg(default=None, help="Of a block or line. None: the tokenizer's, at most 1024.")
     mlm_probability: float = HfArg(default=0.15, help="Share of the tokens to be predicted.")
@@ -125,7 +128,7 @@ def load_model(
     else:
         raise ValueError("a model with random weights and no teacher needs tokenizer_name, which is None")
     # A teacher's embeddings may be padded beyond the tokenizer's words.
-    words = AutoConfig.from_pretrained(teacher, **teacher_options(args)).vocab_size if teacher else len(tokenizer)
+    words = config_of(teacher, **teacher_options(args)).vocab_size if teacher else len(tokenizer)
     config = model_args.config(vocab_size=words, pad_token_id=tokenizer.pad_token_id)
     if start:
         model = AutoModelForMaskedLM.from_pretrained(start, config=config, **model_args.hub, **dtype)
@@ -165,7 +168,9 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
     length = min(args.max_seq_length or LONGEST_BLOCK, tokenizer.model_max_length)
     padding = "max_length" if args.pad_to_max_length else False
     columns = texts.column_names or list(next(iter(texts)))
-    column = "text" if "text" in columns else columns[0]
+    column = args.text_column_name or ("text" if "text" in columns else columns[0])
+    if column not in columns:
+        raise ValueError(f"text_column_name is {column!r}, the columns are {columns}{suggestion(column, columns)}")
 
     def encode_lines(rows: dict[str, list]) -> dict[str, list]:
         lines = [line for line in rows[column] if line and not line.isspace()]
@@ -219,4 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -19,10 +19,11 @@ from typing import Any
 
 import transformers
 from datasets import ClassLabel, Dataset, load_dataset
-from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
+from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import FineTuningArguments, teacher_options
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
@@ -39,6 +40,7 @@ from hf_distill.cli.scripts import (
 from hf_distill.encoding.sequences import STRINGS
 from hf_distill.encoding.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
+from hf_distill.tasks import config_of
 
 logger = transformers.logging.get_logger("transformers.run_ner")
 
@@ -180,7 +182,7 @@ def main() -> None:
     splits = require_splits(raw, args, **{f"do_{stage}": split for split, stage in STAGES.items()})
     text, label = find_columns(raw, splits, data_args)
     teacher, config = model_args.teacher_model_name_or_path, model_args.config()
-    teacher_config = teacher and AutoConfig.from_pretrained(teacher, **teacher_options(args))
+    teacher_config = teacher and config_of(teacher, **teacher_options(args))
     names, ids = find_labels(raw, label, config, teacher_config)
     model, tokenizer = load_model(model_args, names, config)
     encode = data_args.encoder(tokenizer, ids)
@@ -205,4 +207,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

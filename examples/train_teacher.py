@@ -27,6 +27,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import begin, once, parse_arguments, report, require_splits, run
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from hf_distill.objectives.logits import RULED_OUT
 
@@ -60,6 +61,44 @@ def task_of_class(class_name: str) -> Task | None:
             if class_name in ((names,) if isinstance(names, str) else names):
                 return task
     return None
+
+
+def config_of(name: str, **options: Any) -> PretrainedConfig:
+    """The configuration of a model.
+
+    Args:
+        name: A Hub id or a folder.
+        options: Of `from_pretrained`, such as `revision`.
+
+    Raises:
+        OSError: It is not there.
+    """
+    try:
+        return AutoConfig.from_pretrained(name, **options)
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{name} is no folder with a model, nor one on the Hub that can be reached: {reason}") from error
+
+
+def load_as_saved(name: str, **options: Any) -> PreTrainedModel:
+    """A trained model with the head that its configuration names.
+
+    Args:
+        name: A Hub id or a folder.
+        options: Of `from_pretrained`, such as `revision`.
+
+    Raises:
+        ValueError: The configuration names no model of transformers, or weights are missing.
+        OSError: It is not there.
+    """
+    architectures = config_of(name, **options).architectures or []
+    if not architectures or not hasattr(transformers, architectures[0]):
+        raise ValueError(f"the configuration of {name!r} names no model of transformers, got {architectures}")
+    model_class = getattr(transformers, architectures[0])
+    model, report = model_class.from_pretrained(name, output_loading_info=True, **options)
+    if report["missing_keys"]:
+        raise ValueError(f"the teacher {name!r} has no trained weights for {sorted(report['missing_keys'])}")
+    return model
 
 
 def auto_class_of(model: nn.Module) -> type:

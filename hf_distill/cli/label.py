@@ -80,18 +80,11 @@ def label(
 
 def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The teacher with the head its configuration names, and its tokenizer."""
-    import transformers
+    from transformers import AutoTokenizer
 
-    config = transformers.AutoConfig.from_pretrained(teacher, revision=revision)
-    names = config.architectures or []
-    if not names or not hasattr(transformers, names[0]):
-        raise typer.BadParameter(f"the configuration of {teacher!r} names no model of transformers, got {names}")
-    model, report = getattr(transformers, names[0]).from_pretrained(
-        teacher, revision=revision, output_loading_info=True
-    )
-    if report["missing_keys"]:
-        raise typer.BadParameter(f"the teacher {teacher!r} has no trained weights for {sorted(report['missing_keys'])}")
-    return model, transformers.AutoTokenizer.from_pretrained(teacher, revision=revision)
+    from hf_distill.tasks import load_as_saved
+
+    return load_as_saved(teacher, revision=revision), AutoTokenizer.from_pretrained(teacher, revision=revision)
 
 
 def _classifies(model: PreTrainedModel) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, OTHER, Contestant
-from hf_distill.tasks import Task, task_of_class
+from hf_distill.tasks import Task, config_of, task_of_class
 
 
 def load_contestant(place: str, name: str, role: str | None = None) -> Contestant:
@@ -25,12 +25,7 @@ def load_contestant(place: str, name: str, role: str | None = None) -> Contestan
         ValueError: Its head is for no task that is known.
         OSError: It is not there.
     """
-    try:
-        config = AutoConfig.from_pretrained(place)
-    except OSError as error:
-        reason = str(error).partition("\n")[0]
-        raise OSError(f"{place} is no folder with a model, nor one on the Hub that can be reached: {reason}") from error
-    architecture = next(iter(getattr(config, "architectures", None) or ()), "")
+    architecture = next(iter(config_of(place).architectures or ()), "")
     task = task_of_class(architecture)
     if task is None:
         raise ValueError(f"{place} must be a model with a head, its config.json names {architecture or 'none'}")

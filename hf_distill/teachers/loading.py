@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_distill.tasks import Task, auto_class_of, task_of
+from hf_distill.tasks import Task, auto_class_of, config_of, task_of
 from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
@@ -110,7 +110,7 @@ def _from_pretrained(
     auto_class = auto_class_of(student)
     # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
     source = {"revision": revision, **{key: init_kwargs[key] for key in _SOURCE_KWARGS & init_kwargs.keys()}}
-    config = AutoConfig.from_pretrained(name, **source)
+    config = config_of(name, **source)
     _label_permutation(student, config)
     model, report = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **init_kwargs)
     if report["missing_keys"]:

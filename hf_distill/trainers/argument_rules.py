@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from enum import Enum
 from typing import Any
 
 from transformers import TrainingArguments
 
 from hf_distill.recipes import RECIPES
+from hf_distill.suggestions import choice
 from hf_distill.trainers.choices import (
     AttentionLoss,
     HiddenStateLoss,
@@ -63,18 +63,6 @@ def settle(args: Any) -> None:
     for name, choices in _CHOICES.items():
         if getattr(args, name) is not None:
             setattr(args, name, choice(choices, getattr(args, name), name))
-
-
-def choice(choices: type[Enum], value: Any, name: str) -> Enum:
-    """The choice that a value names.
-
-    Raises:
-        ValueError: There is no such choice.
-    """
-    try:
-        return choices(value)
-    except ValueError:
-        raise ValueError(f"{name} must be one of {[choice.value for choice in choices]}, got {value!r}") from None
 
 
 def resolved_weights(args: TrainingArguments, has_teacher: bool) -> dict[str, float]:

@@ -93,8 +93,9 @@ def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None
     if label_names and not has_labels(batch, label_names):
         raise ValueError(
             f"hard_label_weight is above 0 but the training examples carry no {list(label_names)}; they give "
-            f"{sorted(batch)}. Add the labels (remove_unused_columns drops columns the model does not name), or learn "
-            "from soft labels alone (hard_label_weight=0 and a teacher)."
+            f"{sorted(batch)}. Add the labels (remove_unused_columns drops columns the model does not name; scripts read them "
+            "from the column that --label_column_name names), or learn from soft labels alone (hard_label_weight 0 and a "
+            "teacher)."
         )
 
 
