@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import Any, TypeVar
 
+_SIMILAR = 0.7  # of difflib's ratio: two letters of six may be others
 Choice = TypeVar("Choice", bound=Enum)
 
 
@@ -19,7 +20,7 @@ def suggestion(name: Any, known: Iterable[str], wanted: str = "{}") -> str:
         wanted: How the name is shown, such as "--{}".
     """
     by_lower_case = {str(each).casefold(): str(each) for each in known}
-    similar = get_close_matches(str(name).casefold(), by_lower_case, n=1)
+    similar = get_close_matches(str(name).casefold(), by_lower_case, n=1, cutoff=_SIMILAR)
     return f". Did you mean {wanted.format(by_lower_case[similar[0]])!r}?" if similar else ""
 
 

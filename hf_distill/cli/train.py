@@ -56,6 +56,7 @@ def train(
     from hf_distill.cli.train_outcome import Finished
     from hf_distill.evaluation.loading import load_contestant
     from hf_distill.students.create import create_student
+    from hf_distill.tasks import Task, task_of
 
     args = _training_arguments(context, output_dir)
     checkpoint = checkpoint_to_continue(args)
@@ -68,6 +69,8 @@ def train(
     set_seed(args.seed)
     model = create_student(student, found.model, initialisation)
     _require_same_shape(checkpoint, model, args)
+    if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
+        typer.echo(_what_is_read(splits["train"]), err=True)
     trainer = _trainer(model, args, found, splits, max_length)
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # Trainer prints its logs
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -78,6 +81,15 @@ def train(
         columns += ["--label-column", label_column] if label_column else []
         finished = Finished(output_dir, teacher, dataset, splits, trainer.task, held_out, columns, metrics)
         _finish(finished, max_length, as_json)
+
+
+def _what_is_read(rows: Dataset) -> str:
+    """The columns that are taken where the user named none."""
+    from hf_distill.encoding.sequences import text_columns
+
+    texts = " and ".join(text_columns(rows.features))
+    labels = "the column label" if "label" in rows.column_names else "nothing: there is no column label"
+    return f"Texts are read from {texts} (--text-column), labels from {labels} (--label-column)."
 
 
 def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrainingArguments:

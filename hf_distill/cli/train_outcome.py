@@ -88,7 +88,7 @@ class Finished:
             return described(evaluation) + (f"; {self.held_out}" if self.held_out else "")
         agreement = self.metrics.get("eval_teacher_agreement")
         if agreement is not None:
-            held_out = f", {self.held_out}" if self.held_out else ""
+            held_out = f"; {self.held_out}" if self.held_out else ""
             return f"agrees with its teacher on {100 * agreement:.1f} % of the validation rows, which have no labels{held_out}"
         if "eval_loss" in self.metrics:
             return f"loss {self.metrics['eval_loss']:.4g} on the validation rows, which have no labels"

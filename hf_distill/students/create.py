@@ -199,8 +199,8 @@ def _pretrained(
     shape = f"{size[0]}/{size[1]}"
     if name is None and shape not in MINIATURES:
         raise ValueError(
-            f"no checkpoint of size {shape} is published; pass pretrained_model_name_or_path, or one of "
-            f"{list(MINIATURES)}"
+            f"no checkpoint of size {shape} is published; published are {list(MINIATURES)}; create_student takes another as "
+            "pretrained_model_name_or_path"
         )
     name = MINIATURES[shape].hub_id if name is None else name
     config = config_of(name)

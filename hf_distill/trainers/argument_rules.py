@@ -81,8 +81,9 @@ def resolved_weights(args: TrainingArguments, has_teacher: bool) -> dict[str, fl
     taught = [name for name in WEIGHTS if name != "hard_label_weight" and weights[name] > 0]
     if taught and not has_teacher:
         raise ValueError(
-            f"{taught[0]} is {weights[taught[0]]} but there is no teacher: pass teacher_model (a model, a Hub id or a "
-            f"local path), give the dataset a teacher_logits column (label_transfer_set), or set {taught[0]} to 0"
+            f"{taught[0]} is {weights[taught[0]]} but there is no teacher: pass teacher_model, in "
+            "scripts --teacher_model_name_or_path (a model, a Hub id or a local path), give the dataset a teacher_logits "
+            f"column (`hf-distill label`, label_transfer_set), or set {taught[0]} to 0"
         )
     if not any(weights.values()):
         raise ValueError(

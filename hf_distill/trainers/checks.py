@@ -122,7 +122,7 @@ def require_teacher_inputs(
     if missing := sorted(getattr(teacher, "main_inputs", set()) - set(batch)):
         raise ValueError(
             f"the teacher needs {missing}, the model inputs are {sorted(batch)}; give it its own with "
-            "teacher_processing_class and encode_for_teacher."
+            "teacher_processing_class and encode_for_teacher (run_glue.py: --teacher_tokenizer_name)."
         )
 
 

@@ -210,3 +210,26 @@ def test_the_saved_record_is_what_is_printed(tmp_path):
     found = trained(tmp_path, tiny_bert(16, 2), tmp_path / "texts.txt", "1/16")
     assert found == json.loads((tmp_path / "student" / "run.json").read_text())
     assert np.isfinite(found["training"]["seconds"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["teacher", "--studnet", "tiny"], "Missing option '--student'. There is no option --studnet. Did you mean '--student'?"),
+        (["--max_steps", "3", "teacher", "--student", "tiny"], "The teacher comes before training arguments such as --max_steps"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_option_is_told_from_a_training_argument(words, message):
+    output = invoke("train", *words, "--dataset", "x.csv", "--output-dir", "out", exit_code=2).output
+    assert message in re.sub(r"\s+", " ", output)
+
+
+def test_the_columns_that_are_read_are_said(tmp_path):
+    (tmp_path / "named.csv").write_text(
+        "id,message,queue\n" + "\n".join(f"w{row + 4},w9 w{row + 5},A" for row in range(8))
+    )
+    tiny_bert(16, 2).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    places = ["--student", "1/16", "--dataset", tmp_path / "named.csv", "--output-dir", tmp_path / "student", *QUICK]
+    output = invoke("train", tmp_path / "teacher", *places).output
+    assert "Texts are read from id and message (--text-column), labels from nothing: there is no column label" in output
