@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_distill.pruning.compaction import Keep
 from hf_distill.pruning.structure import Axis, units_of
+from hf_distill.suggestions import choice
 
 # By axis and layer (None for the residual stream) one number per entry of that axis: (hidden,), (heads · head size,) or
 # (neurons,).
@@ -44,7 +45,7 @@ def score(model: PreTrainedModel, criterion: Criterion | str = Criterion.MAGNITU
         Liang et al. 2023 (HomoDistil), arXiv 2302.09632, section 3, for sensitivity; Molchanov et al. 2017, arXiv
         1611.06440, equation 7, for Taylor; Li et al. 2017, arXiv 1608.08710, for magnitude, there with absolute values.
     """
-    criterion = Criterion(criterion)
+    criterion = choice(Criterion, criterion, "criterion")
     if criterion is Criterion.RANDOM:
         generator = torch.Generator().manual_seed(seed)
         sizes = _sum_over_units(model, lambda weight: torch.zeros_like(weight))
