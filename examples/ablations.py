@@ -29,9 +29,11 @@ from matplotlib.figure import Figure  # a figure without pyplot needs no display
 from pretrained_distillation import DISTILLATION, FINE_TUNING, PRETRAINING, Pipeline, PipelineArguments
 from rich.console import Console
 from rich.table import Table
-from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments, create_student
+from hf_distill.cli.arguments import ScriptParser
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import given_values, once
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.fingerprints import package_versions
@@ -212,7 +214,7 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = HfArgumentParser((AblationArguments, PipelineArguments, DistillationTrainingArguments))
+    parser = ScriptParser((AblationArguments, PipelineArguments, DistillationTrainingArguments))
     args, pipeline, training = parser.parse_args_into_dataclasses()
     grid, results = Grid(args, pipeline, given_values(parser, DistillationTrainingArguments)), []
     for cell in cells_of(args):
@@ -233,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

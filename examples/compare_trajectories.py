@@ -32,10 +32,12 @@ from rich.console import Console
 from rich.table import Table
 from run_glue import DataTrainingArguments, Encoder, find_labels, load_raw, prepare
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
-from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
 
 from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
+from hf_distill.cli.arguments import ScriptParser
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
 from hf_distill.encoding.class_names import label_names, positions
@@ -376,7 +378,7 @@ def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
 
 
 def main() -> None:
-    parser = HfArgumentParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
+    parser = ScriptParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
     args, data, training = parser.parse_args_into_dataclasses()
     comparison = Comparison(args, data, given_values(parser, ProgressiveTrainingArguments))
     split = "test" if "test" in comparison.splits else "validation"
@@ -395,4 +397,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -55,10 +55,12 @@ from pretrained_distillation import (
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, DataCollatorWithPadding
-from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer
+from hf_distill.cli.arguments import ScriptParser
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_values, once
 from hf_distill.corpus import packed, without_texts_of
 from hf_distill.encoding.class_names import ClassIds
@@ -381,7 +383,7 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
 
 
 def main() -> None:
-    parser = HfArgumentParser((ComparisonArguments, ScriptTrainingArguments))
+    parser = ScriptParser((ComparisonArguments, ScriptTrainingArguments))
     args, training = parser.parse_args_into_dataclasses()
     comparison = Comparison(args, given_values(parser, ScriptTrainingArguments))
     entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
@@ -404,4 +406,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -34,7 +34,7 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
 )
-from transformers.hf_argparser import HfArg, HfArgumentParser
+from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
 
 from hf_distill import (
@@ -44,6 +44,8 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
+from hf_distill.cli.arguments import ScriptParser
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import first_rows, given_values, once
 from hf_distill.corpus import Texts, packed, without_texts_of
 from hf_distill.encoding.files import load_files, load_named, load_texts, require_texts
@@ -364,7 +366,7 @@ class Pipeline:
 
 
 def main() -> None:
-    parser = HfArgumentParser((PipelineArguments, DistillationTrainingArguments))
+    parser = ScriptParser((PipelineArguments, DistillationTrainingArguments))
     args, training = parser.parse_args_into_dataclasses()
     metrics = Pipeline(args, given_values(parser, DistillationTrainingArguments)).run()
     if training.should_log:
@@ -372,4 +374,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

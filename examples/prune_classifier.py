@@ -24,8 +24,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import FineTuningArguments, load_student
 from hf_distill.cli.scripts import begin, parse_arguments, require_splits, run
+from hf_distill.cli.used_folder import OutputFolderArguments
 from hf_distill.encoding.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.pruning import Criterion, keep_layers, layers_worth_most, score, trim_vocabulary
@@ -34,6 +36,11 @@ from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 
 ROWS_TO_JUDGE_LAYERS = 512
 BATCH_SIZE = 32
+
+
+@dataclass
+class PruningArguments(OutputFolderArguments, PruningDistillTrainingArguments):
+    """Those of the trainer, and of the output folder."""
 
 
 @dataclass
@@ -57,7 +64,7 @@ def most_important_layers(model: PreTrainedModel, rows: Dataset, collator: Any, 
 
 
 def main() -> None:
-    groups = FineTuningArguments, glue.DataTrainingArguments, SizeArguments, PruningDistillTrainingArguments
+    groups = FineTuningArguments, glue.DataTrainingArguments, SizeArguments, PruningArguments
     model_args, data_args, sizes, args = parse_arguments(*groups)
     if model_args.teacher_model_name_or_path is not None:
         raise ValueError("the classifier to prune, model_name_or_path, is its own teacher; pass no other")
@@ -111,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -33,6 +33,8 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
+from hf_distill.cli.arguments import ScriptParser
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import once
 from hf_distill.evaluation.comparison import (
     DISTILLED,
@@ -233,7 +235,7 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ScriptParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
     parser.add_argument("--steps", type=int, default=300, help="optimizer steps of each student's training")
     parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
@@ -243,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -25,6 +25,8 @@ from hf_distill import (
     DistillationTrainer,
     encode_for_teacher,
 )
+from hf_distill.cli.mistakes import run_main
+from hf_distill.cli.raw_data import with_column_names
 from hf_distill.cli.script_models import (
     FineTuningArguments,
     config_of_teacher,
@@ -85,6 +87,10 @@ class DataTrainingArguments:
     )
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
     test_file: str | None = HfArg(default=None, help="Data for --do_predict; columns as in --train_file.")
+    text_column_names: str | None = HfArg(
+        default=None, help="The column of texts, or two with a comma between for pairs. None: as --train_file says."
+    )
+    label_column_name: str | None = HfArg(default=None, help="The column of labels. None: label.")
     max_seq_length: int = HfArg(default=128, help="Longer inputs are cut to this many tokens.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
     pad_to_max_length: bool = HfArg(
@@ -106,14 +112,20 @@ class DataTrainingArguments:
     def files(self) -> dict[str, str | None]:
         return {file: getattr(self, file) for _, file, _ in STAGES.values()}
 
+    @property
+    def texts(self) -> list[str] | None:
+        return self.text_column_names and [name.strip() for name in self.text_column_names.split(",")]
+
 
 def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Splits:
     if data_args.task_name:
-        return load_dataset("nyu-mll/glue", data_args.task_name, **model_args.source)
-    if data_args.dataset_name:
-        return load_named(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
-    files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
-    return load_files(files, **model_args.source)
+        raw = load_dataset("nyu-mll/glue", data_args.task_name, **model_args.source)
+    elif data_args.dataset_name:
+        raw = load_named(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
+    else:
+        files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
+        raw = load_files(files, **model_args.source)
+    return with_column_names(raw, data_args.texts, data_args.label_column_name)
 
 
 def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
@@ -257,4 +269,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

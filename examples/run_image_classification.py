@@ -36,6 +36,7 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import AnyModelArguments, config_of_teacher, load_student, teacher_options
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
@@ -224,4 +225,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -32,6 +32,7 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import (
     AnyModelArguments,
     config_of_teacher,
@@ -51,6 +52,7 @@ from hf_distill.cli.scripts import (
 )
 from hf_distill.corpus import Texts, packed
 from hf_distill.encoding.files import load_files, load_named
+from hf_distill.suggestions import suggestion
 from hf_distill.teachers.alignment import require_same_vocabulary
 
 logger = transformers.logging.get_logger("transformers.run_mlm")
@@ -75,6 +77,7 @@ class DataTrainingArguments:
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(default=None, help=".txt, a text per line; .csv, .json: column text or the first.")
     validation_file: str | None = HfArg(default=None, help="Texts for --do_eval, in the same form.")
+    text_column_name: str | None = HfArg(default=None, help="The column of texts. None: text, else the first.")
     validation_split_percentage: int = HfArg(default=5, help="Percent of the training texts, if no other are given.")
     max_seq_length: int | None = HfArg(default=None, help="Of a block or line. None: the tokenizer's, at most 1024.")
     mlm_probability: float = HfArg(default=0.15, help="Share of the tokens to be predicted.")
@@ -170,7 +173,9 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
     length = min(args.max_seq_length or LONGEST_BLOCK, tokenizer.model_max_length)
     padding = "max_length" if args.pad_to_max_length else False
     columns = texts.column_names or list(next(iter(texts)))
-    column = "text" if "text" in columns else columns[0]
+    column = args.text_column_name or ("text" if "text" in columns else columns[0])
+    if column not in columns:
+        raise ValueError(f"text_column_name is {column!r}, the columns are {columns}{suggestion(column, columns)}")
 
     def encode_lines(rows: dict[str, list]) -> dict[str, list]:
         lines = [line for line in rows[column] if line and not line.isspace()]
@@ -224,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

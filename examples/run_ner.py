@@ -23,6 +23,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCol
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import FineTuningArguments, config_of_teacher, load_student
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import FineTuningArguments, load_student, segments_for_teacher
 from hf_distill.cli.scripts import (
     ScriptTrainingArguments,
@@ -80,13 +81,16 @@ class DataTrainingArguments:
     null_score_diff_threshold: float = HfArg(
         default=0.0, help="No answer is given if its score exceeds the best answer's by more; for SQuAD 2.0."
     )
-    doc_stride: int = HfArg(default=128, help="Tokens that a window has in common with the one before.")
+    doc_stride: int | None = HfArg(
+        default=None,
+        help="Tokens that a window has in common with the one before. None: 128, or a third of shorter windows.",
+    )
     n_best_size: int = HfArg(default=20, help="Answers are sought among this many best starts and ends.")
     max_answer_length: int = HfArg(default=30, help="Tokens of an answer, at most.")
 
     def __post_init__(self) -> None:
         require_source(self.files, FILE_TYPES, dataset_name=self.dataset_name)
-        if not 0 <= self.doc_stride < self.max_seq_length:
+        if self.doc_stride is not None and not 0 <= self.doc_stride < self.max_seq_length:
             raise ValueError(
                 f"doc_stride must be at least 0 and below max_seq_length ({self.max_seq_length}), got {self.doc_stride}"
             )
@@ -96,8 +100,10 @@ class DataTrainingArguments:
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, segments: bool | None = None) -> WindowEncoder:
         """Makes windows."""
-        how = self.max_seq_length, self.doc_stride, self.pad_to_max_length, segments, not self.overwrite_cache
-        return WindowEncoder(tokenizer, *how, self.preprocessing_num_workers)
+        length = min(self.max_seq_length, tokenizer.model_max_length)
+        stride = min(WindowEncoder.doc_stride, length // 3) if self.doc_stride is None else self.doc_stride
+        how = stride, self.pad_to_max_length, segments, not self.overwrite_cache, self.preprocessing_num_workers
+        return WindowEncoder(tokenizer, length, *how)
 
     @property
     def files(self) -> dict[str, str | None]:
@@ -224,4 +230,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

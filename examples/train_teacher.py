@@ -27,7 +27,9 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import begin, once, parse_arguments, report, require_splits, run
+from hf_distill.cli.used_folder import OutputFolderArguments
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.whole_weights import whole
@@ -35,6 +37,11 @@ from hf_distill.whole_weights import whole
 STEPS, LOSS = "steps", "loss"
 CANDIDATES = 4  # per checkpoint kept, where the loss decides
 QUERIES_AND_VALUES = ["query", "value", "query_proj", "value_proj", "q_lin", "v_lin", "q_proj", "v_proj"]
+
+
+@dataclass
+class TeacherTrainingArguments(OutputFolderArguments, DistillationTrainingArguments):
+    """Those of the trainer, and of the output folder."""
 
 
 @dataclass
@@ -160,7 +167,7 @@ def train(trainer: DistillationTrainer, checkpoint: str | None) -> None:
 
 
 def main() -> None:
-    groups = (glue.ModelArguments, glue.DataTrainingArguments, TrajectoryArguments, DistillationTrainingArguments)
+    groups = (glue.ModelArguments, glue.DataTrainingArguments, TrajectoryArguments, TeacherTrainingArguments)
     model_args, data_args, trajectory, args = parse_arguments(*groups)
     take_over_saving(args, model_args.teacher_model_name_or_path)
     checkpoint = begin(args, model_args)
@@ -195,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 LAYERS = {
     **dict.fromkeys(["objectives", "hardware", "whole_weights", "fingerprints", "credentials", "privacy", "flops"], 0),
-    **dict.fromkeys(["recipes", "layer_map"], 0),
+    **dict.fromkeys(["recipes", "layer_map", "suggestions"], 0),
     **dict.fromkeys(["corpus", "encoding", "length_bucket_sampler", "features", "masked_head", "projections"], 1),
     **dict.fromkeys(["budget", "peak", "resources", "tasks"], 1),
     **dict.fromkeys(["students", "teachers", "pruning"], 2),

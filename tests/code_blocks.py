@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -17,6 +18,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
 from hf_distill import __version__
+from hf_distill.cli.mistakes import TRACEBACK
 from tests.cli.commands import invoke
 
 REPOSITORY = Path(__file__).parents[1]
@@ -131,6 +133,7 @@ def _script(arguments: Sequence[str]) -> None:
     with (
         patch.object(sys, "argv", [path, *given, *QUICK]),
         patch.object(sys, "path", [str(EXAMPLES), *sys.path]),
+        patch.dict(os.environ, {TRACEBACK: "1"}),  # else a mistake would end the process
         patch("hf_distill.cli.scripts.begin", _Begun.now) if fetches else nullcontext(),
     ):
         try:

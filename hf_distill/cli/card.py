@@ -12,11 +12,13 @@ import typer
 def card(
     folders: Annotated[list[Path], typer.Argument(help="Student folders with a run.json.")],
     base_model: Annotated[str | None, typer.Option(help="Id on the Hub of the model it derives from.")] = None,
-    license: Annotated[str | None, typer.Option(help="Of the student, such as apache-2.0.")] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of the student, as the Hub calls it, such as apache-2.0.")
+    ] = None,
     language: Annotated[str | None, typer.Option(help="Code of the texts' language, such as en.")] = None,
     datasets: Annotated[list[str] | None, typer.Option(help="Ids on the Hub of the data.")] = None,
     tags: Annotated[list[str] | None, typer.Option(help="Further tags.")] = None,
-    model_name: Annotated[str | None, typer.Option(help="Title of the card. Default: the student's name.")] = None,
+    model_name: Annotated[str | None, typer.Option(help="Title of the card. Default: the folder's name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cards' metadata as JSON.")] = False,
 ) -> None:
     """Render run.json into README.md, with its plots; what nobody can measure is given as options, and kept in run.json.
@@ -25,9 +27,12 @@ def card(
     """
     from huggingface_hub import ModelCard
 
+    from hf_distill.publishing.card_values import faults
     from hf_distill.publishing.model_card import write_model_card
     from hf_distill.publishing.run_record import RunRecord
 
+    if wrong := faults(license, language):
+        raise typer.BadParameter("; ".join(wrong), param_hint="--license or --language")
     given = {"base_model": base_model, "license": license, "language": language, "datasets": datasets}
     given = {name: value for name, value in (given | {"tags": tags, "model_name": model_name}).items() if value}
     written = []

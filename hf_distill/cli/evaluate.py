@@ -77,13 +77,18 @@ def evaluate(
         _write_cards(students, found, console)
 
 
+def names_of(places: list[str]) -> list[str]:
+    """How models are shown: by the last part of their places, or the last two where that tells them apart."""
+    short = [Path(place).name for place in places]
+    return short if len(set(short)) == len(short) else ["/".join(Path(place).parts[-2:]) for place in places]
+
+
 def _contestants(teacher: str | None, students: list[str]) -> list[Contestant]:
     from hf_distill.evaluation.comparison import TEACHER
     from hf_distill.evaluation.loading import load_contestant
 
     places = [*([teacher] if teacher else []), *students]
-    short = [Path(place).name for place in places]
-    names = short if len(set(short)) == len(short) else ["/".join(Path(place).parts[-2:]) for place in places]
+    names = names_of(places)
     roles = [TEACHER if teacher and index == 0 else None for index in range(len(places))]
     return [load_contestant(place, name, role) for place, name, role in zip(places, names, roles, strict=True)]
 

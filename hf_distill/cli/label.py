@@ -83,22 +83,10 @@ def label(
 
 def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The teacher with the head its configuration names, and its tokenizer."""
-    import transformers
 
-    from hf_distill.teachers.saved_model import SavedModel
+    from hf_distill.teachers.saved_model import SavedModel, load_as_saved
 
-    saved = SavedModel.find(teacher, revision=revision)
-    names = saved.config.architectures or []
-    if saved.adapter is not None and saved.task is not None:
-        model_class = saved.task.auto_class
-    elif names and hasattr(transformers, names[0]):
-        model_class = getattr(transformers, names[0])
-    else:
-        raise typer.BadParameter(f"the configuration of {teacher!r} names no model of transformers, got {names}")
-    model, missing = saved.load(model_class)
-    if missing:
-        raise typer.BadParameter(f"the teacher {teacher!r} has no trained weights for {missing}")
-    return model, saved.tokenizer()
+    return load_as_saved(teacher, revision=revision), SavedModel.find(teacher, revision=revision).tokenizer()
 
 
 def _classifies(model: PreTrainedModel) -> bool:

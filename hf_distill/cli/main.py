@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
 from hf_distill.cli.label import label
+from hf_distill.cli.mistakes import in_one_line
 from hf_distill.cli.peak import peak
 from hf_distill.cli.plan import plan
 from hf_distill.cli.publish import publish
@@ -15,32 +16,62 @@ from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
+from hf_distill.suggestions import suggestion
 
 
 class Commands(TyperGroup):
     """Subcommands whose clear errors end in one line and exit code 1, without a traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:
-        try:
+        with in_one_line():
             return super().invoke(ctx)
-        except (ValueError, OSError, ImportError) as error:
-            typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(1) from error
+
+
+class WithTrainingArguments(TyperCommand):
+    """A command that takes training arguments too, so that one of its own misspelt looks like one of them."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        given = [word for word in args if word.startswith("--")]
+        try:
+            rest = super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            missing = getattr(error.param, "opts", [])
+            meant = [f" There is no option {word}{suggestion(word, missing)}" for word in given]
+            ctx.fail(error.format_message() + "".join(text for text in meant if text.endswith("?")))
+        if str(ctx.params["teacher"]).startswith("--"):
+            ctx.fail(f"The teacher comes before training arguments such as {ctx.params['teacher']}.")
+        return rest
+
+
+def _with_dashes(name: str) -> str:
+    """Options and commands may be written as the options of scripts are, with underscores."""
+    return name.replace("_", "-")
 
 
 # Plain help: drawing it with rich would take half of the time that it takes.
-app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    cls=Commands,
+    context_settings={"token_normalize_func": _with_dashes},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
 def hf_distill() -> None:
-    """Distil and compress Hugging Face encoders."""
+    """Distil and compress Hugging Face encoders.
+
+    Mistakes end in one line; the environment variable HF_DISTILL_TRACEBACK=1 shows where they were found.
+    """
 
 
 app.command()(students)
 app.command()(recipes)
 app.command()(label)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    train
+)
 app.command()(evaluate)
 app.command()(card)
 app.command()(peak)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_distill.budget import GPU_PEAKS, Allowance, parse_allowance
+from hf_distill.suggestions import choice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -139,14 +140,13 @@ def costs_of(
     from hf_distill.tasks import Task
     from hf_distill.trainers.step_costs import student_cost, teacher_cost
 
-    if task not in [each.value for each in Task]:
-        raise ValueError(f"task must be one of {[each.value for each in Task]}, got {task!r}")
+    wanted = choice(Task, task, "task")
     found, remarks = {}, []
     with torch.device("meta"):
-        master = _model(teacher, None, Task(task))
+        master = _model(teacher, None, wanted)
         for arm, recipe in ARMS.items():
-            learner = _model(student, master, Task(task))
-            objective = _objective(recipe, learner, master, Task(task), remarks)
+            learner = _model(student, master, wanted)
+            objective = _objective(recipe, learner, master, wanted, remarks)
             own = student_cost(learner, objective).of(batch_size, length, predictions)
             asked = 0.0 if recipe is None else teacher_cost(master, objective).of(batch_size, length, predictions)
             found[arm] = own, asked

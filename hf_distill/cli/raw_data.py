@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from hf_distill.encoding.files import FILE_TYPES, load_files, load_named, requir
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
+from hf_distill.suggestions import suggestion
+
+PAIR = ("first_text", "second_text")
 
 
 def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
@@ -80,4 +84,22 @@ def with_columns(rows: Dataset, texts: list[str] | None, label: str | None) -> D
         require_texts(rows, texts)  # here, where rows still have the numbers that they have in the file
         others: list[Any] = [name for name in (label or "label",) if name in rows.column_names]
         rows = rows.select_columns([*texts, *others])
+        if len(texts) == 2:  # by these names the first of the two is not taken for the only one
+            rows = rows.rename_columns(dict(zip(texts, PAIR, strict=True)))
     return rows.rename_column(label, "label") if label and label != "label" else rows
+
+
+def with_column_names(splits: Mapping[str, Dataset], texts: list[str] | None, label: str | None) -> dict[str, Dataset]:
+    """Every split with the columns chosen, as the encoders know them; some splits may lack the label.
+
+    Raises:
+        ValueError: A column of texts is not there, no split has the label, or there are more than two texts.
+    """
+    if texts and len(texts) > 2:
+        raise ValueError(f"a row has one text or a pair of them, got the columns {texts}")
+    columns = {name for rows in splits.values() for name in rows.column_names}
+    if label and label not in columns:
+        raise ValueError(f"the data have no column {label!r}, they have {sorted(columns)}{suggestion(label, columns)}")
+    return {
+        name: with_columns(rows, texts, label if label in rows.column_names else None) for name, rows in splits.items()
+    }

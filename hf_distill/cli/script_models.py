@@ -10,7 +10,6 @@ import torch
 import transformers
 from transformers import (
     CONFIG_MAPPING,
-    AutoConfig,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -18,7 +17,8 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill.teachers.saved_model import SavedModel
+from hf_distill.suggestions import suggestion
+from hf_distill.teachers.saved_model import SavedModel, config_of
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
 logger = transformers.logging.get_logger("transformers.examples")
@@ -60,7 +60,7 @@ class FineTuningArguments(TeacherArguments):
 
     def config(self) -> PretrainedConfig:
         """Of the model to train."""
-        return AutoConfig.from_pretrained(self.config_name or self.model_name_or_path, **self.hub)
+        return config_of(self.config_name or self.model_name_or_path, **self.hub)
 
 
 @dataclass
@@ -78,14 +78,17 @@ class AnyModelArguments(TeacherArguments):
         if not (self.model_name_or_path or self.model_type or self.config_name):
             raise ValueError("the model must come from model_name_or_path, model_type or config_name, got none of them")
         if self.model_type and self.model_type not in CONFIG_MAPPING:
-            raise ValueError(f"model_type must be an architecture of transformers, got {self.model_type!r}")
+            raise ValueError(
+                f"model_type must be an architecture of transformers, got {self.model_type!r}"
+                f"{suggestion(self.model_type, CONFIG_MAPPING.keys())}"
+            )
         if self.config_overrides and (self.config_name or self.model_name_or_path or not self.model_type):
             raise ValueError("config_overrides changes the configuration of model_type only, not a given one")
 
     def config(self, **defaults: Any) -> PretrainedConfig:
         """Of the model to train; the defaults are for one of `model_type`, and the overrides win over them."""
         if self.config_name or self.model_name_or_path:
-            return AutoConfig.from_pretrained(self.config_name or self.model_name_or_path, **self.hub)
+            return config_of(self.config_name or self.model_name_or_path, **self.hub)
         config = CONFIG_MAPPING[self.model_type](**defaults)
         if self.config_overrides:
             config.update_from_string(self.config_overrides)

@@ -15,7 +15,9 @@ from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
 
+from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.script_models import TeacherArguments
+from hf_distill.cli.used_folder import OutputFolderArguments, begin_anew
 from hf_distill.encoding.files import similar_paths
 from hf_distill.encoding.sequences import label_values
 from hf_distill.objectives.reduction import IGNORE_INDEX
@@ -36,8 +38,8 @@ Result = TypeVar("Result")
 
 
 @dataclass
-class ScriptTrainingArguments(ProgressiveTrainingArguments, PruningDistillTrainingArguments):
-    """Those of all trainers; `make_trainer` takes the one they ask for."""
+class ScriptTrainingArguments(OutputFolderArguments, ProgressiveTrainingArguments, PruningDistillTrainingArguments):
+    """Those of all trainers, of which `make_trainer` takes the one they ask for, and of the output folder."""
 
 
 def parse_arguments(*groups: type) -> tuple[Any, ...]:
@@ -48,7 +50,7 @@ def parse_arguments(*groups: type) -> tuple[Any, ...]:
     Raises:
         ValueError: No stage is asked for.
     """
-    parser = HfArgumentParser(groups)
+    parser = ScriptParser(groups)
     from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
     parsed = parser.parse_json_file(sys.argv[1]) if from_file else parser.parse_args_into_dataclasses()
     training = parsed[-1]
@@ -93,7 +95,7 @@ def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: 
     wanted = {stage: split for stage, split in of_stage.items() if getattr(args, stage)}
     for stage, split in wanted.items():
         if split not in raw:
-            raise ValueError(f"{stage} needs the split {split!r}, got only {sorted(raw)}")
+            raise ValueError(f"--{stage} needs the split {split!r}, got only {sorted(raw)}")
     return list(wanted.values())
 
 
@@ -128,13 +130,23 @@ def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
 def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
     """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any.
 
-    Of a run in stages True, which means the last of the last stage.
+    Of a run in stages True, which means the last of the last stage. With overwrite_output_dir the checkpoints there are
+    deleted, and none is continued.
 
     Raises:
-        ValueError: A checkpoint is asked for and is not there.
+        ValueError: A checkpoint is asked for and is not there, or is to be deleted as well; or none is asked for, and
+            output_dir has some.
     """
-    wanted = str(args.resume_from_checkpoint).lower()
-    if not args.do_train or wanted == "false":
+    wanted, overwrite = str(args.resume_from_checkpoint).lower(), getattr(args, "overwrite_output_dir", False)
+    if not args.do_train:
+        return None
+    if overwrite and wanted not in ("none", "false"):
+        raise ValueError(
+            "pass either overwrite_output_dir, which begins anew, or resume_from_checkpoint, which continues, got both "
+            f"({args.resume_from_checkpoint!r})"
+        )
+    if overwrite or wanted == "false":
+        begin_anew(args, asked_for=True, overwrite=overwrite)
         return None
     searched = wanted in ("none", "true")
     folder = str(args.output_dir if searched else args.resume_from_checkpoint)
@@ -145,7 +157,9 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
             f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
         )
     if found is not None:
-        logger.warning(f"Continuing from {found}. To start afresh, pass --resume_from_checkpoint false.")
+        logger.warning(f"Continuing from {found}. To begin anew, pass --overwrite_output_dir true.")
+    elif wanted == "none":
+        begin_anew(args, asked_for=False)
     return found
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from hf_distill.cli.scripts import ScriptTrainingArguments
+    from hf_distill.cli.train_outcome import Finished
+    from hf_distill.evaluation.comparison import Contestant
+    from hf_distill.trainers.distillation_trainer import DistillationTrainer
 
 
 def train(
@@ -27,7 +30,8 @@ def train(
     dataset: DatasetName,
     output_dir: Annotated[Path, typer.Option(help="For the student, its record and its card.")],
     initialisation: Annotated[
-        str | None, typer.Option(help="random, embeddings, truncated, width or pretrained. Default: truncated.")
+        str | None,
+        typer.Option(help="truncated, width, embeddings, random or pretrained. Default: the first that fits."),
     ] = None,
     dataset_config: DatasetConfig = None,
     text_column: TextColumns = None,
@@ -37,91 +41,118 @@ def train(
 ) -> None:
     """Distil a student from a teacher of texts, words, questions or images, and compare the two where there are labels.
 
+    They are compared on the split test, else validation; without either a tenth of the training rows is held out.
+
     All other options are training arguments, such as --recipe patient_kd, --learning_rate 1e-4 or --max_steps 500;
     `python examples/run_glue.py --help` lists them. Without any the student learns soft labels for 3 epochs.
 
     Example: hf-distill train outputs/teacher --student 2/128 --initialisation embeddings --dataset movie_reviews --output-dir outputs/student --max_steps 400
     """
     from transformers import set_seed
-    from transformers.hf_argparser import HfArgumentParser
 
     from hf_distill.cli.raw_data import load_splits, splits_with_columns
-    from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer
+    from hf_distill.cli.scripts import checkpoint_to_continue
+    from hf_distill.cli.splits import for_training
+    from hf_distill.cli.train_outcome import Finished
     from hf_distill.evaluation.loading import load_contestant
     from hf_distill.students.create import create_student
+    from hf_distill.tasks import Task, task_of
 
-    given = ["--output_dir", str(output_dir), "--do_train", *context.args]
-    (args,) = HfArgumentParser((ScriptTrainingArguments,)).parse_args_into_dataclasses(given)
+    args = _training_arguments(context, output_dir)
+    checkpoint = checkpoint_to_continue(args)
     splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
+    splits, held_out = for_training(splits, args.seed)
     found = load_contestant(teacher, Path(teacher).name, "teacher")
     set_seed(args.seed)
     model = create_student(student, found.model, initialisation)
-    name = "train" if "train" in splits else next(iter(splits))
-    with args.main_process_first(desc="encoding"):
-        data = {
-            split: _encoded(splits[split], model, found.processing_class, max_length)
-            for split in (name, "validation")
-            if split in splits
-        }
-    trainer = make_trainer(
-        model, args, found.model, train_dataset=data[name], eval_dataset=data.get("validation"),
-        data_collator=_collator(model, found.processing_class), processing_class=found.processing_class,
-    )  # fmt: skip
-    checkpoint = _checkpoint_of(model, args)
+    _require_same_shape(checkpoint, model, args)
+    if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
+        typer.echo(_what_is_read(splits["train"]), err=True)
+    trainer = _trainer(model, args, found, splits, max_length)
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # Trainer prints its logs
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
-        if "validation" in data:
-            trainer.evaluate()
+        metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
     if args.should_save:
-        _finish(output_dir, teacher, dataset, splits, max_length, as_json)
+        columns = [word for name in text_column or () for word in ("--text-column", name)]
+        columns += ["--label-column", label_column] if label_column else []
+        finished = Finished(output_dir, teacher, dataset, splits, trainer.task, held_out, columns, metrics)
+        _finish(finished, max_length, as_json)
 
 
-def _checkpoint_of(model: PreTrainedModel, args: ScriptTrainingArguments) -> str | bool | None:
-    """What to continue from; the checkpoint of another student is refused."""
+def _what_is_read(rows: Dataset) -> str:
+    """The columns that are taken where the user named none."""
+    from hf_distill.encoding.sequences import text_columns
+
+    texts = " and ".join(text_columns(rows.features))
+    labels = "the column label" if "label" in rows.column_names else "nothing: there is no column label"
+    return f"Texts are read from {texts} (--text-column), labels from {labels} (--label-column)."
+
+
+def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrainingArguments:
+    """What the command line says beside the command's own options."""
+    from hf_distill.cli.arguments import ScriptParser
+    from hf_distill.cli.scripts import ScriptTrainingArguments
+
+    own = [option.lstrip("-") for parameter in context.command.params for option in parameter.opts]
+    parser = ScriptParser((ScriptTrainingArguments,), also_known=own)
+    (args,) = parser.parse_args_into_dataclasses(["--output_dir", str(output_dir), "--do_train", "true", *context.args])
+    return args
+
+
+def _require_same_shape(checkpoint: str | bool | None, model: PreTrainedModel, args: ScriptTrainingArguments) -> None:
+    """Refuse to continue from the checkpoint of another student."""
     from transformers import AutoConfig
 
-    from hf_distill.cli.scripts import checkpoint_to_continue
-
-    checkpoint = checkpoint_to_continue(args)
     if isinstance(checkpoint, str) and not args.has_target:
         earlier = AutoConfig.from_pretrained(checkpoint)
         shapes = [f"{config.num_hidden_layers}/{config.hidden_size}" for config in (earlier, model.config)]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"{Path(checkpoint).parent} holds checkpoints of a student of {shapes[0]}, asked for is one of "
-                f"{shapes[1]}: choose another --output-dir, or start afresh with --resume_from_checkpoint false"
+                f"{shapes[1]}: choose another --output-dir, or delete them with --overwrite_output_dir true"
             )
-    return checkpoint
 
 
-def _finish(
-    folder: Path, teacher: str, dataset: str, splits: dict[str, Dataset], max_length: int, as_json: bool
-) -> None:
-    """Compare with the teacher on the split held out, if there is one, and write the card."""
+def _trainer(
+    model: PreTrainedModel,
+    args: ScriptTrainingArguments,
+    teacher: Contestant,
+    splits: dict[str, Dataset],
+    max_length: int,
+) -> DistillationTrainer:
+    """With the split train, and one to watch: validation, or a test set without labels, which no comparison is for."""
+    from hf_distill.cli.scripts import make_trainer
+    from hf_distill.cli.train_outcome import is_labelled
+    from hf_distill.tasks import task_of
+
+    processing, watched = teacher.processing_class, "validation"
+    if "validation" not in splits and "test" in splits and not is_labelled(splits["test"], task_of(model)):
+        watched = "test"
+    with args.main_process_first(desc="encoding"):
+        data = {
+            split: _encoded(splits[split], model, processing, max_length)
+            for split in ("train", watched)
+            if split in splits
+        }
+    return make_trainer(
+        model, args, teacher.model, train_dataset=data["train"], eval_dataset=data.get(watched),
+        data_collator=_collator(model, processing), processing_class=processing,
+    )  # fmt: skip
+
+
+def _finish(finished: Finished, max_length: int, as_json: bool) -> None:
+    """Compare with the teacher on a split for that, write the card, and say what has come of it."""
     from rich.console import Console
 
-    from hf_distill.cli.raw_data import choose_split
-    from hf_distill.evaluation.comparison import TEACHER, LatencySettings, compare
-    from hf_distill.evaluation.loading import load_contestant
     from hf_distill.evaluation.report import report_table
-    from hf_distill.publishing.model_card import add_evaluation, write_model_card
-    from hf_distill.publishing.run_record import RunRecord
 
-    record = RunRecord.load(folder)
-    record.student["name"] = folder.name
-    record.data["name"] = record.data.get("name") or Path(dataset).stem
-    record.save(folder)
-    write_model_card(folder)
-    if "test" in splits or "validation" in splits:
-        split, rows = choose_split(splits, None)
-        both = [load_contestant(teacher, f"{Path(teacher).name}", TEACHER), load_contestant(str(folder), folder.name)]
-        evaluation = compare(both, rows, Path(dataset).stem, split, LatencySettings(), max_length=max_length)
-        add_evaluation(folder, evaluation, folder.name)
-        if not as_json:
-            Console(width=None if Console().is_terminal else 160).print(report_table(evaluation))
+    evaluation = finished.compare(max_length)
+    if evaluation is not None and not as_json:
+        Console(width=None if Console().is_terminal else 160).print(report_table(evaluation))
+    typer.echo("\n".join(finished.lines(evaluation)), err=as_json)
     if as_json:
-        typer.echo((folder / "run.json").read_text(encoding="utf-8"))
+        typer.echo((finished.folder / "run.json").read_text(encoding="utf-8"))
 
 
 def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_length: int) -> Dataset:

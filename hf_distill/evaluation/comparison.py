@@ -174,7 +174,7 @@ def _against(teacher: Answers, student: Answers) -> dict[str, Any]:
     if len(teacher.predictions) != len(student.predictions):
         raise ValueError(
             f"teacher and student must read the same items, got {len(teacher.predictions)} and "
-            f"{len(student.predictions)}: their tokenizers cut the texts at different places; pass a larger max_length"
+            f"{len(student.predictions)}: their tokenizers cut the texts at different places; pass a larger max_length (--max-length)"
         )
     fidelity = {}
     if student.logits is not None:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_distill.suggestions import choice
+
 Runner = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 
 
@@ -45,7 +47,7 @@ def in_format(
         ValueError: The format does not run on the device.
         ImportError: ONNX Runtime is not installed.
     """
-    number_format, device = Format(number_format), torch.device(device)
+    number_format, device = choice(Format, number_format, "format"), torch.device(device)
     if number_format in (Format.INT8, Format.ONNX) and device.type != "cpu":
         raise ValueError(f"format {number_format.value!r} runs on the CPU only, got device {str(device)!r}")
     read = set(inspect.signature(model.forward).parameters)

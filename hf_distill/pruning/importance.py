@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_distill.pruning.compaction import Keep
 from hf_distill.pruning.structure import Axis, units_of
+from hf_distill.suggestions import choice
 
 # Where the sum of all scores is no larger than this times the norm of the weights, gradients are rounding errors of float32.
 _NOISE = 64 * torch.finfo(torch.float32).eps
@@ -53,7 +54,7 @@ def score(model: PreTrainedModel, criterion: Criterion | str = Criterion.MAGNITU
         1611.06440, equation 7, for Taylor, there of activations; Li et al. 2017, arXiv 1608.08710, for magnitude, there
         with absolute values.
     """
-    criterion = Criterion(criterion)
+    criterion = choice(Criterion, criterion, "criterion")
     if criterion.reads_gradients and all(parameter.grad is None for parameter in model.parameters()):
         raise ValueError(
             f"{criterion.value} reads gradients, and no parameter has one: call backward() on a loss first, or take "

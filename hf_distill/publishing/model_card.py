@@ -78,7 +78,7 @@ def render_model_card(record: RunRecord) -> ModelCard:
             metadata,
             template_path=str(template),
             record=record,
-            title=record.card.get("model_name") or record.student["name"],
+            title=_title(record),
             task=metadata.pipeline_tag,
             first_weights=_FIRST_WEIGHTS.get(
                 record.student.get("initialisation"), record.student.get("initialisation")
@@ -94,6 +94,11 @@ def render_model_card(record: RunRecord) -> ModelCard:
             code=markdown.code,
             code_block=markdown.code_block,
         )
+
+
+def _title(record: RunRecord) -> str:
+    """As the caller says, else after the student's folder, and where that is not recorded after its first weights."""
+    return record.card.get("model_name") or record.student.get("saved_as") or record.student["name"]
 
 
 def _without_next_line(value: Any) -> Any:
@@ -195,7 +200,7 @@ def _metadata(record: RunRecord) -> ModelCardData:
         base_model=base,
         datasets=card.get("datasets"),
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
-        model_name=card.get("model_name") or record.student["name"],
+        model_name=_title(record),
         eval_results=results or None,
         **({"base_model_relation": "finetune"} if base else {}),
         **_emissions(record),

@@ -31,6 +31,7 @@ RUN_RECORD_NAME = "run.json"
 # Where the run wrote and with which secrets: nobody else's business, and wrong on any other machine.
 _PRIVATE_ARGUMENTS = {
     "output_dir",
+    "overwrite_output_dir",
     "hub_token",
     "hub_model_id",
     "run_name",

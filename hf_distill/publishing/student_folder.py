@@ -116,8 +116,8 @@ def _weights(folder: Path) -> list[str]:
     pickles = sorted(path.name for path in folder.iterdir() if any(fnmatch(path.name, each) for each in _PICKLES))
     if pickles:
         raise ValueError(
-            f"{folder} has pickled weights, {', '.join(pickles)}: only safetensors are published; load the model, "
-            "save it with save_pretrained, and remove the .bin files"
+            f"{folder} has pickled weights, {', '.join(pickles)}: only safetensors are published; load the model with "
+            "transformers, save it again with save_pretrained, and remove the .bin files"
         )
     for name in (_WEIGHTS, _ADAPTER):
         if (folder / name).is_file():
@@ -149,7 +149,7 @@ def plots_of_card(folder: Path) -> list[str]:
     """Names of the plots that the card shows, after a look at its metadata."""
     path = folder / "README.md"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no README.md; write_model_card renders it from run.json")
+        raise FileNotFoundError(f"{folder} has no README.md; `hf-distill card {folder}` renders it from run.json")
     try:
         card = ModelCard.load(path)
     except (ValueError, TypeError, yaml.YAMLError) as error:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from difflib import get_close_matches
+import os
 from enum import Enum
 from typing import Any
 
 import torch
-from transformers import AutoConfig, BertConfig, PretrainedConfig, PreTrainedModel
+from transformers import BertConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
 from hf_distill.students.initialisation import (
     Dimensions,
     KeptLayers,
+    can_be_narrowed,
+    can_give_embeddings,
     copy_embeddings,
     kept_layers_of,
     narrowed,
     require_truncation,
 )
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
+from hf_distill.suggestions import choice, suggestion
 from hf_distill.tasks import Task
+from hf_distill.teachers.saved_model import config_of, load_as_saved
 from hf_distill.whole_weights import made_whole, whole
 
 logger = logging.getLogger(__name__)
@@ -39,7 +43,7 @@ class Initialisation(str, Enum):
 
 def create_student(
     shape: str,
-    teacher: PreTrainedModel | None = None,
+    teacher: PreTrainedModel | str | os.PathLike | None = None,
     initialisation: Initialisation | str | None = None,
     *,
     task: Task | str | None = None,
@@ -54,15 +58,16 @@ def create_student(
         shape: The name of a miniature (tiny, mini, small, medium, base), or "layers/hidden size" such as "3/384". With
             the teacher's hidden size the heads and the feed-forward size are the teacher's; else heads of 64 (with
             initialisation "width" of the teacher's head size) and the feed-forward ratio of its architecture.
-        teacher: Gives configuration, labels and weights; it is left unchanged. None: a BERT.
+        teacher: Gives configuration, labels and weights; it is left unchanged. A Hub id or a folder is loaded with the
+            head it was saved with. None: a BERT.
         initialisation: "random"; "embeddings", the teacher's embedding tables (on their leading principal directions
             when the student is narrower); "truncated", layers, embeddings and head of a teacher of the same width;
             "width", the same of a wider teacher, without some of its dimensions, heads and neurons; "pretrained", a
-            published miniature, or the checkpoint named. None: truncated with a teacher, else random.
+            published miniature, or the checkpoint named. None: the first of truncated, width, embeddings and random that
+            fits, logged with the reason; without a teacher random.
         task: What the head is for. None: as the teacher's.
         layers: For "truncated" and "width", which layers of the teacher: "bottom", "top", or "uniform", evenly spaced.
-        dimensions: For "width", which units stay: the "leading" ones, or the "largest" by the sum of their squared
-            weights.
+        dimensions: For "width", which units stay: the "leading" ones, or the "largest" by the sum of squared weights.
         pretrained_model_name_or_path: For "pretrained". None: the miniature's Hub id.
         config: Fields of the configuration, such as `num_labels=3`; they win.
 
@@ -70,24 +75,23 @@ def create_student(
         A stock model in single precision, in training mode.
 
     Raises:
-        ValueError: The shape cannot be read or built, or the initialisation does not fit it.
+        ValueError: The shape cannot be read or built, the initialisation does not fit it, or the teacher has no head.
+        OSError: The teacher is not there.
 
     Source:
         Turc et al. 2019, arXiv 1908.08962, section 4. Projected embeddings and "width" are ours.
     """
-    size, layers, dimensions = shape_of(shape), KeptLayers(layers), Dimensions(dimensions)
-    if teacher is not None and not isinstance(teacher, PreTrainedModel):
-        raise ValueError(f"teacher must be a model of transformers, got a {type(teacher).__name__}")
-    teacher = None if teacher is None else whole(teacher)
-    default = Initialisation.RANDOM if teacher is None else Initialisation.TRUNCATED
-    initialisation = default if initialisation is None else Initialisation(initialisation)
+    size, dimensions = shape_of(shape), choice(Dimensions, dimensions, "dimensions")
+    layers = choice(KeptLayers, layers, "layers")
+    teacher = None if teacher is None else _model_of(teacher)
+    initialisation = _chosen(initialisation, size, teacher)
     model_class = _model_class(teacher, task)
     if initialisation is Initialisation.PRETRAINED:
         with made_whole():
             student = _pretrained(model_class, size, teacher, pretrained_model_name_or_path, config)
     elif pretrained_model_name_or_path is not None:
         raise ValueError(
-            f"pretrained_model_name_or_path is for initialisation 'pretrained', got {initialisation.value!r}"
+            f"pretrained_model_name_or_path is for 'pretrained', got initialisation {initialisation.value!r}"
         )
     elif teacher is not None:
         student = _from_teacher(model_class, size, teacher, initialisation, layers, dimensions, config)
@@ -97,6 +101,40 @@ def create_student(
         raise ValueError(f"initialisation {initialisation.value!r} takes weights of a teacher, which is None")
     student.hf_distill_initialisation = initialisation.value  # for the run record
     return student.train()
+
+
+def _model_of(teacher: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
+    """The teacher as a model whose weights are in one piece."""
+    if isinstance(teacher, (str, os.PathLike)):
+        return load_as_saved(os.fspath(teacher))
+    if getattr(teacher, "config", None) is None:
+        raise ValueError(f"teacher must be a model of transformers, a Hub id or a folder, got {type(teacher)}")
+    return whole(teacher)
+
+
+def _chosen(
+    initialisation: Initialisation | str | None, size: tuple[int, int], teacher: PreTrainedModel | None
+) -> Initialisation:
+    if initialisation is not None:
+        return choice(Initialisation, initialisation, "initialisation")
+    return Initialisation.RANDOM if teacher is None else _fitting(size, teacher)
+
+
+def _fitting(size: tuple[int, int], teacher: PreTrainedModel) -> Initialisation:
+    """The first weights that carry over most of a teacher, among those that fit the student; said in the log."""
+    (layers, width), config = size, teacher.config
+    is_shallower = layers <= config.num_hidden_layers
+    if is_shallower and width == config.hidden_size:
+        chosen, reason = Initialisation.TRUNCATED, "it has the teacher's width and no more layers"
+    elif is_shallower and can_be_narrowed(teacher, width):
+        chosen, reason = Initialisation.WIDTH, "it is narrower than the teacher by whole heads, and has no more layers"
+    elif can_give_embeddings(teacher, width):
+        chosen, reason = Initialisation.EMBEDDINGS, "the teacher's layers do not fit it, its embeddings do"
+    else:
+        chosen, reason = Initialisation.RANDOM, "none of the teacher's weights fit it"
+    sizes = f"{layers}/{width}, of a teacher of {config.num_hidden_layers}/{config.hidden_size}"
+    logger.warning(f"First weights of the student ({sizes}): {chosen.value}, because {reason}.")
+    return chosen
 
 
 def _from_teacher(
@@ -133,7 +171,7 @@ def _require_same_words(student: PreTrainedModel, teacher: PreTrainedModel) -> N
 
 def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> type:
     if task is not None:
-        return Task(task).auto_class
+        return choice(Task, task, "task").auto_class
     if teacher is None:
         raise ValueError(f"without a teacher a student needs a task, one of {[task.value for task in Task]}, got None")
     return type(teacher)
@@ -148,9 +186,8 @@ def _new(model_class: type, config: PretrainedConfig) -> PreTrainedModel:
 def _updated(config: PretrainedConfig, changes: dict[str, Any]) -> PretrainedConfig:
     for name in changes:
         if not hasattr(config, name):
-            close = get_close_matches(name, [*config.to_dict(), "num_labels"], n=1)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"a {type(config).__name__} has no field {name}{meant}")
+            known = [*config.to_dict(), "num_labels"]
+            raise ValueError(f"a {type(config).__name__} has no field {name}{suggestion(name, known)}")
     if changes.get("num_labels", 1) < 1:
         raise ValueError(f"num_labels must be at least 1, got {changes['num_labels']}")
     config.update(changes)
@@ -180,11 +217,11 @@ def _pretrained(
     shape = f"{size[0]}/{size[1]}"
     if name is None and shape not in MINIATURES:
         raise ValueError(
-            f"no checkpoint of size {shape} is published; pass pretrained_model_name_or_path, or one of "
-            f"{list(MINIATURES)}"
+            f"no checkpoint of size {shape} is published; published are {list(MINIATURES)}; create_student takes another as "
+            "pretrained_model_name_or_path"
         )
     name = MINIATURES[shape].hub_id if name is None else name
-    config = AutoConfig.from_pretrained(name)
+    config = config_of(name)
     found = f"{config.num_hidden_layers}/{config.hidden_size}"
     if found != shape:
         raise ValueError(f"the checkpoint {name} is of size {found}, not {shape}")

@@ -6,10 +6,11 @@ from enum import Enum
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from hf_distill.pruning.compaction import compact, feed_forward_size
 from hf_distill.pruning.importance import Criterion, largest, leading, score
+from hf_distill.pruning.structure import SUPPORTED
 
 
 class KeptLayers(str, Enum):
@@ -46,8 +47,20 @@ def require_truncation(size: tuple[int, int], teacher: PreTrainedModel) -> None:
     if size[1] != width or size[0] > layers:
         raise ValueError(
             f"a truncated student keeps the teacher's hidden size ({width}) and at most its {layers} layers, got "
-            f"{size[0]}/{size[1]}; use 'width', 'embeddings' or 'random' for it"
+            f"{size[0]}/{size[1]}; use 'width', 'embeddings' or 'random' for it, or none for what fits"
         )
+
+
+def can_be_narrowed(teacher: PreTrainedModel, hidden_size: int) -> bool:
+    """Whether `narrowed` knows the family and can keep so many dimensions."""
+    config = teacher.config
+    own_width = getattr(config, "embedding_size", config.hidden_size)
+    needs_projection = own_width != config.hidden_size and own_width == hidden_size
+    return config.model_type in SUPPORTED and _keeps_whole_heads(config, hidden_size) and not needs_projection
+
+
+def _keeps_whole_heads(config: PretrainedConfig, hidden_size: int) -> bool:
+    return hidden_size <= config.hidden_size and hidden_size % (config.hidden_size // config.num_attention_heads) == 0
 
 
 def narrowed(teacher: PreTrainedModel, hidden_size: int, dimensions: Dimensions) -> PreTrainedModel:
@@ -63,7 +76,7 @@ def narrowed(teacher: PreTrainedModel, hidden_size: int, dimensions: Dimensions)
     """
     config = teacher.config
     head_size = config.hidden_size // config.num_attention_heads
-    if hidden_size > config.hidden_size or hidden_size % head_size:
+    if not _keeps_whole_heads(config, hidden_size):
         fitting = list(range(head_size, config.hidden_size + 1, head_size))
         raise ValueError(
             f"of a teacher {config.hidden_size} wide with heads of {head_size}, a student can keep {fitting} dimensions, "
@@ -73,6 +86,14 @@ def narrowed(teacher: PreTrainedModel, hidden_size: int, dimensions: Dimensions)
     scores = scores if dimensions is Dimensions.LARGEST else leading(scores)
     neurons = feed_forward_size(config) * hidden_size // config.hidden_size
     return compact(teacher, largest(teacher, scores, hidden_size, hidden_size // head_size, neurons))
+
+
+def can_give_embeddings(teacher: PreTrainedModel, hidden_size: int) -> bool:
+    """Whether `copy_embeddings` can fill the tables of a student of this width."""
+    table = teacher.get_input_embeddings()
+    if not isinstance(table, nn.Embedding):
+        return False
+    return table.weight.shape[-1] != teacher.config.hidden_size or hidden_size <= teacher.config.hidden_size
 
 
 def copy_embeddings(student: PreTrainedModel, teacher: PreTrainedModel) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from hf_distill.suggestions import suggestion
+
 HEAD_SIZE = 64
 VOCABULARY, POSITIONS, SEGMENTS = 30_522, 512, 2
 _FEED_FORWARD_RATIO = 4
@@ -94,5 +96,8 @@ def shape_of(name: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)/(\d+)", str(_SHAPES.get(name, name)))
     if match is None or int(match[1]) == 0 or int(match[2]) == 0:
-        raise ValueError(f"a shape is one of {sorted(_SHAPES)} or layers/hidden size such as '3/384', got {name!r}")
+        raise ValueError(
+            f"a shape is one of {list(_SHAPES)} or layers/hidden size such as '3/384', got {name!r}"
+            f"{suggestion(name, _SHAPES)}"
+        )
     return int(match[1]), int(match[2])

@@ -100,7 +100,7 @@ def require_same_vocabulary(
         return
     advice = (
         "Both models read the same token ids, so they need the same tokenizer: create the student over the teacher's "
-        "vocabulary (create_student does), or pick a teacher of the student's family."
+        "vocabulary (`hf-distill train` and create_student do), or pick a teacher of the student's family."
     )
     if student_tokenizer is None or teacher_tokenizer is None:
         if student_size != teacher_size:

@@ -81,7 +81,7 @@ class ColumnTeacher:
             raise ValueError(
                 f"the objective compares the teacher's hidden states {compared}, of which {missing} are not "
                 f"recorded; the transfer set has {sorted(there) or 'none'}. Label it with label_transfer_set("
-                f"hidden_states=...), or pass teacher_model."
+                f"hidden_states=...), or pass teacher_model (--teacher_model_name_or_path)."
             )
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
@@ -93,7 +93,8 @@ class ColumnTeacher:
         if TEACHER_LOGITS not in inputs:
             raise ValueError(
                 f"no teacher answers for this batch: it has no {TEACHER_LOGITS!r} column (it has {sorted(inputs)}) and "
-                "no teacher_model was given. Pass teacher_model, or label the dataset with label_transfer_set."
+                "no teacher was given. Pass teacher_model (--teacher_model_name_or_path), or label the data set with "
+                "`hf-distill label` or label_transfer_set."
             )
         logits, states = _widened(inputs[TEACHER_LOGITS]), {}
         for name, value in inputs.items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -135,6 +136,44 @@ class SavedModel:
                 raise
         base = self.adapter["base_model_name_or_path"]
         return AutoTokenizer.from_pretrained(base, **_of_base(self.adapter, self.source), **settings)
+
+
+def config_of(name: str, **options: Any) -> PretrainedConfig:
+    """The configuration of a whole model.
+
+    Args:
+        name: A Hub id or a folder.
+        options: Of `from_pretrained`, such as `revision`.
+
+    Raises:
+        OSError: It is not there.
+    """
+    return _found(name, lambda: AutoConfig.from_pretrained(name, **options))
+
+
+def load_as_saved(name: str, **options: Any) -> PreTrainedModel:
+    """A trained model with the head that its configuration, or its adapter, names.
+
+    Args:
+        name: A Hub id or a folder.
+        options: Of `from_pretrained`, such as `revision`.
+
+    Raises:
+        ValueError: No model of transformers is named, or weights are missing.
+        OSError: It is not there.
+    """
+    saved = SavedModel.find(name, **options)
+    architectures = saved.config.architectures or []
+    if saved.adapter is not None and saved.task is not None:
+        model_class = saved.task.auto_class
+    elif architectures and hasattr(transformers, architectures[0]):
+        model_class = getattr(transformers, architectures[0])
+    else:
+        raise ValueError(f"the configuration of {name!r} names no model of transformers, got {architectures}")
+    model, missing = saved.load(model_class, **options)
+    if missing:
+        raise ValueError(f"the teacher {name!r} has no trained weights for {missing}")
+    return model
 
 
 def _found(name: str, look: Callable[[], Any]) -> Any:

@@ -94,7 +94,9 @@ class Manifest:
         path = folder / MANIFEST
         if not path.exists():
             state = (
-                "labelling it was never finished; call label_transfer_set again" if is_begun(folder) else "it is none"
+                "labelling it was never finished; run the same `hf-distill label` or label_transfer_set again"
+                if is_begun(folder)
+                else "it is none"
             )
             raise FileNotFoundError(f"{folder} is no folder of recorded answers: it holds no {MANIFEST} ({state})")
         try:
@@ -123,8 +125,8 @@ class Manifest:
         )
         if faults:
             raise ValueError(
-                f"{len(faults)} of {len(self.shards)} shards are not as they were written: {'; '.join(faults[:3])}. Call "
-                "label_transfer_set again to have just these made anew"
+                f"{len(faults)} of {len(self.shards)} shards are not as they were written: {'; '.join(faults[:3])}. Run "
+                "the same `hf-distill label` or label_transfer_set again to have just these made anew"
             )
 
 

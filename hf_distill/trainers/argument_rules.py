@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from numbers import Real
 from typing import Any
 
 from transformers import TrainingArguments
 
 from hf_distill.recipes import RECIPES
+from hf_distill.suggestions import choice
 from hf_distill.trainers.choices import (
     AttentionLoss,
     HiddenStateLoss,
@@ -75,18 +75,6 @@ def left_open(args: Any) -> list[str]:
     return [name for name in sorted({*UNSET, *filled_by_recipes}) if getattr(args, name) is None]
 
 
-def choice(choices: type[Enum], value: Any, name: str) -> Enum:
-    """The choice that a value names.
-
-    Raises:
-        ValueError: There is no such choice.
-    """
-    try:
-        return choices(value)
-    except ValueError:
-        raise ValueError(f"{name} must be one of {[choice.value for choice in choices]}, got {value!r}") from None
-
-
 def resolved_weights(args: TrainingArguments, has_teacher: bool) -> dict[str, float]:
     """The weights of all terms by field name, None replaced by its meaning.
 
@@ -103,8 +91,9 @@ def resolved_weights(args: TrainingArguments, has_teacher: bool) -> dict[str, fl
     taught = [name for name in WEIGHTS if name != "hard_label_weight" and weights[name] > 0]
     if taught and not has_teacher:
         raise ValueError(
-            f"{taught[0]} is {weights[taught[0]]} but there is no teacher: pass teacher_model (a model, a Hub id or a "
-            f"local path), give the dataset a teacher_logits column (label_transfer_set), or set {taught[0]} to 0"
+            f"{taught[0]} is {weights[taught[0]]} but there is no teacher: pass teacher_model, in "
+            "scripts --teacher_model_name_or_path (a model, a Hub id or a local path), give the dataset a teacher_logits "
+            f"column (`hf-distill label`, label_transfer_set), or set {taught[0]} to 0"
         )
     if not any(weights.values()):
         raise ValueError(

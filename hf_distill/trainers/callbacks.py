@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_distill.hardware import hardware_name
@@ -64,13 +66,14 @@ class RunRecordCallback(TrainerCallback):
         evaluations = [entry for entry in state.log_history if "eval_loss" in entry]
         return RunRecord(
             trainer=type(trainer).__name__,
-            student=describe_model(unwrapped(trainer.model)),
+            student=describe_model(unwrapped(trainer.model)) | {"saved_as": Path(args.output_dir).resolve().name},
             teacher=teacher,
             objective=[
                 {"name": term.name, "weight": term.weight, **term.settings} for term in trainer.training_objective.terms
             ],
             arguments=changed_arguments(args),
-            data=_describe_data(train=trainer.train_dataset, eval=trainer.eval_dataset),
+            data=_describe_data(train=trainer.train_dataset, eval=trainer.eval_dataset)
+            | ({"text_pairs": True} if reads_pairs(trainer.processing_class, trainer.train_dataset) else {}),
             command=command_line(),
             git=git_state(),
             training={
@@ -129,6 +132,18 @@ def _describe_data(**splits: Any) -> dict[str, Any]:
                 if value and value != info.builder_name:  # "csv" is no name of a data set
                     found.setdefault(name, value)
     return found
+
+
+def reads_pairs(tokenizer: Any, examples: Any) -> bool:
+    """Whether the first example is a pair of texts, as its segments say, or its special tokens."""
+    columns = examples.column_names if isinstance(examples, Dataset) and len(examples) else []
+    if "input_ids" not in columns or not hasattr(tokenizer, "num_special_tokens_to_add"):
+        return False
+    row = examples.with_format(None)[0]
+    alone, paired = (tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
+    ends = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
+    by_tokens = alone != paired and sum(token in ends for token in row["input_ids"]) == paired
+    return by_tokens or 1 in (row.get("token_type_ids") or ())
 
 
 def _emissions(trainer: Trainer) -> dict[str, float]:

@@ -155,8 +155,9 @@ def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None
     if label_names and not has_labels(batch, label_names):
         raise ValueError(
             f"hard_label_weight is above 0 but the training examples carry no {list(label_names)}; they give "
-            f"{sorted(batch)}. Add the labels (remove_unused_columns drops columns the model does not name), or learn "
-            "from soft labels alone (hard_label_weight=0 and a teacher)."
+            f"{sorted(batch)}. Add the labels (remove_unused_columns drops columns the model does not name; scripts read them "
+            "from the column that --label_column_name names), or learn from soft labels alone (hard_label_weight 0 and a "
+            "teacher)."
         )
 
 
@@ -183,7 +184,7 @@ def require_teacher_inputs(
     if missing := sorted(getattr(teacher, "main_inputs", set()) - set(batch)):
         raise ValueError(
             f"the teacher needs {missing}, the model inputs are {sorted(batch)}; give it its own with "
-            "teacher_processing_class and encode_for_teacher."
+            "teacher_processing_class and encode_for_teacher (run_glue.py: --teacher_tokenizer_name)."
         )
 
 

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 
 from hf_distill.credentials import cleaned
 from hf_distill.hardware import fast_bfloat16
+from hf_distill.suggestions import choice
 from hf_distill.trainers.argument_rules import UNSET, left_open, require_valid_objective, settle
 from hf_distill.trainers.budget_arguments import BudgetArguments
 from hf_distill.trainers.choices import (
@@ -230,8 +231,8 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
             self.bf16 = self._precision_is_open() and fast_bfloat16(device)
             self.use_cpu = self.use_cpu or (self.bf16 and device == "cpu")  # else TrainingArguments refuses bf16 there
         super().__post_init__()
-        self.teacher_dtype = TeacherDtype(self.teacher_dtype)
-        self.teacher_sharding = TeacherSharding(self.teacher_sharding)
+        self.teacher_dtype = choice(TeacherDtype, self.teacher_dtype, "teacher_dtype")
+        self.teacher_sharding = choice(TeacherSharding, self.teacher_sharding, "teacher_sharding")
         self._left_open = left_open(self)
         settle(self)
         require_valid_objective(self)

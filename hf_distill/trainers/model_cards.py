@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers.utils import logging
+
+from hf_distill.publishing.card_values import faults
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RUN_RECORD_NAME, RunRecord
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.pushing import Pushing
+
+logger = logging.get_logger(__name__)
 
 
 class ModelCards(Pushing):
@@ -31,7 +36,7 @@ class ModelCards(Pushing):
             language: Codes of the texts' languages.
             license: Of the student.
             tags: Further tags.
-            model_name: Title of the card. None: the student's name in the record.
+            model_name: Title of the card. None: the name of the output folder.
             finetuned_from: Hub id of the model the student derives from. None: what it was loaded from, or its teacher,
                 where that is known to be on the Hub.
             tasks: The pipeline it is for. None: that of its head.
@@ -52,6 +57,8 @@ class ModelCards(Pushing):
             "dataset_names": dataset,
             "dataset_args": dataset_args,
         }
+        for fault in faults(license, language):
+            logger.warning(f"In the model card {fault}")
         folder = self.args.output_dir
         record = next(
             (each.record for each in self.callback_handler.callbacks if isinstance(each, RunRecordCallback)), None

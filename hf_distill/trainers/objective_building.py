@@ -195,7 +195,8 @@ def _configs(student: nn.Module, teacher: Teacher | None, of_attention: bool) ->
         raise ValueError(
             "hidden states, attention and relations are compared between two live transformers models; the student is "
             f"a {type(student).__name__}, the teacher a {type(teacher).__name__}. Pass teacher_model as a model or its "
-            "name, or learn from soft and hard labels alone, or from hidden states recorded by label_transfer_set."
+            "name (--teacher_model_name_or_path), or learn from soft and hard labels alone, or from hidden states that "
+            "label_transfer_set recorded."
         )
     return student_config, teacher_config
 

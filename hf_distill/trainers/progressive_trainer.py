@@ -289,7 +289,7 @@ class ProgressiveTrainer(DistillationTrainer):
         parts = ("objective", "arguments", "data", "training", "metrics")
         loaded = {stage: RunRecord.load(folder) for stage, folder in records.items()}
         record = loaded[max(loaded, key=list(Stage).index)]
-        record.teacher = loaded[Stage.GENERAL].teacher
+        record.student["saved_as"], record.teacher = root.resolve().name, loaded[Stage.GENERAL].teacher
         if record.teacher is not None:
             record.teacher["trajectory"] = [checkpoint.step for checkpoint in self.trajectory.checkpoints]
         record.stages = [

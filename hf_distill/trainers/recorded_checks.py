@@ -110,7 +110,9 @@ def _require_same_labels(recorded: list[str], own: list[str]) -> None:
     ):
         raise refusal(
             f"in the order of the labels {recorded}",
-            f"the student's labels are {own}; label the rows with a teacher made by load_teacher for this student",
+            f"the student's labels are {own}; make the student of the "
+            "teacher's labels in their order (`hf-distill train` and create_student do), or label the rows with a teacher "
+            "made by load_teacher for this student",
         )
 
 

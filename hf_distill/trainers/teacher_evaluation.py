@@ -49,7 +49,8 @@ class TeacherEvaluation:
         if not terms:
             raise ValueError(
                 f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
-                f"{list(self.label_names)} nor anything a teacher answers. Add labels, or pass teacher_model."
+                f"{list(self.label_names)} nor anything a teacher answers. Add labels, or pass "
+                "teacher_model (--teacher_model_name_or_path)."
             )
         return Objective(terms)
 

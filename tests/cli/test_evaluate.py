@@ -120,3 +120,17 @@ def test_adapters_are_evaluated_label_and_teach(folders, data):
     quick = ["--max_steps", "1", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true", "--bf16", "false"]
     given = ["--student", "1/32", "--output-dir", folders / "student", *quick]
     assert invoke_json("train", folders / "adapter", *given, *data)["teacher"]["name"] == "adapter"
+
+
+def test_the_second_of_two_columns_is_read_whatever_the_first_is_called(folders, tmp_path):
+    rows = [[f"w{row % 90 + 4}", f"w{row * 7 % 90 + 4}", ["cold", "warm"][row % 2]] for row in range(30)]
+    with open(tmp_path / "pairs.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["text", "reply", "label"], *rows])
+    asked = ["evaluate", folders / "one", "--dataset", tmp_path / "pairs.csv", "--no-latency", "--text-column", "text"]
+    alone, paired = (invoke_json(*asked, *more)["rows"][0]["metrics"] for more in ([], ["--text-column", "reply"]))
+    assert alone != paired
+
+
+def test_options_may_be_written_with_underscores(folders, data):
+    written = [str(word).replace("-column", "_column") for word in data]
+    assert "accuracy" in invoke_json("evaluate", folders / "one", *written, "--no_latency")["rows"][0]["metrics"]

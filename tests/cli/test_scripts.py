@@ -1,13 +1,16 @@
 """What the example scripts share."""
 
+import dataclasses
+
 import datasets
 import pytest
 import transformers
 from transformers.hf_argparser import HfArgumentParser
 
 from hf_distill import DistillationTrainingArguments
-from hf_distill.cli import scripts
+from hf_distill.cli import scripts, used_folder
 from hf_distill.cli.script_models import AnyModelArguments, FineTuningArguments, teacher_options
+from hf_distill.cli.used_folder import OutputFolderArguments
 
 
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
@@ -24,10 +27,60 @@ def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
     last, first = str(tmp_path / "checkpoint-10"), str(tmp_path / "checkpoint-2")
     assert found() == found(resume_from_checkpoint=True) == found(resume_from_checkpoint="True") == last
     assert found(resume_from_checkpoint=first) == first
-    assert found(resume_from_checkpoint="false") is None
     assert found(do_train=False) is None
     with pytest.raises(ValueError, match=r"must be a checkpoint's folder, .* got 'absent'"):
         found(resume_from_checkpoint="absent")
+
+
+@dataclasses.dataclass
+class Arguments(OutputFolderArguments, DistillationTrainingArguments):
+    """What scripts have."""
+
+
+@pytest.fixture
+def used(tmp_path):
+    """An output folder with two checkpoints, one of them never finished, those of a stage, and other files."""
+    for name in ("checkpoint-2", "checkpoint-10", "general_stage/checkpoint-5"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("checkpoint-2/trainer_state.json", "model.safetensors", "notes.txt", "checkpoint-old.txt"):
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
+def test_a_run_that_begins_anew_does_not_mix_with_another(used):
+    def found(**options):
+        args = Arguments(output_dir=str(used), do_train=True, report_to="none", **options)
+        return scripts.checkpoint_to_continue(args)
+
+    before = sorted(used.rglob("*"))
+    with pytest.raises(
+        ValueError, match=r"checkpoint-10, 3 in all.*another --output_dir, or .* --overwrite_output_dir"
+    ):
+        found(resume_from_checkpoint="false")
+    with pytest.raises(ValueError, match=r"either overwrite_output_dir, .* or resume_from_checkpoint, .* got both"):
+        found(resume_from_checkpoint="true", overwrite_output_dir=True)
+    assert sorted(used.rglob("*")) == before
+    assert found(overwrite_output_dir=True) is None
+    assert {path.name for path in used.iterdir()} == {
+        "general_stage",
+        "model.safetensors",
+        "notes.txt",
+        "checkpoint-old.txt",
+    }
+    assert not list((used / "general_stage").iterdir())
+    assert found(resume_from_checkpoint="false") is None
+
+
+def test_what_was_never_finished_or_belongs_to_another_kind_of_run(used, arguments, monkeypatch):
+    said = []
+    monkeypatch.setattr(used_folder.logger, "warning", said.append)
+    (used / "checkpoint-2" / "trainer_state.json").unlink()
+    args = arguments(output_dir=str(used), do_train=True)
+    assert scripts.checkpoint_to_continue(args) is None
+    assert len(said) == 1 and "holds the model of an earlier run, which this run replaces" in said[0]
+    (used / "general_stage" / "checkpoint-5" / "trainer_state.json").write_text("{}")
+    with pytest.raises(ValueError, match="has checkpoints of an earlier run"):
+        scripts.checkpoint_to_continue(args)
 
 
 def test_splits_that_are_asked_for_must_be_there(arguments):
@@ -61,7 +114,7 @@ def test_labelled_examples_are_counted_where_it_is_not_all():
     ("given", "message"),
     [
         ({}, "model_name_or_path, model_type or config_name, got none"),
-        ({"model_type": "brt"}, "an architecture of transformers, got 'brt'"),
+        ({"model_type": "brt"}, r"an architecture of transformers, got 'brt'. Did you mean 'bert'\?"),
         ({"model_name_or_path": "x", "config_overrides": "hidden_size=1"}, "of model_type only"),
     ],
 )

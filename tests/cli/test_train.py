@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import datasets
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from hf_distill.cli.splits import for_training
 from tests.cli.commands import invoke, invoke_json
 from tests.evaluation.test_comparison import sizes
 from tests.tiny_models import tiny_bert, tiny_tokenizer
@@ -68,11 +70,89 @@ def test_questions(tmp_path):
     assert found["evaluation"]["task"] == "question_answering" and found["metrics"]["eval_loss"] > 0
 
 
+def texts(folder, rows: int, name: str = "texts.txt") -> str:
+    (folder / name).write_text("\n".join(f"w{row % 90 + 4} w{row % 7 + 4}" for row in range(rows)))
+    return str(folder / name)
+
+
 def test_texts_without_labels_are_learned_from_but_not_compared(tmp_path):
-    (tmp_path / "texts.txt").write_text("\n".join(f"w{row % 90 + 4} w{row % 7 + 4}" for row in range(20)))
-    found = trained(tmp_path, tiny_bert(16, 2), tmp_path / "texts.txt", "1/16")
-    assert found["evaluation"] is None and found["data"]["name"] == "texts"
+    found = trained(tmp_path, tiny_bert(16, 2), texts(tmp_path, 19), "1/16")
+    assert found["evaluation"] is None and found["data"]["name"] == "texts" and found["data"]["train_examples"] == 19
     assert "It was not evaluated" in (tmp_path / "student" / "README.md").read_text()
+
+
+def labelled(folder, rows: int, name: str = "tickets.csv") -> str:
+    lines = [f"w{row % 90 + 4} w{row % 7 + 4},LABEL_{row % 2}" for row in range(rows)]
+    (folder / name).write_text("\n".join(["text,label", *lines]))
+    return str(folder / name)
+
+
+def ended(folder, dataset, *more, student: str = "1/16") -> str:
+    """What the command says at its end."""
+    tiny_bert(16, 2).save_pretrained(folder / "teacher")
+    tiny_tokenizer().save_pretrained(folder / "teacher")
+    places = ["--student", student, "--dataset", dataset, "--output-dir", folder / "student"]
+    output = invoke("train", folder / "teacher", *places, *QUICK, *more).output
+    return output[output.index("Student:") :]
+
+
+@pytest.mark.parametrize("name", ["tickets.csv", "test.csv", "validation.csv"])
+def test_without_a_test_set_some_rows_are_held_out_and_the_end_says_what_there_is(name, tmp_path):
+    said = ended(tmp_path, labelled(tmp_path, 40, name), "--seed", "7")
+    folder = tmp_path / "student"
+    assert f"Student: {folder} (weights, run.json" in said
+    assert re.search(
+        r"Quality: accuracy [\d.]+ %, the teacher's [\d.]+ %, on 4 rows \(validation\); 4 of the 40 rows", said
+    )
+    assert "held out for validation (seed 7)" in said
+    assert f"hf-distill evaluate {folder} --teacher {tmp_path / 'teacher'} --dataset LABELLED-TEST-DATA" in said
+    assert f"hf-distill publish {folder} NAMESPACE/NAME --dry-run" in said
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["data"]["train_examples"], record["evaluation"]["data"]["examples"]) == (36, 4)
+    assert "4 of the 40 rows were held out for validation (seed 7)" in (folder / "README.md").read_text()
+
+
+def test_the_same_seed_holds_out_the_same_rows():
+    rows = datasets.Dataset.from_dict({"text": [str(row) for row in range(30_000)]})
+    held_out = [for_training({"corpus": rows}, seed)[0]["validation"]["text"][:] for seed in (1, 1, 2)]
+    assert held_out[0] == held_out[1] != held_out[2] and len(held_out[0]) == 1000
+    splits = {"train": rows, "test": rows.select(range(3))}
+    assert for_training(splits, 1) == (splits, None)
+    with pytest.raises(ValueError, match=r"several splits needs one called train, got \['test', 'validation'\]"):
+        for_training({"validation": rows, "test": rows}, 1)
+
+
+def test_without_labels_the_end_says_how_often_the_two_agree(tmp_path):
+    said = ended(tmp_path, texts(tmp_path, 30))
+    assert re.search(r"Quality: agrees with its teacher on [\d.]+ % of the validation rows, which have no labels", said)
+    assert "3 of the 30 rows were held out" in said
+
+
+def test_a_test_set_without_labels_is_no_reason_to_fail_after_the_training(tmp_path):
+    rows = [{"text": f"w{row + 4} w9", "label": row % 2} for row in range(8)]
+    train = datasets.Dataset.from_list(rows)
+    datasets.DatasetDict(train=train, test=train.remove_columns("label")).save_to_disk(tmp_path / "data")
+    assert "agrees with its teacher on" in ended(tmp_path, tmp_path / "data")
+
+
+def test_few_rows_are_all_trained_on(tmp_path):
+    said = ended(tmp_path, labelled(tmp_path, 8))
+    assert "Quality: not measured: of 8 rows none were held out" in said
+    assert "evaluate" in said and "--split" not in said
+
+
+def test_a_teacher_and_a_student_in_folders_of_one_name(tmp_path):
+    (tmp_path / "a").mkdir()
+    tiny_bert(16, 2).save_pretrained(tmp_path / "student")
+    tiny_tokenizer().save_pretrained(tmp_path / "student")
+    places = ["--dataset", labelled(tmp_path, 20), "--output-dir", tmp_path / "a" / "student"]
+    found = invoke_json("train", tmp_path / "student", "--student", "1/16", *places, *QUICK)
+    assert [row["name"] for row in found["evaluation"]["rows"]] == [f"{tmp_path.name}/student", "a/student"]
+
+
+def test_a_narrower_student_starts_from_what_fits(tmp_path):
+    found = trained(tmp_path, tiny_bert(16, 2), texts(tmp_path, 8), "1/8")
+    assert found["student"]["initialisation"] == "width"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +184,15 @@ def test_unknown_training_arguments_are_refused(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path / "teacher")
     (tmp_path / "texts.txt").write_text("w5 w6\nw7 w8")
     places = ["--student", "1/16", "--dataset", tmp_path / "texts.txt", "--output-dir", tmp_path / "student"]
-    assert "--max_stepz" in invoke("train", tmp_path / "teacher", *places, "--max_stepz", "3", exit_code=1).output
+    for wrong, message in [
+        (["--max_stepz", "3"], "there is no option --max_stepz. Did you mean '--max_steps'?"),
+        (["--text-colum", "a"], "there is no option --text-colum. Did you mean '--text-column'?"),
+        (["--recipe", "patient"], "invalid choice: 'patient' (choose from 'pre_trained_distillation', "),
+        (["--recipe", "patient"], "'homodistil'). Did you mean 'patient_kd'?"),
+        (["stray"], "nothing to be done with stray"),
+    ]:
+        output = invoke("train", tmp_path / "teacher", *places, *wrong, exit_code=2).output
+        assert len(output.strip().splitlines()) == 1 and message in output
 
 
 def test_checkpoints_of_another_student_are_refused(tmp_path):
@@ -115,7 +203,10 @@ def test_checkpoints_of_another_student_are_refused(tmp_path):
     invoke("train", tmp_path / "teacher", "--student", "1/16", *places, "--save_steps", "1")
     output = invoke("train", tmp_path / "teacher", "--student", "2/16", *places, exit_code=1).output
     assert "holds checkpoints of a student of 1/16, asked for is one of 2/16" in output.replace("\n", " ")
-    afresh = ["--resume_from_checkpoint", "false"]
+    refused = ["--resume_from_checkpoint", "false"]
+    output = invoke("train", tmp_path / "teacher", "--student", "2/16", *places, *refused, exit_code=1).output
+    assert "delete them with --overwrite_output_dir true" in output and (tmp_path / "student" / "checkpoint-1").exists()
+    afresh = ["--overwrite_output_dir", "true"]
     invoke("train", tmp_path / "teacher", "--student", "2/16", *places, *afresh)
 
 
@@ -124,3 +215,26 @@ def test_the_saved_record_is_what_is_printed(tmp_path):
     found = trained(tmp_path, tiny_bert(16, 2), tmp_path / "texts.txt", "1/16")
     assert found == json.loads((tmp_path / "student" / "run.json").read_text())
     assert np.isfinite(found["training"]["seconds"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["teacher", "--studnet", "tiny"], "Missing option '--student'. There is no option --studnet. Did you mean '--student'?"),
+        (["--max_steps", "3", "teacher", "--student", "tiny"], "The teacher comes before training arguments such as --max_steps"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_option_is_told_from_a_training_argument(words, message):
+    output = invoke("train", *words, "--dataset", "x.csv", "--output-dir", "out", exit_code=2).output
+    assert message in re.sub(r"\s+", " ", output)
+
+
+def test_the_columns_that_are_read_are_said(tmp_path):
+    (tmp_path / "named.csv").write_text(
+        "id,message,queue\n" + "\n".join(f"w{row + 4},w9 w{row + 5},A" for row in range(8))
+    )
+    tiny_bert(16, 2).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    places = ["--student", "1/16", "--dataset", tmp_path / "named.csv", "--output-dir", tmp_path / "student", *QUICK]
+    output = invoke("train", tmp_path / "teacher", *places).output
+    assert "Texts are read from id and message (--text-column), labels from nothing: there is no column label" in output

@@ -485,3 +485,40 @@ def test_run_glue_on_movie_reviews_with_the_real_encoder(run_main, tmp_path):
     assert metrics["eval_teacher_agreement"] > 0.6 and 0 < metrics["eval_teacher_kl"] < 0.1
     student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "output")
     assert student.config.id2label == names["id2label"] and student.num_parameters() == 4_386_178
+
+
+def test_columns_are_chosen_by_name(run_main, bert, tmp_path):
+    rows = [(f"t{index}", label, text, text) for index, (text, label) in enumerate(REVIEWS)]
+    path = write_csv(tmp_path / "named.csv", ["id", "queue", "text", "reply"], rows)
+    places = ["--model_name_or_path", bert, "--train_file", path, "--validation_file", path]
+    training = ["--do_train", "--do_eval", "--max_steps", "2", "--save_strategy", "no", *QUIET]
+    chosen = ["--text_column_names", "text, reply", "--label_column_name", "queue"]
+    run_main(*places, *training, *chosen, "--output_dir", str(tmp_path / "out"))
+    assert read_json(tmp_path / "out", "config.json")["id2label"] == {"0": "negative", "1": "positive"}
+    record = read_json(tmp_path / "out", "run.json")
+    assert record["data"]["text_pairs"] is True  # the second is read although the first is called text
+    for wrong, message in (
+        (["--text_column_names", "txt"], r"no columns \['txt'\]"),
+        (
+            ["--text_column_names", "text", "--label_column_name", "quue"],
+            r"no column 'quue', they have .* Did you mean 'queue'",
+        ),
+        (
+            ["--text_column_names", "id,text,reply"],
+            r"one text or a pair of them, got the columns \['id', 'text', 'reply'\]",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_main(*places, *training, *wrong, "--output_dir", str(tmp_path / "other"))
+
+
+def test_a_used_output_folder_is_continued_refused_or_begun_anew(run_main, bert, tmp_path):
+    path = write_csv(tmp_path / "reviews.csv", ["text", "label"], REVIEWS)
+    places = ["--model_name_or_path", bert, "--train_file", path, "--output_dir", str(tmp_path / "out")]
+    training = ["--do_train", "--save_steps", "2", *QUIET]
+    run_main(*places, *training, "--max_steps", "6")
+    with pytest.raises(ValueError, match=r"checkpoint-2, 3 in all"):
+        run_main(*places, *training, "--max_steps", "4", "--resume_from_checkpoint", "false")
+    run_main(*places, *training, "--max_steps", "4", "--overwrite_output_dir", "true")
+    assert sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    assert "overwrite_output_dir" not in read_json(tmp_path / "out", "run.json")["arguments"]

@@ -6,8 +6,10 @@ import json
 import math
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
@@ -18,6 +20,8 @@ from transformers import (
     BertModel,
     PreTrainedTokenizerFast,
 )
+
+from tests.tiny_models import tiny_tokenizer
 
 LINES = [
     "the old man walks along the long road",
@@ -141,3 +145,17 @@ def test_a_copy_of_the_teacher_shrinks_while_it_learns_words(run, tmp_path, text
     assert model.config.hidden_size == 16 and not report["missing_keys"] and not report["mismatched_keys"]
     with pytest.raises(ValueError, match=r"a student that shrinks has one teacher, got teacher_checkpoints \['x'\]"):
         run("other", *arguments, "--teacher_checkpoints", "x")
+
+
+def test_the_column_of_texts_can_be_named(script):
+    texts = datasets.Dataset.from_dict({"id": ["x1", "x2"], "body": ["w5 w6 w7", "w8 w9"]})
+    parser = transformers.HfArgumentParser((script.DataTrainingArguments,))
+
+    def encoded(name: str) -> list[list[int]]:
+        given = ["--dataset_name", "any", "--line_by_line", "--text_column_name", name]
+        (args,) = parser.parse_args_into_dataclasses(given)
+        return script.encode(texts, tiny_tokenizer(), args, None)["input_ids"][:]
+
+    assert encoded("body") == [[5, 6, 7], [8, 9]]
+    with pytest.raises(ValueError, match=r"text_column_name is 'bdy', the columns are .* Did you mean 'body'\?"):
+        encoded("bdy")

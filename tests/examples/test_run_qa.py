@@ -303,3 +303,28 @@ def test_what_cannot_work_is_named(run, files, tmp_path):
     CanineTokenizer().save_pretrained(tmp_path / "slow")
     with pytest.raises(ValueError, match=r"only fast tokenizers know; that of .* is a CanineTokenizer"):
         run(*start, *files, "--tokenizer_name", str(tmp_path / "slow"))
+
+
+@pytest.mark.parametrize(
+    ("more", "limit", "expected"),
+    [
+        ([], 512, (384, 128)),
+        (["--max_seq_length", "30"], 512, (30, 10)),
+        ([], 60, (60, 20)),
+        (["--max_seq_length", "30", "--doc_stride", "12"], 512, (30, 12)),
+    ],
+)
+def test_the_stride_fits_the_windows(script, files, more, limit, expected):
+    (args,) = transformers.HfArgumentParser((script.DataTrainingArguments,)).parse_args_into_dataclasses(
+        [*files, *more]
+    )
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = limit
+    encoder = args.encoder(tokenizer)
+    assert (encoder.max_length, encoder.doc_stride) == expected
+
+
+def test_a_stride_that_does_not_fit_is_refused_by_name(script, files):
+    parser = transformers.HfArgumentParser((script.DataTrainingArguments,))
+    with pytest.raises(ValueError, match=r"doc_stride must be at least 0 and below max_seq_length \(30\), got 40"):
+        parser.parse_args_into_dataclasses([*files, "--max_seq_length", "30", "--doc_stride", "40"])

@@ -88,7 +88,7 @@ def test_evenly_spaced_in_steps_and_the_last_is_the_finished_model(train):
     # A finished run that is started again changes no checkpoint; one started afresh leaves none of the old ones.
     train("--checkpoints", "4", "--max_steps", "12")
     assert steps_in(folder) == [3, 6, 9, 12]
-    train("--checkpoints", "2", "--max_steps", "10", "--resume_from_checkpoint", "false")
+    train("--checkpoints", "2", "--max_steps", "10", "--overwrite_output_dir", "true")
     assert steps_in(folder) == [5, 10]
 
 

@@ -86,6 +86,39 @@ def test_card_of_a_distilled_student(record, tmp_path):
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("architecture", "data", "example"),
+    [
+        ("BertForSequenceClassification", {}, 'student("A text like those it was trained on.")'),
+        (
+            "BertForSequenceClassification",
+            {"text_pairs": True},
+            'student({"text": "The first of two texts.", "text_pair": ',
+        ),
+        ("BertForTokenClassification", {"text_pairs": True}, 'student("Ada Lovelace was born in London.")'),
+        ("BertForMaskedLM", {}, 'student(f"This is a {student.tokenizer.mask_token}.")'),
+    ],
+)
+def test_the_example_is_of_the_kind_that_the_student_reads(record, architecture, data, example):
+    record.student["architecture"] = architecture
+    record.data |= data
+    text = render_model_card(record).text
+    assert example in text and "film" not in text
+
+
+def test_the_title_is_what_was_said_else_the_folder_else_the_first_weights(record):
+    def titles() -> set[str]:
+        card = render_model_card(record)
+        return {re.search(r"(?m)^# (.*)$", card.text)[1], card.data.model_name}
+
+    record.student["name"] = "first-weights"
+    assert titles() == {"first-weights"}
+    record.student["saved_as"] = "ticket-router"
+    assert titles() == {"ticket-router"}
+    record.card["model_name"] = "My router"
+    assert titles() == {"My router"}
+
+
 def test_a_student_or_teacher_from_the_hub_is_the_base_model(record):
     record.teacher |= {"name": "org/teacher", "revision": "c0ffee"}
     data = render_model_card(record).data

@@ -61,7 +61,7 @@ def test_pickled_weights_are_refused(folder, name):
     [
         ("model.safetensors", "has no weights: neither model.safetensors nor"),
         ("config.json", "has no config.json"),
-        ("README.md", "has no README.md; write_model_card renders it"),
+        ("README.md", "has no README.md; `hf-distill card .*` renders it"),
     ],
 )
 def test_what_must_be_there(folder, name, message):

@@ -4,7 +4,13 @@ import re
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from hf_distill import create_student
 from hf_distill.fingerprints import weights_sha256
@@ -155,7 +161,7 @@ def test_a_published_checkpoint_or_one_of_ones_own(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no checkpoint of size 3/128 is published"):
         create_student("3/128", teacher, "pretrained")
     asked = []
-    monkeypatch.setattr(create.AutoConfig, "from_pretrained", lambda name: asked.append(name) or own.config)
+    monkeypatch.setattr(create, "config_of", lambda name: asked.append(name) or own.config)
     monkeypatch.setattr(type(student), "from_pretrained", lambda name, **_: asked.append(name) or own)
     create_student("tiny", teacher, "pretrained")
     assert asked == ["google/bert_uncased_L-2_H-128_A-2"] * 2
@@ -166,17 +172,82 @@ def test_a_published_checkpoint_or_one_of_ones_own(tmp_path, monkeypatch):
     [
         (("2/128",), {}, r"without a teacher a student needs a task, one of \['sequence_classification'.* got None"),
         (("2/128", None, "truncated"), {"task": "masked_lm"}, r"'truncated' takes weights of a teacher, which is None"),
-        (("2/128",), {"task": "translation"}, r"'translation' is not a valid Task"),
+        (("2/128",), {"task": "translation"}, r"task must be one of \['sequence_.*got 'translation'"),
         (
             ("2/128",),
             {"task": "masked_lm", "pretrained_model_name_or_path": "x"},
-            r"is for initialisation 'pretrained'",
+            r"is for 'pretrained', got initialisation 'random'",
         ),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         create_student(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "teacher", "expected", "reason"),
+    [
+        ("1/16", ("bert", 16), "truncated", "it has the teacher's width and no more layers"),
+        ("1/8", ("bert", 16), "width", "narrower than the teacher by whole heads"),
+        ("3/16", ("bert", 16), "embeddings", "its embeddings do"),
+        ("3/64", ("bert", 128), "embeddings", "its embeddings do"),
+        ("1/64", ("bert", 16), "random", "none of the teacher's weights fit it"),
+        ("3/64", ("vit", None), "random", "none of the teacher's weights fit it"),
+    ],
+)
+def test_without_an_initialisation_the_student_starts_from_what_fits(shape, teacher, expected, reason, monkeypatch):
+    said = []
+    monkeypatch.setattr(create.logger, "warning", said.append)
+    family, width = teacher
+    student = create_student(shape, tiny_bert(width, 2) if family == "bert" else tiny_model(family))
+    assert student.hf_distill_initialisation == expected
+    assert len(said) == 1 and f"): {expected}, because" in said[0] and reason in said[0]
+
+
+def test_electra_is_not_narrowed_to_the_width_of_its_embeddings():
+    config = ElectraConfig(
+        vocab_size=50, hidden_size=128, embedding_size=64, num_hidden_layers=1, num_attention_heads=2
+    )
+    student = create_student("1/64", ElectraForSequenceClassification(config))
+    assert student.hf_distill_initialisation == "embeddings"
+
+
+def test_a_teacher_by_name_is_loaded_with_the_head_it_has(tmp_path):
+    teacher = tiny_model("bert", "TokenClassification").eval()
+    teacher.save_pretrained(tmp_path)
+    for place in (tmp_path, str(tmp_path)):
+        student = create_student("1/16", place, "truncated")
+        assert type(student) is type(teacher)
+        expected = create_student("1/16", teacher, "truncated").state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in student.state_dict().items())
+    with pytest.raises(OSError, match=r"nowhere is no folder with a model"):
+        create_student("1/16", "nowhere")
+    with pytest.raises(
+        ValueError, match=r"teacher must be a model of transformers, a Hub id or a folder, got <class 'int'>"
+    ):
+        create_student("1/16", 3)
+    teacher.bert.save_pretrained(tmp_path / "body")
+    (tmp_path / "body" / "config.json").write_text('{"model_type": "bert", "hidden_size": 16}')
+    with pytest.raises(ValueError, match=r"names no model of transformers, got \[\]"):
+        create_student("1/16", tmp_path / "body")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"initialisation": "widht"},
+            r"initialisation must be one of \['random', .*got 'widht'. Did you mean 'width'\?",
+        ),
+        ({"layers": "uniformly"}, r"layers must be one of \['bottom', 'top', 'uniform'\], .*Did you mean 'uniform'\?"),
+        ({"dimensions": "larges"}, r"dimensions must be one of .* Did you mean 'largest'\?"),
+        ({"task": "mask_lm"}, r"task must be one of .* Did you mean 'masked_lm'\?"),
+    ],
+)
+def test_a_misspelt_choice_is_refused_with_what_was_meant(options, message):
+    with pytest.raises(ValueError, match=message):
+        create_student("1/16", tiny_bert(), **options)
 
 
 def test_widths_that_do_not_fit_are_refused():

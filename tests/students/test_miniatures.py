@@ -38,5 +38,7 @@ def test_names_and_hub_ids():
 def test_shapes_are_read_by_name_or_by_size():
     assert shape_of("mini") == (4, 256) and shape_of("3/384") == (3, 384)
     for wrong in ("huge", "0/128", "4-256", "4/"):
-        with pytest.raises(ValueError, match=rf"one of \['base', .*such as '3/384', got '{wrong}'"):
+        with pytest.raises(ValueError, match=rf"one of \['tiny', .*such as '3/384', got '{wrong}'"):
             shape_of(wrong)
+    with pytest.raises(ValueError, match=r"got 'tinny'. Did you mean 'tiny'\?"):
+        shape_of("tinny")

@@ -31,7 +31,7 @@ def make(arguments, student=None, dataset=None, tokenizer=None, teacher_model=No
         (dict(soft_label_weight=-1.0), r"soft_label_weight must be .* at least 0 .*, got -1.0"),
         (dict(soft_label_weight=0.0, hard_label_weight=0.0), r"at least one weight must be above 0"),
         (dict(soft_label_loss="kl"), r"soft_label_loss must be one of .*forward_kl.*, got 'kl'"),
-        (dict(teacher_dtype="int4"), r"'int4' is not a valid TeacherDtype"),
+        (dict(teacher_dtype="int4"), r"teacher_dtype must be one of .*got 'int4'"),
     ],
 )
 def test_arguments(arguments, overrides, message):
@@ -160,11 +160,11 @@ def test_output_folder_that_cannot_be_written(arguments, teacher, tmp_path):
 @pytest.mark.parametrize(
     ("shape", "initialisation", "message"),
     [
-        ("huge", "random", r"a shape is one of \['base', .*got 'huge'"),
+        ("huge", "random", r"a shape is one of \['tiny', .*got 'huge'"),
         ("2/100", "random", r"multiple of 64, got 100"),
         ("9/32", "truncated", r"at most its 2 layers, got 9/32"),
         ("2/64", "embeddings", r"hidden size 32 cannot fill a student of 64"),
-        ("1/32", "best", r"'best' is not a valid Initialisation"),
+        ("1/32", "best", r"initialisation must be one of .*got 'best'"),
     ],
 )
 def test_students_that_cannot_be_made(teacher, shape, initialisation, message):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from datasets import Dataset
 from huggingface_hub import ModelCard
+from tokenizers import processors
 from transformers import TrainerCallback
 
 from hf_distill import (
@@ -16,6 +20,8 @@ from hf_distill import (
     PruningDistillTrainingArguments,
 )
 from hf_distill.publishing.run_record import RunRecord, schema
+from hf_distill.trainers import model_cards
+from hf_distill.trainers.callbacks import reads_pairs
 from tests.tiny_models import tiny_bert
 
 
@@ -54,6 +60,7 @@ def test_records_of_all_trainers_are_as_the_schema_says(trained, teacher, senten
                          (tmp_path / "prune", "PruningDistill")):  # fmt: skip
         record = RunRecord.load(folder)  # validates
         assert record.trainer == f"{name}Trainer" and record.training["steps"] >= 1
+        assert record.student["saved_as"] == Path(folder).name and "text_pairs" not in record.data
         assert record.data["train_examples"] == len(sentences) and record.data["train_fingerprint"]
         assert record.git is None or len(record.git["commit"]) == 40
     assert RunRecord.load(trainer.args.output_dir).data["eval_examples"] == len(sentences)
@@ -75,6 +82,29 @@ def test_the_card_of_a_trainer_is_ours(trained):
     assert "soft labels (`forward_kl`" in card.text and "teacher agreement" in card.text
     trainer.create_model_card()  # what was said before is kept
     assert ModelCard.load(f"{trainer.args.output_dir}/README.md").data.license == "mit"
+
+
+def test_values_that_the_hub_would_refuse_are_said(trained, monkeypatch):
+    said = []
+    monkeypatch.setattr(model_cards.logger, "warning", said.append)
+    trained().create_model_card(language="english", license="mitt")
+    assert [bool(re.search(each, text)) for each, text in zip(("'mit'", "'en'"), said, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_pairs_of_texts_are_told_by_their_tokens(kind, tokenizer):
+    post_processors = {
+        "bert": processors.BertProcessing(("w3", 3), ("w2", 2)),
+        "roberta": processors.RobertaProcessing(("w3", 3), ("w2", 2)),
+    }
+    tokenizer.backend_tokenizer.post_processor = post_processors[kind]
+    tokenizer.add_special_tokens({"cls_token": "w2", "sep_token": "w3"})
+    for texts, is_pair in ((["w5 w6"], False), (["w5 w6", "w7"], True)):
+        inputs = dict(tokenizer(*([text] for text in texts)))
+        assert reads_pairs(tokenizer, Dataset.from_dict(inputs)) is is_pair
+        inputs.pop("token_type_ids", None)
+        assert reads_pairs(tokenizer, Dataset.from_dict(inputs)) is is_pair
+    assert reads_pairs(tokenizer, None) is reads_pairs(None, Dataset.from_dict(inputs)) is False
 
 
 def test_push_to_hub_writes_it_too(trained, monkeypatch):

@@ -1,0 +1,45 @@
+"""What becomes of a user's mistakes: one line that says what is wrong, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+TRACEBACK = "HF_DISTILL_TRACEBACK"
+_MISTAKES = (ValueError, OSError, ImportError)
+_PACKAGE = __name__.partition(".")[0]
+
+
+class WrongUsage(ValueError):
+    """Options that do not exist or cannot be read; exit code 2, where other mistakes have 1."""
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """End the process after a mistake with one line on stderr; with HF_DISTILL_TRACEBACK=1 the traceback is shown instead."""
+    try:
+        yield
+    except _MISTAKES as error:
+        if os.environ.get(TRACEBACK, "0") != "0":
+            raise
+        print(f"Error: {described(error)}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, WrongUsage) else 1) from error
+
+
+def described(error: BaseException) -> str:
+    """The message in one line; where another library raised it, with the way to its traceback."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    raised_here = (
+        not frames or f"{os.sep}{_PACKAGE}{os.sep}" in frames[-1].filename or "examples" in frames[-1].filename
+    )
+    return message if raised_here else f"{message} (set {TRACEBACK}=1 to see where)"
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Run a script's main function; mistakes end as `in_one_line` says."""
+    with in_one_line():
+        main()

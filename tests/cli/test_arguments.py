@@ -1,0 +1,74 @@
+"""What a script's parser refuses it names, with what may have been meant."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from hf_distill.cli.arguments import ScriptParser
+from hf_distill.cli.mistakes import WrongUsage
+from hf_distill.cli.scripts import ScriptTrainingArguments, given_values, parse_arguments
+from hf_distill.suggestions import choice, suggestion
+from hf_distill.trainers.choices import SoftLabelLoss
+
+PLACE = ["--output_dir", "out"]
+
+
+def refused(*words: str) -> str:
+    with pytest.raises(WrongUsage) as error:
+        ScriptParser((ScriptTrainingArguments,), also_known=["student"]).parse_args_into_dataclasses(list(words))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max_stepz", "3"], "there is no option --max_stepz. Did you mean '--max_steps'?"),
+        (["--learning-rat=1", "--hard_label_wait", "1"], "there is no option --hard_label_wait. Did you mean '--hard_label_weight'?"),
+        (["--studnet", "tiny"], "there is no option --studnet. Did you mean '--student'?"),
+        (["--quite_another_thing"], "there is no option --quite_another_thing"),
+        (["--max_steps", "3", "4"], "there is nothing to be done with 4: it follows no option"),
+        (["--soft_label_loss", "forward"], ". Did you mean 'forward_kl'?"),
+        (["--max_steps", "three"], "argument --max_steps/--max-steps: invalid int value: 'three'"),
+        (["--max_steps"], "argument --max_steps/--max-steps: expected one argument"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_one_line_with_what_may_be_meant(words, message):
+    said = refused(*PLACE, *words)
+    assert said.endswith(message) and len(said) < 600 and "\n" not in said and "usage" not in said
+
+
+def test_values_and_their_order_are_kept(monkeypatch):
+    (args,) = ScriptParser(ScriptTrainingArguments).parse_args_into_dataclasses([*PLACE, "--max_steps", "3"])
+    assert args.max_steps == 3 and args.overwrite_output_dir is False
+    parser = ScriptParser((ScriptTrainingArguments,))
+    *_, rest = parser.parse_args_into_dataclasses([*PLACE, "--other"], return_remaining_strings=True)
+    assert rest == ["--other"]
+    monkeypatch.setattr("sys.argv", ["script", *PLACE, "--max_stepz", "3"])
+    with pytest.raises(WrongUsage, match="--max_stepz"):
+        given_values(parser, ScriptTrainingArguments)
+
+
+def test_keys_of_a_file_are_read_like_options(tmp_path, monkeypatch):
+    path = tmp_path / "arguments.json"
+    path.write_text(json.dumps({"output_dir": "out", "do_train": True, "max_stepz": 3}))
+    monkeypatch.setattr("sys.argv", ["script", str(path)])
+    with pytest.raises(
+        WrongUsage, match=r"has the argument 'max_stepz', which there is not. Did you mean 'max_steps'\?"
+    ):
+        parse_arguments(ScriptTrainingArguments)
+
+
+def test_suggestions_are_similar_or_none():
+    assert suggestion("Tinny", ["tiny", "mini"]) == ". Did you mean 'tiny'?"
+    assert suggestion("elephant", ["tiny", "mini"]) == "" == suggestion("x", [])
+    assert suggestion("widht", ["width"], "--{}") == ". Did you mean '--width'?"
+
+
+def test_a_choice_by_value_or_itself():
+    assert choice(SoftLabelLoss, "logit_mse", "loss") is choice(SoftLabelLoss, SoftLabelLoss.LOGIT_MSE, "loss")
+    message = "loss must be one of ['forward_kl', 'reverse_kl', 'jensen_shannon', 'soft_cross_entropy', 'logit_mse'], got 'mse'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        choice(SoftLabelLoss, "mse", "loss")
