@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from hf_distill.files import read_json
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.pypi import cache_folder
 
@@ -71,8 +72,8 @@ def known_peak(device: torch.device | str, dtype: torch.dtype) -> float | None:
 
 def _peaks() -> dict[str, dict[str, float]]:
     try:
-        return json.loads(peaks_file().read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return read_json(peaks_file(), kind=dict[str, dict[str, float]])
+    except (OSError, ValueError):
         return {}
 
 

@@ -14,6 +14,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = {
+    "files": 0,
+    "saved_models": 1,
     **dict.fromkeys(
         ["objectives", "hardware", "whole_weights", "fingerprints", "privacy", "flops", "recipes", "layer_map"], 0
     ),

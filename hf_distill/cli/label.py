@@ -82,16 +82,19 @@ def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrain
     """The teacher with the head its configuration names, and its tokenizer."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(teacher, revision=revision)
+    from hf_distill.saved_models import require_floating_weights
+
+    config = transformers.AutoConfig.from_pretrained(teacher, revision=revision, trust_remote_code=False)
     names = config.architectures or []
     if not names or not hasattr(transformers, names[0]):
         raise typer.BadParameter(f"the configuration of {teacher!r} names no model of transformers, got {names}")
     model, report = getattr(transformers, names[0]).from_pretrained(
-        teacher, revision=revision, output_loading_info=True
+        teacher, revision=revision, trust_remote_code=False, output_loading_info=True
     )
     if report["missing_keys"]:
         raise typer.BadParameter(f"the teacher {teacher!r} has no trained weights for {sorted(report['missing_keys'])}")
-    return model, transformers.AutoTokenizer.from_pretrained(teacher, revision=revision)
+    require_floating_weights(model, teacher, revision=revision)
+    return model, transformers.AutoTokenizer.from_pretrained(teacher, revision=revision, trust_remote_code=False)
 
 
 def _classifies(model: PreTrainedModel) -> bool:

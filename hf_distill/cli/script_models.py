@@ -6,9 +6,10 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.hf_argparser import HfArg
 
+from hf_distill.saved_models import load_tokenizer
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
 
@@ -82,7 +83,7 @@ class AnyModelArguments(TeacherArguments):
 
 def teacher_options(args: DistillationTrainingArguments) -> dict[str, Any]:
     """What `from_pretrained` takes for the teacher's configuration and tokenizer."""
-    return {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
+    return {"revision": args.teacher_revision, "trust_remote_code": False} | (args.teacher_model_init_kwargs or {})
 
 
 def segments_for_teacher(
@@ -97,8 +98,5 @@ def segments_for_teacher(
     """
     if teacher is None or "token_type_ids" in inspect.signature(model.forward).parameters:
         return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
-    except (OSError, ValueError, KeyError):  # a teacher saved without its tokenizer
-        return None
-    return "token_type_ids" in tokenizer.model_input_names or None
+    tokenizer = load_tokenizer(teacher, **teacher_options(args))
+    return (tokenizer is not None and "token_type_ids" in tokenizer.model_input_names) or None

@@ -16,6 +16,7 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
 
 from hf_distill.cli.script_models import TeacherArguments
+from hf_distill.files import regular_files_below
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
@@ -94,12 +95,13 @@ def load_texts(source: str, **options: Any) -> Any:
     """The rows of a file, of a folder of files of one type, or of a dataset's training split.
 
     Raises:
-        ValueError: The folder holds files of several types, or none that can be read.
+        ValueError: The folder holds files of several types, or none that can be read, or a link leads out of it.
     """
     path = Path(source)
     if not path.exists():
         return load_dataset(source, split="train", **options)
-    files = sorted(str(file) for file in (path.rglob("*") if path.is_dir() else [path]) if file.suffix in FILE_TYPES)
+    below = regular_files_below(path, FILE_TYPES) if path.is_dir() else [path]
+    files = [str(file) for file in below if file.suffix in FILE_TYPES]
     types = {FILE_TYPES[Path(file).suffix] for file in files}
     if len(types) != 1:
         raise ValueError(

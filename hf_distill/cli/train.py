@@ -88,7 +88,7 @@ def _checkpoint_of(model: PreTrainedModel, args: ScriptTrainingArguments) -> str
 
     checkpoint = checkpoint_to_continue(args)
     if isinstance(checkpoint, str) and not args.has_target:
-        earlier = AutoConfig.from_pretrained(checkpoint)
+        earlier = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
         shapes = [f"{config.num_hidden_layers}/{config.hidden_size}" for config in (earlier, model.config)]
         if shapes[0] != shapes[1]:
             raise ValueError(

@@ -18,6 +18,7 @@ from jsonschema.exceptions import best_match
 from torch import nn
 from transformers import TrainingArguments
 
+from hf_distill.files import read_json
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
@@ -109,10 +110,7 @@ class RunRecord:
             ValueError: It is no JSON, of another schema version, or not as the schema says.
         """
         path = Path(folder) / RUN_RECORD_NAME
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
+        content = read_json(path, kind=Any, finite=False)  # a loss may have been none
         found = content.get("schema_version") if isinstance(content, dict) else None
         if found == 1:  # had its comparison in another form
             content.pop("comparison", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.utils.sha import git_hash
 from safetensors import safe_open
+
+from hf_distill.files import checked, named_file, read_json
 
 # Beside the weights, and the plots that the card shows, nothing else leaves the folder.
 _ALLOWED = (
@@ -105,8 +106,9 @@ def _weights(folder: Path) -> list[str]:
             return [name]
     if not (folder / _INDEX).is_file():
         raise FileNotFoundError(f"{folder} has no weights: neither {_WEIGHTS} nor {_INDEX} nor {_ADAPTER}")
-    shards = sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
-    missing = [name for name in shards if not (folder / name).is_file()]
+    index = read_json(folder / _INDEX, {"weight_map": dict[str, str]})
+    shards = sorted(set(index["weight_map"].values()))
+    missing = [name for name in shards if not named_file(folder, name, _INDEX).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks weights that {_INDEX} names: {', '.join(missing)}")
     return [_INDEX, *shards]
@@ -134,13 +136,15 @@ def _check_model(folder: Path) -> None:
     """Load the model as a stranger will: by the class its configuration names, without code of its own."""
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json")
-    config = _read_json(folder / "config.json")
-    names = config.get("architectures") or []
+    config = read_json(folder / "config.json")
+    names = checked(config.get("architectures") or [], list[str], f"'architectures' of {folder / 'config.json'}")
     stock = [getattr(transformers, name, None) for name in names]
     if not stock or None in stock or "auto_map" in config:
         raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
     try:
-        _, found = stock[0].from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        _, found = stock[0].from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, trust_remote_code=False
+        )
     except Exception as error:  # whatever stops it would stop everybody
         raise ValueError(f"{names[0]}.from_pretrained does not load {folder}: {error}") from error
     if found["missing_keys"]:
@@ -151,7 +155,7 @@ def _check_adapter(folder: Path) -> None:
     """An adapter's base is a repository, not a folder of this machine, and its weights can be read."""
     if not (folder / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{folder} has no adapter_config.json")
-    base = str(_read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
+    base = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) or base.startswith(".") or Path(base).exists():
         raise ValueError(f"base_model_name_or_path of adapter_config.json must be a Hub id, got {base!r}")
     try:
@@ -180,10 +184,3 @@ def _readable(path: Path) -> bytes:
             header_bytes = int.from_bytes(file.read(8), "little")
             return file.read(min(header_bytes, path.stat().st_size))
         return file.read()
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON: {error}") from error

@@ -10,6 +10,7 @@ from transformers import AutoConfig, BertConfig, PretrainedConfig, PreTrainedMod
 
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
+from hf_distill.saved_models import require_floating_weights
 from hf_distill.students.initialisation import (
     Dimensions,
     KeptLayers,
@@ -160,10 +161,12 @@ def _pretrained(
             f"{list(MINIATURES)}"
         )
     name = MINIATURES[shape].hub_id if name is None else name
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     found = f"{config.num_hidden_layers}/{config.hidden_size}"
     if found != shape:
         raise ValueError(f"the checkpoint {name} is of size {found}, not {shape}")
     labels = {} if teacher is None else {key: getattr(teacher.config, key) for key in ("id2label", "label2id")}
     config = _updated(config, labels | changes)
-    return model_class.from_pretrained(name, config=config, dtype=torch.float32)
+    model = model_class.from_pretrained(name, config=config, dtype=torch.float32, trust_remote_code=False)
+    require_floating_weights(model, name)
+    return model

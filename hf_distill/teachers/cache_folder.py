@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from hf_distill.files import as_dataclass, read_json
 from hf_distill.fingerprints import table_sha256
 from hf_distill.teachers.dataset_card import write_dataset_card
 from hf_distill.teachers.labelling_cost import LabellingCost, add_costs
@@ -98,7 +98,7 @@ class CacheFolder:
     def _provide(self, block: RowBlock, answer: Answer, flops: Callable[[], float], bar: tqdm) -> None:
         """See to it that the block's file lies there, with a note of what is known about it until all are done."""
         inputs_sha256, name = table_sha256(block.table), Shard.name_of(block.index)
-        known = self._recorded(name)
+        known = self._recorded(block.index)
         if known is not None and known.inputs_sha256 != inputs_sha256:
             raise ValueError(
                 f"{self.folder} holds answers to other rows: {name} was made of rows with sha256 {known.inputs_sha256}, "
@@ -118,7 +118,7 @@ class CacheFolder:
 
     def _finish(self, count: int) -> None:
         """The manifest and the card in place of the notes."""
-        shards = tuple(self._recorded(Shard.name_of(index)) for index in range(count))
+        shards = tuple(self._recorded(index) for index in range(count))
         extra = set(self.folder.glob(PATTERN)) - {self.folder / shard.file for shard in shards}
         if extra:
             raise ValueError(
@@ -144,7 +144,7 @@ class CacheFolder:
             self._known = {shard.file: shard for shard in manifest.shards}
             return manifest.provenance
         unfinished = self.folder / UNFINISHED
-        return Provenance.from_json(unfinished.read_text(encoding="utf-8")) if unfinished.exists() else None
+        return Provenance.from_content(read_json(unfinished)) if unfinished.exists() else None
 
     def _note_path(self, name: str) -> Path:
         return (self.folder / name).with_suffix(".json")
@@ -155,16 +155,23 @@ class CacheFolder:
     def _costs(self, count: int) -> dict[str, LabellingCost]:
         """By file, of those made in this or an interrupted call."""
         notes = {Shard.name_of(index): self._note_path(Shard.name_of(index)) for index in range(count)}
-        return {name: LabellingCost(**_read(path)["cost"]) for name, path in notes.items() if path.exists()}
+        return {
+            name: as_dataclass(LabellingCost, _read(path)["cost"], f"'cost' of {path}")
+            for name, path in notes.items()
+            if path.exists()
+        }
 
-    def _recorded(self, name: str) -> Shard | None:
+    def _recorded(self, index: int) -> Shard | None:
         """What is known about a file: the note of this or an interrupted call, else what the manifest says."""
+        name = Shard.name_of(index)
         path = self._note_path(name)
-        return Shard(**_read(path)["shard"]) if path.exists() else self._known.get(name)
+        if not path.exists():
+            return self._known.get(name)
+        return Shard.from_content(_read(path)["shard"], index, path)
 
 
 def _read(note: Path) -> dict[str, Any]:
-    return json.loads(note.read_text(encoding="utf-8"))
+    return read_json(note, {"shard": dict, "cost": dict})
 
 
 def _place_among_processes() -> tuple[int, int]:

@@ -7,24 +7,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_distill.saved_models import SOURCE_KWARGS, load_tokenizer, require_floating_weights
 from hf_distill.tasks import Task, auto_class_of, task_of
 from hf_distill.teachers.alignment import has_label_names, label_permutation, require_same_vocabulary
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.whole_weights import made_whole
 
-# Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
-_SOURCE_KWARGS = {
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "proxies",
-    "subfolder",
-    "token",
-    "trust_remote_code",
-}
 _TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
 
 
@@ -46,7 +37,7 @@ def load_teacher(
     Args:
         teacher_model: A model, a Hub id, a local path, or a teacher, which is returned as it is.
         student: The model it will teach.
-        student_tokenizer: Compared with the teacher's, when it is a tokenizer and the teacher's can be loaded.
+        student_tokenizer: Compared with the teacher's, when it is a tokenizer and one was saved with the teacher.
         dtype: See `FrozenTeacher`.
         device: Where the teacher computes; None leaves it where it is.
         revision: Branch, tag or commit of a Hub id.
@@ -58,7 +49,8 @@ def load_teacher(
         A `FrozenTeacher`, or the teacher given.
 
     Raises:
-        ValueError: Other labels, another vocabulary, an untrained head, or the student itself as teacher.
+        ValueError: Other labels, another vocabulary, a tokenizer that cannot be read, an untrained head, weights that are no
+            floating-point numbers, or the student itself as teacher.
     """
     if teacher_model is student:
         raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")
@@ -76,10 +68,11 @@ def load_teacher(
     elif isinstance(teacher_model, Teacher):
         return teacher_model
     else:
-        # A setting of a run rather than of a model: RoBERTa reads lists of words only with it.
-        settings = {"add_prefix_space": True} if getattr(student_tokenizer, "add_prefix_space", False) else {}
+        options = {"revision": revision, "trust_remote_code": False} | init_kwargs
         with made_whole():
-            model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs, settings)
+            model = _from_pretrained(str(teacher_model), student, options)
+        if student_tokenizer is not None and not input_prefix:
+            tokenizer = _tokenizer_like(student_tokenizer, str(teacher_model), options)
     permutation = _align(student, model)
     if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
         require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
@@ -100,30 +93,26 @@ def _label_permutation(student: PreTrainedModel, teacher: PretrainedConfig) -> l
     return None if task_of(student) in _TASKS_WITHOUT_LABELS else label_permutation(student.config, teacher)
 
 
-def _from_pretrained(
-    name: str,
-    student: PreTrainedModel,
-    revision: str | None,
-    init_kwargs: dict[str, Any],
-    tokenizer_settings: dict[str, Any],
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+def _tokenizer_like(own: PreTrainedTokenizerBase, name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase | None:
+    # A setting of a run rather than of a model: RoBERTa reads lists of words only with it.
+    settings = {"add_prefix_space": True} if getattr(own, "add_prefix_space", False) else {}
+    return load_tokenizer(name, **_source(options), **settings)
+
+
+def _source(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: options[key] for key in SOURCE_KWARGS & options.keys()}
+
+
+def _from_pretrained(name: str, student: PreTrainedModel, options: dict[str, Any]) -> PreTrainedModel:
     auto_class = auto_class_of(student)
     # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
-    source = {"revision": revision, **{key: init_kwargs[key] for key in _SOURCE_KWARGS & init_kwargs.keys()}}
-    config = AutoConfig.from_pretrained(name, **source)
+    config = AutoConfig.from_pretrained(name, **_source(options))
     _label_permutation(student, config)
-    model, report = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **init_kwargs)
+    model, report = auto_class.from_pretrained(name, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise ValueError(
             f"the teacher {name!r} has no trained weights for {sorted(report['missing_keys'])}: a random head teaches "
             "nothing. Fine-tune the teacher on the task first."
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **source, **tokenizer_settings)
-    except (OSError, ValueError, KeyError):
-        tokenizer = None
-    # For a folder without tokenizer files transformers (seen in 5.23) makes one that knows special tokens alone.
-    if tokenizer is not None and len(tokenizer) <= len(tokenizer.all_special_tokens):
-        tokenizer = None
-    # A teacher saved without its tokenizer: the vocabulary sizes are all there is to compare.
-    return model, tokenizer
+    require_floating_weights(model, name, **_source(options))
+    return model

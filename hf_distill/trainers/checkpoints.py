@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_distill.files import read_json
 
 _DEEPSPEED_STATE = "latest"  # names the folder of the state
 
@@ -39,8 +40,8 @@ def last_complete_checkpoint(folder: str | Path) -> str | None:
     found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if re.fullmatch(r".*-\d+", path.name)]
     for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
-            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+            read_json(path / TRAINER_STATE_NAME, finite=False)
+        except (OSError, ValueError):
             continue
         return str(path)
     return None

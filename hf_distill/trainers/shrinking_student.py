@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedModel
 
+from hf_distill.files import read_json
 from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size, narrowed_parameters
 from hf_distill.pruning.importance import Criterion, Scores, largest, leading, score
 from hf_distill.pruning.schedule import event_steps, size_at
@@ -176,7 +177,7 @@ class ShrinkingStudent:
         """
         if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run that shrinks its student")
-        state = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        state = read_json(folder / _FILE, {"done": int, "kept_hidden": list[int]})
         if state["done"] > self.done:
             sizes = self.sizes_after(state["done"] - 1)
             units = leading(score(self.model, Criterion.MAGNITUDE))

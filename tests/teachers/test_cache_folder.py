@@ -13,13 +13,16 @@ import signal
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
 
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
-from hf_distill.fingerprints import json_sha256
+from hf_distill.files import FileFormatError
+from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.flops import batch_flops
+from hf_distill.publishing.labelled_folder import labelled_files
 from hf_distill.teachers.answers import Questioner
 from hf_distill.teachers.labelling_cost import COST, labelling_cost
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
@@ -282,3 +285,81 @@ def test_a_folder_in_a_cache_for_every_teacher_and_its_rows(tmp_path, asked):
     assert label(None, cache_folder=tmp_path, seed=2)[:] != first[:]
     assert len(label(None, cache_folder=tmp_path, rows=30)) == 30
     assert len(list(Path(tmp_path).iterdir())) == 3
+
+
+def changed(folder, change):
+    """By somebody who knows the checksums."""
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["sha256"]
+    change(content)
+    content["rows"] = sum(shard["rows"] for shard in content["shards"])
+    content["dataset_sha256"] = json_sha256([shard["inputs_sha256"] for shard in content["shards"]])
+    (folder / "manifest.json").write_text(json.dumps(content | {"sha256": json_sha256(content)}))
+
+
+@pytest.mark.parametrize(
+    "name", ["../copy/shard-00000.arrow", "/dev/zero", "/etc/hostname", "shard-00001.arrow", "", "x"]
+)
+def test_shards_have_the_names_that_they_are_given(copied, name):
+    changed(copied, lambda content: content["shards"][0].update(file=name))
+    with pytest.raises(FileFormatError, match=r"shard 0 of .*manifest\.json must be 'shard-00000\.arrow', got '"):
+        load_teacher_outputs(copied)
+    with pytest.raises(FileFormatError, match="must be 'shard-00000"):
+        labelled_files(copied)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("shard-00001.arrow", path)])
+def test_shards_are_regular_files(copied, make):
+    (copied / "shard-00000.arrow").unlink()
+    make(copied / "shard-00000.arrow")
+    with pytest.raises(ValueError, match=r"shard-00000\.arrow is no regular file of the folder"):
+        load_teacher_outputs(copied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["shards"][0].update(more=1),
+        lambda content: content["shards"][0].update(file=5),
+        lambda content: content["provenance"].update(more=1),
+        lambda content: content["provenance"].update(teacher={}),
+        lambda content: content["provenance"].update(labels="ab"),
+        lambda content: content["provenance"].pop("task"),
+    ],
+)
+def test_a_manifest_of_other_fields_is_refused(copied, change):
+    changed(copied, change)
+    with pytest.raises(FileFormatError):
+        load_teacher_outputs(copied)
+
+
+def test_rows_that_point_outside_of_their_file_are_refused(copied):
+    """Its checksum is right: it is of who made the file."""
+    path = copied / "shard-00000.arrow"
+    content = bytearray(path.read_bytes())
+    column = pa.ipc.open_stream(bytes(content)).read_all()["input_ids"].combine_chunks()
+    offsets = column.buffers()[1].to_pybytes()[: 4 * (len(column) + 1)]
+    place = content.find(offsets)
+    content[place + len(offsets) - 4 : place + len(offsets)] = (1000).to_bytes(4, "little")
+    path.write_bytes(content)
+    changed(copied, lambda manifest: manifest["shards"][0].update(sha256=file_sha256(path)))
+    with pytest.raises(FileFormatError, match=r"shard-00000\.arrow holds rows that point outside"):
+        load_teacher_outputs(copied)
+
+
+def test_bytes_that_are_no_rows_are_refused(copied):
+    path = copied / "shard-00000.arrow"
+    for content in (b"", b"ARROW1", path.read_bytes()[:100], b"\xff\xff\xff\xff" + b"\xff" * 100):
+        path.write_bytes(content)
+        changed(copied, lambda manifest: manifest["shards"][0].update(sha256=file_sha256(path)))
+        with pytest.raises(FileFormatError, match=r"shard-00000\.arrow cannot be opened as rows"):
+            load_teacher_outputs(copied)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"shards": {"a": 1}}', "[" * 100_000, '{"shards": {"a": {"flops": "1"}}}']
+)
+def test_costs_of_another_kind_are_refused(copied, text):
+    (copied / COST).write_text(text)
+    with pytest.raises(FileFormatError, match=r"cost\.json"):
+        labelling_cost(copied)
