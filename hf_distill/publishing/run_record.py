@@ -18,7 +18,7 @@ from jsonschema.exceptions import best_match
 from torch import nn
 from transformers import TrainingArguments
 
-from hf_distill.files import read_json
+from hf_distill.files import read_json, write_whole
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
@@ -95,10 +95,8 @@ class RunRecord:
         """Write `run.json` into a folder, whole or not at all, without anything private (see `public`)."""
         path = Path(folder) / RUN_RECORD_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".json.partial")
         content = json.dumps(public(asdict(self)), indent=2, sort_keys=True, default=str)
-        partial.write_text(content + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, content + "\n")
         return path
 
     @classmethod

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hf_distill.files import as_dataclass, read_json
-from hf_distill.teachers.shards import Manifest, json_bytes, write_whole
+from hf_distill.files import as_dataclass, json_bytes, read_json, write_whole
+from hf_distill.teachers.shards import Manifest
 
 COST = "cost.json"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,18 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from hf_distill.files import FileFormatError, as_dataclass, checked, is_own_file, read_json, require_sound_table
+from hf_distill.files import (
+    FileFormatError,
+    as_dataclass,
+    checked,
+    is_own_file,
+    json_bytes,
+    read_json,
+    remove_partial_files,
+    replacing,
+    require_sound_table,
+    write_whole,
+)
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.teachers.provenance import Provenance, provenances
 
@@ -188,47 +198,14 @@ def write_shard(path: Path, table: pa.Table) -> str:
     Returns:
         SHA-256 of the bytes.
     """
-    partial = _partial(path)
     table = table.take(pa.array(range(len(table)))).combine_chunks()  # a slice would bring its neighbours' bytes along
-    with open(partial, "wb") as file:
-        with pa.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
-        file.flush()
-        os.fsync(file.fileno())
-    sha256 = file_sha256(partial)
-    _put_in_place(partial, path)
-    return sha256
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = _partial(path)
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _put_in_place(partial, path)
-
-
-def json_bytes(content: Any) -> bytes:
-    """JSON as it is written into files."""
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    with replacing(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
+    return file_sha256(path)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what an interrupted run left half written."""
-    for path in [*folder.glob(".*.partial"), *folder.glob("shard-*.json"), folder / UNFINISHED]:
+    remove_partial_files(folder)
+    for path in [*folder.glob("shard-*.json"), folder / UNFINISHED]:
         path.unlink(missing_ok=True)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
-
-
-def _put_in_place(partial: Path, path: Path) -> None:
-    partial.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the new name
-    finally:
-        os.close(descriptor)
