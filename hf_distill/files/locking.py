@@ -76,9 +76,12 @@ def _acquire(lock: filelock.BaseFileLock, folder: Path, timeout: float) -> None:
 
 
 def _in_use(folder: Path) -> str:
-    try:
-        holder = read_json(folder / _HOLDER, {"purpose": str, "process": int, "host": str, "since": float})
-    except (OSError, ValueError):  # it has not written it yet
+    for _ in range(20):
+        with suppress(OSError, ValueError):  # it may be about to write it
+            holder = read_json(folder / _HOLDER, {"purpose": str, "process": int, "host": str, "since": float})
+            break
+        time.sleep(0.05)
+    else:
         return f"{folder} is in use by another process"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
     return f"{folder} is in use by process {holder['process']} on {holder['host']}, {holder['purpose']} since {since}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from hf_distill.files import as_dataclass, read_json
+from hf_distill.files import as_dataclass, folder_lock, json_bytes, read_json, remove_partial_files, write_whole
 from hf_distill.fingerprints import table_sha256
 from hf_distill.teachers.dataset_card import write_dataset_card
 from hf_distill.teachers.labelling_cost import LabellingCost, add_costs
@@ -28,23 +29,22 @@ from hf_distill.teachers.shards import (
     UNFINISHED,
     Manifest,
     Shard,
-    json_bytes,
     load_teacher_outputs,
     remove_leftovers,
     write_shard,
-    write_whole,
 )
 
 logger = logging.get_logger(__name__)
 
+SECONDS_TO_WAIT = 300.0  # for others who record there; below the time that processes of one launch wait for each other
 Answer = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
 
 
 class CacheFolder:
-    """Where the answers to a transfer set are written, block by block, by one or several processes.
+    """Where the answers to a transfer set are written, block by block, by one or several processes, within `recording`.
 
     Args:
-        folder: Made if it is not there.
+        folder: Is there.
         provenance: Of the answers to come. What was written by a call that was interrupted keeps its own, which may name
             other versions of packages.
 
@@ -78,9 +78,10 @@ class CacheFolder:
         Raises:
             ValueError: The folder holds answers to other rows.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._index == 0 and not (self.folder / MANIFEST).exists():
-            write_whole(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
+        if self._index == 0:
+            remove_partial_files(self.folder)
+            if not (self.folder / MANIFEST).exists():
+                write_whole(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
         _wait()
         bar = tqdm(total=blocks.rows, unit=" rows", desc="Labelling", disable=disable_tqdm or self._index > 0)
         with bar:
@@ -172,6 +173,32 @@ class CacheFolder:
 
 def _read(note: Path) -> dict[str, Any]:
     return read_json(note, {"shard": dict, "cost": dict})
+
+
+@contextmanager
+def recording(folder: Path) -> Iterator[None]:
+    """Within it this process, and those it was launched with, are the only ones to record answers in a folder.
+
+    Args:
+        folder: Made if it is not there.
+
+    Raises:
+        FolderInUseError: Others still record there after `SECONDS_TO_WAIT`; on all processes of a launch alike.
+    """
+    index, _ = _place_among_processes()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        failures: list[OSError | None] = [None]
+        if index == 0:
+            try:
+                stack.enter_context(folder_lock(folder, "recording a teacher's answers", SECONDS_TO_WAIT))
+            except OSError as error:
+                failures = [error]
+        if dist.is_initialized():
+            dist.broadcast_object_list(failures)
+        if failures[0] is not None:
+            raise failures[0]
+        yield
 
 
 def _place_among_processes() -> tuple[int, int]:
