@@ -36,6 +36,7 @@ from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import given_values, once
 from hf_distill.evaluation.latency import measure_latency
+from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
@@ -133,7 +134,7 @@ class Grid:
         if not once(result.exists):
             given = self.given | {"output_dir": str(folder), "seed": seed}
             metrics = Pipeline(arguments, given, self.folder / "stages" / start).run()
-            once(lambda: result.write_text(json.dumps(metrics)))
+            once(lambda: write_whole(result, json.dumps(metrics)))
         metrics = once(lambda: json.loads(result.read_text()))
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
@@ -209,7 +210,8 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
     if len(rows) > 1:
         axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(folder / f"{question}.png", dpi=150)
+    with replacing(folder / f"{question}.png") as file:
+        figure.savefig(file, format="png", dpi=150)
     Console().print(table)
 
 
@@ -231,7 +233,7 @@ def main() -> None:
         show(args.question, results, grid.folder)
         if args.question == "reduction":
             say_reduction(args.points, content["teacher"], content["smallest"])
-        (grid.folder / f"{args.question}.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_whole(grid.folder / f"{args.question}.json", json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

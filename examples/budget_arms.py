@@ -44,6 +44,7 @@ from hf_distill import (
 )
 from hf_distill.budget import Spent
 from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer, once
+from hf_distill.files import write_whole
 from hf_distill.length_bucket_sampler import example_lengths
 from hf_distill.pruning.compaction import feed_forward_size
 from hf_distill.recipes import RECIPES
@@ -99,7 +100,7 @@ class Snapshots(TrainerCallback):
             self.trainer.settle()
             self.trainer.save_model(str(self.folder / f"point-{due}"))
             content = self.trainer.spent() | {"steps": state.global_step}
-            once(lambda: (self.folder / f"point-{due}" / "spent.json").write_text(json.dumps(content) + "\n"))
+            once(lambda: write_whole(self.folder / f"point-{due}" / "spent.json", json.dumps(content) + "\n"))
             self.taken = due
 
 
@@ -254,7 +255,7 @@ class Untrained(Arm):
         set_seed(changes["seed"])
         student, folder = self.student(self.load_teacher()), Path(changes["output_dir"]) / "point-1"
         account = Spent().as_dict() | {"steps": 0}
-        once(lambda: (student.save_pretrained(folder), (folder / "spent.json").write_text(json.dumps(account) + "\n")))
+        once(lambda: (student.save_pretrained(folder), write_whole(folder / "spent.json", json.dumps(account) + "\n")))
         return []
 
 
@@ -290,7 +291,7 @@ class PreTrainedDistillation(Arm):
             self.spend(trainer, folder, share)
             trainer.save_model()
             spent = trainer.spent()
-            once(lambda: finished.write_text(json.dumps(spent) + "\n"))
+            once(lambda: write_whole(finished, json.dumps(spent) + "\n"))
         set_seed(changes["seed"])  # the new head's weights
         student = load_classifier(first, **self.comparison.labels)
         own = {"recipe": "pre_trained_distillation", "output_dir": str(folder / "distillation")}

@@ -42,6 +42,7 @@ from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
 from hf_distill.encoding.class_names import label_names, positions
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord
@@ -264,7 +265,7 @@ class Comparison:
         settings |= method.arguments
         if not once(result.exists):
             metrics = self._train(student, method, folder, {"learning_rate": rate, "seed": seed})
-            once(lambda: result.write_text(json.dumps(metrics | {"settings": settings}) + "\n"))
+            once(lambda: write_whole(result, json.dumps(metrics | {"settings": settings}) + "\n"))
         found = once(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
@@ -342,8 +343,9 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
     axes.set(ylabel=f"accuracy % on {split}", xlabel="student")
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)
-    figure.savefig(folder / "arms.png", dpi=150)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    with replacing(folder / "arms.png") as file:
+        figure.savefig(file, format="png", dpi=150)
+    write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")
     Console().print(table)
 
 
@@ -357,7 +359,8 @@ def plot_search(found: list[dict[str, Any]], split: str, path: Path) -> None:
     axes.set(xlabel="teacher's step", ylabel=f"student's accuracy % on {split}")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
@@ -374,7 +377,8 @@ def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
     axes.set_xscale("log")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def main() -> None:

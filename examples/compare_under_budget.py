@@ -65,6 +65,7 @@ from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_va
 from hf_distill.corpus import packed, without_texts_of
 from hf_distill.encoding.class_names import ClassIds
 from hf_distill.encoding.sequences import encode_label, label_values
+from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.objectives.reduction import IGNORE_INDEX
@@ -251,7 +252,7 @@ class Comparison:
                 name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
             }
             content |= {"remarks": remarks, "settings": settings}
-            once(lambda: (result.write_text(json.dumps(content) + "\n"), shutil.rmtree(stage)))
+            once(lambda: (write_whole(result, json.dumps(content) + "\n"), shutil.rmtree(stage)))
         found = once(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
@@ -378,7 +379,8 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
         panel.set(title=regime, xlabel=f"{limit} spent, teacher included", ylabel=f"accuracy % on {split}")
         panel.grid(alpha=0.3)
     axes[regimes[0]].legend(frameon=False)
-    figure.savefig(plot, dpi=150)
+    with replacing(plot) as file:
+        figure.savefig(file, format="png", dpi=150)
     Console().print(table)
 
 
@@ -398,7 +400,7 @@ def main() -> None:
     }
     results = {"conditions": conditions, "arms": [{k: v for k, v in e.items() if k != "correct"} for e in entries]}
     if training.should_save:
-        (comparison.folder / "results.json").write_text(json.dumps(results | {"verdict": said}, indent=2) + "\n")
+        write_whole(comparison.folder / "results.json", json.dumps(results | {"verdict": said}, indent=2) + "\n")
         show(entries, comparison.limit, comparison.reported, comparison.folder / "quality_over_budget.png")
         print(
             "\n".join([*said, *dict.fromkeys(f"Note: {remark}." for entry in entries for remark in entry["remarks"])])

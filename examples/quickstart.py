@@ -46,6 +46,7 @@ from hf_distill.evaluation.comparison import (
 )
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.evaluation.report import report_plot, report_table
+from hf_distill.files import write_whole
 from hf_distill.publishing.model_card import add_evaluation
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
@@ -229,9 +230,7 @@ class Quickstart:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

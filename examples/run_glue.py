@@ -49,6 +49,7 @@ from hf_distill.encoding.class_names import ClassIds, label_names, positions
 from hf_distill.encoding.files import load_files, load_named
 from hf_distill.encoding.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.files import write_whole
 
 logger = transformers.logging.get_logger("transformers.run_glue")
 
@@ -229,7 +230,7 @@ def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None,
         suffix = (f"_{task_name}" if task_name else "") + ("-mm" if split.endswith("mismatched") else "")
         if trainer.is_world_process_zero():
             path = Path(trainer.args.output_dir, f"predict_results{suffix}.txt")
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write_whole(path, "\n".join(lines) + "\n")
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ from hf_distill.encoding.files import load_files, load_named
 from hf_distill.encoding.sequences import STRINGS
 from hf_distill.encoding.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
+from hf_distill.files import write_whole
 
 logger = transformers.logging.get_logger("transformers.run_ner")
 
@@ -172,7 +173,7 @@ def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) ->
     if unread := sum(starts.count(None) for starts in dataset[FIRST_TOKENS]):
         logger.warning(f"{unread} words are beyond max_seq_length or have no token: predictions.txt labels them O")
     if trainer.is_world_process_zero():
-        Path(trainer.args.output_dir, "predictions.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        write_whole(Path(trainer.args.output_dir, "predictions.txt"), "\n".join([*lines, ""]))
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ from hf_distill.cli.scripts import (
 from hf_distill.encoding.files import load_files, load_named
 from hf_distill.encoding.windows import NO_INPUTS, WindowEncoder
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
+from hf_distill.files import write_whole
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 
 FILE_TYPES = (".json", ".jsonl")
@@ -184,7 +185,7 @@ class Answers:
         files = {"predictions": texts} | ({"null_odds": differences} if self.args.version_2_with_negative else {})
         for name, values in files.items() if to_files else ():
             content = json.dumps(dict(zip(self.rows["id"], values, strict=True)), indent=4) + "\n"
-            to_files.with_name(f"{to_files.name}_{name}.json").write_text(content, encoding="utf-8")
+            write_whole(to_files.with_name(f"{to_files.name}_{name}.json"), content)
         return texts
 
 

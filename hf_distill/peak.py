@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from pathlib import Path
 
 import torch
 
+from hf_distill.files import read_json, write_whole
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.pypi import cache_folder
 
@@ -59,9 +59,7 @@ def remember_peak(device: torch.device | str, dtype: torch.dtype, flops_per_seco
     path, peaks = peaks_file(), _peaks()
     peaks.setdefault(hardware_name(device), {})[_name(dtype)] = flops_per_second
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(peaks, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(peaks, indent=2) + "\n")
 
 
 def known_peak(device: torch.device | str, dtype: torch.dtype) -> float | None:
@@ -71,8 +69,8 @@ def known_peak(device: torch.device | str, dtype: torch.dtype) -> float | None:
 
 def _peaks() -> dict[str, dict[str, float]]:
     try:
-        return json.loads(peaks_file().read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return read_json(peaks_file(), kind=dict[str, dict[str, float]])
+    except (OSError, ValueError):
         return {}
 
 

@@ -14,6 +14,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = {
+    "files": 0,
+    "saved_files": 1,
     **dict.fromkeys(["objectives", "hardware", "whole_weights", "fingerprints", "credentials", "privacy", "flops"], 0),
     **dict.fromkeys(["recipes", "layer_map", "suggestions"], 0),
     **dict.fromkeys(["corpus", "encoding", "length_bucket_sampler", "features", "masked_head", "projections"], 1),

@@ -49,6 +49,7 @@ def evaluate(
     from hf_distill.cli.raw_data import choose_split, load_splits, with_columns
     from hf_distill.evaluation.comparison import LatencySettings, compare
     from hf_distill.evaluation.report import report_plot, report_table
+    from hf_distill.files import write_whole
 
     settings = LatencySettings(_numbers(batch_sizes), _numbers(lengths), _formats(formats), runs)
     if threads is not None:
@@ -71,7 +72,7 @@ def evaluate(
         Console(width=None if shown.is_terminal else 160).print(report_table(found))
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_whole(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")
         report_plot(found, output_dir / "evaluation.png")
     if write_cards:
         _write_cards(students, found, console)

@@ -86,7 +86,7 @@ def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrain
 
     from hf_distill.teachers.saved_model import SavedModel, load_as_saved
 
-    return load_as_saved(teacher, revision=revision), SavedModel.find(teacher, revision=revision).tokenizer()
+    return load_as_saved(teacher, revision=revision), SavedModel.find(teacher, revision=revision).needed_tokenizer()
 
 
 def _classifies(model: PreTrainedModel) -> bool:

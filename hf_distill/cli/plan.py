@@ -163,7 +163,7 @@ def _model(name: str, teacher: PreTrainedModel | None, task: Any) -> PreTrainedM
     if re.fullmatch(r"\d+/\d+", name) or name in {miniature.name for miniature in MINIATURES.values()}:
         return create_student(name, teacher, "random", task=task)
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except OSError as error:
         raise OSError(f"no configuration of {name!r}: {error}") from None
     return task.auto_class.from_config(config)

@@ -10,7 +10,6 @@ import torch
 import transformers
 from transformers import (
     CONFIG_MAPPING,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -97,7 +96,7 @@ class AnyModelArguments(TeacherArguments):
 
 def teacher_options(args: DistillationTrainingArguments) -> dict[str, Any]:
     """What `from_pretrained` takes for the teacher's configuration and tokenizer."""
-    return {"revision": args.teacher_revision, **(args.teacher_model_init_kwargs or {})}
+    return {"revision": args.teacher_revision, "trust_remote_code": False} | (args.teacher_model_init_kwargs or {})
 
 
 def config_of_teacher(teacher: str | None, args: DistillationTrainingArguments) -> PretrainedConfig | None:
@@ -107,10 +106,7 @@ def config_of_teacher(teacher: str | None, args: DistillationTrainingArguments) 
 
 def tokenizer_of_teacher(teacher: str, args: DistillationTrainingArguments) -> PreTrainedTokenizerBase:
     """The tokenizer saved with the teacher, or with the base of an adapter."""
-    try:
-        return AutoTokenizer.from_pretrained(teacher, **teacher_options(args))
-    except (OSError, ValueError, KeyError):
-        return SavedModel.find(teacher, **teacher_options(args)).tokenizer()
+    return SavedModel.find(teacher, **teacher_options(args)).needed_tokenizer()
 
 
 def load_student(auto_class: type, name: str, config: PretrainedConfig, dtype: Any = None, **kwargs: Any) -> Any:
@@ -144,8 +140,5 @@ def segments_for_teacher(
     """
     if teacher is None or "token_type_ids" in inspect.signature(model.forward).parameters:
         return None
-    try:
-        tokenizer = tokenizer_of_teacher(teacher, args)
-    except (OSError, ValueError, KeyError):  # a teacher saved without its tokenizer
-        return None
-    return "token_type_ids" in tokenizer.model_input_names or None
+    tokenizer = SavedModel.find(teacher, **teacher_options(args)).tokenizer()
+    return (tokenizer is not None and "token_type_ids" in tokenizer.model_input_names) or None

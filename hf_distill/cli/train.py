@@ -105,7 +105,7 @@ def _require_same_shape(checkpoint: str | bool | None, model: PreTrainedModel, a
     from transformers import AutoConfig
 
     if isinstance(checkpoint, str) and not args.has_target:
-        earlier = AutoConfig.from_pretrained(checkpoint)
+        earlier = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
         shapes = [f"{config.num_hidden_layers}/{config.hidden_size}" for config in (earlier, model.config)]
         if shapes[0] != shapes[1]:
             raise ValueError(

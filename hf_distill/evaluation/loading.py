@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoImageProcessor
 
 from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, OTHER, Contestant
+from hf_distill.files import checked, read_json
+from hf_distill.saved_files import load_image_processor
 from hf_distill.tasks import Task
 from hf_distill.teachers.saved_model import SavedModel
 
@@ -23,7 +23,7 @@ def load_contestant(place: str, name: str, role: str | None = None) -> Contestan
         role: See `Contestant`. None: as the folder's `run.json` says.
 
     Raises:
-        ValueError: Its head is for no task that is known, or weights are missing.
+        ValueError: Its head is for no task that is known, weights are missing, or no floating-point numbers.
         OSError: It is not there.
     """
     saved = SavedModel.find(place)
@@ -40,16 +40,11 @@ def _role_of(place: str) -> str:
     path = Path(place, "run.json")
     if not path.exists():
         return OTHER
-    record = json.loads(path.read_text(encoding="utf-8"))
-    terms = {term["name"] for term in record.get("objective", ())}
+    record = read_json(path, finite=False)
+    terms = {term.get("name") for term in checked(record.get("objective", []), list[dict], f"'objective' of {path}")}
     return DISTILLED if record.get("teacher") or terms - {"hard_label"} else LABELS_ONLY
 
 
 def _processing_class(saved: SavedModel) -> Any:
     """None for a model of images that was saved without a processor: its data must be pixel values."""
-    if saved.task is not Task.IMAGE_CLASSIFICATION:
-        return saved.tokenizer()
-    try:
-        return AutoImageProcessor.from_pretrained(saved.name)
-    except OSError:
-        return None
+    return load_image_processor(saved.name) if saved.task is Task.IMAGE_CLASSIFICATION else saved.needed_tokenizer()

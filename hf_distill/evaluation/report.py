@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
+from hf_distill.files import replacing
+
 _COLOURS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # shares of one; SQuAD's are percentages already
 
@@ -145,8 +147,7 @@ def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
     ]
     line = {"arrowstyle": "-", "color": "#bbbbbb"}
     adjust_text(labels, costs, worths, ax=axes, expand=(1.4, 1.8), arrowprops=line)
-    figure.savefig(path)
-    return Path(path)
+    return _saved(figure, path)
 
 
 def shrinking_plot(progress: Sequence[Mapping[str, float]], path: str | os.PathLike) -> Path:
@@ -167,5 +168,10 @@ def shrinking_plot(progress: Sequence[Mapping[str, float]], path: str | os.PathL
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
     axes.set_xlabel("optimizer step")
-    figure.savefig(path)
+    return _saved(figure, path)
+
+
+def _saved(figure: Any, path: str | os.PathLike) -> Path:
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
     return Path(path)

@@ -124,4 +124,4 @@ def _with_tokens(
         known.pop("added_tokens_decoder", None)  # says the old numbers; the other file says the new ones
         settings.write_text(json.dumps(known), encoding="utf-8")
         Path(folder, "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
-        return type(tokenizer).from_pretrained(folder)
+        return type(tokenizer).from_pretrained(folder, trust_remote_code=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from hf_distill.files import is_own_file, read_json
 
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 _PICKLE, _PROTOCOLS = b"\x80", b"\x02\x03\x04\x05"
@@ -16,11 +17,7 @@ _OWN_CODE = ("auto_map", "custom_pipelines")
 
 def lies_inside(path: Path, folder: Path) -> bool:
     """Whether a path is a regular file in a folder, a link to one there, or one to a blob of the cache the folder is in."""
-    if not path.is_file():
-        return False
-    target, folder = path.resolve(), folder.resolve()
-    in_cache = folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
-    return target.is_relative_to(folder) or in_cache
+    return path.is_file() and (path.resolve().is_relative_to(folder.resolve()) or is_own_file(path))
 
 
 def require_own_files(folder: Path, names: Iterable[str]) -> None:
@@ -68,7 +65,9 @@ def require_no_code(paths: Iterable[Path]) -> None:
         if is_pickle(path):
             raise ValueError(f"{path} is a pickle, which can run code where it is read: only safetensors are published")
         if path.suffix == ".json":
-            found = next((name for name in _OWN_CODE if name in set(_settings(read_json(path)))), None)
+            found = next(
+                (name for name in _OWN_CODE if name in set(_settings(read_json(path, kind=Any, finite=False)))), None
+            )
             if found:
                 raise ValueError(
                     f"{path} has {found}, which loads code of its own: only what transformers has is published"
@@ -83,15 +82,3 @@ def _settings(content: Any) -> Iterator[str]:
         if isinstance(each, dict):
             yield from (name for name, value in each.items() if isinstance(value, (str, list, dict)) and value)
         waiting += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
-
-
-def read_json(path: Path) -> Any:
-    """What a file of JSON holds.
-
-    Raises:
-        ValueError: It is none, or deeper than it can be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be JSON: {error}") from error

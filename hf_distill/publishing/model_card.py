@@ -20,6 +20,7 @@ from hf_distill.evaluation.report import (
     report_plot,
     shrinking_plot,
 )
+from hf_distill.files import write_whole
 from hf_distill.privacy import public
 from hf_distill.publishing import citations, markdown
 from hf_distill.publishing.run_record import RunRecord
@@ -118,11 +119,12 @@ def write_model_card(folder: str | os.PathLike) -> Path:
         ValueError: It cannot be read, see `RunRecord.load`.
     """
     path, record = Path(folder) / "README.md", RunRecord.load(folder)
-    render_model_card(record).save(path)
+    card = render_model_card(record)
     if record.evaluation:
         report_plot(record.evaluation, path.with_name("comparison.png"))
     if record.progress:
         shrinking_plot(record.progress, path.with_name("shrinking.png"))
+    write_whole(path, str(card))  # last: it shows the plots
     return path
 
 

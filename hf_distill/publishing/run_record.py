@@ -19,6 +19,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from hf_distill.encoding.class_names import label_names
+from hf_distill.files import read_json, write_whole
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
@@ -96,10 +97,8 @@ class RunRecord:
         """Write `run.json` into a folder, whole or not at all, without anything private (see `public`)."""
         path = Path(folder) / RUN_RECORD_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".json.partial")
         content = json.dumps(public(asdict(self)), indent=2, sort_keys=True, default=str)
-        partial.write_text(content + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, content + "\n")
         return path
 
     @classmethod
@@ -111,10 +110,7 @@ class RunRecord:
             ValueError: It is no JSON, of another schema version, or not as the schema says.
         """
         path = Path(folder) / RUN_RECORD_NAME
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
+        content = read_json(path, kind=Any, finite=False)  # a loss may have been none
         found = content.get("schema_version") if isinstance(content, dict) else None
         if found == 1:  # had its comparison in another form
             content.pop("comparison", None)

@@ -16,7 +16,8 @@ from huggingface_hub.utils.sha import git_hash
 from safetensors import safe_open
 
 from hf_distill.credentials import find_credential
-from hf_distill.publishing.file_kinds import read_json, require_no_code, require_own_files
+from hf_distill.files import read_json
+from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 
 # Beside the weights, and the plots that the card shows, nothing else leaves the folder.
 _ALLOWED = (
@@ -133,8 +134,7 @@ def _weights(folder: Path) -> list[str]:
 
 def _shards(index: Path) -> list[str]:
     """Names of the files that an index of weights names."""
-    content = read_json(index)
-    named = content.get("weight_map") if isinstance(content, dict) else None
+    named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not named:
         raise ValueError(f"{index} must map names of weights to files, under weight_map")
     strange = [

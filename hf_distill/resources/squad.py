@@ -12,6 +12,8 @@ from typing import Any
 
 import datasets
 
+from hf_distill.files import FileFormatError
+
 _FEATURES = datasets.Features(
     {
         "id": datasets.Value("string"),
@@ -54,7 +56,10 @@ def load_squad_file(path: str | Path, cache_dir: str | None = None) -> datasets.
 
 
 def _read(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise FileFormatError(f"{path} is nested too deeply to be read") from None
 
 
 def _rows(path: str, modified: int) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
+from hf_distill.saved_files import require_floating_weights
 from hf_distill.students.initialisation import (
     Dimensions,
     KeptLayers,
@@ -231,4 +232,6 @@ def _pretrained(
     meaning = ("id2label", "label2id", "problem_type")
     labels = {key: value for key in meaning if (value := getattr(getattr(teacher, "config", None), key, None))}
     config = _updated(config, labels | changes)
-    return model_class.from_pretrained(name, config=config, dtype=torch.float32)
+    model = model_class.from_pretrained(name, config=config, dtype=torch.float32, trust_remote_code=False)
+    require_floating_weights(model, name)
+    return model

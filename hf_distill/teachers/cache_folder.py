@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from hf_distill.files import as_dataclass, folder_lock, json_bytes, read_json, remove_partial_files, write_whole
 from hf_distill.fingerprints import table_sha256
 from hf_distill.teachers.dataset_card import write_dataset_card
 from hf_distill.teachers.labelling_cost import LabellingCost, add_costs
@@ -28,23 +29,22 @@ from hf_distill.teachers.shards import (
     UNFINISHED,
     Manifest,
     Shard,
-    json_bytes,
     load_teacher_outputs,
     remove_leftovers,
     write_shard,
-    write_whole,
 )
 
 logger = logging.get_logger(__name__)
 
+SECONDS_TO_WAIT = 300.0  # for others who record there; below the time that processes of one launch wait for each other
 Answer = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
 
 
 class CacheFolder:
-    """Where the answers to a transfer set are written, block by block, by one or several processes.
+    """Where the answers to a transfer set are written, block by block, by one or several processes, within `recording`.
 
     Args:
-        folder: Made if it is not there.
+        folder: Is there.
         provenance: Of the answers to come. What was written by a call that was interrupted keeps its own, which may name
             other versions of packages.
 
@@ -78,9 +78,10 @@ class CacheFolder:
         Raises:
             ValueError: The folder holds answers to other rows.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._index == 0 and not (self.folder / MANIFEST).exists():
-            write_whole(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
+        if self._index == 0:
+            remove_partial_files(self.folder)
+            if not (self.folder / MANIFEST).exists():
+                write_whole(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
         _wait()
         bar = tqdm(total=blocks.rows, unit=" rows", desc="Labelling", disable=disable_tqdm or self._index > 0)
         with bar:
@@ -98,7 +99,7 @@ class CacheFolder:
     def _provide(self, block: RowBlock, answer: Answer, flops: Callable[[], float], bar: tqdm) -> None:
         """See to it that the block's file lies there, with a note of what is known about it until all are done."""
         inputs_sha256, name = table_sha256(block.table), Shard.name_of(block.index)
-        known = self._recorded(name)
+        known = self._recorded(block.index)
         if known is not None and known.inputs_sha256 != inputs_sha256:
             raise ValueError(
                 f"{self.folder} holds answers to other rows: {name} was made of rows with sha256 {known.inputs_sha256}, "
@@ -118,7 +119,7 @@ class CacheFolder:
 
     def _finish(self, count: int) -> None:
         """The manifest and the card in place of the notes."""
-        shards = tuple(self._recorded(Shard.name_of(index)) for index in range(count))
+        shards = tuple(self._recorded(index) for index in range(count))
         extra = set(self.folder.glob(PATTERN)) - {self.folder / shard.file for shard in shards}
         if extra:
             raise ValueError(
@@ -144,7 +145,7 @@ class CacheFolder:
             self._known = {shard.file: shard for shard in manifest.shards}
             return manifest.provenance
         unfinished = self.folder / UNFINISHED
-        return Provenance.from_json(unfinished.read_text(encoding="utf-8")) if unfinished.exists() else None
+        return Provenance.from_content(read_json(unfinished)) if unfinished.exists() else None
 
     def _note_path(self, name: str) -> Path:
         return (self.folder / name).with_suffix(".json")
@@ -155,16 +156,49 @@ class CacheFolder:
     def _costs(self, count: int) -> dict[str, LabellingCost]:
         """By file, of those made in this or an interrupted call."""
         notes = {Shard.name_of(index): self._note_path(Shard.name_of(index)) for index in range(count)}
-        return {name: LabellingCost(**_read(path)["cost"]) for name, path in notes.items() if path.exists()}
+        return {
+            name: as_dataclass(LabellingCost, _read(path)["cost"], f"'cost' of {path}")
+            for name, path in notes.items()
+            if path.exists()
+        }
 
-    def _recorded(self, name: str) -> Shard | None:
+    def _recorded(self, index: int) -> Shard | None:
         """What is known about a file: the note of this or an interrupted call, else what the manifest says."""
+        name = Shard.name_of(index)
         path = self._note_path(name)
-        return Shard(**_read(path)["shard"]) if path.exists() else self._known.get(name)
+        if not path.exists():
+            return self._known.get(name)
+        return Shard.from_content(_read(path)["shard"], index, path)
 
 
 def _read(note: Path) -> dict[str, Any]:
-    return json.loads(note.read_text(encoding="utf-8"))
+    return read_json(note, {"shard": dict, "cost": dict})
+
+
+@contextmanager
+def recording(folder: Path) -> Iterator[None]:
+    """Within it this process, and those it was launched with, are the only ones to record answers in a folder.
+
+    Args:
+        folder: Made if it is not there.
+
+    Raises:
+        FolderInUseError: Others still record there after `SECONDS_TO_WAIT`; on all processes of a launch alike.
+    """
+    index, _ = _place_among_processes()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        failures: list[OSError | None] = [None]
+        if index == 0:
+            try:
+                stack.enter_context(folder_lock(folder, "recording a teacher's answers", SECONDS_TO_WAIT))
+            except OSError as error:
+                failures = [error]
+        if dist.is_initialized():
+            dist.broadcast_object_list(failures)
+        if failures[0] is not None:
+            raise failures[0]
+        yield
 
 
 def _place_among_processes() -> tuple[int, int]:

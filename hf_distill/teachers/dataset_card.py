@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from hf_distill.files import write_whole
 from hf_distill.tasks import Task
 from hf_distill.teachers.column import (
     TEACHER_CLASSES,
@@ -17,7 +18,7 @@ from hf_distill.teachers.column import (
     hidden_state_column,
 )
 from hf_distill.teachers.provenance import Provenance
-from hf_distill.teachers.shards import PATTERN, Manifest, write_whole
+from hf_distill.teachers.shards import PATTERN, Manifest
 
 _TEMPLATE = "labelled_dataset_card.md.jinja"
 _CATEGORIES = {
@@ -61,7 +62,7 @@ def write_dataset_card(folder: Path, manifest: Manifest) -> None:
             teacher=provenance.teacher,
             columns=[dict(zip(("name", "shape", "meaning"), column, strict=True)) for column in _columns(provenance)],
         )
-    write_whole(folder / "README.md", str(card).encode())
+    write_whole(folder / "README.md", str(card))
 
 
 def _columns(provenance: Provenance) -> list[tuple[str, str, str]]:

@@ -26,7 +26,7 @@ from hf_distill.privacy import public_name
 from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.teachers.alignment import processing_sha256
 from hf_distill.teachers.answers import Questioner
-from hf_distill.teachers.cache_folder import CacheFolder
+from hf_distill.teachers.cache_folder import CacheFolder, recording
 from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.teachers.fixed_masks import FixedMasks
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -74,6 +74,7 @@ def label_transfer_set(
     Raises:
         ValueError: The folder holds answers of another teacher or to other rows, the teacher's task is none of the above,
             there are no rows or answered ones, a row is empty or beyond what the teacher can read, or an answer is not finite.
+        FolderInUseError: Another process records into the folder, and was waited for in vain.
     """
     labelling = _Labelling(teacher_model, data_collator, processing_class, LabellingOptions(**options))
     blocks = RowBlocks(dataset, labelling.options.rows_per_shard, labelling.options.mask_epochs)
@@ -94,7 +95,9 @@ def label_transfer_set(
             labelled = datasets.Dataset(pa.concat_tables(tables))
         else:
             folder = Path(output_dir or Path(cache_folder, _folder_name(provenance, blocks)))
-            labelled = CacheFolder(folder, provenance).filled(blocks, labelling.answer, labelling.flops, disable_tqdm)
+            with recording(folder):
+                held = CacheFolder(folder, provenance)
+                labelled = held.filled(blocks, labelling.answer, labelling.flops, disable_tqdm)
     for name in ("dataset_name", "description", "license", "citation"):  # for the run record
         setattr(labelled.info, name, getattr(dataset.info, name))
     return labelled

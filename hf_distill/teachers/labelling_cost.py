@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hf_distill.teachers.shards import Manifest, json_bytes, write_whole
+from hf_distill.files import as_dataclass, json_bytes, read_json, write_whole
+from hf_distill.teachers.shards import Manifest
 
 COST = "cost.json"
 
@@ -52,5 +52,5 @@ def _known(folder: Path) -> dict[str, LabellingCost]:
     path = folder / COST
     if not path.exists():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {file: LabellingCost(**cost) for file, cost in content["shards"].items()}
+    shards = read_json(path, {"shards": dict[str, dict]})["shards"]
+    return {file: as_dataclass(LabellingCost, cost, f"{file!r} of {path}") for file, cost in shards.items()}

@@ -45,7 +45,7 @@ def load_teacher(
         teacher_model: A model, a Hub id or a local path, of a whole model or a PEFT adapter, which is merged into its base;
             or a teacher, which is returned as it is.
         student: The model it will teach.
-        student_tokenizer: Compared with the teacher's, when it is a tokenizer and the teacher's can be loaded.
+        student_tokenizer: Compared with the teacher's, when it is a tokenizer and one was saved with the teacher.
         dtype: See `FrozenTeacher`.
         device: Where the teacher computes; None leaves it where it is.
         revision: Branch, tag or commit of a Hub id.
@@ -57,8 +57,8 @@ def load_teacher(
         A `FrozenTeacher`, or the teacher given.
 
     Raises:
-        ValueError: Other labels, another problem type, another vocabulary, an untrained head, or the student itself as
-            teacher.
+        ValueError: Other labels, another problem type, another vocabulary, a tokenizer that cannot be read, an untrained head,
+            weights that are no floating-point numbers, or the student itself as teacher.
     """
     if teacher_model is student:
         raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")
@@ -77,10 +77,11 @@ def load_teacher(
         return teacher_model
     else:
         _require_name(teacher_model)
-        # A setting of a run rather than of a model: RoBERTa reads lists of words only with it.
-        settings = {"add_prefix_space": True} if getattr(student_tokenizer, "add_prefix_space", False) else {}
+        options = {"revision": revision} | init_kwargs
         with made_whole():
-            model, tokenizer = _from_pretrained(str(teacher_model), student, revision, init_kwargs, settings)
+            model, saved = _from_pretrained(str(teacher_model), student, options)
+        if student_tokenizer is not None and not input_prefix:
+            tokenizer = _tokenizer_like(student_tokenizer, saved)
     permutation = _align(student, model)
     if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
         require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
@@ -114,29 +115,23 @@ def _label_permutation(student: PreTrainedModel, teacher: PretrainedConfig) -> l
     return None if task_of(student) in _TASKS_WITHOUT_LABELS else label_permutation(student.config, teacher)
 
 
+def _tokenizer_like(own: PreTrainedTokenizerBase, saved: SavedModel) -> PreTrainedTokenizerBase | None:
+    # A setting of a run rather than of a model: RoBERTa reads lists of words only with it.
+    settings = {"add_prefix_space": True} if getattr(own, "add_prefix_space", False) else {}
+    return saved.tokenizer(**settings)
+
+
 def _from_pretrained(
-    name: str,
-    student: PreTrainedModel,
-    revision: str | None,
-    init_kwargs: dict[str, Any],
-    tokenizer_settings: dict[str, Any],
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    name: str, student: PreTrainedModel, options: dict[str, Any]
+) -> tuple[PreTrainedModel, SavedModel]:
     auto_class = auto_class_of(student)
     # Compare labels and sizes before the weights are read: a mistake is found in a second, not after a download.
-    saved = SavedModel.find(name, revision=revision, **init_kwargs)
+    saved = SavedModel.find(name, **options)
     _label_permutation(student, saved.config)
-    model, missing = saved.load(auto_class, **init_kwargs)
+    model, missing = saved.load(auto_class, **options)
     if missing:
         raise ValueError(
             f"the teacher {name!r} has no trained weights for {missing}: a random head teaches nothing. Fine-tune the "
             "teacher on the task first."
         )
-    try:
-        tokenizer = saved.tokenizer(**tokenizer_settings)
-    except (OSError, ValueError, KeyError):
-        tokenizer = None
-    # For a folder without tokenizer files transformers (seen in 5.23) makes one that knows special tokens alone.
-    if tokenizer is not None and len(tokenizer) <= len(tokenizer.all_special_tokens):
-        tokenizer = None
-    # A teacher saved without its tokenizer: the vocabulary sizes are all there is to compare.
-    return model, tokenizer
+    return model, saved

@@ -11,12 +11,14 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from hf_distill.files import as_dataclass, checked, parse_json
 from hf_distill.fingerprints import package_versions
 from hf_distill.teachers.column import TEACHER_PROVENANCE
 from hf_distill.teachers.input_prints import stored_token_prints
 
 SCHEMA_VERSION = 1
 TOKENS_READ = "inputs"
+_SHA256 = {"teacher": "weights_sha256", "processing_class": "sha256"}
 # What differs without any answer being another: names, and versions.
 _FREE = {"name", "revision", "versions", "model_type", "hidden_size", "num_hidden_layers"}
 
@@ -64,11 +66,19 @@ class Provenance:
         Raises:
             ValueError: It is of another schema version, or no provenance.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-            found = content.get("schema_version") if isinstance(content, dict) else text[:40]
+        return cls.from_content(parse_json(text, "the provenance of recorded answers", kind=Any))
+
+    @classmethod
+    def from_content(cls, content: Any) -> Provenance:
+        """As `from_json`, of what is parsed already."""
+        found = content.get("schema_version") if isinstance(content, dict) else repr(content)[:40]
+        if found != SCHEMA_VERSION:
             raise ValueError(f"recorded answers have schema version {found!r}; this package reads {SCHEMA_VERSION}")
-        return cls(**content)
+        made = as_dataclass(cls, content, "the provenance of recorded answers")
+        for part in (name for name in ("teacher", "processing_class") if content[name] is not None):
+            for name in ("name", _SHA256[part]):
+                checked(content[part].get(name), str, f"{name!r} of {part!r} of the provenance of recorded answers")
+        return made
 
     def to_json(self) -> str:
         """All of it as one line."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,23 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from hf_distill.files import read_json
+from hf_distill.saved_files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
 from hf_distill.tasks import Task, task_of_class
 
-# Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
-SOURCE_KWARGS = {
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "proxies",
-    "revision",
-    "subfolder",
-    "token",
-    "trust_remote_code",
-}
 _OF_THE_ADAPTER_ALONE = {"revision", "subfolder"}
 _TASKS = {
     "SEQ_CLS": Task.SEQUENCE_CLASSIFICATION,
@@ -63,14 +53,14 @@ class SavedModel:
 
         Raises:
             OSError: It is not there.
-            ValueError: It is no model, or the adapter names no base.
+            ValueError: It is no model, or the adapter names no base, or cannot be read.
             ImportError: It is an adapter, and peft is not there.
         """
-        source = {key: kwargs[key] for key in SOURCE_KWARGS & kwargs.keys()}
+        source = {"trust_remote_code": False} | {key: kwargs[key] for key in SOURCE_KWARGS & kwargs.keys()}
         path = _found(name, lambda: find_adapter_config_file(name, **_for_peft(source)))
         if path is None or _has_all_weights(name):
             return cls(name, source, _found(name, lambda: AutoConfig.from_pretrained(name, **source)))
-        adapter = json.loads(Path(path).read_text(encoding="utf-8"))
+        adapter = read_json(path)
         if not adapter.get("base_model_name_or_path"):
             raise ValueError(f"{name} holds a PEFT adapter whose adapter_config.json names no base_model_name_or_path")
         try:
@@ -99,17 +89,19 @@ class SavedModel:
             The model, and the names of weights that nobody trained.
 
         Raises:
-            ValueError: The adapter does not fit its base, or is of a kind that cannot be merged.
+            ValueError: Weights are no floating-point numbers, or the adapter does not fit its base or cannot be merged.
         """
         kwargs = self.source | kwargs
         if self.adapter is None:
             model, report = model_class.from_pretrained(self.name, output_loading_info=True, **kwargs)
+            require_floating_weights(model, self.name, **self.source)
             return model, sorted(report["missing_keys"])
         from peft import PeftModel
 
         base, of_base = self.adapter["base_model_name_or_path"], _of_base(self.adapter, kwargs)
         labels = {"id2label": self.config.id2label, "label2id": self.config.label2id}
         model, report = model_class.from_pretrained(base, output_loading_info=True, **labels | of_base)
+        require_floating_weights(model, base, **of_base)
         try:
             adapted = PeftModel.from_pretrained(model, self.name, **_for_peft(self.source))
         except RuntimeError as error:
@@ -122,20 +114,29 @@ class SavedModel:
         trained = {_name_in_base(key) for key in _weights(self.name, self.source)}
         return model, sorted(key for key in report["missing_keys"] if key not in trained)
 
-    def tokenizer(self, **settings: Any) -> PreTrainedTokenizerBase:
-        """The tokenizer saved with it, or with the adapter's base.
+    def tokenizer(self, **settings: Any) -> PreTrainedTokenizerBase | None:
+        """The tokenizer saved with it, or with the adapter's base; None where there is none.
+
+        Raises:
+            ValueError: There is one, and it cannot be read.
+        """
+        found = load_tokenizer(self.name, **self.source, **settings)
+        if found is not None or self.adapter is None:
+            return found
+        base = self.adapter["base_model_name_or_path"]
+        return load_tokenizer(base, **_of_base(self.adapter, self.source), **settings)
+
+    def needed_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, see `tokenizer`.
 
         Raises:
             OSError: There is none.
-            ValueError: There is none that can be read.
+            ValueError: It cannot be read.
         """
-        try:
-            return AutoTokenizer.from_pretrained(self.name, **self.source, **settings)
-        except (OSError, ValueError, KeyError):
-            if self.adapter is None:
-                raise
-        base = self.adapter["base_model_name_or_path"]
-        return AutoTokenizer.from_pretrained(base, **_of_base(self.adapter, self.source), **settings)
+        found = self.tokenizer()
+        if found is None:
+            raise OSError(f"{self.name} was saved without a tokenizer: save one into the same folder (save_pretrained)")
+        return found
 
 
 def config_of(name: str, **options: Any) -> PretrainedConfig:
@@ -148,7 +149,7 @@ def config_of(name: str, **options: Any) -> PretrainedConfig:
     Raises:
         OSError: It is not there.
     """
-    return _found(name, lambda: AutoConfig.from_pretrained(name, **options))
+    return _found(name, lambda: AutoConfig.from_pretrained(name, **({"trust_remote_code": False} | options)))
 
 
 def load_as_saved(name: str, **options: Any) -> PreTrainedModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,18 @@ import datasets
 import pyarrow as pa
 from datasets.table import embed_table_storage
 
+from hf_distill.files import (
+    FileFormatError,
+    as_dataclass,
+    checked,
+    is_own_file,
+    json_bytes,
+    read_json,
+    remove_partial_files,
+    replacing,
+    require_sound_table,
+    write_whole,
+)
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.teachers.provenance import Provenance, provenances
 
@@ -42,11 +53,30 @@ class Shard:
         """The file name of a shard, counted from 0."""
         return f"shard-{index:05d}.arrow"
 
+    @classmethod
+    def from_content(cls, content: Any, index: int, source: Path) -> Shard:
+        """What is written about a shard.
+
+        Args:
+            content: As JSON gives it.
+            index: Of the shard, which decides its name.
+            source: The file it is written in.
+
+        Raises:
+            FileFormatError: It is not as it should be.
+        """
+        shard = as_dataclass(cls, content, f"shard {index} of {source}")
+        if shard.file != cls.name_of(index):
+            raise FileFormatError(f"shard {index} of {source} must be {cls.name_of(index)!r}, got {shard.file!r}")
+        return shard
+
     def fault(self, folder: Path) -> str | None:
         """What is wrong with the file, if anything."""
         path = folder / self.file
-        if not path.exists():
+        if not os.path.lexists(path):
             return f"{self.file} is missing"
+        if not is_own_file(path):
+            return f"{self.file} is no regular file of the folder"
         found = file_sha256(path)
         return None if found == self.sha256 else f"{self.file} has sha256 {found}, it was written with {self.sha256}"
 
@@ -99,18 +129,18 @@ class Manifest:
                 else "it is none"
             )
             raise FileNotFoundError(f"{folder} is no folder of recorded answers: it holds no {MANIFEST} ({state})")
-        try:
-            content = json.loads(path.read_bytes())
-            written = content.pop("sha256")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{MANIFEST} cannot be read: {error!r}") from error
+        content = read_json(path, {"sha256": str})
+        written = content.pop("sha256")
         if written != (found := json_sha256(content)):
             raise ValueError(f"{MANIFEST} has sha256 {found}, it was written with {written}: it was changed since")
-        provenance = Provenance.from_json(json.dumps(content["provenance"]))
-        manifest = cls(provenance, tuple(Shard(**shard) for shard in content["shards"]))
+        shards = checked(content.get("shards"), list, f"'shards' of {path}")
+        manifest = cls(
+            Provenance.from_content(content.get("provenance")),
+            tuple(Shard.from_content(shard, index, path) for index, shard in enumerate(shards)),
+        )
         for name in ("rows", "dataset_sha256"):
-            if content[name] != getattr(manifest, name):
-                raise ValueError(f"{MANIFEST} says {name} {content[name]}, its shards {getattr(manifest, name)}")
+            if content.get(name) != getattr(manifest, name):
+                raise ValueError(f"{MANIFEST} says {name} {content.get(name)}, its shards {getattr(manifest, name)}")
         return manifest
 
     def require_sound(self, folder: Path) -> None:
@@ -143,11 +173,21 @@ def load_teacher_outputs(folder: str | os.PathLike) -> datasets.Dataset:
     folder = Path(folder)
     manifest = Manifest.load(folder)
     manifest.require_sound(folder)
-    parts = [datasets.Dataset.from_file(str(folder / shard.file)) for shard in manifest.shards]
+    parts = [_opened(folder / shard.file) for shard in manifest.shards]
     for shard, part in zip(manifest.shards, parts, strict=True):
         if len(part) != shard.rows or list(provenances(part).values()) != [manifest.provenance]:
             raise ValueError(f"{shard.file} and {MANIFEST} do not say the same about rows or teacher")
     return datasets.concatenate_datasets(parts)
+
+
+def _opened(path: Path) -> datasets.Dataset:
+    """The rows of a shard, on disk, whose checksum says nothing about who made it."""
+    try:
+        rows = datasets.Dataset.from_file(str(path))
+    except Exception as error:  # pyarrow and datasets have many
+        raise FileFormatError(f"{path} cannot be opened as rows: {error}") from error
+    require_sound_table(rows.data, str(path))
+    return rows
 
 
 def is_begun(folder: Path) -> bool:
@@ -161,48 +201,15 @@ def write_shard(path: Path, table: pa.Table) -> str:
     Returns:
         SHA-256 of the bytes.
     """
-    partial = _partial(path)
     table = table.take(pa.array(range(len(table)))).combine_chunks()  # a slice would bring its neighbours' bytes along
     table = embed_table_storage(table)
-    with open(partial, "wb") as file:
-        with pa.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
-        file.flush()
-        os.fsync(file.fileno())
-    sha256 = file_sha256(partial)
-    _put_in_place(partial, path)
-    return sha256
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = _partial(path)
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _put_in_place(partial, path)
-
-
-def json_bytes(content: Any) -> bytes:
-    """JSON as it is written into files."""
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    with replacing(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
+    return file_sha256(path)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what an interrupted run left half written."""
-    for path in [*folder.glob(".*.partial"), *folder.glob("shard-*.json"), folder / UNFINISHED]:
+    remove_partial_files(folder)
+    for path in [*folder.glob("shard-*.json"), folder / UNFINISHED]:
         path.unlink(missing_ok=True)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
-
-
-def _put_in_place(partial: Path, path: Path) -> None:
-    partial.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the new name
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.files import named_file, parse_json, read_json
+from hf_distill.saved_files import dtypes_of, is_floating, require_floating_weights
 from hf_distill.tasks import auto_class_of
 from hf_distill.whole_weights import made_whole
 
@@ -58,13 +59,13 @@ class Checkpoint:
         """The weight files.
 
         Raises:
-            ValueError: There are none.
+            ValueError: The index cannot be read, or names files elsewhere.
         """
         if self.is_adapter:
             return [self.folder / _ADAPTER_WEIGHTS]
         if (self.folder / _INDEX).exists():
-            index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
-            return [self.folder / name for name in sorted(set(index["weight_map"].values()))]
+            index = read_json(self.folder / _INDEX, {"weight_map": dict[str, str]})
+            return [named_file(self.folder, name, _INDEX) for name in sorted(set(index["weight_map"].values()))]
         return [self.folder / _WEIGHTS]
 
     def shapes(self) -> dict[str, list[int]]:
@@ -76,6 +77,8 @@ class Checkpoint:
         found = {}
         for file in self.files():
             try:
+                if file.exists() and not file.is_file():  # to open a pipe is to wait
+                    raise OSError("it must be a regular file")
                 with safe_open(file, "pt") as tensors:
                     found |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 -- no mapping
             except (OSError, SafetensorError) as error:
@@ -83,6 +86,19 @@ class Checkpoint:
                     f"the teacher's checkpoint {self.folder} cannot be read: {file.name}: {error}"
                 ) from error
         return found
+
+    def numbers(self) -> dict[str, str]:
+        """Of each tensor whether it is of floating-point numbers, of whatever precision, else its type.
+
+        Raises:
+            ValueError: An adapter has others.
+        """
+        kinds = {name: dtype for file in self.files() for name, dtype in dtypes_of(file).items()}
+        whole = {name: dtype for name, dtype in kinds.items() if not is_floating(dtype)}
+        if whole and self.is_adapter:
+            name = next(iter(whole))
+            raise ValueError(f"{self.folder} is an adapter of floating-point numbers, got {name} of type {whole[name]}")
+        return dict.fromkeys(kinds, "floating point") | whole
 
     def description(self) -> dict[str, Any]:
         """What its configuration says about architecture and labels.
@@ -92,8 +108,8 @@ class Checkpoint:
         """
         path = self.folder / (_ADAPTER_CONFIG if self.is_adapter else "config.json")
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+            config = read_json(path)
+        except (OSError, ValueError) as error:
             raise ValueError(f"the teacher's checkpoint {self.folder} cannot be read: {path.name}: {error}") from error
         if self.is_adapter:
             return {name: config.get(name) for name in ("base_model_name_or_path", "peft_type", "r", "task_type")}
@@ -127,7 +143,8 @@ def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False)
     for number, (folder, name) in enumerate(zip(folders, names, strict=True), start=1):
         checkpoint = Checkpoint(folder, _step_of(name) or number)
         try:
-            described = checkpoint.description() | {"tensors": checkpoint.shapes(), "tokenizer": _tokenizer_of(folder)}
+            described = checkpoint.description() | {"tensors": checkpoint.shapes(), "numbers": checkpoint.numbers()}
+            described["tokenizer"] = _tokenizer_of(folder)
         except ValueError:
             if not skip_unreadable:
                 raise
@@ -165,7 +182,10 @@ def _step_of(name: str | Path) -> int:
 
 def _tokenizer_of(folder: Path) -> bytes | None:
     path = folder / "tokenizer.json"
-    return path.read_bytes() if path.exists() else None
+    if not path.exists():
+        return None
+    parse_json(content := path.read_bytes(), str(path), finite=False)  # one that was cut off is not another teacher's
+    return content
 
 
 def _fetched(name: str) -> Path:
@@ -204,7 +224,9 @@ class Trajectory:
         from peft import PeftModel
 
         with made_whole():
-            base = auto_class_of(student).from_pretrained(first.description()["base_model_name_or_path"])
+            name = first.description()["base_model_name_or_path"]
+            base = auto_class_of(student).from_pretrained(name, trust_remote_code=False)
+            require_floating_weights(base, name)
         return PeftModel.from_pretrained(base, first.folder).get_base_model()
 
     def move_to(self, index: int, model: nn.Module) -> bool:
@@ -229,7 +251,8 @@ class Trajectory:
             own = revert_weight_conversion(model, own)
         if not weights.keys() <= own.keys():  # files of an older version of the library
             with made_whole():
-                own, weights = model.state_dict(), type(model).from_pretrained(checkpoint.folder).state_dict()
+                older = type(model).from_pretrained(checkpoint.folder, trust_remote_code=False)
+            own, weights = model.state_dict(), older.state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.files import read_json
 from hf_distill.trainers.run_settings import settings_in
 
 _DEEPSPEED_STATE = "latest"  # names the folder of the state
@@ -43,7 +43,7 @@ def last_complete_checkpoint(folder: str | Path) -> str | None:
     found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if re.fullmatch(r".*-\d+", path.name)]
     for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
-            state = TrainerState(**json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8")))
+            state = TrainerState(**read_json(path / TRAINER_STATE_NAME, finite=False))
         except (OSError, ValueError, TypeError):
             continue
         if _has_random_states(path, settings_in(state).get("random_states", 0)):

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_distill.features import FeatureTap, features_of
+from hf_distill.files import write_whole
 from hf_distill.masked_head import HeadAtPositions
 from hf_distill.objectives.evidence import Features
 from hf_distill.objectives.objective import Objective
@@ -118,7 +119,7 @@ class Instruments:
             state = whole_state(self.projections)
             if writes:
                 folder.mkdir(parents=True, exist_ok=True)
-                save_file(state, folder / _FILE)
+                write_whole(folder / _FILE, save(state))
 
     def load(self, folder: Path) -> None:
         """Read the projections, if there are any, from a checkpoint.

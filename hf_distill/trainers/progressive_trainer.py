@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from hf_distill.budget import ComputeBudget, Spent
+from hf_distill.files import read_json, write_whole
 from hf_distill.objectives.logits import is_ruled_out
 from hf_distill.objectives.objective import Objective
 from hf_distill.publishing.run_record import RunRecord
@@ -173,9 +174,7 @@ class ProgressiveTrainer(DistillationTrainer):
                 "log_history": history,
                 "spent": self.spent(),
             }
-            partial = folder / f"{_FINISHED}.partial"
-            partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-            partial.replace(folder / _FINISHED)
+            write_whole(folder / _FINISHED, json.dumps(content) + "\n")
         self.accelerator.wait_for_everyone()
         return output, history
 
@@ -301,7 +300,7 @@ class ProgressiveTrainer(DistillationTrainer):
                 callback.record = record
 
     def _finished(self, root: Path) -> dict[str, Any]:
-        return json.loads((root / Stage.GENERAL.value / _FINISHED).read_text(encoding="utf-8"))
+        return read_json(root / Stage.GENERAL.value / _FINISHED, finite=False)
 
 
 class _FollowTheTeacher(TrainerCallback):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from transformers import PretrainedConfig, PreTrainedModel
 
+from hf_distill.files import read_json, write_whole
 from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size, narrowed_parameters
 from hf_distill.pruning.importance import Criterion, Scores, are_noise, largest, leading, score
 from hf_distill.pruning.schedule import event_steps, size_at
@@ -176,11 +177,11 @@ class ShrinkingStudent:
         """Write into a checkpoint what its model does not say."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {"done": self.done, "kept_hidden": self.kept_hidden}
-        (folder / _FILE).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        write_whole(folder / _FILE, json.dumps(state) + "\n")
         named = {
             f"{axis.value}.{'' if layer is None else layer}": values for (axis, layer), values in self.scores.items()
         }
-        save_file({name: values.contiguous() for name, values in named.items()}, folder / _SCORES)
+        write_whole(folder / _SCORES, save({name: values.contiguous() for name, values in named.items()}))
 
     def load(self, folder: Path) -> None:
         """Give the model the size it had in a checkpoint, before its weights are loaded.
@@ -190,7 +191,7 @@ class ShrinkingStudent:
         """
         if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run that shrinks its student")
-        state = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        state = read_json(folder / _FILE, {"done": int, "kept_hidden": list[int]})
         if state["done"] > self.done:
             sizes = self.sizes_after(state["done"] - 1)
             units = leading(score(self.model, Criterion.MAGNITUDE))

@@ -1,6 +1,6 @@
 """A folder of recorded answers: whole again after any interruption, and found out whatever is done to it.
 
-HF_DISTILL_KILLS and HF_DISTILL_CORRUPTIONS say how many times; HF_DISTILL_LABELLED a folder with a teacher and its
+HF_DISTILL_KILLS, _CORRUPTIONS, _WRITERS and _DISKS say how many times; HF_DISTILL_LABELLED a folder with a teacher and its
 tokenizer, to kill the labelling of all 23,700 sentences of four domains and not of a tiny set.
 """
 
@@ -8,24 +8,31 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
 
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
-from hf_distill.fingerprints import json_sha256
+from hf_distill.files import FileFormatError, folder_lock
+from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.flops import batch_flops
+from hf_distill.publishing.labelled_folder import labelled_files
+from hf_distill.teachers import cache_folder
 from hf_distill.teachers.answers import Questioner
 from hf_distill.teachers.labelling_cost import COST, labelling_cost
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 KILLS = int(os.environ.get("HF_DISTILL_KILLS", "4"))
 CORRUPTIONS = int(os.environ.get("HF_DISTILL_CORRUPTIONS", "40"))
+DISKS = int(os.environ.get("HF_DISTILL_DISKS", "12"))
+WRITERS = int(os.environ.get("HF_DISTILL_WRITERS", "3"))
 REAL_TEACHER = os.environ.get("HF_DISTILL_LABELLED")
 ROWS, PER_SHARD = 400, 40
 
@@ -164,8 +171,6 @@ def operations(rows):
 
 def test_several_processes_leave_the_same_bytes(whole, tmp_path, monkeypatch):
     """Each does its share; the first waits for the others before it writes the manifest."""
-    from hf_distill.teachers import cache_folder
-
     for index in (1, 2, 0):
         monkeypatch.setattr(cache_folder, "_place_among_processes", lambda index=index: (index, 3))
         try:
@@ -282,3 +287,145 @@ def test_a_folder_in_a_cache_for_every_teacher_and_its_rows(tmp_path, asked):
     assert label(None, cache_folder=tmp_path, seed=2)[:] != first[:]
     assert len(label(None, cache_folder=tmp_path, rows=30)) == 30
     assert len(list(Path(tmp_path).iterdir())) == 3
+
+
+def changed(folder, change):
+    """By somebody who knows the checksums."""
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["sha256"]
+    change(content)
+    content["rows"] = sum(shard["rows"] for shard in content["shards"])
+    content["dataset_sha256"] = json_sha256([shard["inputs_sha256"] for shard in content["shards"]])
+    (folder / "manifest.json").write_text(json.dumps(content | {"sha256": json_sha256(content)}))
+
+
+@pytest.mark.parametrize(
+    "name", ["../copy/shard-00000.arrow", "/dev/zero", "/etc/hostname", "shard-00001.arrow", "", "x"]
+)
+def test_shards_have_the_names_that_they_are_given(copied, name):
+    changed(copied, lambda content: content["shards"][0].update(file=name))
+    with pytest.raises(FileFormatError, match=r"shard 0 of .*manifest\.json must be 'shard-00000\.arrow', got '"):
+        load_teacher_outputs(copied)
+    with pytest.raises(FileFormatError, match="must be 'shard-00000"):
+        labelled_files(copied)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("shard-00001.arrow", path)])
+def test_shards_are_regular_files(copied, make):
+    (copied / "shard-00000.arrow").unlink()
+    make(copied / "shard-00000.arrow")
+    with pytest.raises(ValueError, match=r"shard-00000\.arrow is no regular file of the folder"):
+        load_teacher_outputs(copied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["shards"][0].update(more=1),
+        lambda content: content["shards"][0].update(file=5),
+        lambda content: content["provenance"].update(more=1),
+        lambda content: content["provenance"].update(teacher={}),
+        lambda content: content["provenance"].update(labels="ab"),
+        lambda content: content["provenance"].pop("task"),
+    ],
+)
+def test_a_manifest_of_other_fields_is_refused(copied, change):
+    changed(copied, change)
+    with pytest.raises(FileFormatError):
+        load_teacher_outputs(copied)
+
+
+def test_rows_that_point_outside_of_their_file_are_refused(copied):
+    """Its checksum is right: it is of who made the file."""
+    path = copied / "shard-00000.arrow"
+    content = bytearray(path.read_bytes())
+    column = pa.ipc.open_stream(bytes(content)).read_all()["input_ids"].combine_chunks()
+    offsets = column.buffers()[1].to_pybytes()[: 4 * (len(column) + 1)]
+    place = content.find(offsets)
+    content[place + len(offsets) - 4 : place + len(offsets)] = (1000).to_bytes(4, "little")
+    path.write_bytes(content)
+    changed(copied, lambda manifest: manifest["shards"][0].update(sha256=file_sha256(path)))
+    with pytest.raises(FileFormatError, match=r"shard-00000\.arrow holds rows that point outside"):
+        load_teacher_outputs(copied)
+
+
+def test_bytes_that_are_no_rows_are_refused(copied):
+    path = copied / "shard-00000.arrow"
+    for content in (b"", b"ARROW1", path.read_bytes()[:100], b"\xff\xff\xff\xff" + b"\xff" * 100):
+        path.write_bytes(content)
+        changed(copied, lambda manifest: manifest["shards"][0].update(sha256=file_sha256(path)))
+        with pytest.raises(FileFormatError, match=r"shard-00000\.arrow cannot be opened as rows"):
+            load_teacher_outputs(copied)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"shards": {"a": 1}}', "[" * 100_000, '{"shards": {"a": {"flops": "1"}}}']
+)
+def test_costs_of_another_kind_are_refused(copied, text):
+    (copied / COST).write_text(text)
+    with pytest.raises(FileFormatError, match=r"cost\.json"):
+        labelling_cost(copied)
+
+
+def at_once(folder, *calls):
+    """What comes of calls of `label` with these options, each in a process of its own: rows, or the error."""
+
+    def work(number, options):
+        torch.set_num_threads(1)
+        begin.wait()
+        try:
+            said.put((number, len(label(folder, **options))))
+        except Exception as error:
+            said.put((number, f"{type(error).__name__}: {error}"))
+
+    context = multiprocessing.get_context("fork")
+    begin, said = context.Barrier(len(calls)), context.Queue()
+    children = [context.Process(target=work, args=each) for each in enumerate(calls)]
+    for child in children:
+        child.start()
+    found = [found for _, found in sorted(said.get(timeout=120) for _ in calls)]
+    for child in children:
+        child.join()
+    return found
+
+
+@pytest.mark.parametrize("number", range(WRITERS))
+def test_two_processes_that_know_nothing_of_each_other_leave_what_one_leaves(whole, tmp_path, number):
+    assert at_once(tmp_path / "labelled", {}, {}) == [ROWS, ROWS]
+    assert contents(tmp_path / "labelled") == contents(whole)
+
+
+def test_answers_of_two_teachers_at_once_are_not_mixed(whole, tmp_path):
+    found = at_once(tmp_path / "labelled", dict(seed=1), dict(seed=2))
+    assert sorted(map(str, found))[0] == str(ROWS)
+    assert any("holds answers with teacher.weights_sha256" in str(each) for each in found)
+    assert (contents(tmp_path / "labelled") == contents(whole)) == (found[0] == ROWS)
+
+
+def test_who_records_elsewhere_is_named_when_waiting_was_in_vain(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_folder, "SECONDS_TO_WAIT", 0.2)
+    (tmp_path / "labelled").mkdir()
+    with folder_lock(tmp_path / "labelled", "recording a teacher's answers", 0):
+        (said,) = at_once(tmp_path / "labelled", {})
+    assert f"is in use by process {os.getpid()} on " in said and "recording a teacher's answers since" in said
+    (tmp_path / "labelled" / ".shard-00000.arrow.0123.partial").write_bytes(b"of a process that was killed")
+    label(tmp_path / "labelled")
+    assert contents(tmp_path / "labelled") == contents(whole)
+
+
+def test_wherever_a_disk_is_full_the_next_call_goes_on(whole, tmp_path):
+    largest = max(path.stat().st_size for path in whole.iterdir())
+    folder, before = tmp_path / "labelled", resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for number in range(DISKS):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest * number // DISKS, before[1]))
+            with pytest.raises(OSError, match="File too large"):
+                label(folder)
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            assert not [*folder.glob(".*")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    label(folder)
+    assert contents(folder) == contents(whole)

@@ -1,0 +1,166 @@
+"""JSON as a stranger may have made it: refused with one clear error, or of the types that were asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import stat
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+MAX_BYTES = 64 << 20
+MAX_DEPTH = 100
+_MAX_NUMBER = 2**64
+
+Kind = TypeVar("Kind")
+
+
+class FileFormatError(ValueError):
+    """A file is not what it should be: says which, and what is wrong with it."""
+
+
+def read_json(
+    path: str | os.PathLike, keys: Mapping[str, Any] | None = None, *, kind: Any = dict, finite: bool = True
+) -> Any:
+    """The content of a JSON file, whoever wrote it.
+
+    Args:
+        path: Of the file; a link is followed.
+        keys: What the object must hold, with the type of each, such as {"weight_map": dict[str, str]}.
+        kind: Type of the whole; Any: any.
+        finite: Refuse numbers that are not.
+
+    Raises:
+        FileFormatError: It is too large or too deep, no JSON in UTF-8, has a key twice, text that is no Unicode or a
+            number beyond 64 bits, or is not of these types.
+        OSError: It is not there, or no regular file.
+    """
+    return parse_json(_content_of(Path(path)), str(path), keys, kind=kind, finite=finite)
+
+
+def parse_json(
+    text: str | bytes, name: str, keys: Mapping[str, Any] | None = None, *, kind: Any = dict, finite: bool = True
+) -> Any:
+    """As `read_json`, of a text.
+
+    Args:
+        text: Bytes are UTF-8.
+        name: Where it comes from, for errors.
+        keys: As for `read_json`.
+        kind: As for `read_json`.
+        finite: As for `read_json`.
+    """
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        content = json.loads(text, object_pairs_hook=_without_repetition)
+        _require_plain(content, finite)
+    except (ValueError, RecursionError) as error:
+        reason = f"more than {MAX_DEPTH} levels deep" if isinstance(error, RecursionError) else error
+        raise FileFormatError(f"{name} is no JSON that can be read: {reason}") from None
+    checked(content, kind, name)
+    for key, hint in (keys or {}).items():
+        if key not in content:
+            raise FileFormatError(f"{name} lacks {key!r}")
+        checked(content[key], hint, f"{key!r} of {name}")
+    return content
+
+
+def checked(value: Kind, hint: Any, name: str) -> Kind:
+    """A value out of a file, which must be of a type.
+
+    Args:
+        value: As JSON gives it.
+        hint: A type, such as int, list[str] or dict[str, float] | None.
+        name: Of the value, for the error.
+
+    Raises:
+        FileFormatError: It is of another.
+    """
+    if not _fits(value, hint):
+        expected = str(hint) if typing.get_args(hint) else hint.__name__
+        raise FileFormatError(f"{name} must be {expected}, got {repr(value)[:80]}")
+    return value
+
+
+def as_dataclass(kind: type[Kind], content: Any, name: str) -> Kind:
+    """An object of a dataclass, of what `dataclasses.asdict` made of one.
+
+    Args:
+        kind: The class, whose fields are types that JSON has.
+        content: Its fields; those that have a default may be missing.
+        name: Of the content, for errors.
+
+    Raises:
+        FileFormatError: Fields are missing, unknown or of other types.
+    """
+    checked(content, dict, name)
+    hints = typing.get_type_hints(kind)
+    needed = {
+        each.name for each in dataclasses.fields(kind) if each.default is each.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(needed - content.keys()):
+        raise FileFormatError(f"{name} lacks {missing}")
+    if unknown := sorted(content.keys() - hints.keys()):
+        raise FileFormatError(f"{name} has {unknown}, which it should not")
+    return kind(**{key: checked(value, hints[key], f"{key!r} of {name}") for key, value in content.items()})
+
+
+def _content_of(path: Path) -> bytes:
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} must be a regular file")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise FileFormatError(f"{path} is no JSON that can be read: it has more than {MAX_BYTES:,} bytes")
+    return content
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has the key {max(names, key=names.count)!r} twice")
+    return content
+
+
+def _require_plain(content: Any, finite: bool) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        for value in level:
+            _require_plain_value(value, finite)
+        level = [part for value in level for part in _parts(value)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _require_plain_value(value: Any, finite: bool) -> None:
+    if isinstance(value, str):
+        value.encode()  # half of a surrogate pair is a ValueError
+    elif isinstance(value, int) and abs(value) >= _MAX_NUMBER:
+        raise ValueError("it has a number beyond 64 bits")
+    elif isinstance(value, float) and finite and not math.isfinite(value):
+        raise ValueError(f"it has a number that is {value}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hint is Any:
+        return True
+    if kind in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    if not isinstance(value, (int, float) if kind is float else kind):
+        return False
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not parts or all(_fits(each, parts[-1]) for each in values)

@@ -1,0 +1,67 @@
+"""Files that are written whole or not at all, and never through a link."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hf_distill.files.reading import FileFormatError
+
+_PARTIAL = ".partial"
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A new file to write into, which takes the place of `path` when the block has ended well, and only then.
+
+    Raises:
+        FileFormatError: `path` is a link, or no regular file.
+        OSError: It cannot be written; what was there still is.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        kind = "a link" if path.is_symlink() else "no regular file"
+        raise FileFormatError(f"{path} is {kind} and is not written through: remove it first")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(partial, flags, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a file whole or not at all, see `replacing`; text as UTF-8."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON as it is written into files: the same content, the same bytes."""
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what processes that were killed in `replacing` left; nobody else may be writing there."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the new name
+    finally:
+        os.close(descriptor)
