@@ -29,7 +29,7 @@ from hf_distill.tasks import Task
 from hf_distill.teachers.saved_model import config_of, load_as_saved
 from hf_distill.whole_weights import made_whole, whole
 
-logger = logging.getLogger(__name__)
+logger = logging.get_logger(__name__)
 
 
 class Initialisation(str, Enum):
