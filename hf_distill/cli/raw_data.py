@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_from_disk
+from datasets import Dataset, DatasetDict, Value, load_from_disk
 
 from hf_distill.encoding.files import FILE_TYPES, load_files, load_named, require_texts
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 from hf_distill.suggestions import suggestion
+from hf_distill.teachers.provenance import provenances
+from hf_distill.teachers.shards import MANIFEST, load_teacher_outputs
 
 PAIR = ("first_text", "second_text")
 
@@ -22,7 +24,8 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
 
     Args:
         name: A built-in set (a domain of the sentiment sets, or digits), a .csv, .json, .jsonl, .txt or .parquet file (one
-            split, named after the file), a folder that datasets saved, or any name that `datasets.load_dataset` takes.
+            split, named after the file), a folder that datasets saved, one with recorded teacher outputs (one split, train),
+            or any name that `datasets.load_dataset` takes.
         config: Its configuration.
 
     Raises:
@@ -43,7 +46,18 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         loaded = load_from_disk(name)
         return dict(loaded) if isinstance(loaded, DatasetDict) else {path.name: loaded}
+    if (path / MANIFEST).is_file():
+        return {"train": _with_label_names(load_teacher_outputs(path))}
     return dict(load_named(name, config))
+
+
+def _with_label_names(recorded: Dataset) -> Dataset:
+    """Rows with teacher outputs, whose classes are numbers under `labels`, with their names under `label` as raw rows have them."""
+    names = next((each.labels for each in provenances(recorded).values()), None)
+    if names is None or "labels" not in recorded.column_names or "label" in recorded.column_names:
+        return recorded
+    found = [names[index] if 0 <= index < len(names) else None for index in recorded["labels"]]
+    return recorded.add_column("label", found, feature=Value("string"))
 
 
 def choose_split(splits: dict[str, Dataset], wanted: str | None) -> tuple[str, Dataset]:

@@ -156,13 +156,16 @@ def _finish(finished: Finished, max_length: int, as_json: bool) -> None:
 
 
 def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_length: int) -> Dataset:
-    """Model inputs, with labels where the data have them."""
+    """Model inputs, with labels where the data have them; rows with recorded teacher outputs are model inputs already."""
     from hf_distill.encoding.images import encode_images
     from hf_distill.encoding.sequences import SequenceEncoder, label_ids, text_columns
     from hf_distill.encoding.windows import WindowEncoder
     from hf_distill.encoding.words import WordEncoder, word_columns, word_label_ids
     from hf_distill.tasks import Task, task_of
+    from hf_distill.teachers.column import has_answers
 
+    if has_answers(rows.column_names):
+        return rows.remove_columns([name for name in ("label",) if name in rows.column_names])
     task, ids = task_of(model), label_ids(model.config)
     if task is Task.SEQUENCE_CLASSIFICATION:
         return SequenceEncoder(processing_class, ids, max_length)(rows, text_columns(rows.features))

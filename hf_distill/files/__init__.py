@@ -1,11 +1,12 @@
 """Files: read as a stranger may have made them, written whole or not at all, and folders with one writer at a time."""
 
 from hf_distill.files.folders import is_own_file, named_file, regular_files_below, require_sound_table
-from hf_distill.files.locking import FolderInUseError, folder_lock
+from hf_distill.files.locking import LOCK_FILES, FolderInUseError, folder_lock
 from hf_distill.files.reading import FileFormatError, as_dataclass, checked, parse_json, read_json
 from hf_distill.files.writing import json_bytes, remove_partial_files, replacing, write_whole
 
 __all__ = [
+    "LOCK_FILES",
     "FileFormatError",
     "FolderInUseError",
     "as_dataclass",

@@ -16,6 +16,7 @@ from hf_distill.files.reading import read_json
 from hf_distill.files.writing import json_bytes, write_whole
 
 _LOCK, _HOLDER = ".lock", ".lock-holder.json"
+LOCK_FILES = (_LOCK, _HOLDER)
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from hf_distill.files import LOCK_FILES
 from hf_distill.publishing.file_kinds import is_pickle, lies_inside
 from hf_distill.publishing.student_folder import line_of_secret
 
@@ -31,7 +32,8 @@ def files_to_push(
     sent, kept = [], {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if (path.is_dir() and not path.is_symlink()) or any(fnmatch(name, pattern) for pattern in ignored):
+        patterns = (*ignored, *LOCK_FILES)
+        if (path.is_dir() and not path.is_symlink()) or any(fnmatch(name, pattern) for pattern in patterns):
             continue
         if not lies_inside(path, folder):
             kept[name] = ELSEWHERE

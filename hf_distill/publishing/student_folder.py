@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,7 +14,8 @@ import transformers
 import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.utils.sha import git_hash
-from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
 
 from hf_distill.credentials import find_credential
 from hf_distill.files import read_json
@@ -173,15 +175,25 @@ def _check_model(folder: Path) -> None:
     if not stock or len(stock) != len(names) or not all(map(_is_model, stock)):
         raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
     try:
-        _, found = stock[0].from_pretrained(folder, **_SAFELY, output_loading_info=True)
+        model, found = stock[0].from_pretrained(folder, **_SAFELY, output_loading_info=True)
     except Exception as error:  # whatever stops it would stop everybody
         raise ValueError(f"{names[0]}.from_pretrained does not load {folder}: {error}") from error
     if found["missing_keys"]:
         raise ValueError(f"{folder} lacks weights of {names[0]}: {', '.join(sorted(found['missing_keys']))}")
+    _require_finite(folder, model.state_dict())
 
 
 def _is_model(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+
+
+def _require_finite(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(
+            f"{folder} has weights that are NaN or infinite, {len(bad)} parameters such as {bad[0]}: the training that made them "
+            "has failed, and nobody can use them"
+        )
 
 
 def _check_adapter(folder: Path) -> None:
@@ -192,12 +204,12 @@ def _check_adapter(folder: Path) -> None:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) or base.startswith(".") or Path(base).exists():
         raise ValueError(f"base_model_name_or_path of adapter_config.json must be a Hub id, got {base!r}")
     try:
-        with safe_open(folder / _ADAPTER, "pt") as weights:
-            empty = not weights.keys()
+        weights = load_file(folder / _ADAPTER)
     except Exception as error:  # SafetensorError shares no base with other errors
         raise ValueError(f"{folder / _ADAPTER} cannot be read: {error}") from error
-    if empty:
+    if not weights:
         raise ValueError(f"{folder / _ADAPTER} holds no weights")
+    _require_finite(folder, weights)
 
 
 def require_no_secrets(paths: list[Path], secret: str | None) -> None:

@@ -78,15 +78,7 @@ def label_transfer_set(
     """
     labelling = _Labelling(teacher_model, data_collator, processing_class, LabellingOptions(**options))
     blocks = RowBlocks(dataset, labelling.options.rows_per_shard, labelling.options.mask_epochs)
-    if there := recorded_columns(blocks.first.column_names):
-        raise ValueError(f"the rows have answers already, {there}; take those columns out to ask another teacher")
-    makes_rows = blocks.first.format["type"] == "custom"
-    if not makes_rows and not labelling.questioner.reads(blocks.first.column_names):
-        raise ValueError(
-            f"the transfer set has the columns {blocks.first.column_names}, none of which the teacher reads, so tokenize its "
-            "texts, or process its images, first"
-        )
-    labelling.require_readable(dataset)
+    labelling.require_readable(dataset, blocks.first)
     with closing(labelling.questioner):
         provenance = labelling.prepare(blocks)
         if output_dir is None and cache_folder is None:
@@ -177,8 +169,15 @@ class _Labelling:
             self.teacher, self.task, WithinLimits(collate, [limits]), options, self.masks, words
         )
 
-    def require_readable(self, dataset: Any) -> None:
-        """Refuse rows that the teacher cannot read, of a data set on disk before it is asked."""
+    def require_readable(self, dataset: Any, first: datasets.Dataset) -> None:
+        """Refuse rows with answers, and rows that the teacher cannot read, of a data set on disk before it is asked."""
+        if there := recorded_columns(first.column_names):
+            raise ValueError(f"the rows have answers already, {there}; take those columns out to ask another teacher")
+        if first.format["type"] != "custom" and not self.questioner.reads(first.column_names):
+            raise ValueError(
+                f"the transfer set has the columns {first.column_names}, none of which the teacher reads, so tokenize its "
+                "texts, or process its images, first"
+            )
         limits = ReadingLimits.of(self.teacher.model, "teacher", self.teacher.input_prefix)
         require_readable(dataset, "the transfer set", [limits])
 

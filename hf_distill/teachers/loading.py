@@ -67,11 +67,7 @@ def load_teacher(
     if not isinstance(student_tokenizer, PreTrainedTokenizerBase):
         student_tokenizer = None  # an image processor has no vocabulary to compare
     if isinstance(teacher_model, nn.Module):
-        if revision is not None or init_kwargs:
-            raise ValueError(
-                "teacher_revision and teacher_model_init_kwargs describe how to load a teacher by name, but "
-                f"teacher_model is already a model ({type(teacher_model).__name__}); drop them or pass a name"
-            )
+        _require_no_loading_options(teacher_model, revision, init_kwargs)
         model = teacher_model
     elif isinstance(teacher_model, Teacher) and not isinstance(teacher_model, type):
         return teacher_model
@@ -86,6 +82,14 @@ def load_teacher(
     if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
         require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
     return FrozenTeacher(model, dtype, device, permutation, input_prefix, sharding)
+
+
+def _require_no_loading_options(model: nn.Module, revision: str | None, init_kwargs: dict[str, Any]) -> None:
+    if revision is not None or init_kwargs:
+        raise ValueError(
+            "teacher_revision and teacher_model_init_kwargs describe how to load a teacher by name, but teacher_model is "
+            f"already a model ({type(model).__name__}); drop them or pass a name"
+        )
 
 
 def _as_dict(init_kwargs: Any) -> dict[str, Any]:

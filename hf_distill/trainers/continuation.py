@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
+from hf_distill.files import folder_lock
 from hf_distill.trainers.checkpoints import checkpoint_to_resume, last_complete_checkpoint
 from hf_distill.trainers.checks import require_findable_rows, require_own_process_group
 from hf_distill.trainers.run_settings import (
@@ -47,6 +49,7 @@ class Continuation:
 
         Raises:
             ValueError: There is no such checkpoint, it is another run's, or the rows it has seen cannot be found again.
+            FolderInUseError: Another process trains into `output_dir`; names it.
         """
         if self._is_trainer():
             if resume_from_checkpoint is True:
@@ -73,7 +76,8 @@ class Continuation:
                 )
         else:
             self._extensions = []
-        return super().train(checkpoint, *args, **kwargs)
+        with folder_lock(self.args.output_dir, "training", timeout=0) if self.args.should_save else nullcontext():
+            return super().train(checkpoint, *args, **kwargs)
 
     def _end_at(self, checkpoint: str, state: TrainerState) -> TrainOutput:
         """What a training that ended at a checkpoint left, without a further step, which Trainer would make."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from hf_distill.trainers.objective_building import label_term
 from hf_distill.trainers.progression import annealed_temperature, choosing_the_best, last_steps, logit_scale
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 from hf_distill.trainers.recorded_checks import require_same_trajectory
+
+logger = logging.getLogger(__name__)
 
 
 class Stage(Enum):
@@ -142,7 +145,9 @@ class ProgressiveTrainer(DistillationTrainer):
     def _where_to_begin(self, root: Path, resume: str | bool | None) -> tuple[Stage, str | None]:
         if not resume:
             for stage in Stage:
-                shutil.rmtree(root / stage.value, ignore_errors=True)
+                if (root / stage.value).exists():
+                    logger.warning(f"Beginning anew: {root / stage.value}, which an earlier run left, is removed.")
+                    shutil.rmtree(root / stage.value)
             return Stage.GENERAL, None
         if resume is not True:
             folder = Path(resume)

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from hf_distill.cli.splits import for_training
+from hf_distill.teachers.frozen import FrozenTeacher
 from tests.cli.commands import invoke, invoke_json
 from tests.evaluation.test_comparison import sizes
 from tests.tiny_models import tiny_bert, tiny_tokenizer
@@ -238,3 +239,25 @@ def test_the_columns_that_are_read_are_said(tmp_path):
     places = ["--student", "1/16", "--dataset", tmp_path / "named.csv", "--output-dir", tmp_path / "student", *QUICK]
     output = invoke("train", tmp_path / "teacher", *places).output
     assert "Texts are read from id and message (--text-column), labels from nothing: there is no column label" in output
+
+
+def test_recorded_outputs_are_learned_from_in_place_of_the_teacher(tmp_path, monkeypatch):
+    names = {"id2label": {0: "cold", 1: "warm"}, "label2id": {"cold": 0, "warm": 1}}
+    tiny_bert(32, 2, **names).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    lines = [f"w{row % 90 + 4} w{row * 7 % 90 + 4},{['cold', 'warm'][row % 2]}" for row in range(40)]
+    (tmp_path / "tickets.csv").write_text("\n".join(["text,label", *lines]))
+    placed = ["--teacher", tmp_path / "teacher", "--output-dir", tmp_path / "labelled"]
+    invoke_json("label", tmp_path / "tickets.csv", *placed)
+    asked = []
+    outputs = FrozenTeacher.outputs
+    monkeypatch.setattr(FrozenTeacher, "outputs", lambda self, inputs: asked.append(1) or outputs(self, inputs))
+    places = ["--student", "1/32", "--dataset", tmp_path / "labelled", "--output-dir", tmp_path / "student"]
+    found = invoke_json("train", tmp_path / "teacher", *places, *QUICK)
+    assert not asked and found["teacher"]["name"] == "teacher" and found["data"]["train_examples"] == 36
+    assert found["evaluation"]["data"]["examples"] == 4 and "accuracy" in found["evaluation"]["rows"][1]["metrics"]
+    tiny_bert(32, 2, seed=5, **names).save_pretrained(tmp_path / "other")
+    tiny_tokenizer().save_pretrained(tmp_path / "other")
+    places[-1] = tmp_path / "another"
+    told = invoke("train", tmp_path / "other", *places, *QUICK, exit_code=1).output
+    assert "recorded answers are of teacher (weights with sha256" in told.replace("\n", " ")

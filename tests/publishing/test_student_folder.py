@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from hf_distill.publishing.student_folder import files_to_publish, is_weights, left_out
 from tests.hub.students import JUNK, make_student
@@ -183,7 +183,10 @@ def test_names_in_an_index_are_plain(folder, place):
 def test_an_index_of_another_kind(folder, content):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(ValueError, match=r"index\.json must (map names of weights to files|be JSON)"):
+    with pytest.raises(
+        ValueError,
+        match=r"index\.json must map names of weights to files|index.json must be dict, got|is no JSON that can be read",
+    ):
         files_to_publish(folder)
 
 
@@ -310,3 +313,12 @@ def test_an_adapter_that_cannot_be_read(adapter):
 )
 def test_what_a_loader_takes_for_weights(name, expected):
     assert is_weights(name) is expected
+
+
+def test_weights_that_are_not_finite_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    name = sorted(weights)[0]
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"weights that are NaN or infinite, 1 parameters such as {name}"):
+        files_to_publish(folder)

@@ -9,6 +9,7 @@ import torch
 from datasets import IterableDataset
 
 from hf_distill import DistillationTrainer, label_transfer_set
+from hf_distill.files import FolderInUseError, folder_lock
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
@@ -232,3 +233,12 @@ def test_several_launched_processes_that_would_train_alone(make, monkeypatch):
             tiny_bert(), trainer.args, train_dataset=trainer.train_dataset, processing_class=tiny_tokenizer(),
             teacher_model=a_teacher(),
         )  # fmt: skip
+
+
+def test_a_folder_that_another_training_uses_is_refused(make, tmp_path):
+    trainer = make()
+    refused = pytest.raises(FolderInUseError, match=r"output is in use by process \d+ on .*, training since")
+    with folder_lock(tmp_path / "output", "training", timeout=0), refused:
+        trainer.train()
+    trainer.train()
+    assert not [path.name for path in (tmp_path / "output").iterdir() if path.name.startswith(".lock")]
