@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from hf_distill.cli.scripts import FILE_TYPES
+from hf_distill.files import require_sound_table
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
@@ -22,7 +23,7 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
         config: Its configuration.
 
     Raises:
-        ValueError: The file is of another type.
+        ValueError: The file is of another type, or a saved folder's rows point outside of their files.
         OSError: It is not there.
     """
     path = Path(name)
@@ -38,7 +39,10 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
         return {path.stem: load_dataset(FILE_TYPES[path.suffix], data_files=name, split="train")}
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         loaded = load_from_disk(name)
-        return dict(loaded) if isinstance(loaded, DatasetDict) else {path.name: loaded}
+        splits = dict(loaded) if isinstance(loaded, DatasetDict) else {path.name: loaded}
+        for split, rows in splits.items():
+            require_sound_table(rows.data, f"{name} ({split})")
+        return splits
     return dict(load_dataset(name, config))
 
 
