@@ -155,7 +155,7 @@ def test_a_published_checkpoint_or_one_of_ones_own(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no checkpoint of size 3/128 is published"):
         create_student("3/128", teacher, "pretrained")
     asked = []
-    monkeypatch.setattr(create.AutoConfig, "from_pretrained", lambda name: asked.append(name) or own.config)
+    monkeypatch.setattr(create.AutoConfig, "from_pretrained", lambda name, **_: asked.append(name) or own.config)
     monkeypatch.setattr(type(student), "from_pretrained", lambda name, **_: asked.append(name) or own)
     create_student("tiny", teacher, "pretrained")
     assert asked == ["google/bert_uncased_L-2_H-128_A-2"] * 2
