@@ -133,7 +133,7 @@ class Arm:
             ValueError: Says what is in the way.
         """
         if self.name != NO_KD and self.args.stage == CLASSIFICATION:
-            found = AutoConfig.from_pretrained(self.args.teacher_model_name_or_path).id2label
+            found = AutoConfig.from_pretrained(self.args.teacher_model_name_or_path, trust_remote_code=False).id2label
             if [found.get(index) for index in range(len(self.comparison.names))] != self.comparison.names:
                 raise ValueError(f"the teacher's classes must be {self.comparison.names}, got {found}")
 
@@ -164,7 +164,9 @@ class Arm:
     def load_teacher(self) -> PreTrainedModel:
         """The one all arms have."""
         with made_whole():
-            return AUTO_CLASS[self.args.stage].from_pretrained(self.args.teacher_model_name_or_path)
+            return AUTO_CLASS[self.args.stage].from_pretrained(
+                self.args.teacher_model_name_or_path, trust_remote_code=False
+            )
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """Before its first step."""
@@ -321,8 +323,8 @@ class ProKD(Arm):
         last = find_checkpoints(source, self.given["skip_unreadable_checkpoints"])[-1]
         if last.is_adapter:
             return
-        found = AutoConfig.from_pretrained(last.folder)
-        expected = AutoConfig.from_pretrained(self.args.teacher_model_name_or_path)
+        found = AutoConfig.from_pretrained(last.folder, trust_remote_code=False)
+        expected = AutoConfig.from_pretrained(self.args.teacher_model_name_or_path, trust_remote_code=False)
         architecture = (found.architectures or [""])[0]
         if not architecture.endswith(HEAD[self.args.stage]):
             raise ValueError(

@@ -114,10 +114,12 @@ def whole_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model of a checkpoint, an adapter merged into its base; whole on every process, also under ZeRO-3."""
     with made_whole():
         if not checkpoint.is_adapter:
-            return AutoModelForSequenceClassification.from_pretrained(checkpoint.folder)
+            return AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, trust_remote_code=False)
         from peft import AutoPeftModelForSequenceClassification
 
-        return AutoPeftModelForSequenceClassification.from_pretrained(checkpoint.folder).merge_and_unload()
+        return AutoPeftModelForSequenceClassification.from_pretrained(
+            checkpoint.folder, trust_remote_code=False
+        ).merge_and_unload()
 
 
 def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrainedModel) -> dict[str, Dataset]:
@@ -160,7 +162,7 @@ class Comparison:
         if shortest < len(self.checkpoints):
             raise ValueError(f"{len(self.checkpoints)} checkpoints need as many steps before the final, got {shortest}")
         self.teacher = whole_model(self.checkpoints[-1])
-        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoints[-1].folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoints[-1].folder, trust_remote_code=False)
         with PartialState().local_main_process_first():
             self.splits = load_splits(data, self.tokenizer, self.teacher)
         if not args.live_teachers:

@@ -148,7 +148,7 @@ class Comparison:
     def __init__(self, args: ComparisonArguments, given: dict[str, Any]):
         self.args, self.given, self.folder = args, given, Path(given["output_dir"])
         self._require_one_budget()
-        self.tokenizer = AutoTokenizer.from_pretrained(args.teacher_model_name_or_path)
+        self.tokenizer = AutoTokenizer.from_pretrained(args.teacher_model_name_or_path, trust_remote_code=False)
         raw = load_labelled(args)
         self.names = class_names(raw["train"])
         self.labels = {"id2label": dict(enumerate(self.names)), "label2id": {n: i for i, n in enumerate(self.names)}}

@@ -169,7 +169,7 @@ def text_column(rows: Texts) -> str:
 def load_classifier(folder: str | Path, **config: Any) -> PreTrainedModel:
     """Whole on every process, also under ZeRO-3."""
     with made_whole():
-        return AutoModelForSequenceClassification.from_pretrained(folder, **config)
+        return AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, **config)
 
 
 @dataclass
@@ -185,7 +185,7 @@ class Pipeline:
         teacher = self.args.teacher_model_name_or_path
         self.folder = Path(self.given["output_dir"])
         self.teacher = load_classifier(teacher)
-        self.tokenizer = AutoTokenizer.from_pretrained(teacher)
+        self.tokenizer = AutoTokenizer.from_pretrained(teacher, trust_remote_code=False)
         raw = load_labelled(self.args)
         self.evaluation_texts = [
             text for split in ("validation", "test") if split in raw for text in raw[split]["text"]

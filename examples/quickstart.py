@@ -92,7 +92,7 @@ class Quickstart:
 
     def __init__(self, folder: Path, steps: int, examples: int | None):
         self.folder, self.steps, self.examples = folder, steps, examples
-        self.tokenizer = AutoTokenizer.from_pretrained(minilm_path())
+        self.tokenizer = AutoTokenizer.from_pretrained(minilm_path(), trust_remote_code=False)
         self.splits: dict[str, datasets.Dataset] = {}
 
     def run(self) -> None:
@@ -190,7 +190,10 @@ class Quickstart:
         set_seed(SEED)
         names = dict(enumerate(LABELS))
         return AutoModelForSequenceClassification.from_pretrained(
-            minilm_path(), id2label=names, label2id={label: index for index, label in names.items()}
+            minilm_path(),
+            id2label=names,
+            label2id={label: index for index, label in names.items()},
+            trust_remote_code=False,
         )
 
     def _answered(self, texts: datasets.Dataset, teacher: PreTrainedModel) -> datasets.Dataset:

@@ -150,7 +150,7 @@ def with_adapters(model: PreTrainedModel, tokenizer: Any, rank: int, folder: Pat
 
     model = whole(model)
     once(lambda: [part.save_pretrained(folder) for part in (model, tokenizer)])
-    base = AutoModelForSequenceClassification.from_pretrained(folder.resolve())
+    base = AutoModelForSequenceClassification.from_pretrained(folder.resolve(), trust_remote_code=False)
     heads = [name for name, part in base.named_children() if name != base.base_model_prefix and list(part.parameters())]
     targets = {"target_modules": QUERIES_AND_VALUES, "modules_to_save": heads}
     return get_peft_model(base, LoraConfig(TaskType.SEQ_CLS, r=rank, lora_alpha=2 * rank, **targets))

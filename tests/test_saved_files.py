@@ -1,6 +1,7 @@
 """What lies beside a model: no tokenizer is one thing, a tokenizer that cannot be read another."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import ViTImageProcessor
 from hf_distill.saved_files import load_image_processor, load_tokenizer, require_floating_weights
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
-PACKAGE = Path(__file__).parents[1] / "hf_distill"
+ROOT = Path(__file__).parents[1]
 BROKEN = ["", "{", '{"version": "1.0", "model": {"type": "Unknown"}}', "[" * 100_000]
 
 
@@ -65,12 +66,12 @@ def test_whole_numbers_that_are_meant_are_no_weights(saved):
     require_floating_weights(tiny_bert(), saved)
 
 
-def test_the_package_never_leaves_it_open_whether_code_of_a_model_is_run():
+def test_package_and_examples_never_leave_it_open_whether_code_of_a_model_is_run():
     unclear = [
-        f"{path.relative_to(PACKAGE)}:{call.lineno}"
-        for path in PACKAGE.rglob("*.py")
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in [*(ROOT / "hf_distill").rglob("*.py"), *(ROOT / "examples").glob("*.py")]
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".from_pretrained")
+        if isinstance(call, ast.Call) and re.search(r"\.from_(pretrained|config)$", ast.unparse(call.func))
         if not {"trust_remote_code", None} & {keyword.arg for keyword in call.keywords}
         and ast.unparse(call.func) != "PeftModel.from_pretrained"  # knows no such argument
     ]

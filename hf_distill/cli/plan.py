@@ -166,7 +166,7 @@ def _model(name: str, teacher: PreTrainedModel | None, task: Any) -> PreTrainedM
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except OSError as error:
         raise OSError(f"no configuration of {name!r}: {error}") from None
-    return task.auto_class.from_config(config)
+    return task.auto_class.from_config(config, trust_remote_code=False)
 
 
 def _objective(recipe: str | None, student: Any, teacher: Any, task: Any, remarks: list[str]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Value, load_from_disk
 
 from hf_distill.encoding.files import FILE_TYPES, load_files, load_named, require_texts
+from hf_distill.files import require_sound_table
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
@@ -29,7 +30,7 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
         config: Its configuration.
 
     Raises:
-        ValueError: The file is of another type.
+        ValueError: The file is of another type, or a saved folder's rows point outside of their files.
         OSError: It is not there.
     """
     path = Path(name)
@@ -45,7 +46,10 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
         return load_files({path.stem: name})
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         loaded = load_from_disk(name)
-        return dict(loaded) if isinstance(loaded, DatasetDict) else {path.name: loaded}
+        splits = dict(loaded) if isinstance(loaded, DatasetDict) else {path.name: loaded}
+        for split, rows in splits.items():
+            require_sound_table(rows.data, f"{name} ({split})")
+        return splits
     if (path / MANIFEST).is_file():
         return {"train": _with_label_names(load_teacher_outputs(path))}
     return dict(load_named(name, config))

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import stat
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,6 @@ from typing import Any, TypeVar
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 100
-_MAX_NUMBER = 2**64
 
 Kind = TypeVar("Kind")
 
@@ -37,7 +37,7 @@ def read_json(
 
     Raises:
         FileFormatError: It is too large or too deep, no JSON in UTF-8, has a key twice, text that is no Unicode or a
-            number beyond 64 bits, or is not of these types.
+            number beyond what a float can be, or is not of these types.
         OSError: It is not there, or no regular file.
     """
     return parse_json(_content_of(Path(path)), str(path), keys, kind=kind, finite=finite)
@@ -146,8 +146,8 @@ def _parts(value: Any) -> Iterable[Any]:
 def _require_plain_value(value: Any, finite: bool) -> None:
     if isinstance(value, str):
         value.encode()  # half of a surrogate pair is a ValueError
-    elif isinstance(value, int) and abs(value) >= _MAX_NUMBER:
-        raise ValueError("it has a number beyond 64 bits")
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError("it has a number beyond those that a float can be")
     elif isinstance(value, float) and finite and not math.isfinite(value):
         raise ValueError(f"it has a number that is {value}")
 

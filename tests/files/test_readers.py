@@ -4,8 +4,10 @@ import json
 import os
 
 import pytest
+from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
+from hf_distill.cli.raw_data import load_splits
 from hf_distill.cli.scripts import load_texts
 from hf_distill.evaluation.loading import load_contestant
 from hf_distill.files import FileFormatError
@@ -63,6 +65,17 @@ def test_states_of_a_training(tmp_path, text):
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text('{"log_history": [{"loss": NaN}]}')
     (tmp_path / "checkpoint-2" / "trainer_state.json").write_text(text)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+
+
+def test_saved_data_sets(tmp_path):
+    Dataset.from_dict({"input_ids": [[1, 2], [3]], "labels": [0, 1]}).save_to_disk(tmp_path)
+    assert load_splits(str(tmp_path))[tmp_path.name]["labels"][:] == [0, 1]
+    path = next(tmp_path.glob("*.arrow"))
+    content, offsets = path.read_bytes(), b"".join(each.to_bytes(4, "little") for each in (0, 2, 3))
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, offsets[:-4] + (1000).to_bytes(4, "little")))
+    with pytest.raises(FileFormatError, match="rows that point outside"):
+        load_splits(str(tmp_path))
 
 
 def test_questions(tmp_path):

@@ -11,7 +11,13 @@ import pytest
 from hf_distill.files import FileFormatError, as_dataclass, checked, parse_json, read_json
 from hf_distill.files.reading import MAX_DEPTH
 
-SOUND = {"weight_map": {"a": "x.safetensors", "b": "y.safetensors"}, "rows": 3, "share": 0.5, "names": ["a", None]}
+SOUND = {
+    "weight_map": {"a": "x.safetensors", "b": "y.safetensors"},
+    "rows": 3,
+    "share": 0.5,
+    "flops": 10**21,
+    "names": ["a", None],
+}
 KEYS = {"weight_map": dict[str, str], "rows": int, "share": float, "names": list[str | None]}
 
 
@@ -46,7 +52,7 @@ def test_what_is_sound_is_given_back(tmp_path):
         (b'{"rows": 3, "rows": 4}', "the key 'rows' twice"),
         (b'{"rows": NaN}', "a number that is nan"),
         (b'{"rows": [1e999]}', "a number that is inf"),
-        (b'{"rows": %d}' % 2**64, "a number beyond 64 bits"),
+        (b'{"rows": %d}' % 2**1024, "a number beyond those that a float can be"),
         (b'{"rows": ' + b"9" * 5000 + b"}", "no JSON that can be read"),
         (b'{"rows": "\\ud800"}', "surrogates"),
         (b'{"\\ud800": 3}', "surrogates"),
@@ -91,7 +97,7 @@ def test_dataclasses_are_made_of_their_own_fields_alone():
 def poisoned(chance: random.Random) -> str:
     """A sound file that somebody changed: a value, a key, some characters, or its end."""
     content = json.loads(json.dumps(SOUND))
-    odd = [None, True, -1, 2**70, 1e400, "", "\ud800", [], {}, [[[[]]]], {"a": {}}, "../x", "x" * 300]
+    odd = [None, True, -1, 2**1030, 1e400, "", "\ud800", [], {}, [[[[]]]], {"a": {}}, "../x", "x" * 300]
     holder = chance.choice([content, content["weight_map"]])
     for _ in range(chance.randint(1, 3)):
         holder[chance.choice([*holder, "new"])] = chance.choice(odd)
