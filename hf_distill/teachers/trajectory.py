@@ -19,6 +19,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.tasks import auto_class_of
+from hf_distill.teachers.saved_model import SavedModel
 from hf_distill.whole_weights import made_whole
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -204,7 +205,10 @@ class Trajectory:
         from peft import PeftModel
 
         with made_whole():
-            base = auto_class_of(student).from_pretrained(first.description()["base_model_name_or_path"])
+            config = SavedModel.find(str(first.folder)).config  # as many labels as the adapter's head has
+            base = auto_class_of(student).from_pretrained(
+                first.description()["base_model_name_or_path"], id2label=config.id2label, label2id=config.label2id
+            )
         return PeftModel.from_pretrained(base, first.folder).get_base_model()
 
     def move_to(self, index: int, model: nn.Module) -> bool:
