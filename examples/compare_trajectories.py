@@ -48,6 +48,7 @@ from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
+from hf_distill.teachers.saved_model import SavedModel
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
 from hf_distill.whole_weights import made_whole
 
@@ -113,13 +114,7 @@ class Method:
 def whole_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model of a checkpoint, an adapter merged into its base; whole on every process, also under ZeRO-3."""
     with made_whole():
-        if not checkpoint.is_adapter:
-            return AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        from peft import AutoPeftModelForSequenceClassification
-
-        return AutoPeftModelForSequenceClassification.from_pretrained(
-            checkpoint.folder, trust_remote_code=False
-        ).merge_and_unload()
+        return SavedModel.find(str(checkpoint.folder)).load(AutoModelForSequenceClassification)[0]
 
 
 def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrainedModel) -> dict[str, Dataset]:

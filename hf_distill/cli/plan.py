@@ -155,15 +155,14 @@ def costs_of(
 
 def _model(name: str, teacher: PreTrainedModel | None, task: Any) -> PreTrainedModel:
     """With the shape of a model, but without weights."""
-    from transformers import AutoConfig
-
     from hf_distill.students.create import create_student
     from hf_distill.students.miniatures import MINIATURES
+    from hf_distill.teachers.saved_model import SavedModel
 
     if re.fullmatch(r"\d+/\d+", name) or name in {miniature.name for miniature in MINIATURES.values()}:
         return create_student(name, teacher, "random", task=task)
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = SavedModel.find(name).config
     except OSError as error:
         raise OSError(f"no configuration of {name!r}: {error}") from None
     return task.auto_class.from_config(config, trust_remote_code=False)

@@ -20,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from hf_distill.files import named_file, parse_json, read_json
 from hf_distill.saved_files import dtypes_of, is_floating, require_floating_weights
 from hf_distill.tasks import auto_class_of
+from hf_distill.teachers.saved_model import SavedModel
 from hf_distill.whole_weights import made_whole
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -225,7 +226,10 @@ class Trajectory:
 
         with made_whole():
             name = first.description()["base_model_name_or_path"]
-            base = auto_class_of(student).from_pretrained(name, trust_remote_code=False)
+            config = SavedModel.find(str(first.folder)).config  # as many labels as the adapter's head has
+            base = auto_class_of(student).from_pretrained(
+                name, id2label=config.id2label, label2id=config.label2id, trust_remote_code=False
+            )
             require_floating_weights(base, name)
         return PeftModel.from_pretrained(base, first.folder).get_base_model()
 

@@ -14,6 +14,7 @@ from hf_distill.encoding.limits import lists_of_numbers
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.tasks import Task, class_of, unwrapped
 from hf_distill.teachers.column import TEACHER_CLASSES, TEACHER_LOGITS, recorded_columns
+from hf_distill.teachers.provenance import provenances
 
 
 def require_recorded_words(named_sets: Mapping[str, Any], student: nn.Module) -> None:
@@ -45,6 +46,8 @@ def require_recorded_classes(named_sets: Mapping[str, Any], student: nn.Module, 
     if task not in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION) or config is None:
         return
     for name, dataset in named_sets.items():
+        if provenances(dataset):  # which say whose answers they are, and are asked first
+            continue
         columns = [each for each in recorded_columns(columns_of({name: dataset})) if each.startswith(TEACHER_LOGITS)]
         for column in columns:
             for first, logits in lists_of_numbers(dataset, column, of=pa.types.is_floating):
