@@ -15,6 +15,8 @@ import pandas
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset_builder
 from datasets.packaged_modules.csv.csv import CsvConfig
 
+from hf_distill.files import regular_files_below
+
 FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
 _OTHER_SUFFIXES = {".tsv", ".arrow", ".gz", ".zip", ".xlsx"}  # of files too, though not of such that are read
 _WORDS = {"keep_default_na": False, "na_values": [""]}  # what pandas is told of missing values
@@ -38,13 +40,14 @@ def load_texts(source: str, **options: Any) -> Any:
     """The rows of a file, of a folder of files of one type, or of a dataset's training split.
 
     Raises:
-        ValueError: The folder holds files of several types, or none that can be read.
+        ValueError: The folder holds files of several types, or none that can be read, or a link leads out of it.
         FileNotFoundError: A file is named that is not there.
     """
     path = Path(source)
     if not path.exists():
         return load_named(source, split="train", **options)
-    files = sorted(str(file) for file in (path.rglob("*") if path.is_dir() else [path]) if file.suffix in FILE_TYPES)
+    below = regular_files_below(path, FILE_TYPES) if path.is_dir() else [path]
+    files = [str(file) for file in below if file.suffix in FILE_TYPES]
     types = {FILE_TYPES[Path(file).suffix] for file in files}
     if len(types) != 1:
         raise ValueError(
