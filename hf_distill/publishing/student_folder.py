@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hf_distill.credentials import find_credential
-from hf_distill.files import read_json
+from hf_distill.files import FileFormatError, checked, read_json
 from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 
 # Beside the weights, and the plots that the card shows, nothing else leaves the folder.
@@ -136,14 +136,11 @@ def _weights(folder: Path) -> list[str]:
 
 def _shards(index: Path) -> list[str]:
     """Names of the files that an index of weights names."""
-    named = read_json(index).get("weight_map")
-    if not isinstance(named, dict) or not named:
-        raise ValueError(f"{index} must map names of weights to files, under weight_map")
-    strange = [
-        name for name in named.values() if not (isinstance(name, str) and fnmatch(name, _SHARDS) and "/" not in name)
-    ]
-    if strange:
-        raise ValueError(f"{index} must name files such as model-00001-of-00002.safetensors, got {strange[0]!r}")
+    named = read_json(index, {"weight_map": dict[str, str]})["weight_map"]
+    strange = [name for name in named.values() if not fnmatch(name, _SHARDS) or "/" in name]
+    if strange or not named:
+        got = strange[0] if strange else "none"
+        raise FileFormatError(f"{index} must name files such as model-00001-of-00002.safetensors, got {got!r}")
     return sorted(set(named.values()))
 
 
@@ -170,9 +167,9 @@ def _check_model(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json")
     config = read_json(folder / "config.json")
-    names = (config.get("architectures") if isinstance(config, dict) else None) or []
-    stock = [getattr(transformers, name, None) for name in names if isinstance(name, str)]
-    if not stock or len(stock) != len(names) or not all(map(_is_model, stock)):
+    names = checked(config.get("architectures") or [], list[str], f"'architectures' of {folder / 'config.json'}")
+    stock = [getattr(transformers, name, None) for name in names]
+    if not stock or not all(map(_is_model, stock)):
         raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
     try:
         model, found = stock[0].from_pretrained(folder, **_SAFELY, output_loading_info=True)

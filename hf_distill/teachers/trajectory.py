@@ -130,9 +130,7 @@ def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False)
         ValueError: There is none, one cannot be read, or they differ in more than their weights.
     """
     if isinstance(source, str) and not Path(source).is_dir():
-        raise ValueError(
-            f"teacher_checkpoints must be a folder with {PREFIX_CHECKPOINT_DIR}-* or a list, got {source!r}"
-        )
+        raise ValueError(f"teacher_checkpoints must be a folder with checkpoint-* or a list, got {source!r}")
     if isinstance(source, str):
         folders = sorted(Path(source).glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step_of)
         if not folders and any(Path(source, name).exists() for name in ("config.json", _ADAPTER_CONFIG)):
@@ -227,9 +225,8 @@ class Trajectory:
         with made_whole():
             name = first.description()["base_model_name_or_path"]
             config = SavedModel.find(str(first.folder)).config  # as many labels as the adapter's head has
-            base = auto_class_of(student).from_pretrained(
-                name, id2label=config.id2label, label2id=config.label2id, trust_remote_code=False
-            )
+            labels = {"id2label": config.id2label, "label2id": config.label2id}
+            base = auto_class_of(student).from_pretrained(name, trust_remote_code=False, **labels)
             require_floating_weights(base, name)
         return PeftModel.from_pretrained(base, first.folder).get_base_model()
 
