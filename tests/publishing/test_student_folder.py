@@ -96,7 +96,10 @@ def test_a_shard_that_the_index_names_must_be_there(folder):
 )
 def test_only_stock_architectures(folder, changes):
     rewrite(folder / "config.json", **changes)
-    with pytest.raises(ValueError, match="must name a stock architecture of transformers, got"):
+    with pytest.raises(
+        ValueError,
+        match=r"must name a stock architecture of transformers, got|'architectures' of .* must be list\[str\], got",
+    ):
         files_to_publish(folder)
 
 
@@ -175,7 +178,9 @@ def test_names_in_an_index_are_plain(folder, place):
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors", "x": place}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match=r"must name files such as model-00001-of-00002\.safetensors, got"):
+    with pytest.raises(
+        ValueError, match=r"must name files such as model-00001-of-00002\.safetensors, got|'weight_map' of .* must be"
+    ):
         files_to_publish(folder)
 
 
