@@ -144,10 +144,11 @@ class ProgressiveTrainer(DistillationTrainer):
 
     def _where_to_begin(self, root: Path, resume: str | bool | None) -> tuple[Stage, str | None]:
         if not resume:
-            for stage in Stage:
-                if (root / stage.value).exists():
-                    logger.warning(f"Beginning anew: {root / stage.value}, which an earlier run left, is removed.")
-                    shutil.rmtree(root / stage.value)
+            if self.is_world_process_zero():
+                for folder in (root / stage.value for stage in Stage if (root / stage.value).exists()):
+                    logger.warning(f"Beginning anew: {folder}, which an earlier run left, is removed.")
+                    shutil.rmtree(folder)
+            self.accelerator.wait_for_everyone()
             return Stage.GENERAL, None
         if resume is not True:
             folder = Path(resume)

@@ -76,7 +76,9 @@ def commands(given, output, processes):
         models = ["--model_name_or_path", f"{given}/{task}_student", "--teacher_model_name_or_path"]
         return [*models, f"{given}/{task}_teacher", "--validation_file", file, "--test_file", file, *judged]
 
-    smaller = ["--target_hidden_size", "32", "--pruning_events", "2", "--vocabulary_min_count", "1", "--max_steps", "4"]
+    # Without dropout and labels a student that equals its teacher has no gradients to judge its units by.
+    smaller = ["--target_hidden_size", "32", "--pruning_events", "2", "--vocabulary_min_count", "1", "--max_steps", "4",
+               "--hard_label_weight", "1"]  # fmt: skip
     three_steps = ["--do_train", "--do_eval", "--max_steps", "3", *batch]
     trained = [*three_steps, "--optim", "sgd", "--learning_rate", "0.1"]
     words = ["run_mlm.py", "--model_type", "bert", "--config_overrides", mlm.SMALL, "--line_by_line",
