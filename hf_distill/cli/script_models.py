@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
+from hf_distill.saved_files import load_tokenizer
 from hf_distill.suggestions import suggestion
 from hf_distill.teachers.saved_model import SavedModel, config_of
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
@@ -140,5 +141,6 @@ def segments_for_teacher(
     """
     if teacher is None or "token_type_ids" in inspect.signature(model.forward).parameters:
         return None
-    tokenizer = SavedModel.find(teacher, **teacher_options(args)).tokenizer()
+    options = teacher_options(args)
+    tokenizer = load_tokenizer(teacher, **options) or SavedModel.find(teacher, **options).tokenizer()
     return (tokenizer is not None and "token_type_ids" in tokenizer.model_input_names) or None

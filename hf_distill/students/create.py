@@ -109,7 +109,9 @@ def _model_of(teacher: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
     if isinstance(teacher, (str, os.PathLike)):
         return load_as_saved(os.fspath(teacher))
     if getattr(teacher, "config", None) is None:
-        raise ValueError(f"teacher must be a model of transformers, a Hub id or a folder, got {type(teacher)}")
+        raise ValueError(
+            f"teacher must be a model of transformers, a Hub id or a folder, got a {type(teacher).__name__}"
+        )
     return whole(teacher)
 
 

@@ -24,7 +24,7 @@ _TASKS = {
     "QUESTION_ANS": Task.QUESTION_ANSWERING,
     "CAUSAL_LM": Task.CAUSAL_LM,
 }
-_CLASSES_OF_HEAD = re.compile(r"(classifier|score|out_proj|qa_outputs)\.weight$")
+_CLASSES_OF_HEAD = re.compile(r"(^|\.)(classifier|score|out_proj|qa_outputs)\.weight$")
 
 
 @dataclass(frozen=True)

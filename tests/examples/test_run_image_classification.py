@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForImageClassification,
 )
@@ -103,7 +104,7 @@ def test_a_folder_with_brackets_is_read_and_images_without_a_class_do_not_count(
     assert raw.features["label"].names == ["None", "crane"] and len(raw) == 4
     rows = raw.map(lambda row, index: {"label": None if index == 0 else row["label"]}, with_indices=True)
     names = ["Crane", "crane", "none"]
-    config = script.AutoConfig.for_model("vit", id2label=dict(enumerate(names)), image_size=8, num_channels=3)
+    config = AutoConfig.for_model("vit", id2label=dict(enumerate(names)), image_size=8, num_channels=3)
     student = type("Student", (), {"config": config})
     processor = script.ViTImageProcessorPil(size={"height": 8, "width": 8})
     encoded = script.prepare(rows, "validation", None, arguments, student, processor)

@@ -89,7 +89,8 @@ def test_projections_resume_exactly_and_are_not_exported(arguments, tmp_path):
 
 
 def test_resume_without_the_projections_is_refused(arguments, tmp_path):
-    trainer_for(arguments, None, save_strategy="steps", save_steps=2, max_steps=2).train()
+    trainer_for(arguments, "tinybert_general", save_strategy="steps", save_steps=2, max_steps=2).train()
+    (tmp_path / "output" / "checkpoint-2" / "distillation_projections.safetensors").unlink()
     trainer = trainer_for(arguments, "tinybert_general", max_steps=4)
     with pytest.raises(FileNotFoundError, match=r"distillation_projections\.safetensors"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "output" / "checkpoint-2"))
