@@ -127,7 +127,7 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
         ValueError: The data's classes are not the teacher's.
     """
     built_in = data.dataset_name in DOMAINS
-    raw = dict(load_sentiment(data.dataset_name).shuffle(seed=0) if built_in else load_raw(TeacherArguments(), data))
+    raw = dict(load_sentiment(data.dataset_name) if built_in else load_raw(TeacherArguments(), data))
     own = label_names(teacher.config)
     names, ids = find_labels(raw, teacher.config, teacher.config)
     if positions(names, own) is None:
