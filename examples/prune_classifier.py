@@ -65,7 +65,7 @@ def most_important_layers(model: PreTrainedModel, rows: Dataset, collator: Any, 
 
 def main() -> None:
     groups = FineTuningArguments, glue.DataTrainingArguments, SizeArguments, PruningArguments
-    model_args, data_args, sizes, args = parse_arguments(*groups)
+    model_args, data_args, sizes, args = parse_arguments(*groups, description=__doc__)
     if model_args.teacher_model_name_or_path is not None:
         raise ValueError("the classifier to prune, model_name_or_path, is its own teacher; pass no other")
     if not args.has_target and sizes.target_layers is None and sizes.vocabulary_min_count is None:

@@ -168,7 +168,7 @@ def train(trainer: DistillationTrainer, checkpoint: str | None) -> None:
 
 def main() -> None:
     groups = (glue.ModelArguments, glue.DataTrainingArguments, TrajectoryArguments, TeacherTrainingArguments)
-    model_args, data_args, trajectory, args = parse_arguments(*groups)
+    model_args, data_args, trajectory, args = parse_arguments(*groups, description=__doc__)
     take_over_saving(args, model_args.teacher_model_name_or_path)
     checkpoint = begin(args, model_args)
     name = data_args.dataset_name
