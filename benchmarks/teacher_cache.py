@@ -63,7 +63,7 @@ class World:
         self.device, self.folder, self.source = options.device, options.folder, options.teacher
         self.tokenizer = AutoTokenizer.from_pretrained(options.teacher)
         self.collate = DataCollatorWithPadding(self.tokenizer)
-        reviews = self._encoded(load_sentiment()["train"].shuffle(seed=0).remove_columns("rating"), options.rows)
+        reviews = self._encoded(load_sentiment()["train"].remove_columns("rating"), options.rows)
         self.reviews = reviews.rename_column("label", "labels")
         self.transfer_set = self._encoded(load_transfer_set().shuffle(seed=0), options.rows)
 

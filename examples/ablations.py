@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from hf_distill import DistillationTrainingArguments, create_student
 from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import given_values, once
+from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
@@ -197,13 +197,14 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
     """The table on the terminal, the plot as a file."""
     rows, columns = (list(dict.fromkeys(result[key] for result in results)) for key in ("row", "column"))
     found = {(result["row"], result["column"]): result for result in results}
-    table = Table("", *columns, title=f"{question}: accuracy %, mean ± sd over {len(results[0]['accuracies'])} seeds")
+    table = Table("", *columns, title=f"{question}: accuracy %, {what_is_shown(len(results[0]['accuracies']))}")
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
     for number, row in enumerate(rows):
         places = [place + 0.1 * (number - (len(rows) - 1) / 2) for place in range(len(columns))]
-        means, deviations = ([100 * found[row, column][key] for column in columns] for key in ("mean", "sd"))
-        table.add_row(row, *(f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(means, deviations, strict=True)))
+        cells = [found[row, column] for column in columns]
+        table.add_row(row, *map(in_percent, cells))
+        means, deviations = bars(cells)
         axes.errorbar(places, means, yerr=deviations, marker="o", capsize=3, label=row)
     axes.set_xticks(range(len(columns)), columns)
     axes.set(ylabel="accuracy %", title=question.replace("_", " "))
@@ -216,13 +217,12 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = ScriptParser((AblationArguments, PipelineArguments, DistillationTrainingArguments))
+    parser = ScriptParser((AblationArguments, PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, pipeline, training = parser.parse_args_into_dataclasses()
     grid, results = Grid(args, pipeline, given_values(parser, DistillationTrainingArguments)), []
     for cell in cells_of(args):
         accuracies = grid.accuracies(cell)
-        sd = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
-        entry = {"row": cell.row, "column": cell.column, "mean": statistics.mean(accuracies), "sd": sd}
+        entry = {"row": cell.row, "column": cell.column} | over_seeds(accuracies)
         results.append(entry | {"accuracies": accuracies})
     content = {"conditions": conditions_of(args, pipeline, training), "cells": results}
     if args.question == "reduction":
@@ -237,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, trains_several=True)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
+from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.encoding.class_names import label_names, positions
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import replacing, write_whole
@@ -124,7 +124,7 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
         ValueError: The data's classes are not the teacher's.
     """
     built_in = data.dataset_name in DOMAINS
-    raw = dict(load_sentiment(data.dataset_name).shuffle(seed=0) if built_in else load_raw(TeacherArguments(), data))
+    raw = dict(load_sentiment(data.dataset_name) if built_in else load_raw(TeacherArguments(), data))
     own = label_names(teacher.config)
     names, ids = find_labels(raw, teacher.config, teacher.config)
     if positions(names, own) is None:
@@ -218,8 +218,7 @@ class Comparison:
             "student": student,
             "learning_rate": rate,
             "checkpoint": method.teacher.step if method.teacher and arm != "takd" else None,
-            "mean": statistics.mean(accuracies),
-            "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+            **over_seeds(accuracies),
             "accuracies": accuracies,
             "steps": runs[0]["steps"],
             "extra_steps": extra.get(arm, 0),
@@ -327,13 +326,13 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
     entries = {(entry["arm"], entry["student"]): entry for entry in results["arms"]}
     arms, students = (list(dict.fromkeys(key[position] for key in entries)) for position in (0, 1))
     seeds = len(results["arms"][0]["accuracies"])
-    table = Table("", *students, "steps", title=f"accuracy % on {split}, mean ± sd over {seeds} seeds")
+    table = Table("", *students, "steps", title=f"accuracy % on {split}, {what_is_shown(seeds)}")
     figure = Figure(figsize=(7, 4), layout="tight")
     axes = figure.subplots()
     for number, arm in enumerate(arms):
-        means, deviations = ([100 * entries[arm, student][key] for student in students] for key in ("mean", "sd"))
-        cells = (f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(means, deviations, strict=True))
-        table.add_row(arm, *cells, cost_of(entries[arm, students[0]]))
+        found = [entries[arm, student] for student in students]
+        means, deviations = bars(found)
+        table.add_row(arm, *map(in_percent, found), cost_of(entries[arm, students[0]]))
         places = [position + 0.8 * ((number + 0.5) / len(arms) - 0.5) for position in range(len(students))]
         axes.errorbar(places, means, yerr=deviations, fmt="o", capsize=3, label=arm)
     axes.set_xticks(range(len(students)), students)
@@ -367,7 +366,7 @@ def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
     for arm, student in dict.fromkeys((entry["arm"], entry["student"]) for entry in found):
         entries = [entry for entry in found if (entry["arm"], entry["student"]) == (arm, student)]
         sizes = [entry["teacher_parameters"] / 1e6 for entry in entries]
-        means, deviations = ([100 * entry[key] for entry in entries] for key in ("mean", "sd"))
+        means, deviations = bars(entries)
         style = "o-" if arm == "pro_kd" else "s--"
         axes.errorbar(sizes, means, yerr=deviations, fmt=style, capsize=3, label=f"{student} {arm}")
     axes.set(xlabel="teacher's parameters without embeddings, millions", ylabel=f"student's accuracy % on {split}")
@@ -379,7 +378,9 @@ def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
 
 
 def main() -> None:
-    parser = ScriptParser((ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments))
+    parser = ScriptParser(
+        (ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments), description=__doc__
+    )
     args, data, training = parser.parse_args_into_dataclasses()
     comparison = Comparison(args, data, given_values(parser, ProgressiveTrainingArguments))
     split = "test" if "test" in comparison.splits else "validation"
@@ -398,4 +399,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, trains_several=True)

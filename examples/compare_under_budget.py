@@ -62,6 +62,7 @@ from hf_distill import DistillationTrainer
 from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_values, once
+from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.corpus import packed, without_texts_of
 from hf_distill.encoding.class_names import ClassIds
 from hf_distill.encoding.sequences import encode_label, label_values
@@ -224,7 +225,7 @@ class Comparison:
         points = [[run["points"][index] for run in runs] for index in range(len(runs[0]["points"]))]
         curve = [
             {name: statistics.mean(point[name] for point in same) for name in ("flops", "seconds", "tokens")}
-            | mean_and_sd([point["accuracy"] for point in same])
+            | over_seeds([point["accuracy"] for point in same])
             for same in points
         ]
         return {
@@ -237,7 +238,7 @@ class Comparison:
             "spent": [run["points"][-1] for run in runs],
             "curve": curve,
             "correct": [run["correct"] for run in runs],
-        } | mean_and_sd([run["accuracy"] for run in runs])
+        } | over_seeds([run["accuracy"] for run in runs])
 
     def run(self, regime: str, arm: str, rate: float, seed: int) -> dict[str, Any]:
         """What came out of a cell, which is run unless it is finished; one with other settings is refused."""
@@ -304,10 +305,6 @@ def is_right(output: Any) -> list[int]:
     return (output.predictions.argmax(axis=-1) == output.label_ids)[is_counted].astype(int).tolist()
 
 
-def mean_and_sd(values: list[float]) -> dict[str, float]:
-    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
-
-
 def difference(ours: list[list[int]], theirs: list[list[int]]) -> tuple[float, float, float]:
     """How much more often the one is right, and its 95 % interval over examples and over seeds.
 
@@ -357,24 +354,16 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
     """The table on the terminal, the curves as a file."""
     regimes = list(dict.fromkeys(entry["regime"] for entry in entries))
     seeds = len(entries[0]["accuracies"])
-    title = f"accuracy % on {split}, mean ± sd over {seeds} seeds"
+    title = f"accuracy % on {split}, {what_is_shown(seeds)}"
     table = Table("regime", "arm", "accuracy", "learning rate", limit, "readings", title=title)
     figure = Figure(figsize=(5 * len(regimes), 4), layout="tight")
     axes = dict(zip(regimes, figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0], strict=True))
     for entry in entries:
         spent = statistics.mean(each[limit] for each in entry["spent"])
-        accuracy = f"{100 * entry['mean']:.1f} ± {100 * entry['sd']:.1f}"
         numbers = (f"{entry['learning_rate']:g}", f"{spent:.3g}", f"{entry['readings']:.2f}")
-        table.add_row(entry["regime"], entry["arm"], accuracy, *numbers)
-        x, mean, sd = ([point[key] for point in entry["curve"]] for key in (limit, "mean", "sd"))
-        axes[entry["regime"]].errorbar(
-            x,
-            [100 * value for value in mean],
-            yerr=[100 * value for value in sd],
-            marker="o",
-            capsize=3,
-            label=entry["arm"],
-        )
+        table.add_row(entry["regime"], entry["arm"], in_percent(entry), *numbers)
+        x, (means, deviations) = [point[limit] for point in entry["curve"]], bars(entry["curve"])
+        axes[entry["regime"]].errorbar(x, means, yerr=deviations, marker="o", capsize=3, label=entry["arm"])
     for regime, panel in axes.items():
         panel.set(title=regime, xlabel=f"{limit} spent, teacher included", ylabel=f"accuracy % on {split}")
         panel.grid(alpha=0.3)
@@ -385,7 +374,7 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
 
 
 def main() -> None:
-    parser = ScriptParser((ComparisonArguments, ScriptTrainingArguments))
+    parser = ScriptParser((ComparisonArguments, ScriptTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
     comparison = Comparison(args, given_values(parser, ScriptTrainingArguments))
     entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
@@ -408,4 +397,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, trains_several=True)

@@ -366,7 +366,7 @@ class Pipeline:
 
 
 def main() -> None:
-    parser = ScriptParser((PipelineArguments, DistillationTrainingArguments))
+    parser = ScriptParser((PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
     metrics = Pipeline(args, given_values(parser, DistillationTrainingArguments)).run()
     if training.should_log:
@@ -374,4 +374,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, trains_several=True)

@@ -65,7 +65,7 @@ def most_important_layers(model: PreTrainedModel, rows: Dataset, collator: Any, 
 
 def main() -> None:
     groups = FineTuningArguments, glue.DataTrainingArguments, SizeArguments, PruningArguments
-    model_args, data_args, sizes, args = parse_arguments(*groups)
+    model_args, data_args, sizes, args = parse_arguments(*groups, description=__doc__)
     if model_args.teacher_model_name_or_path is not None:
         raise ValueError("the classifier to prune, model_name_or_path, is its own teacher; pass no other")
     if not args.has_target and sizes.target_layers is None and sizes.vocabulary_min_count is None:
@@ -74,7 +74,7 @@ def main() -> None:
         raise ValueError("pruning reads the training data: pass --do_train; to evaluate the result use run_glue.py")
     checkpoint = begin(args, model_args)
     name = data_args.dataset_name
-    raw = load_sentiment(name).shuffle(seed=0) if name in DOMAINS else glue.load_raw(model_args, data_args)
+    raw = load_sentiment(name) if name in DOMAINS else glue.load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
     start, config = model_args.model_name_or_path, model_args.config()

@@ -10,7 +10,6 @@ a plot. Interrupted and started again, it continues.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -237,7 +236,7 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def main() -> None:
-    parser = ScriptParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ScriptParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
     parser.add_argument("--steps", type=int, default=300, help="optimizer steps of each student's training")
     parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
@@ -247,4 +246,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, trains_several=True)

@@ -51,7 +51,7 @@ from hf_distill.encoding.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import write_whole
 
-logger = transformers.logging.get_logger("transformers.run_glue")
+logger = transformers.logging.get_logger("transformers.examples.run_glue")
 
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 FILE_TYPES = (".csv", ".json", ".jsonl")
@@ -234,7 +234,9 @@ def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None,
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ScriptTrainingArguments)
+    model_args, data_args, args = parse_arguments(
+        ModelArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
+    )
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""

@@ -53,7 +53,7 @@ from hf_distill.encoding.sequences import encode_label, label_ids, label_values
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.digits import load_digits_dataset
 
-logger = transformers.logging.get_logger("transformers.run_image_classification")
+logger = transformers.logging.get_logger("transformers.examples.run_image_classification")
 
 READY = "pixel_values"  # a column that needs no image processor
 SPLIT_SEED = 0  # the same validation images whatever the seed of the run
@@ -203,7 +203,9 @@ def prepare(
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ScriptTrainingArguments)
+    model_args, data_args, args = parse_arguments(
+        ModelArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
+    )
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")

@@ -55,7 +55,7 @@ from hf_distill.encoding.files import load_files, load_named
 from hf_distill.suggestions import suggestion
 from hf_distill.teachers.alignment import require_same_vocabulary
 
-logger = transformers.logging.get_logger("transformers.run_mlm")
+logger = transformers.logging.get_logger("transformers.examples.run_mlm")
 
 FILE_TYPES = (".txt", ".csv", ".json", ".jsonl")
 LONGEST_BLOCK = 1024  # for tokenizers without a limit of their own, as in transformers' script
@@ -207,7 +207,9 @@ def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, 
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(ModelArguments, DataTrainingArguments, ScriptTrainingArguments)
+    model_args, data_args, args = parse_arguments(
+        ModelArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
+    )
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")

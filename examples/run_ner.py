@@ -43,7 +43,7 @@ from hf_distill.encoding.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
 from hf_distill.files import write_whole
 
-logger = transformers.logging.get_logger("transformers.run_ner")
+logger = transformers.logging.get_logger("transformers.examples.run_ner")
 
 FILE_TYPES = (".csv", ".json", ".jsonl")
 # Models whose tokenizers read a word otherwise behind a space than without: every word of a list gets one.
@@ -178,7 +178,7 @@ def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) ->
 
 def main() -> None:
     groups = FineTuningArguments, DataTrainingArguments, ScriptTrainingArguments
-    model_args, data_args, args = parse_arguments(*groups)
+    model_args, data_args, args = parse_arguments(*groups, description=__doc__)
     checkpoint = begin(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, **{f"do_{stage}": split for split, stage in STAGES.items()})

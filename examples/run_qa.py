@@ -190,7 +190,9 @@ class Answers:
 
 
 def main() -> None:
-    model_args, data_args, args = parse_arguments(FineTuningArguments, DataTrainingArguments, ScriptTrainingArguments)
+    model_args, data_args, args = parse_arguments(
+        FineTuningArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
+    )
     if args.train_sampling_strategy == "group_by_length":  # Trainer puts the windows to evaluate in that order, too
         raise ValueError("train_sampling_strategy group_by_length mixes up the answers; --length_bucketing does not")
     checkpoint = begin(args, model_args)

@@ -168,11 +168,11 @@ def train(trainer: DistillationTrainer, checkpoint: str | None) -> None:
 
 def main() -> None:
     groups = (glue.ModelArguments, glue.DataTrainingArguments, TrajectoryArguments, TeacherTrainingArguments)
-    model_args, data_args, trajectory, args = parse_arguments(*groups)
+    model_args, data_args, trajectory, args = parse_arguments(*groups, description=__doc__)
     take_over_saving(args, model_args.teacher_model_name_or_path)
     checkpoint = begin(args, model_args)
     name = data_args.dataset_name
-    raw = load_sentiment(name).shuffle(seed=0) if name in DOMAINS else glue.load_raw(model_args, data_args)
+    raw = load_sentiment(name) if name in DOMAINS else glue.load_raw(model_args, data_args)
     matched = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + matched, do_predict="test" + matched)
     model, tokenizer, names, ids = glue.load_model(model_args, raw, None)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -42,6 +43,8 @@ python() { record python "$@"; }
 make() { record make "$@"; }
 accelerate() { record accelerate "$@"; }
 hf-distill() { record hf-distill "$@"; }
+docker() { record docker "$@"; }
+id() { echo 1000; }
 """
 
 
@@ -91,7 +94,9 @@ def _bash(block: Block, namespace: dict[str, Any]) -> None:
     while parts:
         end = 1 + int(parts[0])
         (program, *arguments), parts = parts[1:end], parts[end:]
-        {"python": _script, "make": _make, "accelerate": _accelerate, "hf-distill": _command}[program](arguments)
+        {"python": _script, "make": _make, "accelerate": _accelerate, "hf-distill": _command, "docker": _docker}[
+            program
+        ](arguments)
 
 
 def _bibtex(block: Block, namespace: dict[str, Any]) -> None:
@@ -105,6 +110,24 @@ def _bibtex(block: Block, namespace: dict[str, Any]) -> None:
 def _command(arguments: Sequence[str]) -> None:
     """An `hf-distill` command; its output must say something."""
     assert invoke(*arguments, *QUICK_COMMANDS.get(arguments[0], [])).output
+
+
+def _docker(arguments: Sequence[str]) -> None:
+    """An image is not built here, but its arguments exist; what is run in it is read as accelerate launch would."""
+    subcommand, *rest = arguments
+    assert subcommand in ("build", "run"), f"no rule runs docker {subcommand}"
+    text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    for option, value in pairwise(rest):
+        if option == "--build-arg":
+            name, chosen = value.split("=")
+            assert f"\nARG {name}=" in text and f" AS {name.lower()}-{chosen}\n" in text, f"there is no {value}"
+        if option == "--volume":
+            place = value.rpartition(":")[2]
+            assert place.startswith(("/opt/hf_distill/", "/tmp/")) and place.split("/")[1] in text, (
+                f"nothing reads {place}"
+            )
+    if subcommand == "run":
+        _accelerate(["launch", *rest[rest.index("hf_distill") + 1 :]])
 
 
 def _make(targets: Sequence[str]) -> None:

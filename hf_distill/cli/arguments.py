@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,8 +15,14 @@ from hf_distill.cli.mistakes import WrongUsage
 from hf_distill.suggestions import suggestion
 
 
+class _Help(RawDescriptionHelpFormatter, ArgumentDefaultsHelpFormatter):
+    """The description as it is written, and the defaults of options."""
+
+
 class ScriptParser(HfArgumentParser):
     """Arguments of dataclasses; what it refuses it names, with what may have been meant, and without the whole usage.
+
+    Its help begins with the description, then come the script's own options, and the training's last.
 
     Args:
         groups: The dataclasses.
@@ -27,7 +34,7 @@ class ScriptParser(HfArgumentParser):
     """
 
     def __init__(self, groups: Iterable[type] | type | None = None, also_known: Iterable[str] = (), **options: Any):
-        super().__init__(groups, **options)
+        super().__init__(groups, **{"formatter_class": _Help, "usage": "%(prog)s [options]"} | options)
         self._also_known = list(also_known)
 
     def error(self, message: str) -> NoReturn:

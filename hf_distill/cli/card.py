@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from hf_distill.cli.json_output import print_json
+
 
 def card(
-    folders: Annotated[list[Path], typer.Argument(help="Student folders with a run.json.")],
+    folders: Annotated[list[Path], typer.Argument(help="Student folders: with a run.json, or a model alone.")],
     base_model: Annotated[str | None, typer.Option(help="Id on the Hub of the model it derives from.")] = None,
     license: Annotated[
         str | None, typer.Option(help="Of the student, as the Hub calls it, such as apache-2.0.")
@@ -23,27 +24,44 @@ def card(
 ) -> None:
     """Render run.json into README.md, with its plots; what nobody can measure is given as options, and kept in run.json.
 
+    A model without a run.json, such as one that was trimmed or pruned from Python, gets a card that says what can be read off
+    the model, and that the rest is not known.
+
     Example: hf-distill card outputs/quickstart/BERT-Tiny-distilled --license apache-2.0 --language en
     """
     from huggingface_hub import ModelCard
 
     from hf_distill.publishing.card_values import faults
-    from hf_distill.publishing.model_card import write_model_card
-    from hf_distill.publishing.run_record import RunRecord
 
     if wrong := faults(license, language):
         raise typer.BadParameter("; ".join(wrong), param_hint="--license or --language")
     given = {"base_model": base_model, "license": license, "language": language, "datasets": datasets}
     given = {name: value for name, value in (given | {"tags": tags, "model_name": model_name}).items() if value}
-    written = []
-    for folder in folders:
-        if given:
-            record = RunRecord.load(folder)
-            record.card |= given
-            record.save(folder)
-        written.append(write_model_card(folder))
+    written = [_written(folder, given) for folder in folders]
     if as_json:
         metadata = {str(path): ModelCard.load(path).data.to_dict() for path in written}
-        typer.echo(json.dumps(metadata, indent=2, ensure_ascii=False))
+        print_json(metadata)
     else:
         typer.echo("\n".join(map(str, written)))
+
+
+def _written(folder: Path, given: dict[str, Any]) -> Path:
+    """The card of a folder."""
+    from hf_distill.publishing.model_card import write_model_card
+    from hf_distill.publishing.run_record import RUN_RECORD_NAME, RunRecord
+
+    has_model = (folder / "config.json").exists() or (folder / "adapter_config.json").exists()
+    if has_model and not (folder / RUN_RECORD_NAME).exists():
+        return _written_without_record(folder, given)
+    if given:
+        record = RunRecord.load(folder)
+        record.card |= given
+        record.save(folder)
+    return write_model_card(folder)
+
+
+def _written_without_record(folder: Path, given: dict[str, Any]) -> Path:
+    from hf_distill.publishing.unrecorded import write_unrecorded_card
+    from hf_distill.teachers.saved_model import load_as_saved
+
+    return write_unrecorded_card(folder, load_as_saved(str(folder)), given)

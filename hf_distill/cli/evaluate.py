@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def evaluate(
             max_length=max_length, device=device, progress=lambda doing: status.update(doing),
         )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         shown = Console()
         # A log file counts as 80 columns, which would cut the table.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from enum import Enum
 from pathlib import Path
@@ -10,8 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_distill.cli.interruption import going_on
+from hf_distill.cli.json_output import print_json
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+_ADVICE = "The same command goes on with the file it was at; what was answered before stays."
 
 
 class KeptIn(str, Enum):
@@ -60,23 +65,14 @@ def label(
 
     model, tokenizer = _load(teacher, revision)
     columns = [name.strip() for name in text_columns.split(",")]
-    labelled = label_transfer_set(
-        _encoded(
-            dataset, columns, tokenizer, max_length, streaming, model.config if labels and _classifies(model) else None
-        ),
-        FrozenTeacher(model, teacher_dtype, device or _device()),
-        tokenizer,
-        output_dir,
-        disable_tqdm=as_json,
-        batch_size=batch_size,
-        dtype=dtype.value,
-        top_k=top_k,
-        sampled=sampled,
-        mask_epochs=mask_epochs,
-        rows_per_shard=rows_per_shard,
-        text_columns=columns,
-        max_length=max_length,
+    rows = _encoded(
+        dataset, columns, tokenizer, max_length, streaming, model.config if labels and _classifies(model) else None
     )
+    options = dict(dtype=dtype.value, top_k=top_k, sampled=sampled, mask_epochs=mask_epochs, batch_size=batch_size)
+    options |= dict(rows_per_shard=rows_per_shard, text_columns=columns, max_length=max_length)
+    answering = FrozenTeacher(model, teacher_dtype, device or _device())
+    with going_on(lambda: _ADVICE):
+        labelled = label_transfer_set(rows, answering, tokenizer, output_dir, disable_tqdm=as_json, **options)
     if os.environ.get("RANK", "0") == "0":  # of several processes one reports
         _report(labelled, output_dir, as_json)
 
@@ -145,7 +141,7 @@ def _report(labelled: Any, folder: Path, as_json: bool) -> None:
         "columns": labelled.column_names,
     }
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     took = "" if cost is None else f", {cost.flops:.4g} operations, {cost.seconds:.1f} seconds"
     typer.echo(

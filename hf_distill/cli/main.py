@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
+from hf_distill.cli.json_output import WithJson
 from hf_distill.cli.label import label
 from hf_distill.cli.mistakes import in_one_line
 from hf_distill.cli.peak import peak
@@ -20,14 +21,14 @@ from hf_distill.suggestions import suggestion
 
 
 class Commands(TyperGroup):
-    """Subcommands whose clear errors end in one line and exit code 1, without a traceback."""
+    """Subcommands whose clear errors end in one line and exit code 1, and Ctrl-C in one and 130, without a traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:
         with in_one_line():
             return super().invoke(ctx)
 
 
-class WithTrainingArguments(TyperCommand):
+class WithTrainingArguments(WithJson):
     """A command that takes training arguments too, so that one of its own misspelt looks like one of them."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
@@ -66,18 +67,18 @@ def hf_distill() -> None:
     """
 
 
-app.command()(students)
-app.command()(recipes)
-app.command()(label)
+app.command(cls=WithJson)(students)
+app.command(cls=WithJson)(recipes)
+app.command(cls=WithJson)(label)
 app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     train
 )
-app.command()(evaluate)
-app.command()(card)
-app.command()(peak)
-app.command()(plan)
-app.command()(publish)
-app.command()(publish_family)
+app.command(cls=WithJson)(evaluate)
+app.command(cls=WithJson)(card)
+app.command(cls=WithJson)(peak)
+app.command(cls=WithJson)(plan)
+app.command(cls=WithJson)(publish)
+app.command(cls=WithJson)(publish_family)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+
+from hf_distill.cli.interruption import SEVERAL_TRAININGS, going_on, without_traceback
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"
 _MISTAKES = (ValueError, OSError, ImportError)
@@ -19,9 +21,13 @@ class WrongUsage(ValueError):
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """End the process after a mistake with one line on stderr; with HF_DISTILL_TRACEBACK=1 the traceback is shown instead."""
+    """End the process after a mistake with one line on stderr, and after Ctrl-C likewise.
+
+    With HF_DISTILL_TRACEBACK=1 the traceback of a mistake is shown instead.
+    """
     try:
-        yield
+        with without_traceback():
+            yield
     except _MISTAKES as error:
         if os.environ.get(TRACEBACK, "0") != "0":
             raise
@@ -39,7 +45,12 @@ def described(error: BaseException) -> str:
     return message if raised_here else f"{message} (set {TRACEBACK}=1 to see where)"
 
 
-def run_main(main: Callable[[], None]) -> None:
-    """Run a script's main function; mistakes end as `in_one_line` says."""
-    with in_one_line():
+def run_main(main: Callable[[], None], trains_several: bool = False) -> None:
+    """Run a script's main function; mistakes and Ctrl-C end as `in_one_line` says.
+
+    Args:
+        main: The function.
+        trains_several: It trains one model after another, and started again it leaves out those that are finished.
+    """
+    with in_one_line(), going_on(lambda: SEVERAL_TRAININGS) if trains_several else nullcontext():
         main()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from hf_distill.cli.json_output import print_json
 
 
 def peak(
@@ -41,7 +42,7 @@ def peak(
             name = str(dtype).removeprefix("torch.")
             rows.append({"device": each, "hardware": hardware_name(each), "dtype": name, "flops_per_second": found})
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     table = Table("device", "hardware", "precision", "TFLOP/s", caption=f"kept in {peaks_file()}")
     for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_distill.budget import GPU_PEAKS, Allowance, parse_allowance
+from hf_distill.cli.json_output import print_json
 from hf_distill.suggestions import choice
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def plan(
         remarks.append(f"A utilisation of {utilisation:g} is assumed; trainings log their own as flops_utilisation.")
     if as_json:
         content = {"budget": asdict(allowance), "flops": flops, "flops_per_second": speed}
-        typer.echo(json.dumps(content | {"arms": [asdict(each) for each in arms], "remarks": remarks}, indent=2))
+        print_json(content | {"arms": [asdict(each) for each in arms], "remarks": remarks})
         return
     _show(arms, remarks, f"{budget}: {flops:.3g} FLOPs, {batch_size} x {length} tokens a step")
 

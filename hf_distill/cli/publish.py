@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hf_distill.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from hf_distill.publishing.hub import Publication
@@ -35,7 +36,10 @@ def publish(
     done = publish_student(
         folder, repo_id, private=private, create_pr=create_pr, tag=tag, message=message, dry_run=dry_run
     )
-    typer.echo(json.dumps(as_record(done), indent=2) if as_json else "\n".join(described(done)))
+    if as_json:
+        print_json(as_record(done))
+    else:
+        typer.echo("\n".join(described(done)))
 
 
 def as_record(publication: Publication) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hf_distill.cli.json_output import print_json
 from hf_distill.cli.publish import as_record, described
 
 
@@ -33,7 +33,7 @@ def publish_family(
     done = publish_students(folders, title, namespace, **options)
     if as_json:
         shown = {name: getattr(done, name) for name in ("title", "namespace", "private", "table", "collection")}
-        typer.echo(json.dumps(shown | {"students": [as_record(each) for each in done.students]}, indent=2))
+        print_json(shown | {"students": [as_record(each) for each in done.students]})
         return
     lines = [line for student in done.students for line in [*described(student), ""]]
     collection = f"Collection {title!r}: {done.collection or 'not made'}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from hf_distill.cli.json_output import print_json
 from hf_distill.recipes import RECIPES
 
 
@@ -20,7 +20,7 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON ins
             name: {"formula": recipe.formula, "paper": recipe.paper, "arguments": dict(recipe.arguments)}
             for name, recipe in RECIPES.items()
         }
-        typer.echo(json.dumps(table, indent=2, ensure_ascii=False))
+        print_json(table)
         return
     from rich.console import Console
     from rich.markup import escape

@@ -16,16 +16,23 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
 
 from hf_distill.cli.arguments import ScriptParser
+from hf_distill.cli.interruption import going_on
 from hf_distill.cli.script_models import TeacherArguments
-from hf_distill.cli.used_folder import OutputFolderArguments, begin_anew
+from hf_distill.cli.used_folder import (
+    OutputFolderArguments,
+    begin_anew,
+    has_stages,
+    how_to_go_on,
+    last_checkpoint,
+)
+from hf_distill.cli.verbosity import set_verbosity
 from hf_distill.encoding.files import similar_paths
 from hf_distill.encoding.sequences import label_values
 from hf_distill.objectives.reduction import IGNORE_INDEX
-from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
-from hf_distill.trainers.progressive_trainer import ProgressiveTrainer, Stage
+from hf_distill.trainers.progressive_trainer import ProgressiveTrainer
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.trainers.pruning_distill_trainer import PruningDistillTrainer
 
@@ -42,15 +49,17 @@ class ScriptTrainingArguments(OutputFolderArguments, ProgressiveTrainingArgument
     """Those of all trainers, of which `make_trainer` takes the one they ask for, and of the output folder."""
 
 
-def parse_arguments(*groups: type) -> tuple[Any, ...]:
+def parse_arguments(*groups: type, description: str | None = None) -> tuple[Any, ...]:
     """The groups of arguments, from the command line or from the one .json file named on it.
 
-    The last group is the training's.
+    Args:
+        groups: The last is the training's.
+        description: What the script does, with which its help begins.
 
     Raises:
         ValueError: No stage is asked for.
     """
-    parser = ScriptParser(groups)
+    parser = ScriptParser(groups, description=description)
     from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
     parsed = parser.parse_json_file(sys.argv[1]) if from_file else parser.parse_args_into_dataclasses()
     training = parsed[-1]
@@ -150,7 +159,7 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
         return None
     searched = wanted in ("none", "true")
     folder = str(args.output_dir if searched else args.resume_from_checkpoint)
-    found = None if not Path(folder).is_dir() else _last_checkpoint(args, folder) if searched else folder
+    found = None if not Path(folder).is_dir() else last_checkpoint(args) if searched else folder
     if found is None and wanted != "none":
         raise ValueError(
             f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
@@ -160,13 +169,7 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
         logger.warning(f"Continuing from {found}. To begin anew, pass --overwrite_output_dir true.")
     elif wanted == "none":
         begin_anew(args, asked_for=False)
-    return found
-
-
-def _last_checkpoint(args: TrainingArguments, folder: str) -> str | bool | None:
-    if not getattr(args, "teacher_checkpoints", None):
-        return last_complete_checkpoint(folder)
-    return True if any(last_complete_checkpoint(Path(folder, stage.value)) for stage in Stage) else None
+    return True if searched and found is not None and has_stages(args) else found
 
 
 def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str | None:
@@ -175,9 +178,7 @@ def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str 
     Returns:
         The checkpoint to continue from.
     """
-    if args.should_log:
-        transformers.logging.set_verbosity_info()
-    transformers.logging.set_verbosity(args.get_process_log_level())
+    set_verbosity(args)
     if models.teacher_model_name_or_path:
         args.teacher_model_init_kwargs = models.source | (args.teacher_model_init_kwargs or {})
     transformers.set_seed(args.seed)
@@ -223,6 +224,17 @@ def run(
         evaluate: Gives the metrics. None: `trainer.evaluate()`.
         predict: Makes the predictions and writes them; called with `do_predict`.
     """
+    with going_on(lambda: how_to_go_on(trainer.args)):
+        _run_stages(trainer, checkpoint, pipeline, evaluate, predict)
+
+
+def _run_stages(
+    trainer: Trainer,
+    checkpoint: str | bool | None,
+    pipeline: str,
+    evaluate: Callable[[Trainer], dict[str, float]] | None,
+    predict: Callable[[Trainer], None] | None,
+) -> None:
     args = trainer.args
     if args.do_train:
         metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics

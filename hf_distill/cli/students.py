@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 
+from hf_distill.cli.json_output import print_json
 from hf_distill.flops import encoder_flops
 from hf_distill.students.miniatures import MINIATURES
 
@@ -35,7 +35,7 @@ def students(
         for shape, miniature in MINIATURES.items()
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_distill.cli.interruption import going_on
+from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
 
 if TYPE_CHECKING:
@@ -54,11 +55,14 @@ def train(
     from hf_distill.cli.scripts import checkpoint_to_continue
     from hf_distill.cli.splits import for_training
     from hf_distill.cli.train_outcome import Finished
+    from hf_distill.cli.used_folder import how_to_go_on
+    from hf_distill.cli.verbosity import set_verbosity
     from hf_distill.evaluation.loading import load_contestant
     from hf_distill.students.create import create_student
     from hf_distill.tasks import Task, task_of
 
     args = _training_arguments(context, output_dir)
+    set_verbosity(args)
     checkpoint = checkpoint_to_continue(args)
     splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
     splits, held_out = for_training(splits, args.seed)
@@ -69,15 +73,15 @@ def train(
     if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
         typer.echo(_what_is_read(splits["train"]), err=True)
     trainer = _trainer(model, args, found, splits, max_length)
-    with redirect_stdout(sys.stderr if as_json else sys.stdout):  # Trainer prints its logs
+    with going_on(lambda: how_to_go_on(args)):
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
-    if args.should_save:
-        columns = [word for name in text_column or () for word in ("--text-column", name)]
-        columns += ["--label-column", label_column] if label_column else []
-        finished = Finished(output_dir, teacher, dataset, splits, trainer.task, held_out, columns, metrics)
-        _finish(finished, max_length, as_json)
+        if args.should_save:
+            columns = [word for name in text_column or () for word in ("--text-column", name)]
+            columns += ["--label-column", label_column] if label_column else []
+            finished = Finished(output_dir, teacher, dataset, splits, trainer.task, held_out, columns, metrics)
+            _finish(finished, max_length, as_json)
 
 
 def _what_is_read(rows: Dataset) -> str:
@@ -152,7 +156,7 @@ def _finish(finished: Finished, max_length: int, as_json: bool) -> None:
         Console(width=None if Console().is_terminal else 160).print(report_table(evaluation))
     typer.echo("\n".join(finished.lines(evaluation)), err=as_json)
     if as_json:
-        typer.echo((finished.folder / "run.json").read_text(encoding="utf-8"))
+        print_json(json.loads((finished.folder / "run.json").read_text(encoding="utf-8")))
 
 
 def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_length: int) -> Dataset:

@@ -23,6 +23,8 @@ logger = transformers.logging.get_logger("transformers.examples")
 class OutputFolderArguments:
     """What becomes of the checkpoints that an earlier run left in the output folder."""
 
+    _argument_group_name = "training arguments"
+
     overwrite_output_dir: bool = HfArg(
         default=False,
         help="Begin anew in an output_dir that an earlier run has used: its checkpoints are deleted. False: continue "
@@ -61,3 +63,29 @@ def begin_anew(args: TrainingArguments, asked_for: bool, overwrite: bool = False
         logger.warning(f"Deleted the {len(found)} checkpoints of an earlier run in {folder}: --overwrite_output_dir.")
     elif folder.is_dir() and any(is_weights(path.name) for path in folder.iterdir()):
         logger.warning(f"{folder} holds the model of an earlier run, which this run replaces when it ends.")
+
+
+def has_stages(args: TrainingArguments) -> bool:
+    """Whether the run follows a teacher's checkpoints, stage after stage."""
+    return bool(getattr(args, "teacher_checkpoints", None))
+
+
+def last_checkpoint(args: TrainingArguments) -> str | None:
+    """Of a run in stages that of the last stage which has one."""
+    root = Path(args.output_dir)
+    places = [root / stage.value for stage in reversed(Stage)] if has_stages(args) else [root]
+    return next(filter(None, map(last_complete_checkpoint, places)), None)
+
+
+def how_to_go_on(args: TrainingArguments) -> str:
+    """What a user is told who stops a training."""
+    last, wanted = last_checkpoint(args), str(args.resume_from_checkpoint).lower()
+    if last is None:
+        return (
+            f"{args.output_dir} has no checkpoint to go on from, so the same command begins anew; --save_steps says after how "
+            "many steps there is one."
+        )
+    if getattr(args, "overwrite_output_dir", False):
+        return f"The same command without --overwrite_output_dir goes on from {last}."
+    changed = "" if wanted in ("none", "true") else " with --resume_from_checkpoint true"
+    return f"The same command{changed} goes on from {last}."

@@ -118,7 +118,10 @@ class ClassIds:
         hint = f"; {unclear} may be any of several classes, whose names are equal or equal but for case"
         allowed = [name for name, index in self.exact.items() if index is not None]
         which = f"the label {unknown[0]!r}" if len(unknown) == 1 else f"the labels {unknown}"
-        raise ValueError(f"the data have {which}; allowed are {allowed}{hint if unclear else ''}")
+        way_out = (
+            "give the classes the names of your labels in id2label and label2id of config.json, or rename the labels"
+        )
+        raise ValueError(f"the data have {which}; allowed are {allowed}{hint if unclear else ''}: {way_out}")
 
 
 def _by_name(names: Sequence[str]) -> dict[str, int | None]:

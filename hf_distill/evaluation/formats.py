@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -92,9 +94,10 @@ def _onnx_runner(model: nn.Module, example: Mapping[str, Tensor]) -> Runner:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder, "model.onnx")
-        torch.onnx.export(
-            model, kwargs=dict(example), f=path, input_names=names, dynamic_shapes=axes, dynamo=True, verbose=False
-        )
+        with _without_torchvision():
+            torch.onnx.export(
+                model, kwargs=dict(example), f=path, input_names=names, dynamic_shapes=axes, dynamo=True, verbose=False
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -107,6 +110,18 @@ def _onnx_runner(model: nn.Module, example: Mapping[str, Tensor]) -> Runner:
         return {key: torch.from_numpy(array) for key, array in zip(keys, arrays, strict=True)}
 
     return run
+
+
+@contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Have torch's exporter not warn of each of torchvision's operators that it knows and lacks: no encoder has one."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _axes(name: str) -> dict[int, str]:

@@ -58,8 +58,8 @@ def label_transfer_set(
     Args:
         dataset: Tokenized texts (`input_ids`), or images. A stream is read as it comes.
         teacher_model: The teacher; a `FrozenTeacher` for a precision, a device, or labels in the student's order.
-        data_collator: Makes a batch of model inputs out of rows, or a tokenizer, which pads. For masked words
-            `DataCollatorForLanguageModeling`, which says what is hidden.
+        data_collator: The tokenizer, which pads rows to a batch. For masked words `DataCollatorForLanguageModeling`, which says
+            what is hidden; for images `default_data_collator`; or another that makes batches of model inputs.
         output_dir: Folder for Arrow shards, a manifest and a dataset card, and `cost.json`, which says
             what the answers took. What it holds already is verified and kept, so that an interrupted call goes on, and only
             what is damaged is made anew. None: all stays in memory.

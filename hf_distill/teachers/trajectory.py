@@ -118,7 +118,7 @@ class Checkpoint:
 
 
 def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False) -> list[Checkpoint]:
-    """The checkpoints of a teacher, oldest first, all of one architecture, with the same labels and tokenizer.
+    """The checkpoints of a teacher in the order they will teach, all of one architecture, with the same labels and tokenizer.
 
     Args:
         source: A Trainer's output folder, whose `checkpoint-*` are taken in the order of their steps, or if it has none

@@ -29,7 +29,8 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
         default=None,
         metadata={
             "help": "One Trainer output folder, whose checkpoint-* are taken in the order of their steps, or one checkpoint, "
-            "or several folders or Hub ids (name@revision), oldest first; whole models or LoRA adapters of one base."
+            "or several folders or Hub ids (name@revision), which teach in the order given (oldest first in the paper, any is "
+            "allowed); whole models or LoRA adapters of one base."
         },
     )
     checkpoint_shares: str = field(

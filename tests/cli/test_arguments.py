@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +18,8 @@ from hf_distill.cli.scripts import ScriptTrainingArguments, given_values, parse_
 from hf_distill.suggestions import choice, suggestion
 from hf_distill.trainers.choices import SoftLabelLoss
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = [EXAMPLES / "run_glue.py", EXAMPLES / "compare_trajectories.py", EXAMPLES / "quickstart.py"]
 PLACE = ["--output_dir", "out"]
 
 
@@ -72,3 +79,20 @@ def test_a_choice_by_value_or_itself():
     message = "loss must be one of ['forward_kl', 'reverse_kl', 'jensen_shannon', 'soft_cross_entropy', 'logit_mse'], got 'mse'"
     with pytest.raises(ValueError, match=re.escape(message)):
         choice(SoftLabelLoss, "mse", "loss")
+
+
+@pytest.mark.parametrize("name", [path.name for path in SCRIPTS])
+def test_help_of_a_script_begins_with_what_it_does_and_its_own_options(name):
+    program = [sys.executable, str(EXAMPLES / name), "--help"]
+    shown = subprocess.run(
+        program, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
+    ).stdout
+    said = ast.get_docstring(ast.parse((EXAMPLES / name).read_text()), clean=False)
+    assert shown.startswith(f"usage: {name} [options]\n\n{said.splitlines()[0]}")
+    if "--weight_decay" in shown:
+        own = [
+            flag
+            for flag in ("--students", "--student", "--max_train_samples", "--arms", "--train_file")
+            if flag in shown
+        ]
+        assert own and all(shown.index(f"  {flag}") < shown.index("  --weight_decay") for flag in own)

@@ -1,6 +1,8 @@
 """`hf-distill card` renders, and keeps what nobody can measure."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +10,7 @@ from hf_distill.publishing.card_values import faults
 from hf_distill.publishing.run_record import RunRecord
 from tests.cli.commands import invoke, invoke_json
 from tests.publishing.test_run_record import record
+from tests.tiny_models import tiny_bert
 
 
 def test_what_is_given_is_kept(tmp_path):
@@ -31,6 +34,24 @@ def test_what_is_given_is_kept(tmp_path):
     assert str(tmp_path / "a" / "README.md") in invoke("card", tmp_path / "a").output.replace("\n", "")
     assert "license: mit" in (tmp_path / "a" / "README.md").read_text()
     assert RunRecord.load(tmp_path / "a").card["license"] == "mit"
+
+
+def test_a_model_without_a_record_gets_a_card_that_says_what_is_not_known(tmp_path):
+    folder = tmp_path / "trimmed"
+    tiny_bert(16, 2, id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1}).save_pretrained(folder)
+    metadata = invoke_json("card", folder, "--license", "mit", "--tags", "x")[str(folder / "README.md")]
+    assert metadata["license"] == "mit" and {"hf_distill", "x"} <= set(metadata["tags"])
+    text = (folder / "README.md").read_text()
+    assert "# trimmed" in text and "hidden size | 16" in text and "Labels: bad, good." in text
+    assert "No record of a training lies beside this model." in text and "is not known here" in text
+    assert not (folder / "run.json").exists(), "no run is made up"
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1].replace("path/to/this/folder", str(folder))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "parameters, labels ['bad', 'good']" in done.stdout
+    assert invoke("card", folder).output.strip().endswith("README.md")  # its own it makes anew
+    (folder / "README.md").write_text("# My own words\n")
+    assert "was not made by hf-distill card" in invoke("card", folder, exit_code=1).output
+    assert (folder / "README.md").read_text() == "# My own words\n"
 
 
 @pytest.mark.parametrize(

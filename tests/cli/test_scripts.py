@@ -7,7 +7,7 @@ import pytest
 import transformers
 from transformers.hf_argparser import HfArgumentParser
 
-from hf_distill import DistillationTrainingArguments
+from hf_distill import DistillationTrainingArguments, ProgressiveTrainingArguments
 from hf_distill.cli import scripts, used_folder
 from hf_distill.cli.script_models import AnyModelArguments, FineTuningArguments, teacher_options
 from hf_distill.cli.used_folder import OutputFolderArguments
@@ -30,6 +30,21 @@ def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
     assert found(do_train=False) is None
     with pytest.raises(ValueError, match=r"must be a checkpoint's folder, .* got 'absent'"):
         found(resume_from_checkpoint="absent")
+
+
+def test_a_run_in_stages_names_the_folder_and_the_stage_it_goes_on_with(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(scripts.logger, "warning", said.append)
+    for place in ("general_stage/checkpoint-9", "final_stage/checkpoint-2"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "trainer_state.json").write_text("{}")
+    args = ProgressiveTrainingArguments(
+        output_dir=str(tmp_path), do_train=True, teacher_checkpoints=["t"], report_to="none", use_cpu=True
+    )
+    assert scripts.checkpoint_to_continue(args) is True
+    assert said == [
+        f"Continuing from {tmp_path}/final_stage/checkpoint-2. To begin anew, pass --overwrite_output_dir true."
+    ]
 
 
 @dataclasses.dataclass

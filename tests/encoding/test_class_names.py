@@ -50,7 +50,10 @@ class TestLabels:
     def test_exact_names_come_first_and_case_is_folded_where_that_is_clear(self):
         ids = ClassIds.of(["it", "IT", "sports"])
         assert [encode_label(label, ids) for label in ("it", "IT", "SPORTS", 1, "2", 1.0)] == [0, 1, 2, 1, 2, 1]
-        with pytest.raises(ValueError, match=r"the label 'It'; allowed are .*\['It'\] may be any of several classes"):
+        with pytest.raises(
+            ValueError,
+            match=r"the label 'It'; allowed are .*\['It'\] may be any of several classes.*: give the classes the names of your labels in id2label and label2id",
+        ):
             encode_label("It", ids)
 
     def test_a_name_that_several_classes_have_is_refused_and_its_numbers_are_not(self):

@@ -1,5 +1,7 @@
 """Latency is measured on the model given, in the format asked for."""
 
+import logging
+
 import pytest
 import torch
 
@@ -37,3 +39,18 @@ def test_every_format_gives_the_model_s_answers_and_leaves_it_alone(number_forma
 def test_formats_of_the_cpu_are_refused_elsewhere(number_format):
     with pytest.raises(ValueError, match=f"'{number_format.value}' runs on the CPU only, got device 'cuda'"):
         in_format(tiny_bert(), number_format, {}, "cuda")
+
+
+def test_an_export_says_nothing_of_operators_that_no_encoder_has():
+    name, said = "torch.onnx._internal.exporter._registration", []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    log = logging.getLogger(name)
+    log.addHandler(handler)
+    level = log.level
+    try:
+        model = tiny_bert(hidden_size=16, layers=1).eval()
+        in_format(model, Format.ONNX, random_tokens(VOCABULARY, 1, 8, "cpu"))
+    finally:
+        log.removeHandler(handler)
+    assert not [line for line in said if "torchvision" in line] and log.level == level

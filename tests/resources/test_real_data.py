@@ -44,6 +44,13 @@ def test_no_text_is_in_two_splits_nor_evaluated_and_transferred(domains):
     assert any("last night & the love was so strong" in text for text in transfer), "HTML entities are decoded"
 
 
+def test_rows_are_shuffled_and_always_in_the_same_way(domains):
+    for split in domains["movie_reviews"].values():
+        labels = split["label"]
+        assert 0.4 < sum(labels[:200]) / 200 < 0.6, "the file has nearly all positive texts first"
+    assert load_sentiment()["test"]["text"] == domains["movie_reviews"]["test"]["text"]
+
+
 def test_unknown_domain():
     with pytest.raises(ValueError, match=r"one of \['amazon_reviews', .*got 'news'"):
         load_sentiment("news")

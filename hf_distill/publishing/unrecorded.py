@@ -1,0 +1,76 @@
+"""The card of a model that no run has recorded, such as one made smaller from Python: what can be read off it, and no more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import PreTrainedModel
+
+from hf_distill.files import write_whole
+from hf_distill.publishing import markdown
+from hf_distill.publishing.run_record import describe_model
+from hf_distill.tasks import task_of
+
+_FOOTER = "This card was made by hf_distill from the model alone."
+_SHAPE = (
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "weights_sha256",
+)
+
+
+def write_unrecorded_card(folder: str | os.PathLike, model: PreTrainedModel, given: Mapping[str, Any]) -> Path:
+    """Write the README.md of a model's folder; says what is not known.
+
+    Args:
+        folder: Of the model.
+        model: What lies in it.
+        given: What its maker says of it: base_model, license, language, datasets, tags, model_name.
+
+    Raises:
+        ValueError: There is a README.md that somebody else wrote.
+    """
+    path = Path(folder) / "README.md"
+    if path.exists() and _FOOTER not in path.read_text(encoding="utf-8"):
+        raise ValueError(
+            f"{path} was not made by hf-distill card, and without a run.json there is little to put in its place: edit it, "
+            "or move it away for a card made from the model alone"
+        )
+    write_whole(path, str(_card(path.resolve().parent.name, model, given)))
+    return path
+
+
+def _card(name: str, model: PreTrainedModel, given: Mapping[str, Any]) -> ModelCard:
+    about, title = describe_model(model), given.get("model_name") or name
+    task = task_of(model)
+    metadata = ModelCardData(
+        language=given.get("language"),
+        license=given.get("license"),
+        library_name="transformers",
+        tags=list(dict.fromkeys(["hf_distill", *given.get("tags", [])])),
+        datasets=given.get("datasets"),
+        base_model=given.get("base_model"),
+        model_name=title,
+    )
+    with resources.as_file(resources.files(__package__) / "templates" / "unrecorded_card.md.jinja") as template:
+        return ModelCard.from_template(
+            metadata,
+            template_path=str(template),
+            title=title,
+            model=about,
+            shape={name.replace("_", " "): about[name] for name in _SHAPE if name in about},
+            labels=about["labels"] if "Classification" in about["architecture"] else [],
+            auto_class="AutoModel" if task is None else task.auto_class.__name__,
+            footer=_FOOTER,
+            text=markdown.escaped,
+            code=markdown.code,
+        )
