@@ -30,12 +30,13 @@ def publish(
 
     Example: hf-distill publish outputs/student alice/bert-tiny-reviews --private --dry-run
     """
+    from hf_distill.plain_text import printable
     from hf_distill.publishing.hub import publish as publish_student
 
     done = publish_student(
         folder, repo_id, private=private, create_pr=create_pr, tag=tag, message=message, dry_run=dry_run
     )
-    typer.echo(json.dumps(as_record(done), indent=2) if as_json else "\n".join(described(done)))
+    typer.echo(json.dumps(as_record(done), indent=2) if as_json else printable("\n".join(described(done))))
 
 
 def as_record(publication: Publication) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def test_what_is_given_is_kept(tmp_path):
             ["--language", "english"],
             "language must be a code of ISO 639, such as en, got 'english'. Did you mean 'en'?",
         ),
+        (["--datasets", "../data"], "the Hub's name of a repository, such as org/name, got '../data'"),
+        (["--base-model", "/srv/model"], "got '/srv/model'"),
         (["--license", "my own", "--language", "EN"], "got 'my own'; language must be a code of ISO 639"),
     ],
 )
