@@ -31,10 +31,17 @@ def card(
     """
     from huggingface_hub import ModelCard
 
+    from hf_distill.hub_ids import is_hub_id
     from hf_distill.publishing.card_values import faults
 
     if wrong := faults(license, language):
         raise typer.BadParameter("; ".join(wrong), param_hint="--license or --language")
+    for name in filter(None, [base_model, *(datasets or [])]):
+        if not is_hub_id(name):
+            raise typer.BadParameter(
+                f"must be the Hub's name of a repository, such as org/name, got {name!r}",
+                param_hint="--base-model or --datasets",
+            )
     given = {"base_model": base_model, "license": license, "language": language, "datasets": datasets}
     given = {name: value for name, value in (given | {"tags": tags, "model_name": model_name}).items() if value}
     written = [_written(folder, given) for folder in folders]

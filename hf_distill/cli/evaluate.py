@@ -10,6 +10,7 @@ import typer
 
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+from hf_distill.plain_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +64,7 @@ def evaluate(
     with console.status("") as status, _without_progress_bars():
         found = compare(
             _contestants(teacher, students), rows, Path(dataset).stem, split, settings if latency else None,
-            max_length=max_length, device=device, progress=lambda doing: status.update(doing),
+            max_length=max_length, device=device, progress=lambda doing: status.update(_literal(doing)),
         )  # fmt: skip
     if as_json:
         print_json(found)
@@ -77,6 +78,12 @@ def evaluate(
         report_plot(found, output_dir / "evaluation.png")
     if write_cards:
         _write_cards(students, found, console)
+
+
+def _literal(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def names_of(places: list[str]) -> list[str]:
@@ -102,9 +109,9 @@ def _write_cards(students: list[str], found: dict[str, Any], console: Console) -
 
     for folder, row in zip(students, found["rows"][-len(students) :], strict=True):
         if Path(folder, RUN_RECORD_NAME).exists():
-            console.print(f"card: {add_evaluation(folder, found, row['name'])}")
+            console.print(f"card: {add_evaluation(folder, found, row['name'])}", markup=False)
         else:
-            console.print(f"{folder} has no {RUN_RECORD_NAME}: no card")
+            console.print(f"{folder} has no {RUN_RECORD_NAME}: no card", markup=False)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import typer
 
 from hf_distill.cli.interruption import going_on
 from hf_distill.cli.json_output import print_json
+from hf_distill.plain_text import printable
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -145,7 +146,7 @@ def _report(labelled: Any, folder: Path, as_json: bool) -> None:
         return
     took = "" if cost is None else f", {cost.flops:.4g} operations, {cost.seconds:.1f} seconds"
     typer.echo(
-        f"{found['rows']:,} rows answered by {manifest.provenance.teacher['name']} in {folder} ({found['bytes']:,} bytes, "
+        f"{found['rows']:,} rows answered by {printable(manifest.provenance.teacher['name'])} in {folder} ({found['bytes']:,} bytes, "
         f"{found['shards']} files{took}). Open them with "
         f"hf_distill.load_teacher_outputs({str(folder)!r}), share them with hf-distill publish {folder} NAMESPACE/NAME."
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from hf_distill.cli.interruption import SEVERAL_TRAININGS, going_on, without_traceback
+from hf_distill.plain_text import printable
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"
 _MISTAKES = (ValueError, OSError, ImportError)
@@ -37,7 +38,7 @@ def in_one_line() -> Iterator[None]:
 
 def described(error: BaseException) -> str:
     """The message in one line; where another library raised it, with the way to its traceback."""
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = printable(" ".join(str(error).split())) or type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     raised_here = (
         not frames or f"{os.sep}{_PACKAGE}{os.sep}" in frames[-1].filename or "examples" in frames[-1].filename

@@ -31,6 +31,7 @@ def publish(
 
     Example: hf-distill publish outputs/student alice/bert-tiny-reviews --private --dry-run
     """
+    from hf_distill.plain_text import printable
     from hf_distill.publishing.hub import publish as publish_student
 
     done = publish_student(
@@ -39,7 +40,7 @@ def publish(
     if as_json:
         print_json(as_record(done))
     else:
-        typer.echo("\n".join(described(done)))
+        typer.echo(printable("\n".join(described(done))))
 
 
 def as_record(publication: Publication) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def publish_family(
 
     Example: hf-distill publish-family outputs/tiny outputs/mini --title "Small reviewers" --namespace alice
     """
+    from hf_distill.plain_text import printable
     from hf_distill.publishing.family import publish_family as publish_students
 
     options = dict(description=description, private=private, tag=tag, dry_run=dry_run)
@@ -37,4 +38,4 @@ def publish_family(
         return
     lines = [line for student in done.students for line in [*described(student), ""]]
     collection = f"Collection {title!r}: {done.collection or 'not made'}"
-    typer.echo("\n".join([*lines, done.table, "", collection]))
+    typer.echo(printable("\n".join([*lines, done.table, "", collection])))

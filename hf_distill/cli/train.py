@@ -11,6 +11,7 @@ import typer
 from hf_distill.cli.interruption import going_on
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+from hf_distill.plain_text import printable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,7 +72,7 @@ def train(
     model = create_student(student, found.model, initialisation)
     _require_same_shape(checkpoint, model, args)
     if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
-        typer.echo(_what_is_read(splits["train"]), err=True)
+        typer.echo(printable(_what_is_read(splits["train"])), err=True)
     trainer = _trainer(model, args, found, splits, max_length)
     with going_on(lambda: how_to_go_on(args)):
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -154,7 +155,7 @@ def _finish(finished: Finished, max_length: int, as_json: bool) -> None:
     evaluation = finished.compare(max_length)
     if evaluation is not None and not as_json:
         Console(width=None if Console().is_terminal else 160).print(report_table(evaluation))
-    typer.echo("\n".join(finished.lines(evaluation)), err=as_json)
+    typer.echo(printable("\n".join(finished.lines(evaluation))), err=as_json)
     if as_json:
         print_json(json.loads((finished.folder / "run.json").read_text(encoding="utf-8")))
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from hf_distill.files import replacing
+from hf_distill.plain_text import plain, shortened
 
 _COLOURS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
+_LABELLED = 12  # marks of a plot that have room for their names
+_NAME = 40  # characters of names in a plot
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # shares of one; SQuAD's are percentages already
 
 
 def latency_of(row: Mapping[str, Any], number_format: str = "fp32") -> float | None:
     """Median milliseconds of one example of the shortest length measured; None without such a measurement."""
     found = [each for each in row.get("latency", ()) if each["format"] == number_format]
-    return min(found, key=lambda each: (each["batch_size"], each["sequence_length"]))["median_ms"] if found else None
+    shortest = min(found, key=lambda each: (each["batch_size"], each.get("sequence_length") or 0), default=None)
+    return shortest["median_ms"] if shortest else None
 
 
 def in_percent(evaluation: Mapping[str, Any], value: float) -> str:
@@ -41,7 +47,9 @@ def examples_label(evaluation: Mapping[str, Any]) -> str:
     """How many examples the comparison is about, and of how many in the data where some have no label."""
     data = evaluation["data"]
     scored = data.get("scored", data["examples"])
-    return f"{scored:,} examples" + (f" with a label, of {data['examples']:,}" if scored < data["examples"] else "")
+    return f"{scored:,} example{'' if scored == 1 else 's'}" + (
+        f" with a label, of {data['examples']:,}" if scored < data["examples"] else ""
+    )
 
 
 def report_table(evaluation: Mapping[str, Any]) -> Table:
@@ -49,7 +57,7 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
     data, rows = evaluation["data"], evaluation["rows"]
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     table = Table(
-        title=f"{data['name']}, {data['split']}: {examples_label(evaluation)}",
+        title=escape(plain(f"{data['name']}, {data['split']}: {examples_label(evaluation)}")),
         caption="± half the 95 % interval of the difference from the teacher; p: exact McNemar test"
         if any("against_teacher" in row for row in rows)
         else None,
@@ -58,9 +66,9 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
         table.add_column(heading, overflow="fold")
     headings = [metric_label(evaluation), "against teacher", "p", "agreement %", "ECE %", "parameters", "smaller"]
     for heading in [*headings, *(f"{each} ms" for each in formats), *(["faster"] if formats else [])]:
-        table.add_column(heading, justify="right")
+        table.add_column(escape(plain(heading)), justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*_cells(evaluation, row, formats))
+        table.add_row(*(escape(plain(cell)) for cell in _cells(evaluation, row, formats)))
     return table
 
 
@@ -79,10 +87,14 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any], formats: Seque
         f"{100 * fidelity['teacher_agreement']:.1f}" if "teacher_agreement" in fidelity else "",
         f"{100 * calibration:.1f}" if calibration is not None else "",
         f"{row['parameters'] / 1e6:.1f}M",
-        f"{first['parameters'] / row['parameters']:.1f}x",
-        *(f"{latency_of(row, each):.2f}" for each in formats),
+        _times(first["parameters"], row["parameters"]),
+        *("" if latency_of(row, each) is None else f"{latency_of(row, each):.2f}" for each in formats),
     ]
-    return [*cells, *([f"{latency_of(first) / latency_of(row):.1f}x"] if formats else [])]
+    return [*cells, *([_times(latency_of(first), latency_of(row))] if formats else [])]
+
+
+def _times(whole: float | None, part: float | None) -> str:
+    return f"{whole / part:.1f}x" if whole and part else ""
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -104,50 +116,90 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
     """Quality over latency (over parameters where nothing was timed), area of a mark in proportion to parameters, as PNG.
 
-    The line joins the models of the Pareto front: no other is at least as good and at least as fast.
+    The line joins the models of the Pareto front: no other is at least as good and at least as fast. Of many models those
+    on the front, the teacher and the student that the comparison is about have their names beside them.
     """
-    from adjustText import adjust_text
     from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
 
     rows, scale = evaluation["rows"], 100 if is_share(evaluation) else 1
-    is_timed = all(latency_of(row) is not None for row in rows)
-    costs = [latency_of(row) if is_timed else row["parameters"] / 1e6 for row in rows]
+    is_timed = all(latency_of(row) for row in rows)
+    costs = [latency_of(row) if is_timed else max(row["parameters"], 1) / 1e6 for row in rows]
     worths = [scale * row["metrics"][evaluation["metric"]] for row in rows]
-    largest = max(row["parameters"] for row in rows)
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    front = pareto_front(list(zip(costs, worths, strict=True)))
+    shown = [index for index in range(len(rows)) if math.isfinite(costs[index]) and math.isfinite(worths[index])]
+    front = [shown[index] for index in pareto_front([(costs[index], worths[index]) for index in shown])]
     line = [costs[index] for index in front], [worths[index] for index in front]
     axes.plot(*line, color="#999999", linewidth=1.2, linestyle="--", zorder=1, label="Pareto front")
+    _draw_marks(axes, rows, shown, costs, worths)
+    _label_axes(axes, evaluation, is_timed)
+    if metric_label(evaluation).endswith("%"):
+        low, high = axes.get_ylim()
+        axes.set_ylim(
+            max(low, min([0, *(worths[each] for each in shown)])),
+            min(high, max([100, *(worths[each] for each in shown)])),
+        )
+    figure.legend(loc="outside lower center", ncols=len(_COLOURS) + 1, frameon=False)
+    figure.canvas.draw()  # places the axes, which the labels are moved inside of
+    first = [index for index in shown if index == evaluation.get("this") or rows[index]["role"] == "teacher"]
+    _name_marks(axes, rows, list(dict.fromkeys([*first, *front, *shown]))[:_LABELLED], costs, worths)
+    return _saved(figure, path)
+
+
+def _draw_marks(
+    axes: Any, rows: Sequence[Mapping[str, Any]], shown: list[int], costs: list[float], worths: list[float]
+) -> None:
+    largest = max(1, *(row["parameters"] for row in rows))
     for role, colour in _COLOURS.items():
-        chosen = [index for index, row in enumerate(rows) if row["role"] == role]
+        chosen = [index for index in shown if rows[index]["role"] == role]
         if not chosen:
             continue
         areas = [max(900 * rows[index]["parameters"] / largest, 30) for index in chosen]
         axes.scatter(
-            [costs[index] for index in chosen], [worths[index] for index in chosen], s=areas,
+            [costs[index] for index in chosen], [worths[index] for index in chosen], s=areas, clip_on=False,
             color=colour, alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,
         )  # fmt: skip
         axes.scatter([], [], s=60, color=colour, label=role)
+
+
+def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> None:
+    from matplotlib.ticker import LogLocator
+
+    data = evaluation["data"]
     axes.set_xscale("log")
+    axes.margins(x=0.18, y=0.2)
+    low, high = axes.get_xlim()
+    axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10) if high < 10 * low else (2, 5)))
     for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         formatter("{x:g}")
     axes.tick_params(which="both", labelsize=9)
     axes.set_xlabel("latency of one example (ms, median, log scale): left is faster" if is_timed else "parameters (M)")
-    axes.set_ylabel(metric_label(evaluation))
-    data = evaluation["data"]
-    axes.set_title(f"{data['name']}, {data['split']}: {examples_label(evaluation)}\narea of a mark: parameters")
-    axes.margins(x=0.18, y=0.2)
+    axes.set_ylabel(_literal(metric_label(evaluation), _NAME))
+    title = f"{_literal(data['name'], _NAME)}, {_literal(data['split'], _NAME // 2)}: {examples_label(evaluation)}"
+    axes.set_title(f"{title}\narea of a mark: parameters", pad=16)  # a mark at 100 % reaches above the axes
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=len(_COLOURS) + 1, frameon=False)
-    figure.canvas.draw()  # places the axes, which the labels are moved inside of
+
+
+def _name_marks(
+    axes: Any, rows: Sequence[Mapping[str, Any]], named: list[int], costs: list[float], worths: list[float]
+) -> None:
+    from adjustText import adjust_text
+
     labels = [
-        axes.text(cost, worth, f"{row['name']}\n{row['parameters'] / 1e6:.1f}M", fontsize=8)
-        for cost, worth, row in zip(costs, worths, rows, strict=True)
-    ]
+        axes.text(
+            costs[index], worths[index], f"{_literal(rows[index]['name'], _NAME)}\n{rows[index]['parameters'] / 1e6:.1f}M",
+            fontsize=8,
+        )
+        for index in named
+    ]  # fmt: skip
     line = {"arrowstyle": "-", "color": "#bbbbbb"}
-    adjust_text(labels, costs, worths, ax=axes, expand=(1.4, 1.8), arrowprops=line)
-    return _saved(figure, path)
+    places = [costs[index] for index in named], [worths[index] for index in named]
+    adjust_text(labels, *places, ax=axes, expand=(1.4, 1.8), arrowprops=line)
+
+
+def _literal(text: str, most: int) -> str:
+    """Short enough for a plot, and no formula."""
+    return shortened(text, most).replace("$", r"\$")
 
 
 def shrinking_plot(progress: Sequence[Mapping[str, float]], path: str | os.PathLike) -> Path:
@@ -160,10 +212,14 @@ def shrinking_plot(progress: Sequence[Mapping[str, float]], path: str | os.PathL
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), dpi=150, layout="constrained")
-    steps = [entry["step"] for entry in progress]
+    steps = [entry.get("step", index) for index, entry in enumerate(progress)]
     panels = {"loss": "loss", "hidden_size": "hidden size", "step_ms": "ms per step"}
     for axes, (name, label) in zip(figure.subplots(len(panels), sharex=True), panels.items(), strict=True):
-        axes.plot(steps, [entry[name] for entry in progress], drawstyle="steps-pre" if name == "hidden_size" else None)
+        axes.plot(
+            steps,
+            [entry.get(name, math.nan) for entry in progress],
+            drawstyle="steps-pre" if name == "hidden_size" else None,
+        )
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)

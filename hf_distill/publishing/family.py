@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 from huggingface_hub import constants
 
 from hf_distill.evaluation.report import latency_of
+from hf_distill.markdown import Markdown, escaped, table
+from hf_distill.publishing.card_tables import shape
 from hf_distill.publishing.hub import Publication, plan_publication, send
 from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
-from hf_distill.publishing.markdown import escaped
 from hf_distill.publishing.run_record import RunRecord
-from hf_distill.publishing.student_folder import describe_file
+from hf_distill.publishing.student_folder import describe_content
 
 _BEGIN, _END = "<!-- family -->", "<!-- end of the family -->"
 _SECTION = re.compile(f"{_BEGIN}.*?{_END}\n*", re.DOTALL)
@@ -88,11 +88,10 @@ def publish_family(
     options = dict(private=private, tag=tag, token=token)
     plans = [plan_publication(folder, name, **options) for name, folder in zip(records, folders, strict=True)]
     family = FamilyPublication(title, namespace, private, tuple(plans), family_table(records, hub=constants.ENDPOINT))
-    with tempfile.TemporaryDirectory() as cards:
-        plans = [_with_card(plan, records, title, Path(cards)) for plan in plans]
-        if session is None:
-            return replace(family, students=tuple(plans))
-        sent = tuple(send(session, plan, f"Publish a student of the family {title!r}") for plan in plans)
+    plans = [_with_card(plan, records, title) for plan in plans]
+    if session is None:
+        return replace(family, students=tuple(plans))
+    sent = tuple(send(session, plan, f"Publish a student of the family {title!r}") for plan in plans)
     family = replace(family, students=sent)
     try:
         return replace(family, collection=_collect(session, family, records, description))
@@ -114,7 +113,7 @@ def family_table(records: Mapping[str, RunRecord], this: str | None = None, hub:
     """
     rows = [
         {
-            "student": f"**{_short(name)}** (this model)" if name == this else f"[{_short(name)}]({hub}/{name})",
+            "student": _linked(name, this, hub),
             "layers": record.student.get("num_hidden_layers"),
             "hidden size": record.student.get("hidden_size"),
             "parameters": record.student["parameters"],
@@ -123,12 +122,12 @@ def family_table(records: Mapping[str, RunRecord], this: str | None = None, hub:
         for name, record in sorted(records.items(), key=lambda each: (each[1].student["parameters"], each[0]))
     ]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [
-        columns,
-        ["---"] + ["--:"] * (len(columns) - 1),
-        *([_cell(row.get(each)) for each in columns] for row in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table([columns, *([_cell(row.get(each)) for each in columns] for row in rows)])
+
+
+def _linked(name: str, this: str | None, hub: str) -> Markdown:
+    short = escaped(_short(name))
+    return Markdown(f"**{short}** (this model)" if name == this else f"[{short}]({hub}/{name})")
 
 
 def with_family(card: str, title: str, table: str) -> str:
@@ -149,14 +148,12 @@ def _records(folders: Sequence[str | os.PathLike], title: str, namespace: str) -
     return {name: RunRecord.load(folder) for name, folder in zip(names, folders, strict=True)}
 
 
-def _with_card(plan: Publication, records: Mapping[str, RunRecord], title: str, cards: Path) -> Publication:
-    """A student with the family in its card, which is written elsewhere: the folder is only read."""
+def _with_card(plan: Publication, records: Mapping[str, RunRecord], title: str) -> Publication:
+    """A student with the family in its card as it is sent: the folder is only read."""
     (own,) = (file for file in plan.files if file.name == "README.md")
-    table = family_table(records, plan.repo_id, constants.ENDPOINT)
-    path = cards / _short(plan.repo_id) / "README.md"
-    path.parent.mkdir()
-    path.write_text(with_family(own.path.read_text(encoding="utf-8"), title, table), encoding="utf-8")
-    return replace(plan, files=tuple(describe_file(path) if file is own else file for file in plan.files))
+    shown = family_table(records, plan.repo_id, constants.ENDPOINT)
+    card = describe_content(own.path, with_family(own.read().decode(), title, shown).encode())
+    return replace(plan, files=tuple(card if file is own else file for file in plan.files))
 
 
 def _collect(
@@ -169,8 +166,8 @@ def _collect(
         raise PublishError("the collection exists and is public, private was asked for: change it on the Hub")
     for student in family.students:
         if student.repo_id not in {item.item_id for item in made.items}:
-            note = "{num_hidden_layers} layers, hidden size {hidden_size}, {parameters:,} parameters"
-            note = note.format_map({"num_hidden_layers": "?", "hidden_size": "?"} | records[student.repo_id].student)
+            described = records[student.repo_id].student
+            note = ", ".join(filter(None, [shape(described), f"{described['parameters']:,} parameters"]))
             item = dict(item_type="model", note=note, exists_ok=True)
             session.persist("collecting", session.api.add_collection_item, made.slug, student.repo_id, **item)
     found = session.persist("verifying the collection", session.api.get_collection, made.slug)
@@ -200,7 +197,5 @@ def _short(repo_id: str) -> str:
     return repo_id.split("/")[-1]
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cell(value: Any) -> Any:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value

@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
 from hf_distill.publishing.labelled_folder import is_labelled, is_shard, labelled_files
-from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out
+from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out, with_repository
 
 # What `git check-ref-format` takes, of the characters that need no quoting.
 _TAG = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|$)))[A-Za-z0-9_](?:[A-Za-z0-9_./+-]*[A-Za-z0-9_+-])?")
@@ -71,7 +71,7 @@ def publish(
     Args:
         folder: The student: weights as safetensors, configuration, card. Only files that a stranger needs are sent,
             never optimizer states, logs or checkpoints. Or a labelled transfer set, as `label_transfer_set` wrote it,
-            which becomes a data set. It is only read.
+            which becomes a data set. It is only read; the code of the card that is sent names the repository.
         repo_id: "namespace/name"; made where it does not exist.
         private: Seen by the namespace only. Refused where the repository exists and is public.
         create_pr: Propose the commit to a repository that exists, as a pull request.
@@ -116,6 +116,7 @@ def plan_publication(
         raise ValueError(f"a pull request has no commit to name before it is merged, got tag={tag!r}")
     is_dataset = is_labelled(folder)
     files = (labelled_files if is_dataset else files_to_publish)(folder, token or get_token())
+    files = [with_repository(file, repo_id) if file.name == "README.md" else file for file in files]
     url = f"{constants.ENDPOINT}/{'datasets/' * is_dataset}{repo_id}"
     kept = tuple(left_out(folder, files))
     repo_type = "dataset" if is_dataset else "model"
@@ -213,7 +214,7 @@ class _Push:
         """Upload what is large, then commit everything at once. Operations are fresh: used ones remember too much."""
         create_pr = self.plan.create_pr
         differing, stale = self._compare(head)
-        additions = [CommitOperationAdd(file.name, str(file.path)) for file in differing]
+        additions = [CommitOperationAdd(file.name, file.content or str(file.path)) for file in differing]
         upload = dict(additions=additions, create_pr=create_pr, free_memory=False)
         self.session.call("uploading the large files", self.api.preupload_lfs_files, **self.repo, **upload)
         return self.session.call(

@@ -21,6 +21,7 @@ from transformers import TrainingArguments
 from hf_distill.encoding.class_names import label_names
 from hf_distill.files import read_json, write_whole
 from hf_distill.fingerprints import package_versions, weights_sha256
+from hf_distill.hub_ids import is_hub_id
 from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
 from hf_distill.tasks import class_of
@@ -28,6 +29,7 @@ from hf_distill.whole_weights import num_elements
 
 SCHEMA_VERSION = 2
 RUN_RECORD_NAME = "run.json"
+_SHOWN = 100  # characters of a value in a message
 
 # Where the run wrote and with which secrets: nobody else's business, and wrong on any other machine.
 _PRIVATE_ARGUMENTS = {
@@ -94,10 +96,19 @@ class RunRecord:
         return self.teacher is not None or any(term["name"] != "hard_label" for term in self.objective)
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write `run.json` into a folder, whole or not at all, without anything private (see `public`)."""
+        """Write `run.json` into a folder, whole or not at all, without anything private (see `public`).
+
+        Folders of this machine that were told in place of a Hub's data sets and base model are left out.
+
+        Raises:
+            ValueError: What the caller wants said in the card is not as the schema says.
+        """
+        if error := _error(json.loads(json.dumps(self.card, default=str)), "card"):
+            raise ValueError(f"the record is not as the schema says: {error}")
         path = Path(folder) / RUN_RECORD_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(public(asdict(self)), indent=2, sort_keys=True, default=str)
+        kept = asdict(self) | {"card": _with_hub_ids(self.card)}
+        content = json.dumps(public(kept), indent=2, sort_keys=True, default=str)
         write_whole(path, content + "\n")
         return path
 
@@ -116,11 +127,53 @@ class RunRecord:
             content.pop("comparison", None)
             content["schema_version"] = found = SCHEMA_VERSION
         if found != SCHEMA_VERSION:
-            raise ValueError(f"{path} has schema version {found}; this package reads {SCHEMA_VERSION}")
-        error = best_match(Draft202012Validator(schema()).iter_errors(content))
-        if error is not None:
-            raise ValueError(f"{path} is not as the schema says: {error.json_path}: {error.message}")
+            raise ValueError(f"{path} has schema version {repr(found)[:_SHOWN]}; this package reads {SCHEMA_VERSION}")
+        if error := _error(content):
+            raise ValueError(f"{path} is not as the schema says: {error}")
+        if fault := _fault_of(content.get("evaluation")):
+            raise ValueError(f"{path} contradicts itself: {fault}")
         return cls(**content)
+
+
+def _with_hub_ids(card: dict[str, Any]) -> dict[str, Any]:
+    """Without data sets and a base model that are folders: of a path the last part would stay, and look like an id."""
+    found = dict(card)
+    for field_name in ("datasets", "base_model"):
+        told = card.get(field_name)
+        if isinstance(told, str) and not _may_be_hub_id(told):
+            del found[field_name]
+        elif isinstance(told, (list, tuple)):
+            found[field_name] = [each for each in told if _may_be_hub_id(each)]
+    return found
+
+
+def _may_be_hub_id(name: Any) -> bool:
+    return isinstance(name, str) and is_hub_id(name) and not Path(name).exists()
+
+
+def _error(content: Any, part: str | None = None) -> str | None:
+    """Where a record, or a part of it, breaks the schema, and how; None where it does not."""
+    whole = schema()
+    rules = whole if part is None else {"$defs": whole["$defs"], "properties": {part: whole["properties"][part]}}
+    error = best_match(Draft202012Validator(rules).iter_errors(content if part is None else {part: content}))
+    if error is None:
+        return None
+    place, got = error.json_path, repr(error.instance)
+    got = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}…"
+    if error.validator == "enum" and len(error.validator_value) > 10:
+        return f"{place} must be one of those that {RUN_RECORD_NAME}'s schema lists, got {got}"
+    return f"{place}: {error.message if len(error.message) < 10 * _SHOWN else got + ' is not taken'}"
+
+
+def _fault_of(evaluation: dict[str, Any] | None) -> str | None:
+    """What no schema can say: that the comparison's metric and the student's own row are there."""
+    if evaluation is None:
+        return None
+    rows, metric = evaluation["rows"], evaluation["metric"]
+    if evaluation.get("this", 0) >= len(rows):
+        return f"evaluation.this must be below the number of rows, {len(rows)}, got {evaluation['this']}"
+    lacking = [row["name"] for row in rows if metric not in row["metrics"]]
+    return f"evaluation.metric is {metric!r}, which the row of {lacking[0]!r} lacks" if lacking else None
 
 
 def schema() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from hf_distill.credentials import find_credential
 from hf_distill.files import FileFormatError, checked, read_json
 from hf_distill.publishing.file_kinds import require_no_code, require_own_files
+from hf_distill.publishing.usage import HERE
 
 # Beside the weights, and the plots that the card shows, nothing else leaves the folder.
 _ALLOWED = (
@@ -42,7 +43,8 @@ _SHARDS = "model-*-of-*.safetensors"
 _WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, _SHARDS)
 _PICKLES = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin")
 _SAFELY = {"local_files_only": True, "trust_remote_code": False}
-_PLOT = re.compile(r"!\[[^\]]*\]\(([\w.-]+\.png)\)")
+_PLOT = re.compile(r"!\[[^\]\[\n]*\]\(([\w.-]+\.png)\)")
+_PLACES = (HERE, "NAMESPACE/NAME")  # in the code of a student's card, and of a labelled set's
 _MANY_BYTES = 2**24  # of numbers; nobody writes as much text into them
 # Names of special tokens and words stand in these where those of settings would.
 _VOCABULARIES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
@@ -54,10 +56,11 @@ class PublishedFile:
 
     Attributes:
         name: Its name in the repository.
-        path: Where it lies here; the card of a family only while it is sent.
+        path: Where it lies here.
         size: Bytes.
         sha256: Of its content: what the Hub calls a large file.
         git_oid: SHA-1 of its content as git computes it: what the Hub calls a small one.
+        content: What is sent in place of the file's own content; None: that.
     """
 
     name: str
@@ -65,6 +68,11 @@ class PublishedFile:
     size: int
     sha256: str
     git_oid: str
+    content: bytes | None = field(default=None, repr=False)
+
+    def read(self) -> bytes:
+        """What is sent."""
+        return self.path.read_bytes() if self.content is None else self.content
 
 
 def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> list[PublishedFile]:
@@ -105,8 +113,21 @@ def left_out(folder: str | os.PathLike, files: list[PublishedFile]) -> list[str]
 
 def describe_file(path: Path) -> PublishedFile:
     """A file with its checksums, to be published under its own name."""
-    content = path.read_bytes()
-    return PublishedFile(path.name, path, len(content), hashlib.sha256(content).hexdigest(), git_hash(content))
+    return replace(describe_content(path, path.read_bytes()), content=None)
+
+
+def describe_content(path: Path, content: bytes) -> PublishedFile:
+    """A file that is sent with another content than it has here."""
+    checksums = hashlib.sha256(content).hexdigest(), git_hash(content)
+    return PublishedFile(path.name, path, len(content), *checksums, content)
+
+
+def with_repository(card: PublishedFile, repo_id: str) -> PublishedFile:
+    """A card whose code names the repository that it is sent to, where it named none yet."""
+    content = card.read()
+    for place in _PLACES:
+        content = content.replace(f'"{place}"'.encode(), f'"{repo_id}"'.encode())
+    return card if content == card.read() else describe_content(card.path, content)
 
 
 def is_weights(name: str) -> bool:

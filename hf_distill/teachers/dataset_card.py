@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_distill.files import write_whole
+from hf_distill.hub_ids import hub_link
+from hf_distill.markdown import Markdown, rendered
 from hf_distill.tasks import Task
 from hf_distill.teachers.column import (
     TEACHER_CLASSES,
@@ -47,22 +48,26 @@ _SIZES = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
 def write_dataset_card(folder: Path, manifest: Manifest) -> None:
     """Write the README.md of a folder of recorded answers, which also tells `load_dataset` which files hold rows."""
     provenance = manifest.provenance
-    with resources.as_file(resources.files("hf_distill.teachers") / "templates" / _TEMPLATE) as template:
-        card = DatasetCard.from_template(
-            DatasetCardData(
-                task_categories=[_CATEGORIES[Task(provenance.task)]],
-                tags=["hf_distill", "knowledge-distillation"],
-                annotations_creators=["machine-generated"],
-                size_categories=[_size_category(manifest.rows)],
-                configs=[{"config_name": "default", "data_files": [{"split": "train", "path": PATTERN}]}],
-            ),
-            template_path=str(template),
-            manifest=manifest,
-            provenance=provenance,
-            teacher=provenance.teacher,
-            columns=[dict(zip(("name", "shape", "meaning"), column, strict=True)) for column in _columns(provenance)],
-        )
-    write_whole(folder / "README.md", str(card))
+    data = DatasetCardData(
+        task_categories=[_CATEGORIES[Task(provenance.task)]],
+        tags=["hf_distill", "knowledge-distillation"],
+        annotations_creators=["machine-generated"],
+        size_categories=[_size_category(manifest.rows)],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": PATTERN}]}],
+    )
+    page = rendered(
+        "hf_distill.teachers",
+        _TEMPLATE,
+        card_data=Markdown(data.to_yaml()),
+        manifest=manifest,
+        provenance=provenance,
+        teacher=provenance.teacher,
+        teacher_link=hub_link(provenance.teacher["name"]) if provenance.teacher.get("revision") else None,
+        columns=[
+            {"name": name, "shape": shape, "meaning": Markdown(text)} for name, shape, text in _columns(provenance)
+        ],
+    )
+    write_whole(folder / "README.md", str(DatasetCard(page)))
 
 
 def _columns(provenance: Provenance) -> list[tuple[str, str, str]]:

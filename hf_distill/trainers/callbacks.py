@@ -9,12 +9,16 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_distill.hardware import hardware_name
+from hf_distill.privacy import public_name
+from hf_distill.publishing.card_tables import optimizer_text
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
 from hf_distill.tasks import unwrapped
 from hf_distill.whole_weights import is_in_parts
 
 # What a datasets.Dataset may know of itself, by its name in the record.
 _INFO = {"name": "dataset_name", "description": "description", "data_license": "license", "citation": "citation"}
+# What a configuration says of a model's inputs and classes.
+_OF_CONFIG = {"problem_type": str, "num_channels": int, "image_size": int}
 PROGRESS = ("step", "loss", "hidden_size", "parameters", "step_gflops", "step_ms")
 
 
@@ -66,7 +70,9 @@ class RunRecordCallback(TrainerCallback):
         evaluations = [entry for entry in state.log_history if "eval_loss" in entry]
         return RunRecord(
             trainer=type(trainer).__name__,
-            student=describe_model(unwrapped(trainer.model)) | {"saved_as": Path(args.output_dir).resolve().name},
+            student=describe_model(unwrapped(trainer.model))
+            | {"saved_as": Path(args.output_dir).resolve().name}
+            | _describe_use(trainer),
             teacher=teacher,
             objective=[
                 {"name": term.name, "weight": term.weight, **term.settings} for term in trainer.training_objective.terms
@@ -85,6 +91,8 @@ class RunRecordCallback(TrainerCallback):
                 "hardware": hardware_name(args.device),
                 "processes": args.world_size,
                 "spent": trainer.spent(),
+                "settings": _settings(trainer),
+                "log": short_log(state.log_history),
                 **trainer._training_notes(),
                 **_emissions(trainer),
             },
@@ -95,6 +103,77 @@ class RunRecordCallback(TrainerCallback):
                 if "hidden_size" in entry
             ],
         )
+
+
+def _describe_use(trainer: Trainer) -> dict[str, Any]:
+    """What one must know of a student to use it: its problem, its inputs, and whether it was saved as an adapter."""
+    model, found = unwrapped(trainer.model), {}
+    config = getattr(model, "config", None)
+    for name, kind in _OF_CONFIG.items():
+        if isinstance(value := getattr(config, name, None), kind):
+            found[name] = value
+    if isinstance(mask := getattr(trainer.processing_class, "mask_token", None), str):
+        found["mask_token"] = mask
+    adapters = getattr(model, "peft_config", None)
+    if adapters and not trainer.args.merge_adapters:
+        adapter = next(iter(adapters.values()))
+        base = adapter.base_model_name_or_path
+        found["adapter"] = {
+            "type": getattr(adapter.peft_type, "value", None) or "PEFT",
+            "base": base and public_name(base),
+        }
+    return found
+
+
+def _settings(trainer: Trainer) -> dict[str, Any]:
+    """Batch, optimizer and schedule as they were, the defaults too."""
+    args, optimizer = trainer.args, trainer.optimizer
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    defaults, groups = getattr(optimizer, "defaults", {}), getattr(optimizer, "param_groups", None) or [{}]
+    is_ours = getattr(trainer, "_created_lr_scheduler", True)
+    schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+    named = (
+        {}
+        if optimizer is None
+        else {"optimizer": optimizer_text(type(optimizer).__name__, defaults.get("betas"), defaults.get("eps"))}
+    )  # a run that was finished before makes none
+    return named | {
+        "learning_rate": float(groups[0].get("initial_lr", args.learning_rate)),
+        "per_device_train_batch_size": args.per_device_train_batch_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "train_batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "lr_scheduler_type": schedule if is_ours else type(trainer.lr_scheduler).__name__,
+    }
+
+
+def short_log(history: list[dict[str, Any]], most: int = 10) -> list[dict[str, float]]:
+    """Loss and evaluations of a training, for its card.
+
+    Args:
+        history: Of a TrainerState.
+        most: Entries at most.
+
+    Returns:
+        One entry per step in order, evenly spread, the last among them: `step`, and of `loss` and the first set's
+        `eval_loss` and scores what was logged there. Where there were evaluations their steps are chosen first.
+    """
+    by_step: dict[int, dict[str, float]] = {}
+    for entry in history:
+        kept = {name: value for name, value in entry.items() if _is_logged(name) and isinstance(value, (int, float))}
+        if kept and "step" in entry:
+            by_step.setdefault(entry["step"], {}).update(kept)
+    steps = sorted(by_step)
+    evaluated = [step for step in steps if "eval_loss" in by_step[step]]
+    chosen = evaluated if len(evaluated) > 1 else steps
+    if len(chosen) > most:
+        chosen = [chosen[round(index * (len(chosen) - 1) / (most - 1))] for index in range(most)]
+    return [{"step": step, **by_step[step]} for step in chosen]
+
+
+def _is_logged(name: str) -> bool:
+    is_score = name.startswith("eval_") and not name.endswith(("_loss", "runtime", "per_second", "_time", "samples"))
+    return name in ("loss", "eval_loss") or is_score
 
 
 def _describe_teacher(teacher: Any) -> dict[str, Any] | None:

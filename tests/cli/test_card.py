@@ -63,6 +63,8 @@ def test_a_model_without_a_record_gets_a_card_that_says_what_is_not_known(tmp_pa
             ["--language", "english"],
             "language must be a code of ISO 639, such as en, got 'english'. Did you mean 'en'?",
         ),
+        (["--datasets", "../data"], "the Hub's name of a repository, such as org/name, got '../data'"),
+        (["--base-model", "/srv/model"], "got '/srv/model'"),
         (["--license", "my own", "--language", "EN"], "got 'my own'; language must be a code of ISO 639"),
     ],
 )

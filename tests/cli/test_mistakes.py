@@ -30,6 +30,7 @@ def failing(error: BaseException):
         (OSError("not there"), 1, "Error: not there"),
         (ImportError(), 1, "Error: ImportError"),
         (WrongUsage("no such option"), 2, "Error: no such option"),
+        (ValueError("got \x1b]0;title\x07\x9b31m"), 1, r"Error: got \x1b]0;title\x07\x9b31m"),
     ],
 )
 def test_one_line_and_an_exit_code(error, code, line, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import datasets
 import jsonschema
@@ -21,6 +22,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from hf_distill.evaluation import report
 from hf_distill.evaluation.comparison import DISTILLED, OTHER, TEACHER, Contestant, LatencySettings, compare
 from hf_distill.evaluation.report import pareto_front, report_plot, report_table
 from hf_distill.publishing.run_record import schema
@@ -268,6 +270,48 @@ def test_without_latency_the_plot_is_over_parameters(evaluation, tmp_path):
     console.print(report_table(evaluation))
     assert "faster" not in console.file.getvalue()
     assert report_plot(evaluation, tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_names_of_others_are_no_markup_and_no_control_codes_on_the_terminal(evaluation):
+    evaluation["rows"][1]["name"] = "[red]s[/red] \x1b]0;title\x07[/]"
+    evaluation["data"]["name"] = "[bold]\x1b[31m"
+    console = Console(width=160, file=io.StringIO())
+    console.print(report_table(evaluation))
+    shown = console.file.getvalue()
+    assert "[red]s[/red]" in shown and "[bold]" in shown and "\x1b" not in shown and "\x07" not in shown
+
+
+def test_no_number_is_cut_off_on_a_narrow_terminal(evaluation):
+    console = Console(width=60, file=io.StringIO())
+    console.print(report_table(evaluation))
+    assert "…" not in console.file.getvalue()
+
+
+def axes_of(evaluation, monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(report, "_saved", lambda figure, path: figures.append(figure))
+    report_plot(evaluation, tmp_path / "plot.png")
+    return figures[0].axes[0]
+
+
+def test_no_axis_of_shares_reaches_beyond_them(evaluation, monkeypatch, tmp_path):
+    for row, share in zip(evaluation["rows"], (1.0, 0.01, 0.99), strict=True):
+        row["metrics"]["accuracy"] = share
+    assert axes_of(evaluation, monkeypatch, tmp_path).get_ylim() == (0, 100)
+    evaluation["metric"] = "mse"
+    for row in evaluation["rows"]:
+        row["metrics"] = {"mse": 150.0}
+    assert axes_of(evaluation, monkeypatch, tmp_path).get_ylim()[1] > 150
+
+
+def test_many_models_are_drawn_and_few_named_in_a_moment(evaluation, monkeypatch, tmp_path):
+    row = evaluation["rows"][2]
+    rows = [row | {"name": "n" * 30_000, "metrics": {"accuracy": index / 400}} for index in range(300)]
+    evaluation |= {"rows": [*evaluation["rows"], *rows], "this": 302}
+    begin = time.perf_counter()
+    names = [text.get_text() for text in axes_of(evaluation, monkeypatch, tmp_path).texts if text.get_text()]
+    assert time.perf_counter() - begin < 20  # some 2 s; naming all takes minutes
+    assert len(names) == 12 and max(map(len, names)) < 60 and "big\n40.0M" in names
 
 
 def test_pareto_front():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,9 +11,12 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from transformers import BertForSequenceClassification
+from typer.testing import CliRunner
 
+from hf_distill.cli.main import app
 from hf_distill.publishing.hub import publish
 from hf_distill.publishing.hub_session import Patience, PublishError
+from hf_distill.publishing.model_card import write_model_card
 from tests.hub.contents import User
 from tests.hub.environment import TOKEN, client_environment, run_python
 from tests.hub.faults import ALWAYS, Failure, Fault
@@ -56,6 +60,23 @@ def test_a_student_is_published_and_loaded_by_a_stranger(hub, folder, tmp_path):
     name, logits = json.loads(done.stdout.split("logits", 1)[1])
     assert name == REPO and logits == pytest.approx(expected, abs=1e-5)
     assert not [asked for asked in hub.unknown if "alice" in asked]
+
+
+def test_the_code_of_a_published_card_runs_as_it_is_copied(hub, folder, tmp_path):
+    before = write_model_card(folder).read_text()
+    publish(folder, REPO)
+    card = files_there(hub)["README.md"].content.decode()
+    (code,) = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
+    assert f'pipeline("text-classification", "{REPO}")' in code and (folder / "README.md").read_text() == before
+    done = run_python(code, client_environment(hub.url, tmp_path / "home", xet=hub.contents.xet is not None))
+    assert done.returncode == 0 and "'score'" in done.stdout, done.stderr
+    assert not publish(folder, REPO).changed  # the same card again
+
+
+def test_names_of_files_are_printed_without_control_codes(folder):
+    (folder / "x\x1b]0;title\x07").touch()
+    shown = CliRunner().invoke(app, ["publish", str(folder), REPO, "--dry-run"])
+    assert shown.exit_code == 0 and "\x1b" not in shown.output and r"x\x1b]0;title\x07" in shown.output
 
 
 def test_the_same_command_again_changes_nothing(hub, folder):

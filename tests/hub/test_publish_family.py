@@ -54,7 +54,7 @@ def test_a_family_is_published_and_loaded_by_a_stranger(hub, folders, tmp_path):
     (collection,) = hub.contents.collections.values()
     assert (collection["title"], collection["private"], collection["description"]) == (TITLE, True, "BERTs that review")
     assert members(hub) == [repositories] and family.collection == f"{hub.url}/collections/{collection['slug']}"
-    assert collection["items"][0]["note"]["text"].startswith("1 layers, hidden size 16, ")
+    assert collection["items"][0]["note"]["text"].startswith("1 layer, hidden size 16, ")
 
     again = publish_family(folders, TITLE, "lab", private=True, tag="v1")
     assert not any(student.changed for student in again.students) and members(hub) == [repositories]

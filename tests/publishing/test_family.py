@@ -41,6 +41,13 @@ def test_the_smallest_comes_first_with_what_was_measured(records):
     ]
 
 
+def test_names_in_records_end_no_cell(records):
+    records["alice/tiny"].evaluation = MEASURED | {"data": {"split": "a|<img src=x>"}}
+    head, rule, *rows = family_table(records).splitlines()
+    assert r"a\|&lt;img src=x&gt;" in head
+    assert {line.count("|") - line.count(r"\|") for line in (head, rule, *rows)} == {8}
+
+
 def test_nothing_measured_no_column(records):
     for each in records.values():
         each.metrics, each.evaluation = {}, None

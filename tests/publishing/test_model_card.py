@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-import functools
-import random
+import json
 import re
 
-import jinja2
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from hf_distill.hub_ids import is_hub_id
+from hf_distill.markdown import code, code_block, escaped
+from hf_distill.plain_text import plain
 from hf_distill.privacy import public
-from hf_distill.publishing.markdown import code, code_block, escaped, plain
 from hf_distill.publishing.model_card import add_evaluation, render_model_card, write_model_card
 from hf_distill.publishing.run_record import RunRecord
+from tests.publishing.poison import hostile_strings, live_parts
 
 MODEL = dict(
     architecture="BertForSequenceClassification", num_hidden_layers=2, hidden_size=128, num_attention_heads=2,
@@ -67,6 +68,10 @@ def test_card_of_a_distilled_student(record, tmp_path):
     assert data["library_name"] == "transformers" and data["pipeline_tag"] == "text-classification"
     assert data["license"] == "mit" and data["language"] == "en"
     assert "base_model" not in data  # neither is on the Hub
+    assert "model-index" not in data  # which asks for the data set's id on the Hub
+    record.card["datasets"] = ["org/reviews", "a folder"]
+    data = render_model_card(record).data.to_dict()
+    assert data["datasets"] == ["org/reviews"]
     _, (result, macro) = model_index_to_eval_results(data["model-index"])
     assert (result.metric_value, result.metric_type, result.dataset_name) == (0.85, "accuracy", "reviews")
     assert (macro.metric_value, macro.metric_type, macro.metric_name) == (0.84, "f1", "f1_macro")
@@ -78,7 +83,7 @@ def test_card_of_a_distilled_student(record, tmp_path):
         "| **small** (this model) | distilled | 85.0 | -5.0 (-7.0 to -3.0) | 91.0 % | 4.0M | 2.50 ms |", "bfloat16",
         "| small, labels | labels only | 80.0 |", "| `learning_rate` | `0.001` |", "1,234", "arXiv 1908.08962",
         "100 optimizer steps (1.50 epochs) in 12 seconds on a CPU; 1.23 g CO₂", "calibration error: 2.1 %", "0.120 nats",
-        "```bash\npython train.py --a 'b c'\n```", "Commit `012345678901`, with local changes", "Rated by people.",
+        "```bash\npip install hf_distill\npython train.py --a 'b c'\n```", "Commit `012345678901`, with local changes", "Rated by people.",
         "Licence of the data: cc0.", "Somebody 2014, A title.", "eprint = {1503.02531}", "![quality",
     ):  # fmt: skip
         assert said in text, said
@@ -169,11 +174,13 @@ def test_without_an_evaluation_the_metrics_are_the_results(record):
     record.metrics = dict(eval_accuracy=0.81, eval_runtime=3.0, test_accuracy=0.8, test_teacher_kl=0.25, epoch=2.0)
     card = render_model_card(record)
     assert (
-        "## Results\n\nOn reviews:\n\n| | validation | test |\n|---|--:|--:|\n| accuracy | 0.81 | 0.8 |\n"
+        "## Results\n\nOn reviews:\n\n|  | validation | test |\n| --- | --: | --: |\n| accuracy | 0.81 | 0.8 |\n"
         "| teacher kl |  | 0.25 |\n\n## How" in card.text
     )
     assert "runtime" not in card.text and "\n\n\n" not in card.text
-    (result,) = card.data.eval_results
+    assert card.data.metrics == ["accuracy"] and card.data.eval_results is None
+    record.card["datasets"] = "org/reviews"
+    (result,) = render_model_card(record).data.eval_results
     assert (result.metric_value, result.dataset_split) == (0.8, "test")
 
 
@@ -184,20 +191,6 @@ def test_an_evaluation_is_kept_and_shown(record, tmp_path):
     assert RunRecord.load(tmp_path).evaluation["this"] == 1 and "**small** (this model)" in card.read_text()
     with pytest.raises(ValueError, match=r"the comparison is of \['big', 'small', 'small, labels'\], got 'other'"):
         add_evaluation(tmp_path, EVALUATION, "other")
-
-
-PIECES = [
-    "---", "\n", "\r\n", "...", ": ", "#", "- ", "{", "}", "[", "]", "'", '"', "|", ">", "&", "*", "!", "%", "@", "`",
-    "<script>alert(1)</script>", "<img src=x onerror=y>", "![x](http://evil)", "[a](javascript:b)", "**b**", "_c_",
-    "{{ 7 * 7 }}", "{% raw %}", "{# x #}", "\x00", "\x07", "\x1b[31m", "\x85", "\u2028", "\u200f", "\u202e", "\ufeff",
-    "null", "true", "1e3", "0x1F", "~", "=", "<<", "yes", "!!python/object", "ä", "東京", "🙂", "\\", "\t", "| a | b |",
-    "```", "~~~", "$x$", "www.evil", "https://evil", "</details>", "&amp;", "-->", "<!--", "name: x", "word", " ", "7",
-]  # fmt: skip
-
-
-def hostile_strings(number: int) -> list[str]:
-    generator = random.Random(0)
-    return ["".join(generator.choices(PIECES, k=generator.randint(1, 8))) for _ in range(number)]
 
 
 def poisoned(record: RunRecord, evil: str) -> RunRecord:
@@ -220,8 +213,7 @@ def poisoned(record: RunRecord, evil: str) -> RunRecord:
     return record
 
 
-def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, tmp_path, monkeypatch):
-    monkeypatch.setattr(jinja2, "Template", functools.cache(jinja2.Template))  # compiling it takes most of the time
+def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, tmp_path):
     expected = headings_outside_code(render_model_card(record).text)
     for evil in hostile_strings(200):
         assert_harmless(record, evil, expected, tmp_path / "README.md")
@@ -233,13 +225,12 @@ def assert_harmless(record, evil, expected, path):
     evil = public(evil.replace("\x85", " "))  # the one character that YAML cannot carry
     card = ModelCard.load(path)
     data = card.data
-    assert data.model_name == evil and data.base_model == evil and data.tags[-1] == evil and data.datasets == [evil]
-    assert (data.license, data.language) == (evil, evil)
-    assert data.eval_results[0].dataset_type == evil and data.eval_results[0].metric_value == 0.85
+    assert data.model_name == evil and data.tags[-1] == evil and (data.license, data.language) == (evil, evil)
+    for told, shown in (([evil], data.datasets), (evil, data.base_model)):
+        assert shown == (told if is_hub_id(evil) else None)
+    assert is_hub_id(evil) == bool(data.eval_results)
     assert data.co2_eq_emissions["hardware_used"] == evil
-    outside = without_code(card.text)
-    assert not re.search(r"<(script|img|!--|/details)", outside) and "](http://evil" not in outside
-    assert not re.search(r"(?<!\\)\[a\]\(javascript", outside) and "://evil" not in outside
+    assert not live_parts(card.content)
     assert not any(mark in card.text for mark in "\x00\x07\x1b\x85\u2028\u200f\u202e\ufeff")
     assert headings_outside_code(card.text) == expected
 
@@ -254,6 +245,78 @@ def without_code(text: str) -> str:
     """Without fenced blocks and inline code, in which nothing is markup."""
     text = re.sub(r"^(`{3,})[^`\n]*\n.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"(?<![`\\])(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", text)
+
+
+def test_no_heading_is_empty_and_no_two_lists_run_together(record):
+    text = render_model_card(record).text
+    assert "### Reproduce\n\n```bash\npip install" in text
+    assert text.index("## How it was trained") < text.index("## Speed") and "teacher's median ms" in text
+    assert re.search(r"temperature 2.0\)\n\nWhat went into it:\n\n- First weights", text)
+    record.command = record.git = None
+    assert "Reproduce" not in render_model_card(record).text
+
+
+def test_housekeeping_is_no_setting_and_batch_optimizer_and_schedule_always_are(record):
+    record.arguments = {
+        "logging_steps": 5,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "soft_label_weight": 1.0,
+    }
+    settings = render_model_card(record).text.partition("### Settings")[2].partition("Versions")[0]
+    assert not re.search("logging|save|report|tqdm", settings)
+    for said in (
+        "`learning_rate` | `5e-05`", "`per_device_train_batch_size` | `8`", "step | 8 |", "`lr_scheduler_type` | `linear`",
+        "| optimizer | adamw_torch_fused (betas 0.9 and 0.999, epsilon 1e-08)", "`soft_label_weight` | `1.0`",
+    ):  # fmt: skip
+        assert said in settings, said
+
+
+def test_one_layer_is_one(record):
+    record.student["num_hidden_layers"] = 1
+    text = render_model_card(record).text
+    assert "(1 layer, hidden size 128)" in text and "6 layers" in text
+
+
+def test_a_student_that_began_at_random_derives_from_nothing(record):
+    record.teacher |= {"name": "org/teacher", "revision": "c0ffee"}
+    record.student["initialisation"] = "random"
+    data = render_model_card(record).data.to_dict()
+    assert "base_model" not in data and "base_model_relation" not in data
+    record.card["base_model"] = "org/told"
+    data = render_model_card(record).data.to_dict()
+    assert data["base_model"] == "org/told" and "base_model_relation" not in data
+
+
+def test_the_training_data_are_named_linked_and_sized(record, tmp_path):
+    record.card["datasets"] = ["org/reviews"]
+    link = "[org/reviews](https://huggingface.co/datasets/org/reviews)"
+    assert f"- Training data: {link}, 1,234 examples." in render_model_card(record).text
+    record.card |= {"datasets": "../reviews", "base_model": str(tmp_path)}
+    record.save(tmp_path)
+    card = ModelCard.load(write_model_card(tmp_path))
+    assert "base_model" not in card.data.to_dict()
+    assert "- Training data: reviews, 1,234 examples." in card.text and "datasets" not in card.data.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"card": {"pipeline_tag": 'x")\n```\n'}}, r"\$\.card\.pipeline_tag"),
+        ({"card": {"tags": [{"a": 1}]}}, r"\$\.card\.tags"),
+        ({"card": {"license": ["mit"]}}, r"\$\.card\.license"),
+        ({"card": {"datasets": 7}}, r"\$\.card\.datasets"),
+        ({"arguments": {"learning_rate": "<img>"}}, r"\$\.arguments\.learning_rate"),
+        ({"evaluation": EVALUATION | {"this": 3}}, "must be below the number of rows, 3, got 3"),
+        ({"evaluation": EVALUATION | {"metric": "f1"}}, "evaluation.metric is 'f1', which the row of 'big' lacks"),
+    ],
+)
+def test_a_record_of_wrong_types_is_refused(record, change, place, tmp_path):
+    path = record.save(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=place):
+        write_model_card(tmp_path)
 
 
 def test_metadata_is_what_the_hub_s_own_class_reads(record):

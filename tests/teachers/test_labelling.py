@@ -18,6 +18,7 @@ from transformers import (
 
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
 from hf_distill.objectives.logits import RULED_OUT, forward_kl, sampled_classes, spread_tail, top_k_kl, top_k_with_tail
+from tests.publishing.poison import live_parts
 from tests.tiny_models import VOCABULARY, encoded_sentences, tiny_tokenizer
 
 QUIET = dict(disable_tqdm=True, batch_size=7, rows_per_shard=10)
@@ -242,6 +243,21 @@ def test_it_is_a_dataset(rows, teacher, tmp_path):
     assert len(labelled.cache_files) == 3  # on disk, where it was written
     card = (tmp_path / "labelled" / "README.md").read_text()
     assert "BertForSequenceClassification" in card and "29 rows" in card and "`teacher_logits`" in card
+
+
+@pytest.mark.parametrize(
+    "evil", ["![x](http://evil/p.png)<img src=x>", "neg\n\n# Owned\n\n<b>", "a|b` c", "\x1b[31m[a](b)"]
+)
+def test_nothing_in_the_names_of_a_teacher_is_markup_in_the_card(rows, teacher, evil, tmp_path):
+    teacher.config.id2label = {0: evil, 1: "positive"}
+    teacher.config.label2id = {evil: 0, "positive": 1}
+    teacher.config._name_or_path, teacher.config._commit_hash = evil.replace("/", ""), evil
+    rows = rows.add_column(evil, ["x"] * len(rows))
+    label_transfer_set(rows, teacher, tiny_tokenizer(), tmp_path / "labelled", text_columns=[evil], **QUIET)
+    card = (tmp_path / "labelled" / "README.md").read_text()
+    headings = ("The teacher", "Columns", "Use")
+    assert [each for each in live_parts(card) if not each.startswith("the heading")] == []
+    assert [each for each in live_parts(card) if each not in [f"the heading {name!r}" for name in headings]] == []
 
 
 def test_impossible_calls_are_refused_early(rows, teacher, tmp_path):

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
 from tokenizers import processors
 from transformers import TrainerCallback
 
@@ -21,7 +23,7 @@ from hf_distill import (
 )
 from hf_distill.publishing.run_record import RunRecord, schema
 from hf_distill.trainers import model_cards
-from hf_distill.trainers.callbacks import reads_pairs
+from hf_distill.trainers.callbacks import reads_pairs, short_log
 from tests.tiny_models import tiny_bert
 
 
@@ -137,3 +139,82 @@ def test_measured_emissions_are_told(trained):
     assert record.training["co2_eq_grams"] == pytest.approx(1.23)
     card = ModelCard.load(f"{trainer.args.output_dir}/README.md")
     assert card.data.co2_eq_emissions["emissions"] == pytest.approx(1.23) and "1.23 g CO₂" in card.text
+
+
+def test_a_record_tells_batch_optimizer_schedule_and_a_short_log(trained):
+    trainer = trained(
+        logging_steps=1, eval_strategy="steps", eval_steps=1, per_device_train_batch_size=3, gradient_accumulation_steps=2,
+        lr_scheduler_type="cosine", report_to="none",
+    )  # fmt: skip
+    training = RunRecord.load(trainer.args.output_dir).training
+    assert training["settings"] == {
+        "learning_rate": trainer.args.learning_rate, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2,
+        "train_batch_size": 6, "optimizer": "AdamW (betas 0.9 and 0.999, epsilon 1e-08)", "lr_scheduler_type": "cosine",
+    }  # fmt: skip
+    assert [entry["step"] for entry in training["log"]] == [1, 2]
+    assert {"loss", "eval_loss", "eval_teacher_agreement"} <= set(training["log"][0])
+    trainer.create_model_card()
+    text = ModelCard.load(f"{trainer.args.output_dir}/README.md").text
+    log = text.partition("### Training log\n\n")[2]
+    assert "| step | loss | validation loss |" in log and "\n| 2 | " in log and "| optimizer | AdamW (" in text
+    assert "`lr_scheduler_type` | `cosine`" in text and "| examples of an optimizer step | 6 |" in text
+    assert (
+        "logging_steps" not in text.partition("### Reproduce")[0] and "report_to" not in text.partition("### Repr")[0]
+    )
+
+
+def test_own_optimizers_are_recorded_as_they_were(trained, student, teacher, arguments, sentences, tokenizer):
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.25)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    trainer = DistillationTrainer(
+        student, arguments(max_steps=1), train_dataset=sentences, processing_class=tokenizer, teacher_model=teacher,
+        optimizers=(optimizer, schedule),
+    )  # fmt: skip
+    trainer.train()
+    settings = RunRecord.load(trainer.args.output_dir).training["settings"]
+    assert (settings["optimizer"], settings["lr_scheduler_type"], settings["learning_rate"]) == ("SGD", "StepLR", 0.25)
+
+
+def test_a_log_is_short_and_ends_with_the_last_step():
+    history = [{"step": step, "loss": 1 / step, "learning_rate": 0.1} for step in range(1, 100)]
+    log = short_log(history)
+    assert len(log) == 10 and (log[0]["step"], log[-1]["step"]) == (1, 99) and set(log[0]) == {"step", "loss"}
+    evaluated = [{"step": step, "eval_loss": 0.5, "eval_runtime": 1.0, "eval_accuracy": 0.1} for step in (10, 50)]
+    log = short_log([*history, *evaluated, {"step": 99, "train_runtime": 3.0}])
+    assert [entry["step"] for entry in log] == [10, 50] and set(log[0]) == {
+        "step",
+        "loss",
+        "eval_loss",
+        "eval_accuracy",
+    }
+    assert short_log([]) == []
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_adapter_s_card_says_so(merge, teacher, arguments, sentences, tokenizer):
+    base = tiny_bert(seed=1)
+    base.config._name_or_path, base.config._commit_hash = "org/base", "c0ffee"
+    adapted = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+    options = arguments(max_steps=1, merge_adapters=merge)
+    trainer = DistillationTrainer(
+        adapted, options, teacher_model=teacher, train_dataset=sentences, processing_class=tokenizer
+    )
+    trainer.train()
+    trainer.save_model()
+    trainer.create_model_card()
+    card = ModelCard.load(f"{options.output_dir}/README.md")
+    told = card.data.library_name, card.data.base_model, card.data.base_model_relation
+    assert told == (("transformers", "org/base", "finetune") if merge else ("peft", "org/base", "adapter"))
+    is_said = "LORA adapter of [org/base](https://huggingface.co/org/base), which it needs." in card.text
+    assert is_said != merge and ("lora" in card.data.tags) != merge and ("PeftModel" in card.text) != merge
+
+
+def test_a_task_that_the_hub_does_not_know_is_refused_and_nothing_written(trained):
+    trainer = trained()
+    before = Path(trainer.args.output_dir, "run.json").read_text()
+    evil = 'text-classification", "evil/model", trust_remote_code=True)  #'
+    with pytest.raises(ValueError, match=r"card\.pipeline_tag must be one of those that run\.json's schema lists, got"):
+        trainer.create_model_card(tasks=evil)
+    assert Path(trainer.args.output_dir, "run.json").read_text() == before
+    trainer.create_model_card(tasks="zero-shot-classification")
+    assert 'pipeline("text-classification"' in Path(trainer.args.output_dir, "README.md").read_text()

@@ -1,0 +1,126 @@
+"""The metadata of a student's card: what the Hub reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from hf_distill.hub_ids import is_hub_id
+from hf_distill.publishing.card_tables import scores_of
+from hf_distill.publishing.run_record import RunRecord
+from hf_distill.publishing.usage import is_adapter, pipeline_of, widget
+
+# The Hub's names of metrics, by the ends of ours.
+_HUB_METRICS = {
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "f1_macro": "f1",
+    "exact_match": "exact_match",
+    "matthews_correlation": "matthews_correlation",
+    "precision": "precision",
+    "recall": "recall",
+    "pearson": "pearsonr",
+    "spearmanr": "spearmanr",
+    "mse": "mse",
+}
+
+
+def metadata_of(record: RunRecord, title: str) -> ModelCardData:
+    """What the Hub reads of a student; ids in it are such as the Hub has, others are left out.
+
+    Args:
+        record: What the run left.
+        title: Of the card.
+    """
+    card, data, adapter = record.card, record.data, record.student.get("adapter")
+    tag = card.get("pipeline_tag") or pipeline_of(record.student["architecture"])
+    measured, measured_on = _measured(record)
+    base = base_model_of(record)
+    kind = "knowledge-distillation" if record.is_distilled else "fine-tuning"
+    tags = ["hf_distill", kind, *([adapter["type"].lower()] if adapter else []), *_listed(card.get("tags"))]
+    return ModelCardData(
+        language=card.get("language") or data.get("language"),
+        license=card.get("license") or data.get("license"),
+        library_name="peft" if is_adapter(record.student) else "transformers",
+        pipeline_tag=tag,
+        tags=list(dict.fromkeys(tags)),
+        base_model=base,
+        datasets=_as_told(card.get("datasets"), datasets_of(record)),
+        metrics=list(dict.fromkeys(_HUB_METRICS[name] for name in measured)) or None,
+        model_name=title,
+        eval_results=_results(measured, measured_on, tag or "other", datasets_of(record)) or None,
+        **({"base_model_relation": relation} if base and (relation := _relation(record)) else {}),
+        **({"widget": examples} if (examples := widget(record.student, data)) else {}),
+        **_emissions(record),
+    )
+
+
+def datasets_of(record: RunRecord) -> list[str]:
+    """Ids on the Hub of the data sets, as far as they were told."""
+    return [name for name in _listed(record.card.get("datasets")) if is_hub_id(name)]
+
+
+def base_model_of(record: RunRecord) -> str | None:
+    """The Hub's model that the student derives from: as was told, else what it was loaded from, else its teacher.
+
+    A student that began with random weights derives from no teacher.
+    """
+    teacher = {} if record.student.get("initialisation") == "random" else record.teacher or {}
+    known = [model["name"] for model in (record.student, teacher) if model.get("revision")]
+    return next((name for name in [record.card.get("base_model"), *known] if name and is_hub_id(name)), None)
+
+
+def _relation(record: RunRecord) -> str | None:
+    if is_adapter(record.student):
+        return "adapter"
+    return None if record.student.get("initialisation") == "random" else "finetune"
+
+
+def _as_told(told: Any, taken: list[str]) -> Any:
+    """A single name alone where it was told so."""
+    return (taken[0] if isinstance(told, str) else taken) if taken else None
+
+
+def _listed(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _emissions(record: RunRecord) -> dict[str, Any]:
+    grams = record.training.get("co2_eq_grams")
+    if grams is None:
+        return {}
+    source = {"emissions": grams, "source": "codecarbon", "training_type": "fine-tuning"}
+    return {"co2_eq_emissions": source | {"hardware_used": record.training["hardware"]}}
+
+
+def _measured(record: RunRecord) -> tuple[dict[str, float], dict[str, Any]]:
+    """The student's own metrics on the last split measured, as far as the Hub has names for them, and what they are of."""
+    evaluation = record.evaluation
+    if evaluation and "this" in evaluation:
+        measured, data = evaluation["rows"][evaluation["this"]]["metrics"], evaluation["data"]
+    else:
+        scores = scores_of(record)
+        split = next(
+            (split for split in ("test", "validation") if any(split in each for each in scores.values())), None
+        )
+        measured = {name: values[split] for name, values in scores.items() if split in values}
+        data = {"name": record.data.get("name") or "unnamed", "split": split}
+    return {name: value for name, value in measured.items() if name in _HUB_METRICS}, data
+
+
+def _results(measured: dict[str, float], data: dict[str, Any], task: str, datasets: list[str]) -> list[EvalResult]:
+    """Results as the Hub lists them, which asks for the data set's id; without one there are none."""
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=datasets[0],
+            dataset_name=data["name"],
+            dataset_split=data["split"],
+            metric_type=_HUB_METRICS[name],
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in measured.items()
+        if datasets
+    ]

@@ -1,0 +1,153 @@
+"""How a student is used: code for its card that runs as it is copied, and examples for its page on the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HERE = "path/to/this/folder"  # which `publish` replaces by the repository's id
+_TASKS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "ForImageClassification": "image-classification",
+}
+_TEXTS = ("A text like those it was trained on.", "Another text, which says something else.")
+_PAIRS = ("The first of two texts.", "The second of them."), ("A man is having lunch.", "Somebody eats.")
+_NAMES = ("Ada Lovelace was born in London.", "Alan Turing worked in Manchester.")
+_QUESTIONS = (
+    ("Who taught the student?", "The student was taught by its teacher."),
+    ("Where is the library?", "The library is next to the station, the school behind it."),
+)
+_MASKED = ("This is a {}.", "The capital of France is {}.")
+_PROMPTS = ("Once upon a time", "The weather today is")
+
+_LOADED = """\
+name = "{here}"
+student = {auto}.from_pretrained(name)
+"""
+_ADAPTED = """\
+name = "{here}"
+base = PeftConfig.from_pretrained(name).base_model_name_or_path
+student = PeftModel.from_pretrained({auto}.from_pretrained(base{options}), name).merge_and_unload()
+"""
+_ANSWER = """\
+tokenizer = AutoTokenizer.from_pretrained(name)
+
+inputs = tokenizer("{question}", "{context}", return_tensors="pt")
+with torch.no_grad():
+    outputs = student(**inputs)
+starts, ends = outputs.start_logits[0], outputs.end_logits[0]
+context = [index for index, part in enumerate(inputs.sequence_ids(0)) if part == 1]
+spans = [(first, last) for first in context for last in context if first <= last < first + 30]
+first, last = max(spans, key=lambda span: starts[span[0]] + ends[span[1]])
+print(tokenizer.decode(inputs["input_ids"][0, first : last + 1]))
+"""
+_PIXELS = """\
+
+images = torch.rand(1, {channels}, {size}, {size})  # yours, with values as in training
+with torch.no_grad():
+    print(student(pixel_values=images).logits.softmax(-1))
+"""
+
+
+def pipeline_of(architecture: str) -> str | None:
+    """The Hub's name of what a model of a class is for; None: not known."""
+    return next((task for ending, task in _TASKS.items() if architecture.endswith(ending)), None)
+
+
+def packages_of(student: Mapping[str, Any]) -> str:
+    """What `usage` needs installed, apart by spaces."""
+    is_of_images = pipeline_of(student["architecture"]) == "image-classification"
+    return " ".join(
+        ["transformers", "torch", *["peft"] * is_adapter(student), *["pillow", "torchvision"] * is_of_images]
+    )
+
+
+def is_adapter(student: Mapping[str, Any]) -> bool:
+    """Whether a student was saved as an adapter, which needs its base."""
+    return student.get("adapter") is not None
+
+
+def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
+    """Code that loads a student from `HERE`, asks it something and prints the answer; None for a model of an unknown kind.
+
+    Args:
+        student: As the run record describes it. Nothing in it is taken into the code but the names of its classes, quoted.
+        data: Likewise; whether it reads pairs of texts.
+    """
+    task = pipeline_of(student["architecture"])
+    if task is None:
+        return None
+    if task == "question-answering":
+        answer = _ANSWER.format(question=_QUESTIONS[0][0], context=_QUESTIONS[0][1])
+        return _imports(["import torch"], student, "AutoTokenizer") + _loaded(student) + answer
+    channels = student.get("num_channels", 3)
+    if task == "image-classification" and channels != 3:  # a pipeline makes three of every image
+        pixels = _PIXELS.format(channels=int(channels), size=int(student.get("image_size") or 224))
+        return _imports(["import torch"], student) + _loaded(student) + pixels
+    return _pipeline(task, student) + _question(task, student, data)
+
+
+def widget(student: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Two examples for the page on the Hub; none where they would need a file or a word that is not known."""
+    task, mask = pipeline_of(student["architecture"]), student.get("mask_token")
+    if task == "text-classification":
+        texts = [" ".join(pair) for pair in _PAIRS] if data.get("text_pairs") else _TEXTS
+    elif task == "question-answering":
+        return [{"text": question, "context": context} for question, context in _QUESTIONS]
+    elif task == "fill-mask":
+        texts = [text.format(mask) for text in _MASKED] if mask else []
+    else:
+        texts = {"token-classification": _NAMES, "text-generation": _PROMPTS}.get(task, ())
+    return [{"text": text} for text in texts]
+
+
+def _pipeline(task: str, student: Mapping[str, Any]) -> str:
+    image = ["from PIL import Image"] if task == "image-classification" else []
+    if not is_adapter(student):
+        imports = "\n".join([*image, "from transformers import pipeline"])
+        return f'{imports}\n\nstudent = pipeline("{task}", "{HERE}")\n'
+    processor, argument = ("AutoImageProcessor", "image_processor") if image else ("AutoTokenizer", "tokenizer")
+    made = f'student = pipeline("{task}", model=student, {argument}={processor}.from_pretrained(name))\n'
+    return _imports(image, student, processor, "pipeline") + _loaded(student) + made
+
+
+def _imports(before: Sequence[str], student: Mapping[str, Any], *names: str) -> str:
+    peft = ["from peft import PeftConfig, PeftModel"] if is_adapter(student) else []
+    classes = ", ".join(sorted([_auto(student), *names]))
+    return "\n".join([*before, *peft, f"from transformers import {classes}"]) + "\n\n"
+
+
+def _loaded(student: Mapping[str, Any]) -> str:
+    names = dict(enumerate(student.get("labels") or ()))
+    options = f", id2label={names!r}" if names and "Classification" in student["architecture"] else ""
+    return (_ADAPTED if is_adapter(student) else _LOADED).format(here=HERE, auto=_auto(student), options=options)
+
+
+def _auto(student: Mapping[str, Any]) -> str:
+    ending = next(ending for ending in _TASKS if student["architecture"].endswith(ending))
+    return f"AutoModel{ending}"
+
+
+def _question(task: str, student: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """The line that asks a pipeline; a number is asked for as it is, and of classes that may hold together all."""
+    if task == "fill-mask":
+        return 'print(student(f"This is a {student.tokenizer.mask_token}."))'
+    if task == "image-classification":
+        return 'print(student(Image.new("RGB", (224, 224), "white")))  # or Image.open("path/to/an/image.png")'
+    if task in ("token-classification", "text-generation"):
+        return f'print(student("{_NAMES[0] if task == "token-classification" else _PROMPTS[0]}"))'
+    text = f'"{_TEXTS[0]}"'
+    if data.get("text_pairs"):
+        text = '{{"text": "{}", "text_pair": "{}"}}'.format(*_PAIRS[0])
+    return f"print(student({text}{_options(student)}))"
+
+
+def _options(student: Mapping[str, Any]) -> str:
+    kind = student.get("problem_type")
+    if kind == "regression" or (kind is None and len(student.get("labels") or ()) == 1):
+        return ', function_to_apply="none"'
+    return ', top_k=None, function_to_apply="sigmoid"' if kind == "multi_label_classification" else ""
