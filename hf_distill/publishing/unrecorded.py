@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
 from hf_distill.files import write_whole
-from hf_distill.publishing import markdown
+from hf_distill.markdown import rendered
 from hf_distill.publishing.run_record import describe_model
+from hf_distill.publishing.usage import HERE
 from hf_distill.tasks import task_of
 
 _FOOTER = "This card was made by hf_distill from the model alone."
@@ -45,11 +45,11 @@ def write_unrecorded_card(folder: str | os.PathLike, model: PreTrainedModel, giv
             f"{path} was not made by hf-distill card, and without a run.json there is little to put in its place: edit it, "
             "or move it away for a card made from the model alone"
         )
-    write_whole(path, str(_card(path.resolve().parent.name, model, given)))
+    write_whole(path, _card(path.resolve().parent.name, model, given))
     return path
 
 
-def _card(name: str, model: PreTrainedModel, given: Mapping[str, Any]) -> ModelCard:
+def _card(name: str, model: PreTrainedModel, given: Mapping[str, Any]) -> str:
     about, title = describe_model(model), given.get("model_name") or name
     task = task_of(model)
     metadata = ModelCardData(
@@ -61,16 +61,15 @@ def _card(name: str, model: PreTrainedModel, given: Mapping[str, Any]) -> ModelC
         base_model=given.get("base_model"),
         model_name=title,
     )
-    with resources.as_file(resources.files(__package__) / "templates" / "unrecorded_card.md.jinja") as template:
-        return ModelCard.from_template(
-            metadata,
-            template_path=str(template),
-            title=title,
-            model=about,
-            shape={name.replace("_", " "): about[name] for name in _SHAPE if name in about},
-            labels=about["labels"] if "Classification" in about["architecture"] else [],
-            auto_class="AutoModel" if task is None else task.auto_class.__name__,
-            footer=_FOOTER,
-            text=markdown.escaped,
-            code=markdown.code,
-        )
+    page = rendered(
+        __package__,
+        "unrecorded_card.md.jinja",
+        title=title,
+        model=about,
+        shape={name.replace("_", " "): about[name] for name in _SHAPE if name in about},
+        labels=about["labels"] if "Classification" in about["architecture"] else [],
+        auto_class="AutoModel" if task is None else task.auto_class.__name__,
+        here=HERE,
+        footer=_FOOTER,
+    )
+    return f"---\n{metadata.to_yaml()}\n---\n\n{page}\n"
