@@ -35,6 +35,7 @@ from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import given_values, once
 from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.cli.verbosity import set_verbosity
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
@@ -219,6 +220,7 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
 def main() -> None:
     parser = ScriptParser((AblationArguments, PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, pipeline, training = parser.parse_args_into_dataclasses()
+    set_verbosity(training)
     grid, results = Grid(args, pipeline, given_values(parser, DistillationTrainingArguments)), []
     for cell in cells_of(args):
         accuracies = grid.accuracies(cell)

@@ -40,6 +40,7 @@ from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
 from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.cli.verbosity import set_verbosity
 from hf_distill.encoding.class_names import label_names, positions
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import replacing, write_whole
@@ -382,6 +383,7 @@ def main() -> None:
         (ComparisonArguments, DataTrainingArguments, ProgressiveTrainingArguments), description=__doc__
     )
     args, data, training = parser.parse_args_into_dataclasses()
+    set_verbosity(training)
     comparison = Comparison(args, data, given_values(parser, ProgressiveTrainingArguments))
     split = "test" if "test" in comparison.splits else "validation"
     results = {"conditions": comparison.conditions(training)}

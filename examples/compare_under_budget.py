@@ -63,6 +63,7 @@ from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_values, once
 from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.cli.verbosity import set_verbosity
 from hf_distill.corpus import packed, without_texts_of
 from hf_distill.encoding.class_names import ClassIds
 from hf_distill.encoding.sequences import encode_label, label_values
@@ -376,6 +377,7 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
 def main() -> None:
     parser = ScriptParser((ComparisonArguments, ScriptTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
+    set_verbosity(training)
     comparison = Comparison(args, given_values(parser, ScriptTrainingArguments))
     entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
     said = verdict(entries, comparison.limit)

@@ -47,6 +47,7 @@ from hf_distill import (
 from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import first_rows, given_values, once
+from hf_distill.cli.verbosity import set_verbosity
 from hf_distill.corpus import Texts, packed, without_texts_of
 from hf_distill.encoding.files import load_files, load_named, load_texts, require_texts
 from hf_distill.encoding.sequences import encode_label, label_ids, label_values
@@ -368,6 +369,7 @@ class Pipeline:
 def main() -> None:
     parser = ScriptParser((PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
+    set_verbosity(training)
     metrics = Pipeline(args, given_values(parser, DistillationTrainingArguments)).run()
     if training.should_log:
         print(json.dumps(metrics, indent=2))

@@ -35,6 +35,7 @@ from hf_distill import (
 from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import once
+from hf_distill.cli.verbosity import say_that_there_is_a_cpu
 from hf_distill.evaluation.comparison import (
     DISTILLED,
     LABELS_ONLY,
@@ -242,6 +243,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    say_that_there_is_a_cpu()
     Quickstart(options.output_dir, options.steps, options.examples).run()
 
 

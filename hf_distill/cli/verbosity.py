@@ -21,7 +21,12 @@ def set_verbosity(args: TrainingArguments) -> None:
     transformers.logging.set_verbosity(level)
     is_own_choice = args.log_level != "passive" or not args.should_log
     logger.setLevel(level if is_own_choice else logging.INFO)
+    say_that_there_is_a_cpu()
     if not torch.accelerator.is_available():
-        # DeepSpeed, where it is installed, prints that it found no other.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
         args.dataloader_pin_memory = False
+
+
+def say_that_there_is_a_cpu() -> None:
+    """Tell DeepSpeed, where it is installed, which otherwise prints that it found nothing else; what the user set counts."""
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
