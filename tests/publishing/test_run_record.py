@@ -41,7 +41,9 @@ def test_a_metric_whose_name_tells_a_path_stays_one_metric(tmp_path):
     row = {"name": "m", "role": "other", "parameters": 1, "metrics": {name: 0.5}}
     data = {"name": "d", "split": "test", "examples": 1, "fingerprint": "f"}
     record(evaluation={"task": "t", "data": data, "metric": name, "rows": [row]}).save(tmp_path)
-    assert RunRecord.load(tmp_path).evaluation["metric"] == "metric" and "anna" not in (tmp_path / "run.json").read_text()
+    assert (
+        RunRecord.load(tmp_path).evaluation["metric"] == "metric" and "anna" not in (tmp_path / "run.json").read_text()
+    )
 
 
 def test_another_schema_version_is_refused(tmp_path):
