@@ -213,8 +213,14 @@ def classes(labels: list[str]) -> Markdown:
 def shape(model: Mapping[str, Any]) -> str:
     """Layers and hidden size of a model, as far as they are known."""
     layers, hidden = model.get("num_hidden_layers"), model.get("hidden_size")
-    found = [] if layers is None else [f"{layers} layer{'' if layers == 1 else 's'}"]
+    found = [] if layers is None else [counted(layers, "layer")]
     return ", ".join(found + ([] if hidden is None else [f"hidden size {hidden}"]))
+
+
+def counted(number: float, what: str) -> str:
+    """A number of things, of one in the singular."""
+    shown = f"{number:,.0f}"
+    return f"{shown} {what}{'' if shown == '1' else 's'}"
 
 
 def size(examples: int | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from hf_distill.evaluation.report import examples_label, report_plot, shrinking_
 from hf_distill.files import write_whole
 from hf_distill.hub_ids import hub_link
 from hf_distill.markdown import Markdown, code, code_block, escaped, rendered
-from hf_distill.privacy import public
 from hf_distill.publishing import card_tables, citations, usage
 from hf_distill.publishing.card_metadata import base_model_of, datasets_of, metadata_of
 from hf_distill.publishing.run_record import RunRecord
@@ -43,7 +41,7 @@ def render_model_card(record: RunRecord) -> ModelCard:
         Card with valid metadata; `save` writes it. Nothing in the record is read as markup, and nothing private in it is
         shown (see `public`).
     """
-    record = RunRecord(**_without_next_line(public(asdict(record))))
+    record = RunRecord(**_without_next_line(record.public_content()))
     title, evaluation = _title(record), record.evaluation
     own = evaluation["rows"][evaluation["this"]] if evaluation and "this" in evaluation else None
     initialisation = record.student.get("initialisation")

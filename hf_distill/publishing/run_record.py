@@ -95,6 +95,17 @@ class RunRecord:
         """Whether the student learned from anything but labels."""
         return self.teacher is not None or any(term["name"] != "hard_label" for term in self.objective)
 
+    def public_content(self) -> dict[str, Any]:
+        """All of it without anything private (see `public`); the metric of the comparison is named alike everywhere."""
+        content = public(asdict(self))
+        if self.evaluation is not None:
+            before, after = self.evaluation["metric"], content["evaluation"]["metric"]
+            for row in content["evaluation"]["rows"]:
+                for metrics in (row["metrics"], *(row.get("metrics_by_format") or {}).values()):
+                    if before != after and before in metrics:
+                        metrics[after] = metrics.pop(before)
+        return content
+
     def save(self, folder: str | os.PathLike) -> Path:
         """Write `run.json` into a folder, whole or not at all, without anything private (see `public`).
 
@@ -107,8 +118,8 @@ class RunRecord:
             raise ValueError(f"the record is not as the schema says: {error}")
         path = Path(folder) / RUN_RECORD_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = asdict(self) | {"card": _with_hub_ids(self.card)}
-        content = json.dumps(public(kept), indent=2, sort_keys=True, default=str)
+        kept = self.public_content() | {"card": public(_with_hub_ids(self.card))}
+        content = json.dumps(kept, indent=2, sort_keys=True, default=str)
         write_whole(path, content + "\n")
         return path
 

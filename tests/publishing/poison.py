@@ -24,9 +24,9 @@ PIECES = [
     "null", "true", "1e3", "0x1F", "~", "=", "<<", "yes", "!!python/object", "ä", "東京", "🙂", "\\", "\t", "| a | b |",
     "```", "~~~", "$x$", "www.evil", "https://evil", "</details>", "&amp;", "-->", "<!--", "name: x", "word", " ", "7",
     "\\|", "`|`", "admin@evil.test", "<https://evil>", "mailto:a@b.c", "\n\n# Owned\n\n", "\n    ", "[x]: http://evil",
-    '")\n```\n\n# Owned\n\n', '", trust_remote_code=True)  #', "&#106;avascript:", "WWW.EVIL", "\x9b31m", "1. ", "\ud800",
+    '")\n```\n\n# Owned\n\n', '", trust_remote_code=True)  #', "&#106;avascript:", "WWW.EVIL", "\x9b31m", "1. ",
 ]  # fmt: skip
-_OTHERS: list[Any] = [None, True, -1, 0, 10**30, 1e300, -0.0, [], {}, [[]], ["x"], {"x": "y"}]
+_OTHERS: list[Any] = [None, True, -1, 0, 10**15, 1e300, -0.0, [], {}, [[]], ["x"], {"x": "y"}]
 _MODEL = {
     "name": "small", "revision": "c0ffee", "initialisation": "embeddings", "saved_as": "small", "model_type": "bert",
     "architecture": "BertForSequenceClassification", "parameters": 4_000_000, "weights_sha256": "ab" * 32,
@@ -102,7 +102,10 @@ def poisoned_records(number: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     generator = random.Random(seed)
     for index, evil in enumerate(hostile_strings(number, seed)):
         share = 1.0 if index % 5 == 0 else 0.05
-        yield _poisoned(copy.deepcopy(WHOLE), generator, evil, share, with_others=index % 5 == 1)
+        content = _poisoned(copy.deepcopy(WHOLE), generator, evil, share, with_others=index % 5 == 1)
+        for row in content["evaluation"]["rows"]:
+            row["metrics"][str(content["evaluation"]["metric"])] = 0.5  # else the record contradicts itself
+        yield content
 
 
 def _poisoned(value: Any, generator: random.Random, evil: str, share: float, with_others: bool) -> Any:

@@ -273,9 +273,12 @@ def test_housekeeping_is_no_setting_and_batch_optimizer_and_schedule_always_are(
         assert said in settings, said
 
 
-def test_one_layer_is_one(record):
+def test_one_of_a_thing_is_one(record):
     record.student["num_hidden_layers"] = 1
+    record.training |= {"steps": 1, "seconds": 1.2}
+    record.data["train_examples"] = 1
     text = render_model_card(record).text
+    assert "1 optimizer step (1.50 epochs) in 1 second on" in text and "reviews, 1 example." in text
     assert "(1 layer, hidden size 128)" in text and "6 layers" in text
 
 

@@ -36,6 +36,16 @@ def test_round_trip_and_no_partial_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_a_metric_whose_name_tells_a_path_stays_one_metric(tmp_path):
+    name = "/home/anna/metric"
+    row = {"name": "m", "role": "other", "parameters": 1, "metrics": {name: 0.5}}
+    data = {"name": "d", "split": "test", "examples": 1, "fingerprint": "f"}
+    record(evaluation={"task": "t", "data": data, "metric": name, "rows": [row]}).save(tmp_path)
+    assert (
+        RunRecord.load(tmp_path).evaluation["metric"] == "metric" and "anna" not in (tmp_path / "run.json").read_text()
+    )
+
+
 def test_another_schema_version_is_refused(tmp_path):
     path = record().save(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
