@@ -327,3 +327,10 @@ def test_weights_that_are_not_finite_are_refused(folder):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"weights that are NaN or infinite, 1 parameters such as {name}"):
         files_to_publish(folder)
+
+
+def test_a_tokenizer_without_a_limit_is_published(folder):
+    rewrite(
+        folder / "tokenizer_config.json", model_max_length=1000000000000000019884624838656
+    )  # as transformers writes it
+    assert "tokenizer_config.json" in [file.name for file in files_to_publish(folder)]
