@@ -65,8 +65,8 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
     adds nothing: it reaches Trainer's weights, bit for bit, and leaves no callback, file or state more; but under
     gradient accumulation or several processes it gives the gradient of the whole batch, where Trainer gives a multiple of
-    it for heads and loss functions that ignore `num_items_in_batch`, such as BERT's, and on several processes its loss of
-    an evaluation counts no example twice.
+    it for heads that ignore `num_items_in_batch`, such as BERT's, and on several processes its loss of an evaluation counts
+    no example twice.
 
     Args:
         model: The student.
@@ -155,6 +155,9 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         Returns:
             Scalar loss; with `return_outputs` the pair of loss and student outputs.
         """
+        if self.compute_loss_func is not None and self._is_trainer():
+            num_items = num_items_in_batch[0] if getattr(num_items_in_batch, "ndim", 0) else num_items_in_batch
+            return super().compute_loss(model, inputs, return_outputs, num_items)
         training = getattr(model, "module", model).training  # a DeepSpeed engine says True of itself whatever it holds
         compares = not training and self.teacher is not None
         objective = self._evaluation_objective(inputs) if compares else self.training_objective

@@ -158,6 +158,25 @@ def test_the_items_of_a_step_may_be_told_as_one_number(num_items, tmp_path):
     torch.testing.assert_close(*losses)
 
 
+def mean_cross_entropy(outputs, labels, num_items_in_batch=None):
+    return torch.nn.functional.cross_entropy(outputs["logits"], labels)
+
+
+@pytest.mark.parametrize("function", [summed_cross_entropy, mean_cross_entropy])
+def test_a_loss_function_has_the_same_gradients_whatever_it_makes_of_the_number_of_items(function, tmp_path):
+    weights = []
+    for trainer_class in BOTH:
+        args = plain(tmp_path, save_strategy="no", gradient_accumulation_steps=3, per_device_train_batch_size=2)
+        trainer = trainer_class(
+            tiny_bert(), args, train_dataset=encoded_sentences(12), processing_class=tiny_tokenizer(),
+            eval_dataset=encoded_sentences(7), compute_loss_func=function,
+        )  # fmt: skip
+        trainer.train()
+        weights.append((parameters_of(trainer.model), torch.tensor(trainer.evaluate()["eval_loss"])))
+    assert torch.equal(weights[0][0], weights[1][0])
+    torch.testing.assert_close(weights[0][1], weights[1][1])
+
+
 def test_what_is_spent_is_asked_in_vain(tmp_path):
     trainer = trainer_of(DistillationTrainer, tmp_path, save_strategy="no")
     trainer.train()
