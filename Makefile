@@ -4,18 +4,25 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint benchmark clean
+.PHONY: help quickstart test test-fast coverage lint benchmark clean
 
 help:            ## Show this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
 
 quickstart: $(INSTALLED)  ## Distil three students from a real teacher on real data (a coffee break on 2 cores)
 	$(BIN)/python examples/quickstart.py
 
 test: $(INSTALLED)  ## Run the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+test-fast: $(INSTALLED)  ## Run the tests that are quick and need no download (a minute and a half on 2 cores)
+	$(PYTEST) -m "not slow and not real_data"
+
+coverage: $(INSTALLED)  ## Run the test suite and list the lines it does not reach
+	$(PYTEST) --cov --cov-report=term-missing
 
 lint: $(INSTALLED)  ## Check style and formatting
 	$(BIN)/ruff check .

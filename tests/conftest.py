@@ -17,7 +17,15 @@ import pytest
 import torch
 
 from hf_distill import DistillationTrainingArguments
+from tests.slow_tests import is_slow
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers are asked for
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if is_slow(item.nodeid):
+            item.add_marker("slow")
 
 
 def pytest_collection_finish():

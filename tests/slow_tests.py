@@ -1,0 +1,20 @@
+"""Tests that `make test-fast` leaves out: those that train for long, start processes, or build and install."""
+
+from __future__ import annotations
+
+# Paths from the repository's root: folders, and files.
+SLOW = (
+    "tests/distributed",
+    "tests/examples",
+    "tests/hub",
+    "tests/test_documentation.py",
+    "tests/test_dockerfile.py",
+    "tests/test_wheel.py",
+    "tests/trainers/test_kills.py",
+)
+
+
+def is_slow(nodeid: str) -> bool:
+    """Whether a test, by its id, such as "tests/test_wheel.py::test_x", is in one of `SLOW`."""
+    path = nodeid.partition("::")[0]
+    return any(path == place or path.startswith(f"{place}/") for place in SLOW)
