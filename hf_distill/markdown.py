@@ -12,7 +12,7 @@ import jinja2
 from hf_distill.plain_text import plain
 
 # Escaped where Markdown or HTML would read them as markup.
-_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # Some renderers look for addresses after they have decoded entities: a word joiner, which is not seen, parts them.
 _JOINER = "&#8288;"

@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.files import folder_lock
 from hf_distill.publishing.student_folder import is_weights
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.progressive_trainer import Stage
@@ -43,6 +44,7 @@ def begin_anew(args: TrainingArguments, asked_for: bool, overwrite: bool = False
 
     Raises:
         ValueError: There are some, and they are not to be deleted.
+        FolderInUseError: They are to be, and another process trains into the folder; names it.
     """
     folder = Path(args.output_dir)
     places = [place for place in (folder, *(folder / stage.value for stage in Stage)) if place.is_dir()]
@@ -58,8 +60,9 @@ def begin_anew(args: TrainingArguments, asked_for: bool, overwrite: bool = False
     if not args.should_save:
         return
     if overwrite and found:
-        for path in found:
-            shutil.rmtree(path, ignore_errors=True)
+        with folder_lock(folder, "deleting the checkpoints of an earlier run", timeout=0):
+            for path in found:
+                shutil.rmtree(path, ignore_errors=True)
         logger.warning(f"Deleted the {len(found)} checkpoints of an earlier run in {folder}: --overwrite_output_dir.")
     elif folder.is_dir() and any(is_weights(path.name) for path in folder.iterdir()):
         logger.warning(f"{folder} holds the model of an earlier run, which this run replaces when it ends.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,12 @@ class Continuation:
                 )
         else:
             self._extensions = []
-        with folder_lock(self.args.output_dir, "training", timeout=0) if self.args.should_save else nullcontext():
+        with self._alone_in(self.args.output_dir):
             return super().train(checkpoint, *args, **kwargs)
+
+    def _alone_in(self, folder: str | Path) -> AbstractContextManager[None]:
+        """Keeps other trainings out of a folder, see `folder_lock`; the processes that save do so for the others."""
+        return folder_lock(folder, "training", timeout=0) if self.args.should_save else nullcontext()
 
     def _end_at(self, checkpoint: str, state: TrainerState) -> TrainOutput:
         """What a training that ended at a checkpoint left, without a further step, which Trainer would make."""

@@ -125,8 +125,15 @@ class ProgressiveTrainer(DistillationTrainer):
 
         Raises:
             ValueError: There is nothing to go on from.
+            FolderInUseError: Another process trains into `output_dir`; names it.
         """
         root = Path(self.args.output_dir)
+        with self._alone_in(root):
+            return self._train_stages(root, resume_from_checkpoint, *args, **kwargs)
+
+    def _train_stages(
+        self, root: Path, resume_from_checkpoint: str | bool | None, *args: Any, **kwargs: Any
+    ) -> TrainOutput:
         self._carried = self._earlier
         stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
         if stage is Stage.GENERAL:
@@ -144,7 +151,7 @@ class ProgressiveTrainer(DistillationTrainer):
 
     def _where_to_begin(self, root: Path, resume: str | bool | None) -> tuple[Stage, str | None]:
         if not resume:
-            if self.is_world_process_zero():
+            if self.args.should_save:
                 for folder in (root / stage.value for stage in Stage if (root / stage.value).exists()):
                     logger.warning(f"Beginning anew: {folder}, which an earlier run left, is removed.")
                     shutil.rmtree(folder)

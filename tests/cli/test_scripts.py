@@ -11,6 +11,7 @@ from hf_distill import DistillationTrainingArguments, ProgressiveTrainingArgumen
 from hf_distill.cli import scripts, used_folder
 from hf_distill.cli.script_models import AnyModelArguments, FineTuningArguments, teacher_options
 from hf_distill.cli.used_folder import OutputFolderArguments
+from hf_distill.files import FolderInUseError, folder_lock
 
 
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
@@ -74,6 +75,11 @@ def test_a_run_that_begins_anew_does_not_mix_with_another(used):
         found(resume_from_checkpoint="false")
     with pytest.raises(ValueError, match=r"either overwrite_output_dir, .* or resume_from_checkpoint, .* got both"):
         found(resume_from_checkpoint="true", overwrite_output_dir=True)
+    with (
+        folder_lock(used, "training", timeout=0),
+        pytest.raises(FolderInUseError, match=r"in use by process .* training"),
+    ):
+        found(overwrite_output_dir=True)
     assert sorted(used.rglob("*")) == before
     assert found(overwrite_output_dir=True) is None
     assert {path.name for path in used.iterdir()} == {

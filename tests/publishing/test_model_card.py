@@ -333,6 +333,7 @@ def test_metadata_is_what_the_hub_s_own_class_reads(record):
     [
         ("a_b", "a_b", "`a_b`"),
         ("_a_", r"\_a\_", "`_a_`"),
+        ("__a__b__", r"\_\_a\_\_b\_\_", "`__a__b__`"),
         ("1.15.0", "1.15.0", "`1.15.0`"),
         ("1. first", r"1\. first", "`1. first`"),
         ("# a", r"\# a", "`# a`"),

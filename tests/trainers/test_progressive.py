@@ -23,6 +23,7 @@ from hf_distill import (
     Stage,
     label_with_trajectory,
 )
+from hf_distill.files import FolderInUseError, folder_lock
 from hf_distill.objectives.terms import soft_label_term
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
@@ -498,3 +499,29 @@ def test_the_next_checkpoint_is_read_in_the_background(progressive):
     trainer.follow(3, 9)
     assert [parameter.data_ptr() for parameter in trainer.teacher.model.parameters()] == memory
     assert torch.equal(parameters_of(trainer.teacher.model), parameters_of(teacher_at(1)))
+
+
+@pytest.mark.parametrize("resume", [None, True])
+def test_stages_of_a_training_that_runs_are_not_removed(progressive, tmp_path, resume):
+    trainer = progressive()
+    trainer.train()
+    before = {path: path.read_bytes() for path in (tmp_path / "output").rglob("*") if path.is_file()}
+    with (
+        folder_lock(tmp_path / "output", "training", timeout=0),
+        pytest.raises(FolderInUseError, match="output is in use"),
+    ):
+        progressive().train(resume_from_checkpoint=resume)
+    assert {path: path.read_bytes() for path in (tmp_path / "output").rglob("*") if path.is_file()} == before
+
+
+def test_the_whole_training_is_alone_in_its_folder(progressive, tmp_path):
+    said = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            with pytest.raises(FolderInUseError), folder_lock(tmp_path / "output", "training", timeout=0):
+                pass
+            said.append(state.global_step)
+
+    progressive(callbacks=[Look()], max_steps=3, final_stage_steps=1).train()
+    assert said == [1, 2, 3, 1]
