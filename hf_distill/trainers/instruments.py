@@ -20,7 +20,7 @@ from hf_distill.masked_head import HeadAtPositions
 from hf_distill.objectives.evidence import Features
 from hf_distill.objectives.objective import Objective
 from hf_distill.projections import Projections, attach
-from hf_distill.tasks import Task
+from hf_distill.tasks import Task, logits_of
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
@@ -32,6 +32,9 @@ from hf_distill.whole_weights import gathered, load_whole_state, whole_state
 logger = logging.getLogger(__name__)
 
 _FILE = "distillation_projections.safetensors"
+_INSIDE = ("hidden_states", "queries", "keys", "values")
+# Settings of models in which a pass leaves out layers at random, or sends tokens to some of their parts.
+_OTHER_EVERY_TIME = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "num_experts", "num_local_experts")
 
 
 class Instruments:
@@ -112,6 +115,33 @@ class Instruments:
             output = student.eval()(**batch)
         student.train(training)
         return features_of(output, None)
+
+    def has_unused_parameters(self, student: nn.Module, objective: Objective) -> bool | None:
+        """Whether the student has parameters to be trained that an objective does not depend on.
+
+        Args:
+            student: The student itself, where its example inputs are.
+            objective: Of the training.
+
+        Returns:
+            None where that cannot be told: there is no example, or which parameters a pass uses is a matter of chance or inputs.
+        """
+        config = getattr(student, "config", None)
+        if not self.example or any(getattr(config, name, None) for name in _OTHER_EVERY_TIME):
+            return None
+        accepted = inspect.signature(student.forward).parameters
+        inputs = {name: value for name, value in self.example.items() if name in accepted}
+        training = student.training
+        with random_state_kept(), torch.enable_grad(), self.on(bool(objective.student_needs), None):
+            output = student.eval()(**inputs)
+        student.train(training)
+        features = features_of(output, None)
+        looked_at = [tensor for name in _INSIDE for tensor in getattr(features, name).values()]
+        if "soft_label" in objective or "hard_label" in objective:
+            looked_at.append(logits_of(output, None))
+        trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+        total = sum(tensor.float().sum() for tensor in looked_at)
+        return any(gradient is None for gradient in torch.autograd.grad(total, trained, allow_unused=True))
 
     def save(self, folder: Path, writes: bool) -> None:
         """Write the projections, if there are any, into a checkpoint; called on every process, one of which writes."""

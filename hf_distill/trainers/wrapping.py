@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from hf_distill.tasks import unwrapped
 from hf_distill.teachers.sharding import layers_of
 from hf_distill.whole_weights import is_in_parts, load_whole_state, whole
 
@@ -83,7 +84,18 @@ class Wrapping:
                 self.model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]
         super()._save(output_dir, state_dict)
 
+    def _look_for_unused_parameters(self) -> None:
+        """Let DDP search for unused parameters only where there are some: it warns of a search in vain, which costs time."""
+        under_ddp = self.accelerator.num_processes > 1 and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
+        handler = self.accelerator.ddp_handler
+        if not under_ddp or handler is None or self.args.ddp_find_unused_parameters is not None or self._is_trainer():
+            return
+        found = self._instruments.has_unused_parameters(unwrapped(self.model), self.training_objective)
+        if found is not None:
+            handler.find_unused_parameters = found
+
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        self._look_for_unused_parameters()
         with ExitStack() as self._while_wrapping:
             if self.is_fsdp_enabled:
                 plugin = self.accelerator.state.fsdp_plugin
