@@ -168,7 +168,7 @@ KINDS: dict[str, Callable[[Faults, int], Iterator[Outcome]]] = {
     "cards/records": hostile_records,
 }
 FULL = dict(zip(KINDS, [16, 16, 16, 16, 32, 12, 12, 8, 4, 4, 16, 16, 42, 4, 16, 14, 14, 2000], strict=True))
-QUICK = dict(zip(KINDS, [1, 0, 0, 0, 2, 2, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 1], strict=True))
+QUICK = dict(zip(KINDS, [1, 0, 0, 0, 2, 2, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 20], strict=True))
 
 
 def shared_out(group: str, total: int | None) -> dict[str, int]:
