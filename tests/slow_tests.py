@@ -4,13 +4,26 @@ from __future__ import annotations
 
 # Paths from the repository's root: folders, and files.
 SLOW = (
+    "tests/cli/test_arguments.py",
+    "tests/cli/test_train.py",
     "tests/distributed",
+    "tests/evaluation/test_latency.py",
     "tests/examples",
     "tests/hub",
     "tests/test_documentation.py",
     "tests/test_dockerfile.py",
     "tests/test_wheel.py",
+    "tests/trainers/test_architectures.py",
     "tests/trainers/test_kills.py",
+    "tests/trainers/test_partition.py",
+    "tests/trainers/test_progressive.py",
+    "tests/trainers/test_pruning_distill.py",
+    "tests/trainers/test_recipes.py",
+    "tests/trainers/test_recorded_answers.py",
+    "tests/trainers/test_resume.py",
+    "tests/trainers/test_same_run.py",
+    "tests/trainers/test_spending.py",
+    "tests/trainers/test_tasks.py",
 )
 
 

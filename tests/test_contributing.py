@@ -78,6 +78,8 @@ def test_a_form_for_issues_can_be_filled_in(name):
     assert any(part["validations"]["required"] for part in asked)
 
 
-def test_slow_tests_are_told_by_their_path():
+def test_slow_tests_are_told_by_their_path(request):
     assert not [place for place in SLOW if not (REPOSITORY / place).exists()]
     assert is_slow("tests/distributed/test_parity.py::test_x[1]") and not is_slow("tests/test_architecture.py::test_x")
+    for item in request.session.items:
+        assert is_slow(item.nodeid) == (item.get_closest_marker("slow") is not None), item.nodeid
