@@ -51,6 +51,13 @@ def test_a_finished_run_takes_no_further_step(make, caplog):
         assert "is finished: it made all of its 8 steps" in caplog.text
 
 
+def test_the_end_of_a_finished_run_has_its_projections_too(make):
+    first, again = (make(recipe="tinybert_task") for _ in range(2))
+    first.train()
+    again.train(resume_from_checkpoint=True)
+    assert torch.equal(parameters_of(first.model), parameters_of(again.model))  # those of projections among them
+
+
 def test_a_longer_run_is_the_same_and_its_record_says_so(make, caplog, tmp_path):
     make().train()
     longer = make(max_steps=12)
