@@ -28,7 +28,7 @@ from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.scripts import begin, once, parse_arguments, report, require_splits, run
+from hf_distill.cli.scripts import begin, once, parse_arguments, report_training, require_splits, run
 from hf_distill.cli.used_folder import OutputFolderArguments
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
@@ -162,8 +162,7 @@ def train(trainer: DistillationTrainer, checkpoint: str | None) -> None:
         once(lambda: [shutil.rmtree(folder) for folder in Path(trainer.args.output_dir).glob("checkpoint-*")])
     metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
     trainer.save_model()
-    report(trainer, "train", metrics, trainer.train_dataset)
-    trainer.save_state()
+    report_training(trainer, metrics)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
+from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.interruption import going_on
@@ -239,8 +240,7 @@ def _run_stages(
     if args.do_train:
         metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
         trainer.save_model()
-        report(trainer, "train", metrics, trainer.train_dataset)
-        trainer.save_state()
+        report_training(trainer, metrics)
     # With "group_by_length" predictions, too, would come in another order than the data.
     args.train_sampling_strategy = "random"
     if args.do_eval:
@@ -270,6 +270,14 @@ def _labels_of(dataset: Dataset) -> Iterable[Any]:
 def _has_label(label: Any) -> bool:
     """Of a row or, in a list, of any of its words."""
     return any(map(_has_label, label)) if isinstance(label, list) else label not in (None, IGNORE_INDEX)
+
+
+def report_training(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Log and save what a training measured, and its state; of a run that was finished before those of then stay."""
+    if metrics:
+        report(trainer, "train", metrics, trainer.train_dataset)
+    if metrics or not Path(trainer.args.output_dir, TRAINER_STATE_NAME).exists():
+        trainer.save_state()
 
 
 def report(trainer: Trainer, stage: str, metrics: dict[str, float], dataset: Any) -> None:

@@ -95,7 +95,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> str:
     return str(path)
 
 
-def run_script(*arguments: str) -> str:
+def run_script(*arguments: str, exit_code: int = 0) -> str:
     """What a process of the script prints."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
@@ -104,7 +104,7 @@ def run_script(*arguments: str) -> str:
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == exit_code, done.stderr[-4000:]
     return done.stdout + done.stderr
 
 
@@ -185,6 +185,16 @@ def test_fine_tune_then_distil_then_continue(run_main, tmp_path):
     assert f"Continuing from {student / 'checkpoint-2'}" in printed
     assert "global step 2" in printed
     assert read_json(student, "trainer_state.json")["global_step"] == 4
+    torch.testing.assert_close(load_file(student / "model.safetensors"), uninterrupted)
+
+    # Finished, the same command takes no step and leaves what the training measured; another objective is refused.
+    kept = {name: (student / name).read_bytes() for name in ("train_results.json", "trainer_state.json")}
+    assert "is finished: it made all of its 4 steps" in run_script(str(argument_file))
+    assert kept == {name: (student / name).read_bytes() for name in kept}
+    assert read_json(student, "run.json")["training"]["steps"] == 4
+    argument_file.write_text(json.dumps(arguments | {"temperature": 4.0}), encoding="utf-8")
+    told = run_script(str(argument_file), exit_code=1)
+    assert "belongs to another run: objective is" in told and "choose another output_dir" in told
     torch.testing.assert_close(load_file(student / "model.safetensors"), uninterrupted)
 
 
