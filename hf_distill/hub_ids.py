@@ -13,9 +13,8 @@ _HUB = "https://huggingface.co"
 
 def is_hub_id(name: str) -> bool:
     """Whether a repository of the Hub can have this name, "name" or "namespace/name"."""
-    if not re.fullmatch(
-        r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)?", name
-    ):  # validate_repo_id takes any alphabet
+    # validate_repo_id takes any alphabet
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)?", name):
         return False
     try:
         validate_repo_id(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _UNSEEN = ("Cc", "Cf", "Cs")  # control characters, marks that change the direction of text, halves of surrogates
@@ -29,3 +30,8 @@ def shortened(value: object, most: int) -> str:
     """The beginning of a value on one line, at most so many characters."""
     text = plain(str(value)[: 4 * most])
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def without_address(value: object) -> str:
+    """A value as text that is the same in every process: functions and objects also say where in memory they lie."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))

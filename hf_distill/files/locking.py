@@ -57,9 +57,8 @@ def folder_lock(folder: str | os.PathLike, purpose: str, timeout: float) -> Iter
         with suppress(OSError):
             (folder / _HOLDER).unlink()
         with suppress(OSError):
-            if (
-                folder / _LOCK
-            ).stat().st_size == 0:  # what stands for a lock where the file system has none is not empty
+            # What stands for a lock where the file system has none is not empty.
+            if (folder / _LOCK).stat().st_size == 0:
                 (folder / _LOCK).unlink()
         lock.release()
 

@@ -22,6 +22,7 @@ from hf_distill.encoding.class_names import label_names
 from hf_distill.files import read_json, write_whole
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.hub_ids import is_hub_id
+from hf_distill.plain_text import without_address
 from hf_distill.privacy import public, public_name, without_secrets
 from hf_distill.projections import PROJECTIONS
 from hf_distill.tasks import class_of
@@ -114,12 +115,12 @@ class RunRecord:
         Raises:
             ValueError: What the caller wants said in the card is not as the schema says.
         """
-        if error := _error(json.loads(json.dumps(self.card, default=str)), "card"):
+        if error := _error(json.loads(json.dumps(self.card, default=without_address)), "card"):
             raise ValueError(f"the record is not as the schema says: {error}")
         path = Path(folder) / RUN_RECORD_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = self.public_content() | {"card": public(_with_hub_ids(self.card))}
-        content = json.dumps(kept, indent=2, sort_keys=True, default=str)
+        content = json.dumps(kept, indent=2, sort_keys=True, default=without_address)
         write_whole(path, content + "\n")
         return path
 

@@ -133,11 +133,9 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     defaults, groups = getattr(optimizer, "defaults", {}), getattr(optimizer, "param_groups", None) or [{}]
     is_ours = getattr(trainer, "_created_lr_scheduler", True)
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
-    named = (
-        {}
-        if optimizer is None
-        else {"optimizer": optimizer_text(type(optimizer).__name__, defaults.get("betas"), defaults.get("eps"))}
-    )  # a run that was finished before makes none
+    named = {}
+    if optimizer is not None:  # a run that was finished before makes none
+        named["optimizer"] = optimizer_text(type(optimizer).__name__, defaults.get("betas"), defaults.get("eps"))
     return named | {
         "learning_rate": float(groups[0].get("initial_lr", args.learning_rate)),
         "per_device_train_batch_size": args.per_device_train_batch_size,

@@ -14,6 +14,7 @@ from transformers.trainer_callback import ExportableState
 
 from hf_distill.fingerprints import table_sha256
 from hf_distill.objectives.objective import Objective
+from hf_distill.plain_text import without_address
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.ensemble import TeacherEnsemble
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -38,7 +39,7 @@ _OF_TRAINER = [
 ]
 # Of our own arguments those that may differ between machines, or that say the same in other words.
 _FREE = {
-    *("bf16", "teacher_dtype", "teacher_sharding", "teacher_revision", "teacher_model_init_kwargs", "teacher_checkpoints"),
+    *("teacher_dtype", "teacher_sharding", "teacher_revision", "teacher_model_init_kwargs", "teacher_checkpoints"),
     *("skip_unreadable_checkpoints", "merge_adapters", "recipe", "max_flops", "max_seconds", "max_tokens"),
     *("teacher_labelling_flops", "teacher_labelling_seconds"),
 }  # fmt: skip
@@ -87,7 +88,7 @@ def settings_of(args: TrainingArguments, objective: Objective, dataset: Any, tot
         "random_states": 0 if args.save_only_model else args.world_size,
         "total_batch": total_batch,
     }
-    return json.loads(json.dumps(settings, default=str))
+    return json.loads(json.dumps(settings, default=without_address))
 
 
 def settings_in(state: TrainerState) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from datasets import IterableDataset
 from hf_distill import DistillationTrainer, label_transfer_set
 from hf_distill.files import FolderInUseError, folder_lock
 from hf_distill.fingerprints import weights_sha256
+from hf_distill.objectives.objective import Objective
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
@@ -73,6 +75,25 @@ def test_a_longer_run_is_the_same_and_its_record_says_so(make, caplog, tmp_path)
     assert record(tmp_path)["training"]["extensions"] == [lengths] and record(tmp_path)["training"]["steps"] == 12
     assert "is continued as a longer run" in caplog.text
     assert "extensions" not in json.loads((tmp_path / "whole" / "run.json").read_text())["training"]
+
+
+class WithASchedule(DistillationTrainer):
+    """Its objective has a function among its settings, which lies elsewhere in the memory of every process."""
+
+    @property
+    def training_objective(self):
+        first, *others = super().training_objective.terms
+        settings = {**first.settings, "schedule": lambda step: 1.0}
+        return Objective([replace(first, settings=settings), *others])
+
+
+def test_settings_that_are_functions_are_the_same_in_another_process(make, tmp_path):
+    first, longer = make(WithASchedule), make(WithASchedule, max_steps=12)
+    first.train()
+    longer.train(resume_from_checkpoint=True)
+    assert longer.state.global_step == 12
+    schedules = [term["schedule"] for term in record(tmp_path)["objective"] if "schedule" in term]
+    assert len(schedules) == 1 and "lambda" in schedules[0] and " at 0x" not in schedules[0]
 
 
 OTHERS = [
