@@ -38,10 +38,14 @@ def scores_of(record: RunRecord) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for key, value in record.metrics.items():
         prefix, _, name = key.partition("_")
-        is_result = not name.endswith(("runtime", "per_second", "_time", "samples"))
-        if prefix in _SPLITS and is_result and value is not None:
+        if prefix in _SPLITS and is_result(name) and value is not None:
             found.setdefault(name, {})[_SPLITS[prefix]] = value
     return found
+
+
+def is_result(name: str) -> bool:
+    """Whether a metric says how good a model is, not how long that took or on how many examples."""
+    return not name.endswith(("runtime", "per_second", "_time", "samples"))
 
 
 def scores_table(record: RunRecord) -> Markdown | None:

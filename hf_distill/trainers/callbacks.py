@@ -10,7 +10,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from hf_distill.hardware import hardware_name
 from hf_distill.privacy import public_name
-from hf_distill.publishing.card_tables import optimizer_text
+from hf_distill.publishing.card_tables import is_result, optimizer_text
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
 from hf_distill.tasks import unwrapped
 from hf_distill.whole_weights import is_in_parts
@@ -170,7 +170,7 @@ def short_log(history: list[dict[str, Any]], most: int = 10) -> list[dict[str, f
 
 
 def _is_logged(name: str) -> bool:
-    is_score = name.startswith("eval_") and not name.endswith(("_loss", "runtime", "per_second", "_time", "samples"))
+    is_score = name.startswith("eval_") and is_result(name) and not name.endswith("_loss")
     return name in ("loss", "eval_loss") or is_score
 
 
