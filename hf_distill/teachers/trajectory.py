@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.files import named_file, parse_json, read_json
+from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.saved_files import dtypes_of, is_floating, require_floating_weights
 from hf_distill.tasks import auto_class_of
 from hf_distill.teachers.saved_model import SavedModel
@@ -28,13 +30,8 @@ _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safete
 _ADAPTER_PREFIX = "base_model.model."
 # What must be the same in all checkpoints of one teacher.
 _SHAPE = (
-    "architectures",
-    "model_type",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "vocab_size",
-    "id2label",
+    *("architectures", "model_type", "hidden_size", "num_hidden_layers"),
+    *("num_attention_heads", "vocab_size", "id2label"),
 )
 
 
@@ -211,6 +208,11 @@ class Trajectory:
         self._next: tuple[int, Future] | None = None
         self._unfolded: dict[nn.Module, dict[str, Tensor]] = {}  # by layer with an adapter, its weights without it
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of all checkpoints' weight files, which are read for it once."""
+        return json_sha256([[file_sha256(file) for file in checkpoint.files()] for checkpoint in self.checkpoints])
+
     def first_model(self, student: nn.Module) -> str | nn.Module:
         """What to make the teacher of: the first checkpoint's folder, or for an adapter its base with the adapter in it.
 
@@ -287,11 +289,8 @@ class Trajectory:
             self._next = following, self._reader.submit(self._read, following)
 
     def _read(self, index: int) -> Mapping[str, Tensor]:
-        checkpoint = self.checkpoints[index]
-        weights: dict[str, Tensor] = {}
-        for file in checkpoint.files():
-            weights |= load_file(file)
-        return {name.removeprefix(_ADAPTER_PREFIX): tensor for name, tensor in weights.items()}
+        files = map(load_file, self.checkpoints[index].files())
+        return {name.removeprefix(_ADAPTER_PREFIX): tensor for file in files for name, tensor in file.items()}
 
 
 def _name_in_adapter(name: str) -> str:

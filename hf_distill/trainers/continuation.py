@@ -57,9 +57,7 @@ class Continuation:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir)
         if checkpoint is not None:
-            state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
-            there, now = settings_in(state), self._describe_settings() | {"teacher": self._teacher_settings()}
-            require_same_settings(there, now, checkpoint)
+            state, there, now = self._require_same_run(checkpoint)
             longer, self._extensions = is_extended(there, now), extensions_in(state)
             if self._is_finished(state) and not longer:
                 return self._end_at(checkpoint, state)
@@ -78,6 +76,19 @@ class Continuation:
             self._extensions = []
         with self._alone_in(self.args.output_dir):
             return super().train(checkpoint, *args, **kwargs)
+
+    def _require_same_run(
+        self, checkpoint: str, may_be_longer: bool = True
+    ) -> tuple[TrainerState, dict[str, Any], dict[str, Any]]:
+        """The state in a checkpoint, its run's settings and those of this one, which must be the same run.
+
+        Raises:
+            ValueError: Names the differences.
+        """
+        state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
+        there, now = settings_in(state), self._describe_settings() | {"teacher": self._teacher_settings()}
+        require_same_settings(there, now, checkpoint, may_be_longer)
+        return state, there, now
 
     def _alone_in(self, folder: str | Path) -> AbstractContextManager[None]:
         """Keeps other trainings out of a folder, see `folder_lock`; the processes that save do so for the others."""

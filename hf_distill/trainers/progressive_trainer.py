@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,7 @@ class ProgressiveTrainer(DistillationTrainer):
             output, history = self._train_general_stage(root, checkpoint, *args, **kwargs)
             checkpoint = None
         else:
+            self._require_same_general_stage(root)
             finished = self._finished(root)
             output, history = None, finished["log_history"]
             self._carried = Spent.from_dict(finished["spent"]) if "spent" in finished else Spent()
@@ -165,7 +166,7 @@ class ProgressiveTrainer(DistillationTrainer):
                     f"output_dir, got {resume!r}"
                 )
             return Stage(folder.parent.name), str(folder)
-        if (root / Stage.GENERAL.value / _FINISHED).exists():
+        if self.args.has_final_stage and (root / Stage.GENERAL.value / _FINISHED).exists():
             return Stage.FINAL, last_complete_checkpoint(root / Stage.FINAL.value)
         last = last_complete_checkpoint(root / Stage.GENERAL.value)
         if last is None:
@@ -176,7 +177,7 @@ class ProgressiveTrainer(DistillationTrainer):
         self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any
     ) -> tuple[TrainOutput, list[dict]]:
         folder = root / Stage.GENERAL.value
-        with self._in_stage(Stage.GENERAL, output_dir=str(folder), **choosing_the_best(self.args, self.eval_dataset)):
+        with self._in_general_stage(folder):
             output = super().train(checkpoint, *args, **kwargs)
             self.save_model(str(folder))
         self._carried = self._total
@@ -202,6 +203,21 @@ class ProgressiveTrainer(DistillationTrainer):
         with self._in_stage(Stage.FINAL, output_dir=str(root / Stage.FINAL.value), **lengths):
             return super().train(checkpoint, *args, **kwargs)
 
+    def _require_same_general_stage(self, root: Path) -> None:
+        """Refuse to begin or go on with the final stage after a general stage of another run, or a shorter one.
+
+        Raises:
+            ValueError: Names the differences.
+        """
+        folder = root / Stage.GENERAL.value
+        if (checkpoint := last_complete_checkpoint(folder)) is not None:
+            with self._in_general_stage(folder):
+                self._require_same_run(checkpoint, may_be_longer=False)
+
+    def _in_general_stage(self, folder: Path) -> AbstractContextManager[None]:
+        best = choosing_the_best(self.args, self.eval_dataset)
+        return self._in_stage(Stage.GENERAL, output_dir=str(folder), **best)
+
     @contextmanager
     def _in_stage(self, stage: Stage, **changes: Any) -> Iterator[None]:
         """Within it the arguments are the stage's."""
@@ -216,7 +232,8 @@ class ProgressiveTrainer(DistillationTrainer):
                 setattr(self.args, name, value)
 
     def _teacher_settings(self) -> Any:
-        return {"steps of the checkpoints": [checkpoint.step for checkpoint in self.trajectory.checkpoints]}
+        steps = [checkpoint.step for checkpoint in self.trajectory.checkpoints]
+        return {"steps of the checkpoints": steps, "weights with sha256": self.trajectory.weights_sha256}
 
     def _budget_of_stage(self) -> ComputeBudget:
         """What may be spent until the stage ends; the final stage has all that the general stage has left."""

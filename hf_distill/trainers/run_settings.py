@@ -101,13 +101,16 @@ def passes_in(state: TrainerState) -> int:
     return _kept_in(state).get("passes", 0)
 
 
-def require_same_settings(there: Mapping[str, Any], now: Mapping[str, Any], place: str) -> None:
+def require_same_settings(
+    there: Mapping[str, Any], now: Mapping[str, Any], place: str, may_be_longer: bool = True
+) -> None:
     """Refuse to go on with a run as another one; one that is only to be longer is the same.
 
     Args:
         there: Of the run so far.
         now: Of the one that is to go on.
         place: Where the former is, for the message.
+        may_be_longer: Whether the one that is to go on may have more steps or epochs.
 
     Raises:
         ValueError: Names every difference, with both values.
@@ -115,7 +118,7 @@ def require_same_settings(there: Mapping[str, Any], now: Mapping[str, Any], plac
     if not there:
         return
     found = list(_differences(there, now, ("objective", "teacher", "data", "arguments")))
-    if not is_extended(there, now):
+    if not (may_be_longer and is_extended(there, now)):
         found += _differences(there, now, ("length",))
     if found:
         raise ValueError(

@@ -277,6 +277,42 @@ def test_stopped_between_the_stages(progressive, tmp_path, monkeypatch):
     assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
 
 
+def test_a_finished_run_without_a_final_stage_is_there_when_it_is_resumed(progressive):
+    first, again = (progressive(final_stage_steps=-1, final_stage_epochs=0) for _ in range(2))
+    first.train()
+    output = again.train(resume_from_checkpoint=True)
+    assert output.global_step == again.state.global_step == 9
+    assert torch.equal(parameters_of(again.model), parameters_of(first.model))
+    longer = progressive(final_stage_steps=-1, final_stage_epochs=0, max_steps=12)
+    assert longer.train(resume_from_checkpoint=True).global_step == 12
+
+
+@pytest.mark.parametrize("where", [("general_stage", 6), ("general_stage", 9), ("final_stage", 2)])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "weights with sha256 is"),
+        ({"max_steps": 8}, "max_steps is 9 there and 8 now"),
+        ({"learning_rate": 1e-3}, "learning_rate is 0.01 there and 0.001 now"),
+        ({"final_stage_steps": 6}, "final_stage_steps is 4 there and 6 now"),
+    ],
+    ids=["teacher", "length", "learning_rate", "final_stage"],
+)
+def test_another_run_is_not_continued_in_any_stage(progressive, checkpoints, where, change, message):
+    with pytest.raises(KeyboardInterrupt):
+        progressive(callbacks=[StopAt(*where)]).train()
+    if change is None:  # another teacher with checkpoints of the same steps
+        tiny_bert(hidden_size=32, layers=2, seed=99).save_pretrained(f"{checkpoints}/checkpoint-40")
+    with pytest.raises(ValueError, match=f"belongs to another run: .*{message}"):
+        progressive(**(change or {})).train(resume_from_checkpoint=True)
+
+
+def test_the_general_stage_is_not_made_longer_after_its_end(progressive, tmp_path):
+    progressive().train()
+    with pytest.raises(ValueError, match="max_steps is 9 there and 12 now"):
+        progressive(max_steps=12).train(resume_from_checkpoint=True)
+
+
 def test_the_final_stage_begins_from_the_best_of_the_general_stage(progressive, tmp_path):
     accuracies = iter([0.1, 0.9, 0.2, 0.3, *[0.5] * 9])
     trainer = progressive(
