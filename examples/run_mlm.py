@@ -52,7 +52,7 @@ from hf_distill.cli.scripts import (
 )
 from hf_distill.corpus import Texts, packed
 from hf_distill.encoding.files import load_files, load_named
-from hf_distill.suggestions import suggestion
+from hf_distill.text.suggestions import suggestion
 from hf_distill.teachers.alignment import require_same_vocabulary
 
 logger = transformers.logging.get_logger("transformers.examples.run_mlm")

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from transformers.hf_argparser import HfArgumentParser
 
 from hf_distill.cli.mistakes import WrongUsage
-from hf_distill.suggestions import suggestion
+from hf_distill.text.suggestions import suggestion
 
 
 class _Help(RawDescriptionHelpFormatter, ArgumentDefaultsHelpFormatter):

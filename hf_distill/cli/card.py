@@ -31,7 +31,7 @@ def card(
     """
     from huggingface_hub import ModelCard
 
-    from hf_distill.hub_ids import is_hub_id
+    from hf_distill.text.hub_ids import is_hub_id
     from hf_distill.publishing.card_values import faults
 
     if wrong := faults(license, language):

@@ -10,7 +10,7 @@ import typer
 
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
-from hf_distill.plain_text import printable
+from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,7 +11,7 @@ import typer
 
 from hf_distill.cli.interruption import going_on
 from hf_distill.cli.json_output import print_json
-from hf_distill.plain_text import printable
+from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -17,7 +17,7 @@ from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
-from hf_distill.suggestions import suggestion
+from hf_distill.text.suggestions import suggestion
 
 
 class Commands(TyperGroup):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from hf_distill.cli.interruption import SEVERAL_TRAININGS, going_on, without_traceback
-from hf_distill.plain_text import printable
+from hf_distill.text.plain import printable
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"
 _MISTAKES = (ValueError, OSError, ImportError)

@@ -11,7 +11,7 @@ import typer
 
 from hf_distill.budget import GPU_PEAKS, Allowance, parse_allowance
 from hf_distill.cli.json_output import print_json
-from hf_distill.suggestions import choice
+from hf_distill.text.suggestions import choice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

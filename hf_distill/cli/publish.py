@@ -31,7 +31,7 @@ def publish(
 
     Example: hf-distill publish outputs/student alice/bert-tiny-reviews --private --dry-run
     """
-    from hf_distill.plain_text import printable
+    from hf_distill.text.plain import printable
     from hf_distill.publishing.hub import publish as publish_student
 
     done = publish_student(

@@ -27,7 +27,7 @@ def publish_family(
 
     Example: hf-distill publish-family outputs/tiny outputs/mini --title "Small reviewers" --namespace alice
     """
-    from hf_distill.plain_text import printable
+    from hf_distill.text.plain import printable
     from hf_distill.publishing.family import publish_family as publish_students
 
     options = dict(description=description, private=private, tag=tag, dry_run=dry_run)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_distill.suggestions import choice
+from hf_distill.text.suggestions import choice
 
 Runner = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hf_distill.files import replacing
-from hf_distill.plain_text import plain, shortened
+from hf_distill.text.plain import plain, shortened
 
 _COLOURS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
 _LABELLED = 12  # marks of a plot that have room for their names

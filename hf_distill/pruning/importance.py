@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_distill.pruning.compaction import Keep
 from hf_distill.pruning.structure import Axis, units_of
-from hf_distill.suggestions import choice
+from hf_distill.text.suggestions import choice
 
 # Where the sum of all scores is no larger than this times the norm of the weights, gradients are rounding errors of float32.
 _NOISE = 64 * torch.finfo(torch.float32).eps

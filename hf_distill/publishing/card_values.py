@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from hf_distill.suggestions import suggestion
+from hf_distill.text.suggestions import suggestion
 
 _NOT_LANGUAGES = ("code", "multilingual")  # which the Hub takes as such
 

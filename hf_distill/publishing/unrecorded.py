@@ -11,7 +11,7 @@ from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
 from hf_distill.files import write_whole
-from hf_distill.markdown import rendered
+from hf_distill.text.markdown import rendered
 from hf_distill.publishing.run_record import describe_model
 from hf_distill.publishing.usage import HERE
 from hf_distill.tasks import task_of

@@ -24,7 +24,7 @@ from hf_distill.students.initialisation import (
     require_truncation,
 )
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
-from hf_distill.suggestions import choice, suggestion
+from hf_distill.text.suggestions import choice, suggestion
 from hf_distill.tasks import Task
 from hf_distill.teachers.saved_model import config_of, load_as_saved
 from hf_distill.whole_weights import made_whole, whole

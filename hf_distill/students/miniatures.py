@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hf_distill.suggestions import suggestion
+from hf_distill.text.suggestions import suggestion
 
 HEAD_SIZE = 64
 VOCABULARY, POSITIONS, SEGMENTS = 30_522, 512, 2

@@ -7,8 +7,8 @@ from pathlib import Path
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_distill.files import write_whole
-from hf_distill.hub_ids import hub_link
-from hf_distill.markdown import Markdown, rendered
+from hf_distill.text.hub_ids import hub_link
+from hf_distill.text.markdown import Markdown, rendered
 from hf_distill.tasks import Task
 from hf_distill.teachers.column import (
     TEACHER_CLASSES,

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_distill.recipes import RECIPES
-from hf_distill.suggestions import choice
+from hf_distill.text.suggestions import choice
 from hf_distill.trainers.choices import (
     AttentionLoss,
     HiddenStateLoss,

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_distill.hardware import hardware_name
-from hf_distill.privacy import public_name
+from hf_distill.text.privacy import public_name
 from hf_distill.publishing.card_tables import is_result, optimizer_text
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
 from hf_distill.tasks import unwrapped

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from hf_distill.suggestions import choice
+from hf_distill.text.suggestions import choice
 from hf_distill.trainers.choices import GeneralStageLoss, SoftLabelLoss, TeacherSharding
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hf_distill.pruning.importance import Criterion
 from hf_distill.pruning.schedule import Shrinking
-from hf_distill.suggestions import choice
+from hf_distill.text.suggestions import choice
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
 

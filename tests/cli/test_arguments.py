@@ -15,7 +15,7 @@ import pytest
 from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import WrongUsage
 from hf_distill.cli.scripts import ScriptTrainingArguments, given_values, parse_arguments
-from hf_distill.suggestions import choice, suggestion
+from hf_distill.text.suggestions import choice, suggestion
 from hf_distill.trainers.choices import SoftLabelLoss
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hf_distill.credentials import REMOVED, find_credential, names_credential, without_credentials
+from hf_distill.text.credentials import REMOVED, find_credential, names_credential, without_credentials
 
 ALNUM = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_distill.privacy import REMOVED, public, public_name, without_secrets
+from hf_distill.text.privacy import REMOVED, public, public_name, without_secrets
 
 TOKEN = "hf_" + "Ab1" * 10
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from hf_distill.plain_text import plain
+from hf_distill.text.plain import plain
 
 # Escaped where Markdown or HTML would read them as markup.
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")

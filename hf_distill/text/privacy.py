@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from hf_distill.credentials import REMOVED, hides_value, names_credential, without_credentials
+from hf_distill.text.credentials import REMOVED, hides_value, names_credential, without_credentials
 
 # A path that begins at a root, at home, above the folder of the run, or at a Windows drive; not an address's path. Of
 # what follows a colon or a bracket, which may be a ratio or a formula, only a home folder is one.

@@ -6,7 +6,7 @@ import re
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from hf_distill.markdown import Markdown, escaped
+from hf_distill.text.markdown import Markdown, escaped
 
 _HUB = "https://huggingface.co"
 

@@ -1,0 +1,1 @@
+"""Text from anywhere, made safe to print, to publish and to log."""
