@@ -157,7 +157,7 @@ def _model(name: str, teacher: PreTrainedModel | None, task: Any) -> PreTrainedM
     """With the shape of a model, but without weights."""
     from hf_distill.students.create import create_student
     from hf_distill.students.miniatures import MINIATURES
-    from hf_distill.teachers.saved_model import SavedModel
+    from hf_distill.pretrained.loading import SavedModel
 
     if re.fullmatch(r"\d+/\d+", name) or name in {miniature.name for miniature in MINIATURES.values()}:
         return create_student(name, teacher, "random", task=task)

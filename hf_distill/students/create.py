@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
-from hf_distill.saved_files import require_floating_weights
+from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.students.initialisation import (
     Dimensions,
     KeptLayers,
@@ -26,7 +26,7 @@ from hf_distill.students.initialisation import (
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
 from hf_distill.text.suggestions import choice, suggestion
 from hf_distill.tasks import Task
-from hf_distill.teachers.saved_model import config_of, load_as_saved
+from hf_distill.pretrained.loading import config_of, load_as_saved
 from hf_distill.whole_weights import made_whole, whole
 
 logger = logging.get_logger(__name__)

@@ -20,9 +20,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.files import named_file, parse_json, read_json
 from hf_distill.fingerprints import file_sha256, json_sha256
-from hf_distill.saved_files import dtypes_of, is_floating, require_floating_weights
+from hf_distill.pretrained.files import dtypes_of, is_floating, require_floating_weights
 from hf_distill.tasks import auto_class_of
-from hf_distill.teachers.saved_model import SavedModel
+from hf_distill.pretrained.loading import SavedModel
 from hf_distill.whole_weights import made_whole
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"

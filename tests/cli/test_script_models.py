@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from hf_distill.cli.script_models import config_of_teacher, load_student, tokenizer_of_teacher
-from tests.teachers.test_saved_model import adapted
+from tests.pretrained.test_loading import adapted
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hf_distill.evaluation.loading import load_contestant
 from hf_distill.teachers.loading import load_teacher
-from tests.test_saved_files import BROKEN, as_int8
+from tests.pretrained.test_files import BROKEN, as_int8
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from hf_distill.teachers.trajectory import find_checkpoints
-from tests.test_saved_files import as_int8
+from tests.pretrained.test_files import as_int8
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ViTImageProcessor
 
-from hf_distill.saved_files import load_image_processor, load_tokenizer, require_floating_weights
+from hf_distill.pretrained.files import load_image_processor, load_tokenizer, require_floating_weights
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from hf_distill.files import read_json
-from hf_distill.saved_files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
+from hf_distill.pretrained.files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
 from hf_distill.tasks import Task, task_of_class
 
 _OF_THE_ADAPTER_ALONE = {"revision", "subfolder"}
