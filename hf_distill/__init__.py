@@ -14,8 +14,8 @@ _PUBLIC_NAMES = {
     "AdapterTeacher": "hf_distill.teachers.adapter",
     "DistillationTrainer": "hf_distill.trainers.distillation_trainer",
     "DistillationTrainingArguments": "hf_distill.trainers.distillation_arguments",
-    "Evidence": "hf_distill.objectives.evidence",
-    "FeatureRequest": "hf_distill.objectives.evidence",
+    "Evidence": "hf_distill.objectives.model_outputs",
+    "FeatureRequest": "hf_distill.objectives.model_outputs",
     "FrozenTeacher": "hf_distill.teachers.frozen",
     "Objective": "hf_distill.objectives.objective",
     "ProgressiveTrainer": "hf_distill.trainers.progressive_trainer",
@@ -36,7 +36,7 @@ _PUBLIC_NAMES = {
 __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 
 if TYPE_CHECKING:
-    from hf_distill.objectives.evidence import Evidence, FeatureRequest
+    from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
     from hf_distill.objectives.objective import Objective, Term
     from hf_distill.students.create import create_student
     from hf_distill.teachers.adapter import AdapterTeacher

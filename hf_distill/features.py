@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from hf_distill.objectives.evidence import FeatureRequest, Features
+from hf_distill.objectives.model_outputs import FeatureRequest, Features
 
 FEATURES = "distillation_features"
 _PREFIX = "hf_distill_"

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from hf_distill import features
 from hf_distill.features import FeatureTap, features_of
 from hf_distill.objectives.attention import attention_scores
-from hf_distill.objectives.evidence import FeatureRequest
+from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.projections import Projections
 from tests.tiny_architectures import HEAD_OF, HEADS, eager_twin, tiny_batch, tiny_model
 

@@ -9,7 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from hf_distill.objectives.evidence import Evidence, FeatureRequest
+from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items, share_of_batch
 
 _NOTHING = FeatureRequest()

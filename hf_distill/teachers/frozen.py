@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hf_distill.features import FeatureTap, features_of
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.hardware import fast_bfloat16
-from hf_distill.objectives.evidence import FeatureRequest
+from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped

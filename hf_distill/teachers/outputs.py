@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from hf_distill.objectives.evidence import Features
+from hf_distill.objectives.model_outputs import Features
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.features import features_of
 from hf_distill.length_bucket_sampler import length_bucket_sampler
-from hf_distill.objectives.evidence import Evidence
+from hf_distill.objectives.model_outputs import Evidence
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions

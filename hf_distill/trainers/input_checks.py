@@ -10,7 +10,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from hf_distill.encoding.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
-from hf_distill.objectives.evidence import Features
+from hf_distill.objectives.model_outputs import Features
 from hf_distill.tasks import class_of
 from hf_distill.teachers.column import recorded_columns
 from hf_distill.teachers.frozen import FrozenTeacher

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, TrainingArguments
 
 from hf_distill.features import require_one_stack
-from hf_distill.layer_map import layer_map
+from hf_distill.objectives.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items, token_items
 from hf_distill.objectives.terms import (

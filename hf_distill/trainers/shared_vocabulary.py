@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from hf_distill.objectives.evidence import Features
+from hf_distill.objectives.model_outputs import Features
 from hf_distill.tasks import Task
 from hf_distill.teachers.outputs import TeacherOutputs
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_distill.evaluation.fidelity import evaluation_sums
-from hf_distill.objectives.evidence import Evidence, TopClasses
+from hf_distill.objectives.model_outputs import Evidence, TopClasses
 from hf_distill.objectives.logits import spread_tail
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, row_count

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hf_distill.evaluation.fidelity import evaluation_sums, fidelity_values
-from hf_distill.objectives.evidence import Evidence, Features
+from hf_distill.objectives.model_outputs import Evidence, Features
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, example_items, token_items
 from hf_distill.objectives.terms import hard_label_term, soft_label_term

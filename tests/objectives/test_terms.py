@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
-from hf_distill.objectives.evidence import Evidence, FeatureRequest, Features
+from hf_distill.objectives.model_outputs import Evidence, FeatureRequest, Features
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, forward_kl, top_k_kl, top_k_with_tail
 from hf_distill.objectives.objective import Objective

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_distill.layer_map import LAYER_MAPS, layer_map
+from hf_distill.objectives.layer_map import LAYER_MAPS, layer_map
 
 # The teacher's layers for student layers 0, 1, ..., by (student, teacher) depth.
 BY_EXAMPLE = {
