@@ -170,7 +170,7 @@ def _model(name: str, teacher: PreTrainedModel | None, task: Any) -> PreTrainedM
 
 def _objective(recipe: str | None, student: Any, teacher: Any, task: Any, remarks: list[str]) -> Any:
     """What a recipe trains for; student gets projections where it needs them."""
-    from hf_distill.projections import attach
+    from hf_distill.features.projections import attach
     from hf_distill.teachers.frozen import FrozenTeacher
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
     from hf_distill.trainers.objective_building import build_objective, build_projections

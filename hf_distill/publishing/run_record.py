@@ -24,7 +24,7 @@ from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.text.hub_ids import is_hub_id
 from hf_distill.text.plain import without_address
 from hf_distill.text.privacy import public, public_name, without_secrets
-from hf_distill.projections import PROJECTIONS
+from hf_distill.features.projections import PROJECTIONS
 from hf_distill.tasks import class_of
 from hf_distill.whole_weights import num_elements
 

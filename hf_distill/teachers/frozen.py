@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_distill.features import FeatureTap, features_of
+from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.hardware import fast_bfloat16
 from hf_distill.objectives.model_outputs import FeatureRequest

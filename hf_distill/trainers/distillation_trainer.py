@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_distill.features import features_of
+from hf_distill.features.tap import features_of
 from hf_distill.length_bucket_sampler import length_bucket_sampler
 from hf_distill.objectives.model_outputs import Evidence
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
@@ -43,7 +43,7 @@ from hf_distill.trainers.continuation import Continuation
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
 from hf_distill.trainers.given_checks import require_arguments, require_model
 from hf_distill.trainers.input_checks import own_encodings, require_comparable_answers, require_sound_inputs
-from hf_distill.trainers.instruments import Instruments
+from hf_distill.features.hooks import Instruments
 from hf_distill.trainers.label_meaning import LabelMeaning
 from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
 from hf_distill.trainers.meters import MeanMeter

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig, TrainingArguments
 
-from hf_distill.features import require_one_stack
+from hf_distill.features.tap import require_one_stack
 from hf_distill.objectives.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items, token_items
@@ -21,7 +21,7 @@ from hf_distill.objectives.terms import (
     relation_term,
     soft_label_term,
 )
-from hf_distill.projections import Projections
+from hf_distill.features.projections import Projections
 from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher

@@ -12,7 +12,7 @@ from hf_distill.budget import Spent
 from hf_distill.flops import Cost, Reach, attention_widths, backward_cost, forward_cost, projection_cost, score_cost
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
-from hf_distill.projections import PROJECTIONS
+from hf_distill.features.projections import PROJECTIONS
 from hf_distill.tasks import task_of, unwrapped
 from hf_distill.teachers.answer_cost import answer_cost, batch_shape, is_known
 

@@ -6,7 +6,7 @@ from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from hf_distill import DistillationTrainer
-from hf_distill.projections import PROJECTIONS
+from hf_distill.features.projections import PROJECTIONS
 from hf_distill.recipes import RECIPES
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 

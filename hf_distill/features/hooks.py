@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainingArguments
 
-from hf_distill.features import FeatureTap, features_of
+from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.files import write_whole
-from hf_distill.masked_head import HeadAtPositions
+from hf_distill.features.masked_head import HeadAtPositions
 from hf_distill.objectives.model_outputs import Features
 from hf_distill.objectives.objective import Objective
-from hf_distill.projections import Projections, attach
+from hf_distill.features.projections import Projections, attach
 from hf_distill.tasks import Task, logits_of
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher

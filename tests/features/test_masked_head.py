@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from hf_distill.masked_head import HeadAtPositions
+from hf_distill.features.masked_head import HeadAtPositions
 from tests.tiny_architectures import MASKED_LM, tiny_batch, tiny_model
 
 architectures = pytest.mark.parametrize("architecture", MASKED_LM)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from hf_distill.projections import PROJECTIONS, Projections, attach
+from hf_distill.features.projections import PROJECTIONS, Projections, attach
 from tests.tiny_models import tiny_bert
 
 
