@@ -51,7 +51,7 @@ from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
-from hf_distill.whole_weights import made_whole
+from hf_distill.distributed.weights import made_whole
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
 NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_epochs": 0.0}

@@ -57,7 +57,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.prose import load_prose
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
-from hf_distill.whole_weights import made_whole
+from hf_distill.distributed.weights import made_whole
 
 logger = logging.getLogger("transformers.pretrained_distillation")
 

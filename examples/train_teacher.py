@@ -32,7 +32,7 @@ from hf_distill.cli.scripts import begin, once, parse_arguments, report_training
 from hf_distill.cli.used_folder import OutputFolderArguments
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
-from hf_distill.whole_weights import whole
+from hf_distill.distributed.weights import whole
 
 STEPS, LOSS = "steps", "loss"
 CANDIDATES = 4  # per checkpoint kept, where the loss decides

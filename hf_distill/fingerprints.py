@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from hf_distill.whole_weights import whole_state
+from hf_distill.distributed.weights import whole_state
 
 _READ_AT_ONCE = 1 << 22
 _PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_distill.tasks import Task, class_of, unwrapped
-from hf_distill.whole_weights import gathered
+from hf_distill.distributed.weights import gathered
 
 _ROWS_AT_A_TIME = 1 << 16
 # What families call the table of positions beside their table of words; relative and rotary positions have none.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_distill.whole_weights import gathered
+from hf_distill.distributed.weights import gathered
 
 
 class HeadAtPositions:

@@ -26,7 +26,7 @@ from hf_distill.text.plain import without_address
 from hf_distill.text.privacy import public, public_name, without_secrets
 from hf_distill.features.projections import PROJECTIONS
 from hf_distill.tasks import class_of
-from hf_distill.whole_weights import num_elements
+from hf_distill.distributed.weights import num_elements
 
 SCHEMA_VERSION = 2
 RUN_RECORD_NAME = "run.json"

@@ -27,7 +27,7 @@ from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, sha
 from hf_distill.text.suggestions import choice, suggestion
 from hf_distill.tasks import Task
 from hf_distill.pretrained.loading import config_of, load_as_saved
-from hf_distill.whole_weights import made_whole, whole
+from hf_distill.distributed.weights import made_whole, whole
 
 logger = logging.get_logger(__name__)
 

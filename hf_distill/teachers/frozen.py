@@ -19,8 +19,8 @@ from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
-from hf_distill.teachers.sharding import is_to_be_sharded, shard
-from hf_distill.whole_weights import whole
+from hf_distill.distributed.sharding import is_to_be_sharded, shard
+from hf_distill.distributed.weights import whole
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02

@@ -33,7 +33,7 @@ from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.labelling_options import LabellingOptions
 from hf_distill.teachers.provenance import Provenance
 from hf_distill.teachers.row_blocks import RowBlock, RowBlocks
-from hf_distill.whole_weights import num_elements
+from hf_distill.distributed.weights import num_elements
 
 _TASKS = [task for task in Task if task is not Task.CAUSAL_LM]
 

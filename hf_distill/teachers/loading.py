@@ -20,7 +20,7 @@ from hf_distill.teachers.alignment import (
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.outputs import Teacher
 from hf_distill.pretrained.loading import SavedModel
-from hf_distill.whole_weights import made_whole
+from hf_distill.distributed.weights import made_whole
 
 _TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
 

@@ -50,7 +50,7 @@ from hf_distill.trainers.meters import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.objective_building import build_objective
 from hf_distill.trainers.recorded_answers import RecordedAnswers
-from hf_distill.trainers.repeated_rows import without, without_repeats
+from hf_distill.distributed.padded_batches import without, without_repeats
 from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of
 from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation

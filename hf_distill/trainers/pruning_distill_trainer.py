@@ -22,7 +22,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.outputs import TeacherOutputs
 from hf_distill.trainers.choices import Projection
-from hf_distill.trainers.deepspeed_engine import before_steps, change_shapes
+from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.given_checks import require_arguments
 from hf_distill.trainers.objective_building import config_of

@@ -24,7 +24,7 @@ from hf_distill.trainers.recorded_checks import (
     require_same_teacher,
 )
 from hf_distill.trainers.recorded_inputs import require_own_inputs
-from hf_distill.trainers.repeated_rows import without
+from hf_distill.distributed.padded_batches import without
 from hf_distill.trainers.teacher_making import make_teacher, separate_encodings
 
 

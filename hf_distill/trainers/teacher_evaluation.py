@@ -19,7 +19,7 @@ from hf_distill.tasks import unwrapped
 from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.checks import require_nonempty
 from hf_distill.trainers.objective_building import label_term, soft_label_items
-from hf_distill.trainers.repeated_rows import fill_up_rows, without_repeats
+from hf_distill.distributed.padded_batches import fill_up_rows, without_repeats
 
 _ADDED_LOSS = "added_loss"
 

@@ -19,8 +19,8 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_distill.tasks import unwrapped
-from hf_distill.teachers.sharding import layers_of
-from hf_distill.whole_weights import is_in_parts, load_whole_state, whole
+from hf_distill.distributed.sharding import layers_of
+from hf_distill.distributed.weights import is_in_parts, load_whole_state, whole
 
 
 class Wrapping:

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from hf_distill import ProgressiveTrainingArguments
-from hf_distill.teachers.sharding import is_to_be_sharded, layers_of
+from hf_distill.distributed.sharding import is_to_be_sharded, layers_of
 from tests.tiny_architectures import HEAD_OF, LAYERS, tiny_model
 
 TEACHER = torch.nn.Linear(100, 100, bias=False)  # 20,000 bytes in bfloat16

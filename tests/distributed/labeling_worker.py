@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, label_transfer_set
-from hf_distill.teachers.sharding import shard
+from hf_distill.distributed.sharding import shard
 from tests.distributed.workers import main_of_worker
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
