@@ -26,7 +26,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, DataCollatorForLan
 from transformers.trainer_utils import set_seed  # noqa: E402
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments  # noqa: E402
-from hf_distill.corpus import packed  # noqa: E402
+from hf_distill.data.corpus import packed  # noqa: E402
 from hf_distill.resources.minilm import minilm_path  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results")

@@ -45,7 +45,7 @@ from hf_distill import (
 from hf_distill.budget import Spent
 from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer, once
 from hf_distill.files import write_whole
-from hf_distill.length_bucket_sampler import example_lengths
+from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.pruning.compaction import feed_forward_size
 from hf_distill.recipes import RECIPES
 from hf_distill.tasks import Task, task_of

@@ -41,7 +41,7 @@ from hf_distill.cli.script_models import TeacherArguments
 from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
 from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.cli.verbosity import set_verbosity
-from hf_distill.encoding.class_names import label_names, positions
+from hf_distill.data.class_names import label_names, positions
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions

@@ -64,9 +64,9 @@ from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_values, once
 from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.cli.verbosity import set_verbosity
-from hf_distill.corpus import packed, without_texts_of
-from hf_distill.encoding.class_names import ClassIds
-from hf_distill.encoding.sequences import encode_label, label_values
+from hf_distill.data.corpus import packed, without_texts_of
+from hf_distill.data.class_names import ClassIds
+from hf_distill.data.sequences import encode_label, label_values
 from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name

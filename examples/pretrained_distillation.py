@@ -48,9 +48,9 @@ from hf_distill.cli.arguments import ScriptParser
 from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.scripts import first_rows, given_values, once
 from hf_distill.cli.verbosity import set_verbosity
-from hf_distill.corpus import Texts, packed, without_texts_of
-from hf_distill.encoding.files import load_files, load_named, load_texts, require_texts
-from hf_distill.encoding.sequences import encode_label, label_ids, label_values
+from hf_distill.data.corpus import Texts, packed, without_texts_of
+from hf_distill.data.files import load_files, load_named, load_texts, require_texts
+from hf_distill.data.sequences import encode_label, label_ids, label_values
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord

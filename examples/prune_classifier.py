@@ -28,7 +28,7 @@ from hf_distill.cli.mistakes import run_main
 from hf_distill.cli.script_models import FineTuningArguments, load_student
 from hf_distill.cli.scripts import begin, parse_arguments, require_splits, run
 from hf_distill.cli.used_folder import OutputFolderArguments
-from hf_distill.encoding.sequences import text_columns
+from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.pruning import Criterion, keep_layers, layers_worth_most, score, trim_vocabulary
 from hf_distill.publishing.model_card import write_model_card

@@ -45,9 +45,9 @@ from hf_distill.cli.scripts import (
     run,
     sample_counts,
 )
-from hf_distill.encoding.class_names import ClassIds, label_names, positions
-from hf_distill.encoding.files import load_files, load_named
-from hf_distill.encoding.sequences import SequenceEncoder, text_columns
+from hf_distill.data.class_names import ClassIds, label_names, positions
+from hf_distill.data.files import load_files, load_named
+from hf_distill.data.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import write_whole
 

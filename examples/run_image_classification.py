@@ -47,9 +47,9 @@ from hf_distill.cli.scripts import (
     require_splits,
     run,
 )
-from hf_distill.encoding.class_names import label_names, positions
-from hf_distill.encoding.files import load_named
-from hf_distill.encoding.sequences import encode_label, label_ids, label_values
+from hf_distill.data.class_names import label_names, positions
+from hf_distill.data.files import load_named
+from hf_distill.data.sequences import encode_label, label_ids, label_values
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.digits import load_digits_dataset
 

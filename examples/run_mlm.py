@@ -50,8 +50,8 @@ from hf_distill.cli.scripts import (
     require_splits,
     run,
 )
-from hf_distill.corpus import Texts, packed
-from hf_distill.encoding.files import load_files, load_named
+from hf_distill.data.corpus import Texts, packed
+from hf_distill.data.files import load_files, load_named
 from hf_distill.text.suggestions import suggestion
 from hf_distill.teachers.alignment import require_same_vocabulary
 

@@ -36,10 +36,10 @@ from hf_distill.cli.scripts import (
     require_splits,
     run,
 )
-from hf_distill.encoding.class_names import ClassIds, label_names, positions
-from hf_distill.encoding.files import load_files, load_named
-from hf_distill.encoding.sequences import STRINGS
-from hf_distill.encoding.words import FIRST_TOKENS, MISSING, WordEncoder
+from hf_distill.data.class_names import ClassIds, label_names, positions
+from hf_distill.data.files import load_files, load_named
+from hf_distill.data.sequences import STRINGS
+from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
 from hf_distill.files import write_whole
 

@@ -39,8 +39,8 @@ from hf_distill.cli.scripts import (
     require_source,
     run,
 )
-from hf_distill.encoding.files import load_files, load_named
-from hf_distill.encoding.windows import NO_INPUTS, WindowEncoder
+from hf_distill.data.files import load_files, load_named
+from hf_distill.data.questions import NO_INPUTS, WindowEncoder
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
 from hf_distill.files import write_whole
 from hf_distill.resources.squad import is_squad_file, load_squad_file

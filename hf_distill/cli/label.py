@@ -101,8 +101,8 @@ def _encoded(
     config: PretrainedConfig | None,
 ) -> Any:
     """Model inputs beside the raw columns; with a configuration the column label becomes its classes."""
-    from hf_distill.encoding.files import load_texts, with_texts
-    from hf_distill.encoding.sequences import encode_label, label_ids, label_values
+    from hf_distill.data.files import load_texts, with_texts
+    from hf_distill.data.sequences import encode_label, label_ids, label_values
 
     rows = load_texts(source, streaming=streaming)
     names = rows.column_names or list(next(iter(rows)))

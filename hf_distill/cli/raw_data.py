@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Value, load_from_disk
 
-from hf_distill.encoding.files import FILE_TYPES, load_files, load_named, require_texts
+from hf_distill.data.files import FILE_TYPES, load_files, load_named, require_texts
 from hf_distill.files import require_sound_table
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment

@@ -27,8 +27,8 @@ from hf_distill.cli.used_folder import (
     last_checkpoint,
 )
 from hf_distill.cli.verbosity import set_verbosity
-from hf_distill.encoding.files import similar_paths
-from hf_distill.encoding.sequences import label_values
+from hf_distill.data.files import similar_paths
+from hf_distill.data.sequences import label_values
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer

@@ -87,7 +87,7 @@ def train(
 
 def _what_is_read(rows: Dataset) -> str:
     """The columns that are taken where the user named none."""
-    from hf_distill.encoding.sequences import text_columns
+    from hf_distill.data.sequences import text_columns
 
     texts = " and ".join(text_columns(rows.features))
     labels = "the column label" if "label" in rows.column_names else "nothing: there is no column label"
@@ -162,10 +162,10 @@ def _finish(finished: Finished, max_length: int, as_json: bool) -> None:
 
 def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_length: int) -> Dataset:
     """Model inputs, with labels where the data have them; rows with recorded teacher outputs are model inputs already."""
-    from hf_distill.encoding.images import encode_images
-    from hf_distill.encoding.sequences import SequenceEncoder, label_ids, text_columns
-    from hf_distill.encoding.windows import WindowEncoder
-    from hf_distill.encoding.words import WordEncoder, word_columns, word_label_ids
+    from hf_distill.data.images import encode_images
+    from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
+    from hf_distill.data.questions import WindowEncoder
+    from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
     from hf_distill.tasks import Task, task_of
     from hf_distill.teachers.column import has_answers
 

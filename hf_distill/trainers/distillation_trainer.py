@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.features.tap import features_of
-from hf_distill.length_bucket_sampler import length_bucket_sampler
+from hf_distill.data.length_bucket_sampler import length_bucket_sampler
 from hf_distill.objectives.model_outputs import Evidence
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
 from hf_distill.objectives.objective import Objective

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from hf_distill.encoding.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
+from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.objectives.model_outputs import Features
 from hf_distill.tasks import class_of
 from hf_distill.teachers.column import recorded_columns

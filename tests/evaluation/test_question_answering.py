@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from hf_distill.encoding.answer_spans import answer_tokens
+from hf_distill.data.answer_spans import answer_tokens
 from hf_distill.evaluation.question_answering import (
     answers_from_logits,
     exact_match_and_f1,

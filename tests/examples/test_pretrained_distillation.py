@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
-from hf_distill.encoding.files import load_texts
+from hf_distill.data.files import load_texts
 from hf_distill.publishing.run_record import RunRecord
 from tests.examples.test_run_glue import QUIET, REVIEWS, TEXTS, save_bert, write_csv
 

@@ -26,8 +26,8 @@ from transformers import (
 )
 
 from hf_distill import create_student
-from hf_distill.encoding.class_names import ClassIds
-from hf_distill.encoding.sequences import encode_label
+from hf_distill.data.class_names import ClassIds
+from hf_distill.data.sequences import encode_label
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment
 

@@ -23,7 +23,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
-from hf_distill.encoding.class_names import ClassIds
+from hf_distill.data.class_names import ClassIds
 from hf_distill.teachers.loading import load_teacher
 
 PEOPLE = ["anna lee", "ben", "carla de boer"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from hf_distill.encoding.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
+from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.tasks import Task
 from tests.tiny_architectures import tiny_model
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer

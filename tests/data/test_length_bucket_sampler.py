@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from hf_distill.length_bucket_sampler import LengthBucketSampler, example_lengths, length_bucket_sampler
+from hf_distill.data.length_bucket_sampler import LengthBucketSampler, example_lengths, length_bucket_sampler
 
 BATCH = 16
 ROWS = [[5, 6, 7], [5], [], [5, 6], [7, 7, 7, 7]]

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from hf_distill.corpus import packed, without_texts_of
+from hf_distill.data.corpus import packed, without_texts_of
 from tests.tiny_models import tiny_tokenizer
 
 TEXTS = ["w5 w6 w7", "", "w8 w9", "   ", "w20 w21 w22 w23"]

@@ -10,8 +10,8 @@ from typing import Any
 from datasets import Dataset, Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from hf_distill.encoding.class_names import MISSING, ClassIds, label_names
-from hf_distill.encoding.files import require_texts
+from hf_distill.data.class_names import MISSING, ClassIds, label_names
+from hf_distill.data.files import require_texts
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
 STRINGS = ("string", "large_string")

@@ -6,10 +6,10 @@ import datasets
 import pytest
 from transformers import BertConfig
 
-from hf_distill.encoding.class_names import ClassIds, in_same_order, label_names, positions
-from hf_distill.encoding.images import image_labels
-from hf_distill.encoding.sequences import SequenceEncoder, encode_label, label_ids
-from hf_distill.encoding.words import WordEncoder
+from hf_distill.data.class_names import ClassIds, in_same_order, label_names, positions
+from hf_distill.data.images import image_labels
+from hf_distill.data.sequences import SequenceEncoder, encode_label, label_ids
+from hf_distill.data.words import WordEncoder
 from tests.tiny_models import tiny_tokenizer
 
 

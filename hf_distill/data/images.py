@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PretrainedConfig
 
-from hf_distill.encoding.sequences import encode_label, label_ids, label_values
+from hf_distill.data.sequences import encode_label, label_ids, label_values
 
 READY = "pixel_values"  # a column of images that are model inputs already
 

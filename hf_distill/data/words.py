@@ -8,9 +8,9 @@ from itertools import pairwise
 from datasets import Dataset, Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from hf_distill.encoding.class_names import MISSING, ClassIds, label_names
-from hf_distill.encoding.files import require_texts
-from hf_distill.encoding.sequences import STRINGS
+from hf_distill.data.class_names import MISSING, ClassIds, label_names
+from hf_distill.data.files import require_texts
+from hf_distill.data.sequences import STRINGS
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
 FIRST_TOKENS = "first_tokens"  # column: where each word begins, None for a word without tokens

@@ -8,8 +8,8 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from hf_distill.encoding.answer_spans import answer_tokens
-from hf_distill.encoding.files import require_texts
+from hf_distill.data.answer_spans import answer_tokens
+from hf_distill.data.files import require_texts
 
 NO_INPUTS = ["offsets", "example", "null_position"]  # columns of windows that models do not read
 
