@@ -31,7 +31,7 @@ from transformers import BertConfig, BertForSequenceClassification, TrainerCallb
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.fingerprints import package_versions
-from hf_distill.flops import encoder_flops
+from hf_distill.compute.flops import encoder_flops
 from hf_distill.hardware import hardware_name
 
 RESULTS = Path(__file__).with_name("results")

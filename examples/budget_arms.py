@@ -42,7 +42,7 @@ from hf_distill import (
     PruningDistillTrainingArguments,
     create_student,
 )
-from hf_distill.budget import Spent
+from hf_distill.compute.budget import Spent
 from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer, once
 from hf_distill.files import write_whole
 from hf_distill.data.length_bucket_sampler import example_lengths

@@ -25,7 +25,7 @@ def peak(
     from rich.table import Table
 
     from hf_distill.hardware import fast_bfloat16, hardware_name
-    from hf_distill.peak import measure_peak, peaks_file, remember_peak
+    from hf_distill.compute.peak import measure_peak, peaks_file, remember_peak
 
     devices = [device] if device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     rows = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_distill.budget import GPU_PEAKS, Allowance, parse_allowance
+from hf_distill.compute.budget import GPU_PEAKS, Allowance, parse_allowance
 from hf_distill.cli.json_output import print_json
 from hf_distill.text.suggestions import choice
 
@@ -116,7 +116,7 @@ def speed_of(allowance: Allowance, flops_per_second: float | None, utilisation: 
     import torch
 
     from hf_distill.hardware import fast_bfloat16
-    from hf_distill.peak import known_peak
+    from hf_distill.compute.peak import known_peak
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     peak = known_peak(device, torch.bfloat16 if fast_bfloat16(device) else torch.float32)
@@ -138,7 +138,7 @@ def costs_of(
     import torch
 
     from hf_distill.tasks import Task
-    from hf_distill.trainers.step_costs import student_cost, teacher_cost
+    from hf_distill.compute.step_cost import student_cost, teacher_cost
 
     wanted = choice(Task, task, "task")
     found, remarks = {}, []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hf_distill.cli.json_output import print_json
-from hf_distill.flops import encoder_flops
+from hf_distill.compute.flops import encoder_flops
 from hf_distill.students.miniatures import MINIATURES
 
 

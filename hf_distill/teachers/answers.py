@@ -19,7 +19,7 @@ from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.logits import sampled_classes, top_k_with_tail
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.tasks import Task, unwrapped
-from hf_distill.teachers.answer_cost import answer_cost, batch_shape
+from hf_distill.compute.forward_cost import answer_cost, batch_shape
 from hf_distill.teachers.column import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hf_distill.budget import ComputeBudget
+from hf_distill.compute.budget import ComputeBudget
 
 
 @dataclass
@@ -40,7 +40,7 @@ class BudgetArguments:
     teacher_labelling_flops: float | None = field(
         default=None,
         metadata={
-            "help": "Operations that a teacher has spent on labelling the transfer set (see hf_distill.flops.batch_flops), "
+            "help": "Operations that a teacher has spent on labelling the transfer set (see hf_distill.compute.flops.batch_flops), "
             "charged to this run before its first step. None: amortised over all runs that use the labels, not charged."
         },
     )

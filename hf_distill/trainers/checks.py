@@ -17,7 +17,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels
 from hf_distill.tasks import REGRESSION, Task
 from hf_distill.data.random_state import random_state_kept
-from hf_distill.trainers.step_costs import reach_of
+from hf_distill.compute.step_cost import reach_of
 
 logger = logging.getLogger(__name__)
 

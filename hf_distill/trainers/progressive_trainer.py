@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput, set_seed
 
-from hf_distill.budget import ComputeBudget, Spent
+from hf_distill.compute.budget import ComputeBudget, Spent
 from hf_distill.files import read_json, write_whole
 from hf_distill.objectives.logits import is_ruled_out
 from hf_distill.objectives.objective import Objective

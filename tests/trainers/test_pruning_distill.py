@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, TrainerCallback, ViTConfig, ViTForImageClassification
 
 from hf_distill import PruningDistillTrainer, PruningDistillTrainingArguments
-from hf_distill.flops import batch_flops, score_cost
+from hf_distill.compute.flops import batch_flops, score_cost
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_architectures import tiny_model

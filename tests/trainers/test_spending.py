@@ -17,8 +17,8 @@ from hf_distill import (
     PruningDistillTrainingArguments,
     label_transfer_set,
 )
-from hf_distill.flops import batch_flops
-from hf_distill.peak import remember_peak
+from hf_distill.compute.flops import batch_flops
+from hf_distill.compute.peak import remember_peak
 from hf_distill.teachers.frozen import FrozenTeacher
 from tests.tiny_architectures import MASKED_LM, tiny_model
 from tests.tiny_models import FixedMasks, encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_distill.flops import FAMILIES, Cost, forward_cost, parameter_cost
+from hf_distill.compute.flops import FAMILIES, Cost, forward_cost, parameter_cost
 from hf_distill.objectives.reduction import row_count
 from hf_distill.tasks import task_of, unwrapped
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hf_distill.budget import GPU_PEAKS, Allowance, ComputeBudget, Spent, parse_allowance
+from hf_distill.compute.budget import GPU_PEAKS, Allowance, ComputeBudget, Spent, parse_allowance
 
 
 def test_the_limit_that_is_nearest_decides():

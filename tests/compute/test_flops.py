@@ -9,7 +9,7 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig
 
-from hf_distill.flops import (
+from hf_distill.compute.flops import (
     FAMILIES,
     Reach,
     backward_cost,
@@ -165,7 +165,7 @@ def test_what_is_not_known_is_refused():
 
 
 def test_it_needs_no_torch():
-    program = "import sys, hf_distill.flops; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    program = "import sys, hf_distill.compute.flops; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
