@@ -13,7 +13,7 @@ from transformers.utils import logging
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
 from hf_distill.pretrained.files import require_floating_weights
-from hf_distill.students.initialisation import (
+from hf_distill.students.initialization import (
     Dimensions,
     KeptLayers,
     can_be_narrowed,
