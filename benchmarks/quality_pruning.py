@@ -36,7 +36,7 @@ from hf_distill.compute.flops import encoder_flops, vit_length
 from hf_distill.hardware import hardware_name
 from hf_distill.pruning.compaction import compact
 from hf_distill.pruning.importance import Criterion, largest, leading, score
-from hf_distill.trainers.shrinking_student import Sizes
+from hf_distill.pruning.shrinking import Sizes
 
 EVENTS = 10
 LENGTH = 32  # of the sequences whose operations are counted

@@ -52,7 +52,7 @@ from hf_distill.tasks import Task, task_of
 from hf_distill.teachers.trajectory import find_checkpoints
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.progressive_trainer import Stage
-from hf_distill.trainers.shrinking_student import ShrinkingStudent
+from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.distributed.weights import made_whole
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.given_checks import require_arguments
 from hf_distill.trainers.objective_building import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
-from hf_distill.trainers.shrinking_student import ShrinkingStudent
+from hf_distill.pruning.shrinking import ShrinkingStudent
 
 logger = logging.getLogger(__name__)
 
