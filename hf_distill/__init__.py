@@ -23,8 +23,8 @@ _PUBLIC_NAMES = {
     "PruningDistillTrainer": "hf_distill.trainers.pruning_distill_trainer",
     "PruningDistillTrainingArguments": "hf_distill.trainers.pruning_distill_arguments",
     "Stage": "hf_distill.trainers.progressive_trainer",
-    "Teacher": "hf_distill.teachers.outputs",
-    "TeacherOutputs": "hf_distill.teachers.outputs",
+    "Teacher": "hf_distill.teachers.base",
+    "TeacherOutputs": "hf_distill.teachers.base",
     "Term": "hf_distill.objectives.objective",
     "label_transfer_set": "hf_distill.teachers.labelling",
     "label_with_trajectory": "hf_distill.teachers.labelling",
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hf_distill.teachers.adapter import AdapterTeacher
     from hf_distill.teachers.frozen import FrozenTeacher
     from hf_distill.teachers.labelling import label_transfer_set, label_with_trajectory
-    from hf_distill.teachers.outputs import Teacher, TeacherOutputs
+    from hf_distill.teachers.base import Teacher, TeacherOutputs
     from hf_distill.teachers.own_inputs import encode_for_teacher
     from hf_distill.teachers.shards import load_teacher_outputs
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments

@@ -23,7 +23,7 @@ from hf_distill.features.projections import Projections, attach
 from hf_distill.tasks import Task, logits_of
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.outputs import Teacher
+from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.objective_building import build_projections
 from hf_distill.data.random_state import random_state_kept

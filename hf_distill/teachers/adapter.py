@@ -10,7 +10,7 @@ import torch
 
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import logits_of, unwrapped
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 
 if TYPE_CHECKING:
     from peft import PeftModel

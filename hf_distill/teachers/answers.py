@@ -31,7 +31,7 @@ from hf_distill.teachers.fixed_masks import FixedMasks
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.input_prints import token_prints, value_prints
 from hf_distill.teachers.labelling_options import LabellingOptions
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.teachers.provenance import TOKENS_READ
 
 _MOST_VALUES = 2**31 - 1  # of an Arrow list's offsets

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from hf_distill.objectives.model_outputs import TopClasses
 from hf_distill.objectives.logits import RULED_OUT
 from hf_distill.tasks import Task
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 
 TEACHER_LOGITS = "teacher_logits"
 TEACHER_CLASSES = "teacher_classes"

@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_distill.objectives.logits import as_binary, average_probabilities
 from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 
 
 class TeacherEnsemble:

@@ -18,7 +18,7 @@ from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.distributed.sharding import is_to_be_sharded, shard
 from hf_distill.distributed.weights import whole
 

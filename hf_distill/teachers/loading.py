@@ -18,7 +18,7 @@ from hf_distill.teachers.alignment import (
     take_over_problem_type,
 )
 from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.outputs import Teacher
+from hf_distill.teachers.base import Teacher
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.distributed.weights import made_whole
 

@@ -24,7 +24,7 @@ from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_i
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
 from hf_distill.teachers.column import TEACHER_LOGITS
-from hf_distill.teachers.outputs import Teacher, TeacherOutputs
+from hf_distill.teachers.base import Teacher, TeacherOutputs
 from hf_distill.trainers.argument_rules import require_valid_objective, settle
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
@@ -54,7 +54,7 @@ from hf_distill.distributed.padded_batches import without, without_repeats
 from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of
 from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
-from hf_distill.trainers.teacher_making import require_comparable
+from hf_distill.teachers.resolve import require_comparable
 from hf_distill.trainers.teacher_watch import TeacherWatch
 from hf_distill.trainers.wrapping import Wrapping
 

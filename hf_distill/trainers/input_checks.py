@@ -14,7 +14,7 @@ from hf_distill.objectives.model_outputs import Features
 from hf_distill.tasks import class_of
 from hf_distill.teachers.column import recorded_columns
 from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.outputs import Teacher
+from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.checks import require_logits_of_task, require_nonempty

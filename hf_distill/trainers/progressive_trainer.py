@@ -24,7 +24,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
 from hf_distill.teachers.column import TEACHER_LOGITS
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.teachers.provenance import Provenance
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.callbacks import RunRecordCallback

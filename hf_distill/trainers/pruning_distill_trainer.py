@@ -20,7 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.objectives.objective import Objective
 from hf_distill.tasks import unwrapped
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.choices import Projection
 from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.trainers.distillation_trainer import DistillationTrainer

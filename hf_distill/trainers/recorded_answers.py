@@ -16,7 +16,7 @@ from hf_distill.teachers.column import (
     hidden_state_column,
     recorded_columns,
 )
-from hf_distill.teachers.outputs import Teacher, TeacherOutputs
+from hf_distill.teachers.base import Teacher, TeacherOutputs
 from hf_distill.teachers.provenance import Provenance, provenances
 from hf_distill.trainers.choices import SoftLabelPositions
 from hf_distill.trainers.recorded_checks import (
@@ -25,7 +25,7 @@ from hf_distill.trainers.recorded_checks import (
 )
 from hf_distill.trainers.recorded_inputs import require_own_inputs
 from hf_distill.distributed.padded_batches import without
-from hf_distill.trainers.teacher_making import make_teacher, separate_encodings
+from hf_distill.teachers.resolve import make_teacher, separate_encodings
 
 
 class RecordedAnswers:

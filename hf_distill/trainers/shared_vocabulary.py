@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_distill.objectives.model_outputs import Features
 from hf_distill.tasks import Task
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 
 
 class SharedVocabulary:

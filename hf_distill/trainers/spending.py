@@ -18,7 +18,7 @@ from hf_distill.compute.budget import ComputeBudget, Spent
 from hf_distill.objectives.objective import Objective
 from hf_distill.compute.peak import known_peak
 from hf_distill.tasks import unwrapped
-from hf_distill.teachers.outputs import TeacherOutputs
+from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.budget_arguments import BudgetArguments, budget_of
 from hf_distill.compute.step_cost import StepCosts
 
