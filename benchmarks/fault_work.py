@@ -34,7 +34,7 @@ from hf_distill import (
     label_transfer_set,
 )
 from hf_distill.fingerprints import weights_sha256
-from hf_distill.teachers.labelling_cost import COST
+from hf_distill.precomputed.labeling_cost import COST
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 CONTEXT = multiprocessing.get_context("fork")

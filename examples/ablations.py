@@ -41,7 +41,7 @@ from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
-from hf_distill.teachers.column import TEACHER_LOGITS
+from hf_distill.precomputed.columns import TEACHER_LOGITS
 
 STAGES = (PRETRAINING, DISTILLATION, FINE_TUNING)
 QUESTIONS = ("initialisation", "transfer_size", "transfer_domain", "arms", "depth_width", "reduction")

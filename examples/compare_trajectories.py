@@ -48,7 +48,7 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
-from hf_distill.teachers.column import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
+from hf_distill.precomputed.columns import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
 from hf_distill.distributed.weights import made_whole

@@ -26,9 +26,9 @@ _PUBLIC_NAMES = {
     "Teacher": "hf_distill.teachers.base",
     "TeacherOutputs": "hf_distill.teachers.base",
     "Term": "hf_distill.objectives.objective",
-    "label_transfer_set": "hf_distill.teachers.labelling",
-    "label_with_trajectory": "hf_distill.teachers.labelling",
-    "load_teacher_outputs": "hf_distill.teachers.shards",
+    "label_transfer_set": "hf_distill.precomputed.label",
+    "label_with_trajectory": "hf_distill.precomputed.label",
+    "load_teacher_outputs": "hf_distill.precomputed.shards",
     "encode_for_teacher": "hf_distill.teachers.own_inputs",
     "create_student": "hf_distill.students.create",
 }
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from hf_distill.students.create import create_student
     from hf_distill.teachers.adapter import AdapterTeacher
     from hf_distill.teachers.frozen import FrozenTeacher
-    from hf_distill.teachers.labelling import label_transfer_set, label_with_trajectory
+    from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory
     from hf_distill.teachers.base import Teacher, TeacherOutputs
     from hf_distill.teachers.own_inputs import encode_for_teacher
-    from hf_distill.teachers.shards import load_teacher_outputs
+    from hf_distill.precomputed.shards import load_teacher_outputs
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
     from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments

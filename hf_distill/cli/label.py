@@ -62,7 +62,7 @@ def label(
     Example: hf-distill label reviews.csv --teacher outputs/teacher --output-dir labelled --dtype float16
     """
     from hf_distill.teachers.frozen import FrozenTeacher
-    from hf_distill.teachers.labelling import label_transfer_set
+    from hf_distill.precomputed.label import label_transfer_set
 
     model, tokenizer = _load(teacher, revision)
     columns = [name.strip() for name in text_columns.split(",")]
@@ -127,8 +127,8 @@ def _device() -> str:
 
 
 def _report(labelled: Any, folder: Path, as_json: bool) -> None:
-    from hf_distill.teachers.labelling_cost import labelling_cost
-    from hf_distill.teachers.shards import Manifest
+    from hf_distill.precomputed.labeling_cost import labelling_cost
+    from hf_distill.precomputed.shards import Manifest
 
     manifest, cost = Manifest.load(folder), labelling_cost(folder)
     found = {

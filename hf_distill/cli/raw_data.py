@@ -14,8 +14,8 @@ from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 from hf_distill.text.suggestions import suggestion
-from hf_distill.teachers.provenance import provenances
-from hf_distill.teachers.shards import MANIFEST, load_teacher_outputs
+from hf_distill.precomputed.provenance import provenances
+from hf_distill.precomputed.shards import MANIFEST, load_teacher_outputs
 
 PAIR = ("first_text", "second_text")
 

@@ -167,7 +167,7 @@ def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_l
     from hf_distill.data.questions import WindowEncoder
     from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
     from hf_distill.tasks import Task, task_of
-    from hf_distill.teachers.column import has_answers
+    from hf_distill.precomputed.columns import has_answers
 
     if has_answers(rows.column_names):
         return rows.remove_columns([name for name in ("label",) if name in rows.column_names])

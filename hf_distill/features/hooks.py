@@ -21,7 +21,7 @@ from hf_distill.objectives.model_outputs import Features
 from hf_distill.objectives.objective import Objective
 from hf_distill.features.projections import Projections, attach
 from hf_distill.tasks import Task, logits_of
-from hf_distill.teachers.column import ColumnTeacher
+from hf_distill.precomputed.columns import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments

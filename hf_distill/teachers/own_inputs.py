@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import torch
 
-from hf_distill.teachers.column import recorded_columns
+from hf_distill.precomputed.columns import recorded_columns
 
 TEACHER_PREFIX = "teacher_"
 

@@ -23,7 +23,7 @@ from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
-from hf_distill.teachers.column import TEACHER_LOGITS
+from hf_distill.precomputed.columns import TEACHER_LOGITS
 from hf_distill.teachers.base import Teacher, TeacherOutputs
 from hf_distill.trainers.argument_rules import require_valid_objective, settle
 from hf_distill.trainers.callbacks import RunRecordCallback

@@ -23,7 +23,7 @@ from hf_distill.objectives.terms import (
 )
 from hf_distill.features.projections import Projections
 from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
-from hf_distill.teachers.column import ColumnTeacher
+from hf_distill.precomputed.columns import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.argument_rules import resolved_weights

@@ -90,7 +90,7 @@ def teacher(tmp_path):
 
 
 def test_labelling_says_that_it_goes_on(teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_distill.teachers.labelling.label_transfer_set", stopped)
+    monkeypatch.setattr("hf_distill.precomputed.label.label_transfer_set", stopped)
     command = ["label", tmp_path / "texts.csv", "--teacher", teacher, "--output-dir", tmp_path / "labelled"]
     assert "Interrupted. The same command goes on with the file it was at" in invoke(*command, exit_code=130).stderr
 

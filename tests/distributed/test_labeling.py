@@ -2,7 +2,7 @@
 
 import torch
 
-from hf_distill.teachers.labelling_cost import COST, labelling_cost
+from hf_distill.precomputed.labeling_cost import COST, labelling_cost
 from tests.distributed.labeling_worker import label, train
 from tests.distributed.workers import on_two_processes
 

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForTokenClassification, DataCollatorFor
 
 from hf_distill import DistillationTrainer, create_student, label_transfer_set
 from hf_distill.objectives.logits import as_binary, forward_kl
-from hf_distill.teachers.provenance import provenances
+from hf_distill.precomputed.provenance import provenances
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 MULTI = "multi_label_classification"

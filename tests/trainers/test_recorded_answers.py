@@ -27,7 +27,7 @@ from hf_distill import (
     label_transfer_set,
     label_with_trajectory,
 )
-from tests.teachers.test_labelling import masking_tokenizer, tiny
+from tests.precomputed.test_label import masking_tokenizer, tiny
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
 ROWS = 29

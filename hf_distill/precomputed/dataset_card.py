@@ -10,7 +10,7 @@ from hf_distill.files import write_whole
 from hf_distill.text.hub_ids import hub_link
 from hf_distill.text.markdown import Markdown, rendered
 from hf_distill.tasks import Task
-from hf_distill.teachers.column import (
+from hf_distill.precomputed.columns import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
     TEACHER_POSITIONS,
@@ -18,8 +18,8 @@ from hf_distill.teachers.column import (
     cls_state_column,
     hidden_state_column,
 )
-from hf_distill.teachers.provenance import Provenance
-from hf_distill.teachers.shards import PATTERN, Manifest
+from hf_distill.precomputed.provenance import Provenance
+from hf_distill.precomputed.shards import PATTERN, Manifest
 
 _TEMPLATE = "labelled_dataset_card.md.jinja"
 _CATEGORIES = {

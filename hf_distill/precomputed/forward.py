@@ -20,19 +20,19 @@ from hf_distill.objectives.logits import sampled_classes, top_k_with_tail
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.tasks import Task, unwrapped
 from hf_distill.compute.forward_cost import answer_cost, batch_shape
-from hf_distill.teachers.column import (
+from hf_distill.precomputed.columns import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
     TEACHER_POSITIONS,
     cls_state_column,
     hidden_state_column,
 )
-from hf_distill.teachers.fixed_masks import FixedMasks
+from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.input_prints import token_prints, value_prints
-from hf_distill.teachers.labelling_options import LabellingOptions
+from hf_distill.precomputed.input_fingerprints import token_prints, value_prints
+from hf_distill.precomputed.labeling_options import LabellingOptions
 from hf_distill.teachers.base import TeacherOutputs
-from hf_distill.teachers.provenance import TOKENS_READ
+from hf_distill.precomputed.provenance import TOKENS_READ
 
 _MOST_VALUES = 2**31 - 1  # of an Arrow list's offsets
 

@@ -19,11 +19,11 @@ from transformers.utils import logging
 
 from hf_distill.files import as_dataclass, folder_lock, json_bytes, read_json, remove_partial_files, write_whole
 from hf_distill.fingerprints import table_sha256
-from hf_distill.teachers.dataset_card import write_dataset_card
-from hf_distill.teachers.labelling_cost import LabellingCost, add_costs
-from hf_distill.teachers.provenance import Provenance
-from hf_distill.teachers.row_blocks import RowBlock, RowBlocks
-from hf_distill.teachers.shards import (
+from hf_distill.precomputed.dataset_card import write_dataset_card
+from hf_distill.precomputed.labeling_cost import LabellingCost, add_costs
+from hf_distill.precomputed.provenance import Provenance
+from hf_distill.precomputed.row_blocks import RowBlock, RowBlocks
+from hf_distill.precomputed.shards import (
     MANIFEST,
     PATTERN,
     UNFINISHED,

@@ -24,7 +24,7 @@ from hf_distill.files import (
     write_whole,
 )
 from hf_distill.fingerprints import file_sha256, json_sha256
-from hf_distill.teachers.provenance import Provenance, provenances
+from hf_distill.precomputed.provenance import Provenance, provenances
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"

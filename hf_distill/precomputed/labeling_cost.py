@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hf_distill.files import as_dataclass, json_bytes, read_json, write_whole
-from hf_distill.teachers.shards import Manifest
+from hf_distill.precomputed.shards import Manifest
 
 COST = "cost.json"
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from hf_distill.files import as_dataclass, checked, parse_json
 from hf_distill.fingerprints import package_versions
-from hf_distill.teachers.column import TEACHER_PROVENANCE
-from hf_distill.teachers.input_prints import stored_token_prints
+from hf_distill.precomputed.columns import TEACHER_PROVENANCE
+from hf_distill.precomputed.input_fingerprints import stored_token_prints
 
 SCHEMA_VERSION = 1
 TOKENS_READ = "inputs"

@@ -12,7 +12,7 @@ from hf_distill.tasks import class_of, unwrapped
 from hf_distill.teachers.alignment import processing_sha256, take_over_problem_type
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.provenance import Provenance
+from hf_distill.precomputed.provenance import Provenance
 from hf_distill.teachers.trajectory import Trajectory
 
 

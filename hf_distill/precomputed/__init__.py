@@ -1,0 +1,1 @@
+"""Teacher outputs stored with the rows of a transfer set: labeled once, verified, read as a teacher."""
