@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_distill.data.class_names import label_names
-from hf_distill.evaluation.answers import Answers, Examiner
+from hf_distill.evaluation.predictions import Answers, Examiner
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.evaluation.formats import Format, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
