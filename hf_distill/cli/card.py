@@ -68,7 +68,7 @@ def _written(folder: Path, given: dict[str, Any]) -> Path:
 
 
 def _written_without_record(folder: Path, given: dict[str, Any]) -> Path:
-    from hf_distill.publishing.unrecorded import write_unrecorded_card
+    from hf_distill.publishing.unrecorded_card import write_unrecorded_card
     from hf_distill.pretrained.loading import load_as_saved
 
     return write_unrecorded_card(folder, load_as_saved(str(folder)), given)

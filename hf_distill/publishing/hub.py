@@ -11,7 +11,7 @@ from huggingface_hub.hf_api import CommitInfo, DatasetInfo, ModelInfo, RepoSibli
 from huggingface_hub.utils import validate_repo_id
 
 from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
-from hf_distill.publishing.labelled_folder import is_labelled, is_shard, labelled_files
+from hf_distill.publishing.labeled_folder import is_labelled, is_shard, labelled_files
 from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out, with_repository
 
 # What `git check-ref-format` takes, of the characters that need no quoting.

@@ -23,7 +23,7 @@ from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
 from hf_distill.files import FileFormatError, folder_lock
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.compute.flops import batch_flops
-from hf_distill.publishing.labelled_folder import labelled_files
+from hf_distill.publishing.labeled_folder import labelled_files
 from hf_distill.precomputed import folder as cache_folder
 from hf_distill.precomputed.forward import Questioner
 from hf_distill.precomputed.labeling_cost import COST, labelling_cost
