@@ -19,7 +19,7 @@ SLOW = (
     "tests/trainers/test_progressive.py",
     "tests/trainers/test_pruning_distill.py",
     "tests/trainers/test_recipes.py",
-    "tests/trainers/test_recorded_answers.py",
+    "tests/trainers/test_precomputed_teacher.py",
     "tests/trainers/test_resume.py",
     "tests/trainers/test_same_run.py",
     "tests/trainers/test_spending.py",

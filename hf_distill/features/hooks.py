@@ -25,7 +25,7 @@ from hf_distill.precomputed.columns import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
-from hf_distill.trainers.objective_building import build_projections
+from hf_distill.trainers.objective_builder import build_projections
 from hf_distill.data.random_state import random_state_kept
 from hf_distill.distributed.weights import gathered, load_whole_state, whole_state
 

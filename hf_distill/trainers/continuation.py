@@ -13,7 +13,7 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_distill.files import folder_lock
 from hf_distill.trainers.checkpoints import checkpoint_to_resume, last_complete_checkpoint
-from hf_distill.trainers.checks import require_findable_rows, require_own_process_group
+from hf_distill.trainers.preflight import require_findable_rows, require_own_process_group
 from hf_distill.trainers.run_settings import (
     RunSettingsCallback,
     extensions_in,

@@ -28,7 +28,7 @@ from hf_distill.teachers.base import Teacher, TeacherOutputs
 from hf_distill.trainers.argument_rules import require_valid_objective, settle
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
-from hf_distill.trainers.checks import (
+from hf_distill.trainers.preflight import (
     first_batch,
     require_gradients_under_zero3,
     require_labels,
@@ -41,14 +41,14 @@ from hf_distill.trainers.checks import (
 from hf_distill.trainers.choices import SoftLabelPositions
 from hf_distill.trainers.continuation import Continuation
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
-from hf_distill.trainers.given_checks import require_arguments, require_model
-from hf_distill.trainers.input_checks import own_encodings, require_comparable_answers, require_sound_inputs
+from hf_distill.trainers.argument_types import require_arguments, require_model
+from hf_distill.trainers.model_checks import own_encodings, require_comparable_answers, require_sound_inputs
 from hf_distill.features.hooks import Instruments
 from hf_distill.trainers.label_meaning import LabelMeaning
 from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
-from hf_distill.trainers.meters import MeanMeter
+from hf_distill.trainers.running_mean import MeanMeter
 from hf_distill.trainers.model_cards import ModelCards
-from hf_distill.trainers.objective_building import build_objective
+from hf_distill.trainers.objective_builder import build_objective
 from hf_distill.trainers.recorded_answers import RecordedAnswers
 from hf_distill.distributed.padded_batches import without, without_repeats
 from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of

@@ -31,7 +31,7 @@ from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.choices import GeneralStageLoss
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
-from hf_distill.trainers.objective_building import label_term
+from hf_distill.trainers.objective_builder import label_term
 from hf_distill.trainers.progression import annealed_temperature, choosing_the_best, last_steps, logit_scale
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 from hf_distill.precomputed.checks import require_same_trajectory

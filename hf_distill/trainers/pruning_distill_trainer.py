@@ -24,8 +24,8 @@ from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.choices import Projection
 from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
-from hf_distill.trainers.given_checks import require_arguments
-from hf_distill.trainers.objective_building import config_of
+from hf_distill.trainers.argument_types import require_arguments
+from hf_distill.trainers.objective_builder import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 from hf_distill.pruning.shrinking import ShrinkingStudent
 

@@ -11,7 +11,7 @@ from hf_distill.objectives.model_outputs import Evidence, Features
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, example_items, token_items
 from hf_distill.objectives.terms import hard_label_term, soft_label_term
-from hf_distill.trainers.meters import MeanMeter
+from hf_distill.trainers.running_mean import MeanMeter
 
 CLASSES = "single_label_classification"
 OBJECTIVE = Objective([soft_label_term(0.5, "forward_kl", 2.0), hard_label_term(0.5, ["labels"])])

@@ -27,7 +27,7 @@ from hf_distill.precomputed.columns import ColumnTeacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.trainers.checks import soft_label_loss_for
+from hf_distill.trainers.preflight import soft_label_loss_for
 from hf_distill.trainers.choices import HiddenStatePositions, Projection, SoftLabelPositions
 
 _NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)

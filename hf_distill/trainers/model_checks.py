@@ -17,7 +17,7 @@ from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.trainers.checks import require_logits_of_task, require_nonempty
+from hf_distill.trainers.preflight import require_logits_of_task, require_nonempty
 from hf_distill.trainers.choices import HiddenStatePositions
 from hf_distill.precomputed.column_checks import (
     columns_of,
@@ -25,7 +25,7 @@ from hf_distill.precomputed.column_checks import (
     require_recorded_classes,
     require_recorded_words,
 )
-from hf_distill.trainers.given_checks import (
+from hf_distill.trainers.argument_types import (
     require_data_sets,
     require_head,
     require_inputs,
