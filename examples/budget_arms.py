@@ -43,7 +43,7 @@ from hf_distill import (
     create_student,
 )
 from hf_distill.compute.budget import Spent
-from hf_distill.cli.scripts import ScriptTrainingArguments, make_trainer, once
+from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer, once
 from hf_distill.files import write_whole
 from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.pruning.compaction import feed_forward_size

@@ -35,12 +35,12 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
 
 from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
-from hf_distill.cli.arguments import ScriptParser
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.script_models import TeacherArguments
-from hf_distill.cli.scripts import checkpoint_to_continue, given_values, make_trainer, once
-from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
-from hf_distill.cli.verbosity import set_verbosity
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.models import TeacherArguments
+from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_trainer, once
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.data.class_names import label_names, positions
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import replacing, write_whole

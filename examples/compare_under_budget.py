@@ -59,11 +59,11 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer
-from hf_distill.cli.arguments import ScriptParser
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.scripts import ScriptTrainingArguments, first_rows, given_values, once
-from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
-from hf_distill.cli.verbosity import set_verbosity
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, given_values, once
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.data.corpus import packed, without_texts_of
 from hf_distill.data.class_names import ClassIds
 from hf_distill.data.sequences import encode_label, label_values

@@ -44,10 +44,10 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.cli.arguments import ScriptParser
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.scripts import first_rows, given_values, once
-from hf_distill.cli.verbosity import set_verbosity
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.run import first_rows, given_values, once
+from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.data.corpus import Texts, packed, without_texts_of
 from hf_distill.data.files import load_files, load_named, load_texts, require_texts
 from hf_distill.data.sequences import encode_label, label_ids, label_values

@@ -32,10 +32,10 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.cli.arguments import ScriptParser
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.scripts import once
-from hf_distill.cli.verbosity import say_that_there_is_a_cpu
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.run import once
+from hf_distill.scripts.verbosity import say_that_there_is_a_cpu
 from hf_distill.evaluation.comparison import (
     DISTILLED,
     LABELS_ONLY,

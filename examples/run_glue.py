@@ -25,16 +25,16 @@ from hf_distill import (
     DistillationTrainer,
     encode_for_teacher,
 )
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.raw_data import with_column_names
-from hf_distill.cli.script_models import (
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.datasets import with_column_names
+from hf_distill.scripts.models import (
     FineTuningArguments,
     config_of_teacher,
     load_student,
     segments_for_teacher,
     teacher_options,
 )
-from hf_distill.cli.scripts import (
+from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     begin,
     first_rows,

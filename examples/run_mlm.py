@@ -32,15 +32,15 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.script_models import (
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.models import (
     AnyModelArguments,
     config_of_teacher,
     load_student,
     teacher_options,
     tokenizer_of_teacher,
 )
-from hf_distill.cli.scripts import (
+from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     begin,
     first_rows,

@@ -23,9 +23,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCol
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.script_models import FineTuningArguments, config_of_teacher, load_student
-from hf_distill.cli.scripts import (
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student
+from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     begin,
     first_rows,

@@ -28,9 +28,9 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill.cli.mistakes import run_main
-from hf_distill.cli.script_models import FineTuningArguments, load_student, segments_for_teacher
-from hf_distill.cli.scripts import (
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.models import FineTuningArguments, load_student, segments_for_teacher
+from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     begin,
     first_rows,

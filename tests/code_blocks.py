@@ -19,7 +19,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
 from hf_distill import __version__
-from hf_distill.cli.mistakes import TRACEBACK
+from hf_distill.scripts.user_errors import TRACEBACK
 from tests.cli.commands import invoke
 
 REPOSITORY = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def _script(arguments: Sequence[str]) -> None:
         patch.object(sys, "argv", [path, *given, *QUICK]),
         patch.object(sys, "path", [str(EXAMPLES), *sys.path]),
         patch.dict(os.environ, {TRACEBACK: "1"}),  # else a mistake would end the process
-        patch("hf_distill.cli.scripts.begin", _Begun.now) if fetches else nullcontext(),
+        patch("hf_distill.scripts.run.begin", _Begun.now) if fetches else nullcontext(),
     ):
         try:
             runpy.run_path(path, run_name="__main__")

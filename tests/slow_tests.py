@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Paths from the repository's root: folders, and files.
 SLOW = (
-    "tests/cli/test_arguments.py",
+    "tests/scripts/test_arguments.py",
     "tests/cli/test_train.py",
     "tests/distributed",
     "tests/evaluation/test_latency.py",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_distill.cli.interruption import going_on
+from hf_distill.scripts.interruption import going_on
 from hf_distill.cli.json_output import print_json
 from hf_distill.text.plain import printable
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_distill.cli.interruption import going_on
+from hf_distill.scripts.interruption import going_on
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
 from hf_distill.text.plain import printable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
-    from hf_distill.cli.scripts import ScriptTrainingArguments
+    from hf_distill.scripts.run import ScriptTrainingArguments
     from hf_distill.cli.train_outcome import Finished
     from hf_distill.evaluation.comparison import Contestant
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
@@ -52,12 +52,12 @@ def train(
     """
     from transformers import set_seed
 
-    from hf_distill.cli.raw_data import load_splits, splits_with_columns
-    from hf_distill.cli.scripts import checkpoint_to_continue
-    from hf_distill.cli.splits import for_training
+    from hf_distill.scripts.datasets import load_splits, splits_with_columns
+    from hf_distill.scripts.run import checkpoint_to_continue
+    from hf_distill.scripts.splits import for_training
     from hf_distill.cli.train_outcome import Finished
-    from hf_distill.cli.used_folder import how_to_go_on
-    from hf_distill.cli.verbosity import set_verbosity
+    from hf_distill.scripts.output_folder import how_to_go_on
+    from hf_distill.scripts.verbosity import set_verbosity
     from hf_distill.evaluation.loading import load_contestant
     from hf_distill.students.create import create_student
     from hf_distill.tasks import Task, task_of
@@ -96,8 +96,8 @@ def _what_is_read(rows: Dataset) -> str:
 
 def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrainingArguments:
     """What the command line says beside the command's own options."""
-    from hf_distill.cli.arguments import ScriptParser
-    from hf_distill.cli.scripts import ScriptTrainingArguments
+    from hf_distill.scripts.arguments import ScriptParser
+    from hf_distill.scripts.run import ScriptTrainingArguments
 
     own = [option.lstrip("-") for parameter in context.command.params for option in parameter.opts]
     parser = ScriptParser((ScriptTrainingArguments,), also_known=own)
@@ -127,7 +127,7 @@ def _trainer(
     max_length: int,
 ) -> DistillationTrainer:
     """With the split train, and one to watch: validation, or a test set without labels, which no comparison is for."""
-    from hf_distill.cli.scripts import make_trainer
+    from hf_distill.scripts.run import make_trainer
     from hf_distill.cli.train_outcome import is_labelled
     from hf_distill.tasks import task_of
 

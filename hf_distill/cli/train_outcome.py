@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_distill.cli.splits import ENOUGH_TO_HOLD_OUT
+from hf_distill.scripts.splits import ENOUGH_TO_HOLD_OUT
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -16,7 +16,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from hf_distill.cli.splits import for_training
+from hf_distill.scripts.splits import for_training
 from hf_distill.teachers.frozen import FrozenTeacher
 from tests.cli.commands import invoke, invoke_json
 from tests.evaluation.test_comparison import sizes

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
-from hf_distill.cli.raw_data import load_splits
+from hf_distill.scripts.datasets import load_splits
 from hf_distill.data.files import load_texts
 from hf_distill.evaluation.loading import load_contestant
 from hf_distill.files import FileFormatError

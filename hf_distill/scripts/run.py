@@ -16,17 +16,17 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
 from transformers.trainer import TRAINER_STATE_NAME
 
-from hf_distill.cli.arguments import ScriptParser
-from hf_distill.cli.interruption import going_on
-from hf_distill.cli.script_models import TeacherArguments
-from hf_distill.cli.used_folder import (
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.interruption import going_on
+from hf_distill.scripts.models import TeacherArguments
+from hf_distill.scripts.output_folder import (
     OutputFolderArguments,
     begin_anew,
     has_stages,
     how_to_go_on,
     last_checkpoint,
 )
-from hf_distill.cli.verbosity import set_verbosity
+from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.data.files import similar_paths
 from hf_distill.data.sequences import label_values
 from hf_distill.objectives.reduction import IGNORE_INDEX

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from hf_distill.cli.verbosity import logger, set_verbosity
+from hf_distill.scripts.verbosity import logger, set_verbosity
 
 LIBRARY = logging.getLogger("transformers.configuration_utils")
 SCRIPT = logging.getLogger("transformers.examples.run_glue")

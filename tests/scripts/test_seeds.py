@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hf_distill.cli.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 
 
 def test_several_seeds():

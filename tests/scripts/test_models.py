@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from hf_distill.cli.script_models import config_of_teacher, load_student, tokenizer_of_teacher
+from hf_distill.scripts.models import config_of_teacher, load_student, tokenizer_of_teacher
 from tests.pretrained.test_loading import adapted
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_distill.cli import mistakes
-from hf_distill.cli.mistakes import TRACEBACK, WrongUsage, run_main
+from hf_distill.scripts import user_errors as mistakes
+from hf_distill.scripts.user_errors import TRACEBACK, WrongUsage, run_main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

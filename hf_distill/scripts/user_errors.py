@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from hf_distill.cli.interruption import SEVERAL_TRAININGS, going_on, without_traceback
+from hf_distill.scripts.interruption import SEVERAL_TRAININGS, going_on, without_traceback
 from hf_distill.text.plain import printable
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"

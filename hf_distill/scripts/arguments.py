@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from transformers.hf_argparser import HfArgumentParser
 
-from hf_distill.cli.mistakes import WrongUsage
+from hf_distill.scripts.user_errors import WrongUsage
 from hf_distill.text.suggestions import suggestion
 
 

@@ -1,0 +1,1 @@
+"""What the example scripts share: arguments, models, data sets, and the course of a run."""
