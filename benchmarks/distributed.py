@@ -30,8 +30,8 @@ from objectives import resident_bytes
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.fingerprints import package_versions
 from hf_distill.compute.flops import encoder_flops
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 
 RESULTS = Path(__file__).with_name("results")

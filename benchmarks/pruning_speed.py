@@ -25,10 +25,10 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
+from hf_distill.compute.flops import encoder_flops
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.fingerprints import package_versions
-from hf_distill.compute.flops import encoder_flops
 from hf_distill.hardware import hardware_name
 from hf_distill.pruning.importance import largest
 from hf_distill.pruning.structure import units_of

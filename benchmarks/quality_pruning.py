@@ -31,8 +31,8 @@ from quality_recipes import RESULTS, Digits, Experiment, Reviews
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
-from hf_distill.fingerprints import package_versions
 from hf_distill.compute.flops import encoder_flops, vit_length
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.pruning.compaction import compact
 from hf_distill.pruning.importance import Criterion, largest, leading, score

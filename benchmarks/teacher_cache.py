@@ -49,9 +49,9 @@ from hf_distill import (
 )
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import fast_bfloat16, hardware_name
-from hf_distill.text.privacy import public_name
-from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
 from hf_distill.precomputed.columns import recorded_columns
+from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
+from hf_distill.text.privacy import public_name
 
 RESULTS = Path(__file__).with_name("results")
 

@@ -31,17 +31,17 @@ from rich.table import Table
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments, create_student
-from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.run import given_values, once
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
-from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.precomputed.columns import TEACHER_LOGITS
+from hf_distill.resources.sentiment import DOMAINS
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.run import given_values, once
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.verbosity import set_verbosity
 
 STAGES = (PRETRAINING, DISTILLATION, FINE_TUNING)
 QUESTIONS = ("initialisation", "transfer_size", "transfer_domain", "arms", "depth_width", "reduction")

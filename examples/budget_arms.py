@@ -43,17 +43,17 @@ from hf_distill import (
     create_student,
 )
 from hf_distill.compute.budget import Spent
-from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer, once
-from hf_distill.files import write_whole
 from hf_distill.data.length_bucket_sampler import example_lengths
+from hf_distill.distributed.weights import made_whole
+from hf_distill.files import write_whole
 from hf_distill.pruning.compaction import feed_forward_size
+from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.recipes import RECIPES
+from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer, once
 from hf_distill.tasks import Task, task_of
 from hf_distill.teachers.trajectory import find_checkpoints
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.progressive_trainer import Stage
-from hf_distill.pruning.shrinking import ShrinkingStudent
-from hf_distill.distributed.weights import made_whole
 
 if TYPE_CHECKING:
     from compare_under_budget import Comparison

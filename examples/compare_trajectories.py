@@ -35,23 +35,23 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
 
 from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
-from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.models import TeacherArguments
-from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_trainer, once
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
-from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.data.class_names import label_names, positions
+from hf_distill.distributed.weights import made_whole
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.run_record import RunRecord
-from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.precomputed.columns import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.pretrained.loading import SavedModel
+from hf_distill.publishing.run_record import RunRecord
+from hf_distill.resources.sentiment import DOMAINS, load_sentiment
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.models import TeacherArguments
+from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_trainer, once
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
-from hf_distill.distributed.weights import made_whole
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
 NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_epochs": 0.0}

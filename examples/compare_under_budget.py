@@ -59,13 +59,8 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer
-from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, given_values, once
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
-from hf_distill.scripts.verbosity import set_verbosity
-from hf_distill.data.corpus import packed, without_texts_of
 from hf_distill.data.class_names import ClassIds
+from hf_distill.data.corpus import packed, without_texts_of
 from hf_distill.data.sequences import encode_label, label_values
 from hf_distill.files import replacing, write_whole
 from hf_distill.fingerprints import package_versions
@@ -73,6 +68,11 @@ from hf_distill.hardware import hardware_name
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, given_values, once
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.verbosity import set_verbosity
 
 REGIMES = ("unlimited", "limited")
 BUDGET = (*LIMITS, "teacher_labelling_flops")

@@ -44,20 +44,20 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.run import first_rows, given_values, once
-from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.data.corpus import Texts, packed, without_texts_of
 from hf_distill.data.files import load_files, load_named, load_texts, require_texts
 from hf_distill.data.sequences import encode_label, label_ids, label_values
+from hf_distill.distributed.weights import made_whole
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.prose import load_prose
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.run import first_rows, given_values, once
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
-from hf_distill.distributed.weights import made_whole
 
 logger = logging.getLogger("transformers.pretrained_distillation")
 

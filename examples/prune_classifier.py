@@ -24,15 +24,15 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
-from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.models import FineTuningArguments, load_student
-from hf_distill.scripts.run import begin, parse_arguments, require_splits, run
-from hf_distill.scripts.output_folder import OutputFolderArguments
 from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.pruning import Criterion, keep_layers, layers_worth_most, score, trim_vocabulary
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
+from hf_distill.scripts.models import FineTuningArguments, load_student
+from hf_distill.scripts.output_folder import OutputFolderArguments
+from hf_distill.scripts.run import begin, parse_arguments, require_splits, run
+from hf_distill.scripts.user_errors import run_main
 
 ROWS_TO_JUDGE_LAYERS = 512
 BATCH_SIZE = 32

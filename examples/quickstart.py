@@ -32,10 +32,6 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.run import once
-from hf_distill.scripts.verbosity import say_that_there_is_a_cpu
 from hf_distill.evaluation.comparison import (
     DISTILLED,
     LABELS_ONLY,
@@ -51,6 +47,10 @@ from hf_distill.publishing.model_card import add_evaluation
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
+from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.run import once
+from hf_distill.scripts.user_errors import run_main
+from hf_distill.scripts.verbosity import say_that_there_is_a_cpu
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"

@@ -25,7 +25,11 @@ from hf_distill import (
     DistillationTrainer,
     encode_for_teacher,
 )
-from hf_distill.scripts.user_errors import run_main
+from hf_distill.data.class_names import ClassIds, label_names, positions
+from hf_distill.data.files import load_files, load_named
+from hf_distill.data.sequences import SequenceEncoder, text_columns
+from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.files import write_whole
 from hf_distill.scripts.datasets import with_column_names
 from hf_distill.scripts.models import (
     FineTuningArguments,
@@ -45,11 +49,7 @@ from hf_distill.scripts.run import (
     run,
     sample_counts,
 )
-from hf_distill.data.class_names import ClassIds, label_names, positions
-from hf_distill.data.files import load_files, load_named
-from hf_distill.data.sequences import SequenceEncoder, text_columns
-from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.files import write_whole
+from hf_distill.scripts.user_errors import run_main
 
 logger = transformers.logging.get_logger("transformers.examples.run_glue")
 

@@ -36,7 +36,11 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments
-from hf_distill.scripts.user_errors import run_main
+from hf_distill.data.class_names import label_names, positions
+from hf_distill.data.files import load_named
+from hf_distill.data.sequences import encode_label, label_ids, label_values
+from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.scripts.models import AnyModelArguments, config_of_teacher, load_student, teacher_options
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
@@ -47,11 +51,7 @@ from hf_distill.scripts.run import (
     require_splits,
     run,
 )
-from hf_distill.data.class_names import label_names, positions
-from hf_distill.data.files import load_named
-from hf_distill.data.sequences import encode_label, label_ids, label_values
-from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.resources.digits import load_digits_dataset
+from hf_distill.scripts.user_errors import run_main
 
 logger = transformers.logging.get_logger("transformers.examples.run_image_classification")
 

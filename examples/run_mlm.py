@@ -32,7 +32,8 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.scripts.user_errors import run_main
+from hf_distill.data.corpus import Texts, packed
+from hf_distill.data.files import load_files, load_named
 from hf_distill.scripts.models import (
     AnyModelArguments,
     config_of_teacher,
@@ -50,10 +51,9 @@ from hf_distill.scripts.run import (
     require_splits,
     run,
 )
-from hf_distill.data.corpus import Texts, packed
-from hf_distill.data.files import load_files, load_named
-from hf_distill.text.suggestions import suggestion
+from hf_distill.scripts.user_errors import run_main
 from hf_distill.teachers.alignment import require_same_vocabulary
+from hf_distill.text.suggestions import suggestion
 
 logger = transformers.logging.get_logger("transformers.examples.run_mlm")
 

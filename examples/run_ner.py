@@ -23,7 +23,12 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCol
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer
-from hf_distill.scripts.user_errors import run_main
+from hf_distill.data.class_names import ClassIds, label_names, positions
+from hf_distill.data.files import load_files, load_named
+from hf_distill.data.sequences import STRINGS
+from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
+from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
+from hf_distill.files import write_whole
 from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
@@ -36,12 +41,7 @@ from hf_distill.scripts.run import (
     require_splits,
     run,
 )
-from hf_distill.data.class_names import ClassIds, label_names, positions
-from hf_distill.data.files import load_files, load_named
-from hf_distill.data.sequences import STRINGS
-from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
-from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
-from hf_distill.files import write_whole
+from hf_distill.scripts.user_errors import run_main
 
 logger = transformers.logging.get_logger("transformers.examples.run_ner")
 

@@ -28,7 +28,11 @@ from transformers import (
 )
 from transformers.hf_argparser import HfArg
 
-from hf_distill.scripts.user_errors import run_main
+from hf_distill.data.files import load_files, load_named
+from hf_distill.data.questions import NO_INPUTS, WindowEncoder
+from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
+from hf_distill.files import write_whole
+from hf_distill.resources.squad import is_squad_file, load_squad_file
 from hf_distill.scripts.models import FineTuningArguments, load_student, segments_for_teacher
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
@@ -39,11 +43,7 @@ from hf_distill.scripts.run import (
     require_source,
     run,
 )
-from hf_distill.data.files import load_files, load_named
-from hf_distill.data.questions import NO_INPUTS, WindowEncoder
-from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
-from hf_distill.files import write_whole
-from hf_distill.resources.squad import is_squad_file, load_squad_file
+from hf_distill.scripts.user_errors import run_main
 
 FILE_TYPES = (".json", ".jsonl")
 # The flag that asks for a stage, its file, its limit, and the columns it needs.

@@ -27,12 +27,12 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.run import begin, once, parse_arguments, report_training, require_splits, run
-from hf_distill.scripts.output_folder import OutputFolderArguments
+from hf_distill.distributed.weights import whole
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
-from hf_distill.distributed.weights import whole
+from hf_distill.scripts.output_folder import OutputFolderArguments
+from hf_distill.scripts.run import begin, once, parse_arguments, report_training, require_splits, run
+from hf_distill.scripts.user_errors import run_main
 
 STEPS, LOSS = "steps", "loss"
 CANDIDATES = 4  # per checkpoint kept, where the loss decides

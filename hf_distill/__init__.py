@@ -38,13 +38,13 @@ __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 if TYPE_CHECKING:
     from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
     from hf_distill.objectives.objective import Objective, Term
+    from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory
+    from hf_distill.precomputed.shards import load_teacher_outputs
     from hf_distill.students.create import create_student
     from hf_distill.teachers.adapter import AdapterTeacher
-    from hf_distill.teachers.frozen import FrozenTeacher
-    from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory
     from hf_distill.teachers.base import Teacher, TeacherOutputs
+    from hf_distill.teachers.frozen import FrozenTeacher
     from hf_distill.teachers.own_inputs import encode_for_teacher
-    from hf_distill.precomputed.shards import load_teacher_outputs
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
     from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments

@@ -14,17 +14,17 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = {
-    "files": 0,
-    "saved_files": 1,
-    **dict.fromkeys(["objectives", "hardware", "whole_weights", "fingerprints", "credentials", "privacy", "flops"], 0),
-    **dict.fromkeys(["recipes", "layer_map", "suggestions", "plain_text"], 0),
-    **dict.fromkeys(["corpus", "encoding", "length_bucket_sampler", "features", "masked_head", "projections"], 1),
-    **dict.fromkeys(["budget", "peak", "resources", "tasks", "markdown"], 1),
-    "hub_ids": 2,
-    **dict.fromkeys(["students", "teachers", "pruning"], 2),
-    **dict.fromkeys(["evaluation", "publishing"], 3),
-    "trainers": 4,
-    "cli": 5,
+    **dict.fromkeys(["objectives", "files", "text", "hardware", "recipes"], 0),
+    **dict.fromkeys(["tasks", "distributed"], 1),
+    **dict.fromkeys(["fingerprints", "features", "data", "pretrained"], 2),
+    "resources": 3,
+    "compute": 4,
+    **dict.fromkeys(["students", "pruning", "teachers"], 5),
+    "precomputed": 6,
+    **dict.fromkeys(["evaluation", "publishing"], 7),
+    "trainers": 8,
+    "scripts": 9,
+    "cli": 10,
 }
 MAX_FILE_LINES = 300
 MAX_TRAINER_LINES = 400

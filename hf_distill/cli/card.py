@@ -31,8 +31,8 @@ def card(
     """
     from huggingface_hub import ModelCard
 
-    from hf_distill.text.hub_ids import is_hub_id
     from hf_distill.publishing.card_values import faults
+    from hf_distill.text.hub_ids import is_hub_id
 
     if wrong := faults(license, language):
         raise typer.BadParameter("; ".join(wrong), param_hint="--license or --language")
@@ -68,7 +68,7 @@ def _written(folder: Path, given: dict[str, Any]) -> Path:
 
 
 def _written_without_record(folder: Path, given: dict[str, Any]) -> Path:
-    from hf_distill.publishing.unrecorded_card import write_unrecorded_card
     from hf_distill.pretrained.loading import load_as_saved
+    from hf_distill.publishing.unrecorded_card import write_unrecorded_card
 
     return write_unrecorded_card(folder, load_as_saved(str(folder)), given)

@@ -48,10 +48,10 @@ def evaluate(
     import torch
     from rich.console import Console
 
-    from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
     from hf_distill.evaluation.comparison import LatencySettings, compare
     from hf_distill.evaluation.report import report_plot, report_table
     from hf_distill.files import write_whole
+    from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
 
     settings = LatencySettings(_numbers(batch_sizes), _numbers(lengths), _formats(formats), runs)
     if threads is not None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_distill.scripts.interruption import going_on
 from hf_distill.cli.json_output import print_json
+from hf_distill.scripts.interruption import going_on
 from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def label(
 
     Example: hf-distill label reviews.csv --teacher outputs/teacher --output-dir labelled --dtype float16
     """
-    from hf_distill.teachers.frozen import FrozenTeacher
     from hf_distill.precomputed.label import label_transfer_set
+    from hf_distill.teachers.frozen import FrozenTeacher
 
     model, tokenizer = _load(teacher, revision)
     columns = [name.strip() for name in text_columns.split(",")]

@@ -9,7 +9,6 @@ from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
 from hf_distill.cli.json_output import WithJson
 from hf_distill.cli.label import label
-from hf_distill.scripts.user_errors import in_one_line
 from hf_distill.cli.peak import peak
 from hf_distill.cli.plan import plan
 from hf_distill.cli.publish import publish
@@ -17,6 +16,7 @@ from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
+from hf_distill.scripts.user_errors import in_one_line
 from hf_distill.text.suggestions import suggestion
 
 

@@ -24,8 +24,8 @@ def peak(
     from rich.console import Console
     from rich.table import Table
 
-    from hf_distill.hardware import fast_bfloat16, hardware_name
     from hf_distill.compute.peak import measure_peak, peaks_file, remember_peak
+    from hf_distill.hardware import fast_bfloat16, hardware_name
 
     devices = [device] if device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     rows = []

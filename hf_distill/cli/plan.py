@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_distill.compute.budget import GPU_PEAKS, Allowance, parse_allowance
 from hf_distill.cli.json_output import print_json
+from hf_distill.compute.budget import GPU_PEAKS, Allowance, parse_allowance
 from hf_distill.text.suggestions import choice
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def speed_of(allowance: Allowance, flops_per_second: float | None, utilisation: 
         return allowance.devices * GPU_PEAKS[allowance.gpu] * utilisation
     import torch
 
-    from hf_distill.hardware import fast_bfloat16
     from hf_distill.compute.peak import known_peak
+    from hf_distill.hardware import fast_bfloat16
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     peak = known_peak(device, torch.bfloat16 if fast_bfloat16(device) else torch.float32)
@@ -137,8 +137,8 @@ def costs_of(
     """
     import torch
 
-    from hf_distill.tasks import Task
     from hf_distill.compute.step_cost import student_cost, teacher_cost
+    from hf_distill.tasks import Task
 
     wanted = choice(Task, task, "task")
     found, remarks = {}, []
@@ -155,9 +155,9 @@ def costs_of(
 
 def _model(name: str, teacher: PreTrainedModel | None, task: Any) -> PreTrainedModel:
     """With the shape of a model, but without weights."""
+    from hf_distill.pretrained.loading import SavedModel
     from hf_distill.students.create import create_student
     from hf_distill.students.miniatures import MINIATURES
-    from hf_distill.pretrained.loading import SavedModel
 
     if re.fullmatch(r"\d+/\d+", name) or name in {miniature.name for miniature in MINIATURES.values()}:
         return create_student(name, teacher, "random", task=task)

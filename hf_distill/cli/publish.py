@@ -31,8 +31,8 @@ def publish(
 
     Example: hf-distill publish outputs/student alice/bert-tiny-reviews --private --dry-run
     """
-    from hf_distill.text.plain import printable
     from hf_distill.publishing.hub import publish as publish_student
+    from hf_distill.text.plain import printable
 
     done = publish_student(
         folder, repo_id, private=private, create_pr=create_pr, tag=tag, message=message, dry_run=dry_run

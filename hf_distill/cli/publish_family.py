@@ -27,8 +27,8 @@ def publish_family(
 
     Example: hf-distill publish-family outputs/tiny outputs/mini --title "Small reviewers" --namespace alice
     """
-    from hf_distill.text.plain import printable
     from hf_distill.publishing.family import publish_family as publish_students
+    from hf_distill.text.plain import printable
 
     options = dict(description=description, private=private, tag=tag, dry_run=dry_run)
     done = publish_students(folders, title, namespace, **options)

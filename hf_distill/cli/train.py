@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_distill.scripts.interruption import going_on
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+from hf_distill.scripts.interruption import going_on
 from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
-    from hf_distill.scripts.run import ScriptTrainingArguments
     from hf_distill.cli.train_outcome import Finished
     from hf_distill.evaluation.comparison import Contestant
+    from hf_distill.scripts.run import ScriptTrainingArguments
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
 
 
@@ -52,13 +52,13 @@ def train(
     """
     from transformers import set_seed
 
+    from hf_distill.cli.train_outcome import Finished
+    from hf_distill.evaluation.loading import load_contestant
     from hf_distill.scripts.datasets import load_splits, splits_with_columns
+    from hf_distill.scripts.output_folder import how_to_go_on
     from hf_distill.scripts.run import checkpoint_to_continue
     from hf_distill.scripts.splits import for_training
-    from hf_distill.cli.train_outcome import Finished
-    from hf_distill.scripts.output_folder import how_to_go_on
     from hf_distill.scripts.verbosity import set_verbosity
-    from hf_distill.evaluation.loading import load_contestant
     from hf_distill.students.create import create_student
     from hf_distill.tasks import Task, task_of
 
@@ -127,8 +127,8 @@ def _trainer(
     max_length: int,
 ) -> DistillationTrainer:
     """With the split train, and one to watch: validation, or a test set without labels, which no comparison is for."""
-    from hf_distill.scripts.run import make_trainer
     from hf_distill.cli.train_outcome import is_labelled
+    from hf_distill.scripts.run import make_trainer
     from hf_distill.tasks import task_of
 
     processing, watched = teacher.processing_class, "validation"
@@ -163,11 +163,11 @@ def _finish(finished: Finished, max_length: int, as_json: bool) -> None:
 def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_length: int) -> Dataset:
     """Model inputs, with labels where the data have them; rows with recorded teacher outputs are model inputs already."""
     from hf_distill.data.images import encode_images
-    from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
     from hf_distill.data.questions import WindowEncoder
+    from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
     from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
-    from hf_distill.tasks import Task, task_of
     from hf_distill.precomputed.columns import has_answers
+    from hf_distill.tasks import Task, task_of
 
     if has_answers(rows.column_names):
         return rows.remove_columns([name for name in ("label",) if name in rows.column_names])

@@ -9,12 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from hf_distill.compute.budget import Spent
-from hf_distill.compute.flops import Cost, Reach, attention_widths, backward_cost, forward_cost, projection_cost, score_cost
+from hf_distill.compute.flops import (
+    Cost,
+    Reach,
+    attention_widths,
+    backward_cost,
+    forward_cost,
+    projection_cost,
+    score_cost,
+)
+from hf_distill.compute.forward_cost import answer_cost, batch_shape, is_known
+from hf_distill.features.projections import PROJECTIONS
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
-from hf_distill.features.projections import PROJECTIONS
 from hf_distill.tasks import task_of, unwrapped
-from hf_distill.compute.forward_cost import answer_cost, batch_shape, is_known
 
 _BATCHES_TOGETHER = 64  # whose lengths are added up at once
 _VECTORS_COMPARED = {"attention": ("queries", "keys")}

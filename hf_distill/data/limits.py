@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from hf_distill.tasks import Task, class_of, unwrapped
 from hf_distill.distributed.weights import gathered
+from hf_distill.tasks import Task, class_of, unwrapped
 
 _ROWS_AT_A_TIME = 1 << 16
 # What families call the table of positions beside their table of words; relative and rotary positions have none.

@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_distill.data.class_names import label_names
-from hf_distill.evaluation.predictions import Answers, Examiner
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.evaluation.formats import Format, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
+from hf_distill.evaluation.predictions import Answers, Examiner
 from hf_distill.evaluation.significance import difference_interval, mcnemar
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.hardware import hardware_name

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from hf_distill.objectives.model_outputs import Evidence
 from hf_distill.objectives.logits import as_binary, forward_kl, logit_mse
+from hf_distill.objectives.model_outputs import Evidence
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items
 from hf_distill.tasks import MULTI_LABEL, REGRESSION

@@ -10,8 +10,8 @@ import torch
 from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, OTHER, Contestant
 from hf_distill.files import checked, read_json
 from hf_distill.pretrained.files import load_image_processor
-from hf_distill.tasks import Task
 from hf_distill.pretrained.loading import SavedModel
+from hf_distill.tasks import Task
 
 
 def load_contestant(place: str, name: str, role: str | None = None) -> Contestant:

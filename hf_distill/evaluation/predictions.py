@@ -20,16 +20,16 @@ from transformers import (
 
 from hf_distill.data.class_names import label_names, positions
 from hf_distill.data.images import encode_images, image_labels
+from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.data.limits import ReadingLimits, require_padding_token, require_readable
-from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
 from hf_distill.data.questions import NO_INPUTS, WindowEncoder
+from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
 from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
 from hf_distill.evaluation.calibration import expected_calibration_error
 from hf_distill.evaluation.formats import Runner
 from hf_distill.evaluation.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, compute_metrics
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalised
 from hf_distill.evaluation.token_classification import entity_counts, entity_metric
-from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, problem_type_of, task_of
 

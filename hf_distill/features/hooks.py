@@ -14,20 +14,20 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainingArguments
 
-from hf_distill.features.tap import FeatureTap, features_of
-from hf_distill.files import write_whole
-from hf_distill.features.masked_head import HeadAtPositions
-from hf_distill.objectives.model_outputs import Features
-from hf_distill.objectives.objective import Objective
-from hf_distill.features.projections import Projections, attach
-from hf_distill.tasks import Task, logits_of
-from hf_distill.precomputed.columns import ColumnTeacher
-from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.base import Teacher
-from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
-from hf_distill.trainers.objective_builder import build_projections
 from hf_distill.data.random_state import random_state_kept
 from hf_distill.distributed.weights import gathered, load_whole_state, whole_state
+from hf_distill.features.masked_head import HeadAtPositions
+from hf_distill.features.projections import Projections, attach
+from hf_distill.features.tap import FeatureTap, features_of
+from hf_distill.files import write_whole
+from hf_distill.objectives.model_outputs import Features
+from hf_distill.objectives.objective import Objective
+from hf_distill.precomputed.columns import ColumnTeacher
+from hf_distill.tasks import Task, logits_of
+from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+from hf_distill.trainers.objective_builder import build_projections
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from enum import Enum
 from torch import Tensor
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
-from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES, MEAN_OVER_LAYERS
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, top_k_kl, top_k_with_tail
+from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
 from hf_distill.objectives.objective import Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items
 from hf_distill.objectives.relations import relation_kl

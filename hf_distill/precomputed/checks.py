@@ -8,11 +8,11 @@ from typing import Any
 from transformers import DataCollatorForLanguageModeling
 
 from hf_distill.data.class_names import in_same_order, label_names
+from hf_distill.precomputed.provenance import Provenance
 from hf_distill.tasks import class_of, unwrapped
 from hf_distill.teachers.alignment import processing_sha256, take_over_problem_type
-from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
-from hf_distill.precomputed.provenance import Provenance
+from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.trajectory import Trajectory
 
 

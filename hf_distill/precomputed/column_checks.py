@@ -12,9 +12,9 @@ from torch import nn
 
 from hf_distill.data.limits import lists_of_numbers
 from hf_distill.objectives.reduction import IGNORE_INDEX
-from hf_distill.tasks import Task, class_of, unwrapped
 from hf_distill.precomputed.columns import TEACHER_CLASSES, TEACHER_LOGITS, recorded_columns
 from hf_distill.precomputed.provenance import provenances
+from hf_distill.tasks import Task, class_of, unwrapped
 
 
 def require_recorded_words(named_sets: Mapping[str, Any], student: nn.Module) -> None:

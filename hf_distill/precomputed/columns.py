@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_distill.objectives.model_outputs import TopClasses
 from hf_distill.objectives.logits import RULED_OUT
+from hf_distill.objectives.model_outputs import TopClasses
 from hf_distill.tasks import Task
 from hf_distill.teachers.base import TeacherOutputs
 

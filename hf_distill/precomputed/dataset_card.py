@@ -7,9 +7,6 @@ from pathlib import Path
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_distill.files import write_whole
-from hf_distill.text.hub_ids import hub_link
-from hf_distill.text.markdown import Markdown, rendered
-from hf_distill.tasks import Task
 from hf_distill.precomputed.columns import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
@@ -20,8 +17,11 @@ from hf_distill.precomputed.columns import (
 )
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.shards import PATTERN, Manifest
+from hf_distill.tasks import Task
+from hf_distill.text.hub_ids import hub_link
+from hf_distill.text.markdown import Markdown, rendered
 
-_TEMPLATE = "labelled_dataset_card.md.jinja"
+_TEMPLATE = "labeled_dataset_card.md.jinja"
 _CATEGORIES = {
     Task.SEQUENCE_CLASSIFICATION: "text-classification",
     Task.TOKEN_CLASSIFICATION: "token-classification",

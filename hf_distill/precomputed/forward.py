@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from transformers.utils.generic import find_labels
 
+from hf_distill.compute.forward_cost import answer_cost, batch_shape
 from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.features.masked_head import HeadAtPositions
-from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.logits import sampled_classes, top_k_with_tail
+from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
-from hf_distill.tasks import Task, unwrapped
-from hf_distill.compute.forward_cost import answer_cost, batch_shape
 from hf_distill.precomputed.columns import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
@@ -27,12 +26,13 @@ from hf_distill.precomputed.columns import (
     cls_state_column,
     hidden_state_column,
 )
-from hf_distill.precomputed.masking import FixedMasks
-from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.precomputed.input_fingerprints import token_prints, value_prints
 from hf_distill.precomputed.labeling_options import LabellingOptions
-from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import TOKENS_READ
+from hf_distill.tasks import Task, unwrapped
+from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.frozen import FrozenTeacher
 
 _MOST_VALUES = 2**31 - 1  # of an Arrow list's offsets
 

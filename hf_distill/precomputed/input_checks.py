@@ -12,11 +12,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from hf_distill.data.random_state import random_state_kept
 from hf_distill.objectives.reduction import position_items
+from hf_distill.precomputed.checks import refusal
 from hf_distill.precomputed.input_fingerprints import stored_token_prints, token_prints, value_difference, value_prints
 from hf_distill.precomputed.provenance import TOKENS_READ, Provenance
-from hf_distill.data.random_state import random_state_kept
-from hf_distill.precomputed.checks import refusal
 
 _ROWS_AT_ONCE = 10_000
 _ROWS_LOOKED_AT = 64

@@ -21,19 +21,19 @@ from transformers import (
 
 from hf_distill.data.class_names import label_names
 from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
+from hf_distill.distributed.weights import num_elements
 from hf_distill.fingerprints import json_sha256, table_sha256
-from hf_distill.text.privacy import public_name
-from hf_distill.tasks import Task, class_of, task_of
-from hf_distill.teachers.alignment import processing_sha256
-from hf_distill.precomputed.forward import Questioner
-from hf_distill.precomputed.folder import CacheFolder, recording
 from hf_distill.precomputed.columns import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
-from hf_distill.precomputed.masking import FixedMasks
-from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.precomputed.folder import CacheFolder, recording
+from hf_distill.precomputed.forward import Questioner
 from hf_distill.precomputed.labeling_options import LabellingOptions
+from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.row_blocks import RowBlock, RowBlocks
-from hf_distill.distributed.weights import num_elements
+from hf_distill.tasks import Task, class_of, task_of
+from hf_distill.teachers.alignment import processing_sha256
+from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.text.privacy import public_name
 
 _TASKS = [task for task in Task if task is not Task.CAUSAL_LM]
 

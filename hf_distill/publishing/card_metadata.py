@@ -6,10 +6,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_distill.text.hub_ids import is_hub_id
 from hf_distill.publishing.card_tables import scores_of
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.publishing.usage import is_adapter, pipeline_of, widget
+from hf_distill.text.hub_ids import is_hub_id
 
 # The Hub's names of metrics, by the ends of ours.
 _HUB_METRICS = {

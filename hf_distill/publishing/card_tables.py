@@ -9,8 +9,8 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_distill.evaluation.report import in_percent, is_share, latency_of, metric_label
-from hf_distill.text.markdown import Markdown, code, escaped, joined, table
 from hf_distill.publishing.run_record import RunRecord
+from hf_distill.text.markdown import Markdown, code, escaped, joined, table
 
 _SPLITS = {"eval": "validation", "test": "test"}  # by the prefix of their metrics
 _ROLES = {"teacher": "(teacher)", "other": ""}

@@ -12,12 +12,12 @@ from typing import Any
 from huggingface_hub import constants
 
 from hf_distill.evaluation.report import latency_of
-from hf_distill.text.markdown import Markdown, escaped, table
 from hf_distill.publishing.card_tables import shape
 from hf_distill.publishing.hub import Publication, plan_publication, send
 from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.publishing.student_folder import describe_content
+from hf_distill.text.markdown import Markdown, escaped, table
 
 _BEGIN, _END = "<!-- family -->", "<!-- end of the family -->"
 _SECTION = re.compile(f"{_BEGIN}.*?{_END}\n*", re.DOTALL)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_distill.publishing.file_kinds import require_no_code, require_own_files
-from hf_distill.publishing.student_folder import PublishedFile, describe_file, plots_of_card, require_no_secrets
 from hf_distill.precomputed.labeling_cost import COST
 from hf_distill.precomputed.shards import MANIFEST, PATTERN, Manifest, is_begun
+from hf_distill.publishing.file_kinds import require_no_code, require_own_files
+from hf_distill.publishing.student_folder import PublishedFile, describe_file, plots_of_card, require_no_secrets
 
 
 def is_labelled(folder: str | os.PathLike) -> bool:

@@ -13,12 +13,12 @@ from huggingface_hub import ModelCard
 
 from hf_distill.evaluation.report import examples_label, report_plot, shrinking_plot
 from hf_distill.files import write_whole
-from hf_distill.text.hub_ids import hub_link
-from hf_distill.text.markdown import Markdown, code, code_block, escaped, rendered
 from hf_distill.publishing import card_tables, citations, usage
 from hf_distill.publishing.card_metadata import base_model_of, datasets_of, metadata_of
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
+from hf_distill.text.hub_ids import hub_link
+from hf_distill.text.markdown import Markdown, code, code_block, escaped, rendered
 
 _TEMPLATE = "student_card.md.jinja"
 _FIRST_WEIGHTS = {

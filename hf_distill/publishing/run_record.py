@@ -19,14 +19,14 @@ from torch import nn
 from transformers import TrainingArguments
 
 from hf_distill.data.class_names import label_names
+from hf_distill.distributed.weights import num_elements
+from hf_distill.features.projections import PROJECTIONS
 from hf_distill.files import read_json, write_whole
 from hf_distill.fingerprints import package_versions, weights_sha256
+from hf_distill.tasks import class_of
 from hf_distill.text.hub_ids import is_hub_id
 from hf_distill.text.plain import without_address
 from hf_distill.text.privacy import public, public_name, without_secrets
-from hf_distill.features.projections import PROJECTIONS
-from hf_distill.tasks import class_of
-from hf_distill.distributed.weights import num_elements
 
 SCHEMA_VERSION = 2
 RUN_RECORD_NAME = "run.json"

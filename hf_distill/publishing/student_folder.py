@@ -17,10 +17,10 @@ from huggingface_hub.utils.sha import git_hash
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_distill.text.credentials import find_credential
 from hf_distill.files import FileFormatError, checked, read_json
 from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 from hf_distill.publishing.usage import HERE
+from hf_distill.text.credentials import find_credential
 
 # Beside the weights, and the plots that the card shows, nothing else leaves the folder.
 _ALLOWED = (

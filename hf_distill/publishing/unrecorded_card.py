@@ -11,10 +11,10 @@ from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
 from hf_distill.files import write_whole
-from hf_distill.text.markdown import rendered
 from hf_distill.publishing.run_record import describe_model
 from hf_distill.publishing.usage import HERE
 from hf_distill.tasks import task_of
+from hf_distill.text.markdown import rendered
 
 _FOOTER = "This card was made by hf_distill from the model alone."
 _SHAPE = (

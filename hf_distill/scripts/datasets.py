@@ -10,12 +10,12 @@ from datasets import Dataset, DatasetDict, Value, load_from_disk
 
 from hf_distill.data.files import FILE_TYPES, load_files, load_named, require_texts
 from hf_distill.files import require_sound_table
+from hf_distill.precomputed.provenance import provenances
+from hf_distill.precomputed.shards import MANIFEST, load_teacher_outputs
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 from hf_distill.text.suggestions import suggestion
-from hf_distill.precomputed.provenance import provenances
-from hf_distill.precomputed.shards import MANIFEST, load_teacher_outputs
 
 PAIR = ("first_text", "second_text")
 

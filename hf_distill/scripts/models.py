@@ -17,8 +17,8 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill.pretrained.files import load_tokenizer
-from hf_distill.text.suggestions import suggestion
 from hf_distill.pretrained.loading import SavedModel, config_of
+from hf_distill.text.suggestions import suggestion
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
 logger = transformers.logging.get_logger("transformers.examples")

@@ -16,6 +16,9 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
 from transformers.trainer import TRAINER_STATE_NAME
 
+from hf_distill.data.files import similar_paths
+from hf_distill.data.sequences import label_values
+from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.interruption import going_on
 from hf_distill.scripts.models import TeacherArguments
@@ -27,9 +30,6 @@ from hf_distill.scripts.output_folder import (
     last_checkpoint,
 )
 from hf_distill.scripts.verbosity import set_verbosity
-from hf_distill.data.files import similar_paths
-from hf_distill.data.sequences import label_values
-from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments

@@ -10,9 +10,11 @@ import torch
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from hf_distill.distributed.weights import made_whole, whole
+from hf_distill.pretrained.files import require_floating_weights
+from hf_distill.pretrained.loading import config_of, load_as_saved
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
-from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.students.initialization import (
     Dimensions,
     KeptLayers,
@@ -24,10 +26,8 @@ from hf_distill.students.initialization import (
     require_truncation,
 )
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
-from hf_distill.text.suggestions import choice, suggestion
 from hf_distill.tasks import Task
-from hf_distill.pretrained.loading import config_of, load_as_saved
-from hf_distill.distributed.weights import made_whole, whole
+from hf_distill.text.suggestions import choice, suggestion
 
 logger = logging.get_logger(__name__)
 

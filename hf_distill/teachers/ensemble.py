@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hf_distill.objectives.logits import as_binary, average_probabilities
-from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.frozen import FrozenTeacher
 
 
 class TeacherEnsemble:

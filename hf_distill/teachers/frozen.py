@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_distill.distributed.sharding import is_to_be_sharded, shard
+from hf_distill.distributed.weights import whole
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.hardware import fast_bfloat16
-from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.logits import as_binary
+from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped
 from hf_distill.teachers.base import TeacherOutputs
-from hf_distill.distributed.sharding import is_to_be_sharded, shard
-from hf_distill.distributed.weights import whole
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02

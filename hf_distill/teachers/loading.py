@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_distill.distributed.weights import made_whole
+from hf_distill.pretrained.loading import SavedModel
 from hf_distill.tasks import Task, auto_class_of, task_of
 from hf_distill.teachers.alignment import (
     label_permutation,
@@ -17,10 +19,8 @@ from hf_distill.teachers.alignment import (
     take_over_label_names,
     take_over_problem_type,
 )
-from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.base import Teacher
-from hf_distill.pretrained.loading import SavedModel
-from hf_distill.distributed.weights import made_whole
+from hf_distill.teachers.frozen import FrozenTeacher
 
 _TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
 

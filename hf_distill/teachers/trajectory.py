@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.distributed.weights import made_whole
 from hf_distill.files import named_file, parse_json, read_json
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.pretrained.files import dtypes_of, is_floating, require_floating_weights
-from hf_distill.tasks import auto_class_of
 from hf_distill.pretrained.loading import SavedModel
-from hf_distill.distributed.weights import made_whole
+from hf_distill.tasks import auto_class_of
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

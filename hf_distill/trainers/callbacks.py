@@ -8,12 +8,12 @@ from typing import Any
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_distill.distributed.weights import is_in_parts
 from hf_distill.hardware import hardware_name
-from hf_distill.text.privacy import public_name
 from hf_distill.publishing.card_tables import is_result, optimizer_text
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
 from hf_distill.tasks import unwrapped
-from hf_distill.distributed.weights import is_in_parts
+from hf_distill.text.privacy import public_name
 
 # What a datasets.Dataset may know of itself, by its name in the record.
 _INFO = {"name": "dataset_name", "description": "description", "data_license": "license", "citation": "citation"}

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from transformers import TrainingArguments
 
-from hf_distill.text.credentials import cleaned
 from hf_distill.hardware import fast_bfloat16
+from hf_distill.text.credentials import cleaned
 from hf_distill.text.suggestions import choice
 from hf_distill.trainers.argument_rules import UNSET, left_open, require_valid_objective, settle
 from hf_distill.trainers.budget_arguments import BudgetArguments

@@ -15,19 +15,31 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_distill.features.tap import features_of
 from hf_distill.data.length_bucket_sampler import length_bucket_sampler
-from hf_distill.objectives.model_outputs import Evidence
+from hf_distill.distributed.padded_batches import without, without_repeats
+from hf_distill.features.hooks import Instruments
+from hf_distill.features.tap import features_of
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
+from hf_distill.objectives.model_outputs import Evidence
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
+from hf_distill.precomputed.columns import TEACHER_LOGITS
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
-from hf_distill.precomputed.columns import TEACHER_LOGITS
 from hf_distill.teachers.base import Teacher, TeacherOutputs
+from hf_distill.teachers.resolve import require_comparable
 from hf_distill.trainers.argument_rules import require_valid_objective, settle
+from hf_distill.trainers.argument_types import require_arguments, require_model
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
+from hf_distill.trainers.choices import SoftLabelPositions
+from hf_distill.trainers.continuation import Continuation
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
+from hf_distill.trainers.label_meaning import LabelMeaning
+from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
+from hf_distill.trainers.model_cards import ModelCards
+from hf_distill.trainers.model_checks import own_encodings, require_comparable_answers, require_sound_inputs
+from hf_distill.trainers.objective_builder import build_objective
 from hf_distill.trainers.preflight import (
     first_batch,
     require_gradients_under_zero3,
@@ -38,23 +50,11 @@ from hf_distill.trainers.preflight import (
     require_writable,
     warn_of_unused,
 )
-from hf_distill.trainers.choices import SoftLabelPositions
-from hf_distill.trainers.continuation import Continuation
-from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
-from hf_distill.trainers.argument_types import require_arguments, require_model
-from hf_distill.trainers.model_checks import own_encodings, require_comparable_answers, require_sound_inputs
-from hf_distill.features.hooks import Instruments
-from hf_distill.trainers.label_meaning import LabelMeaning
-from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
-from hf_distill.trainers.running_mean import MeanMeter
-from hf_distill.trainers.model_cards import ModelCards
-from hf_distill.trainers.objective_builder import build_objective
 from hf_distill.trainers.recorded_answers import RecordedAnswers
-from hf_distill.distributed.padded_batches import without, without_repeats
+from hf_distill.trainers.running_mean import MeanMeter
 from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of
 from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
-from hf_distill.teachers.resolve import require_comparable
 from hf_distill.trainers.teacher_watch import TeacherWatch
 from hf_distill.trainers.wrapping import Wrapping
 

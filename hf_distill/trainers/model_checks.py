@@ -11,26 +11,26 @@ from transformers import TrainingArguments
 
 from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.objectives.model_outputs import Features
-from hf_distill.tasks import class_of
-from hf_distill.precomputed.columns import recorded_columns
-from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.own_inputs import SeparateEncodings
-from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.trainers.preflight import require_logits_of_task, require_nonempty
-from hf_distill.trainers.choices import HiddenStatePositions
 from hf_distill.precomputed.column_checks import (
     columns_of,
     require_known_classes,
     require_recorded_classes,
     require_recorded_words,
 )
+from hf_distill.precomputed.columns import recorded_columns
+from hf_distill.tasks import class_of
+from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.teachers.own_inputs import SeparateEncodings
+from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.argument_types import (
     require_data_sets,
     require_head,
     require_inputs,
     require_weights_that_learn,
 )
+from hf_distill.trainers.choices import HiddenStatePositions
+from hf_distill.trainers.preflight import require_logits_of_task, require_nonempty
 from hf_distill.trainers.shared_vocabulary import tokenizer_of
 
 

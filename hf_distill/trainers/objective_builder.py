@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig, TrainingArguments
 
+from hf_distill.features.projections import Projections
 from hf_distill.features.tap import require_one_stack
 from hf_distill.objectives.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
@@ -21,14 +22,13 @@ from hf_distill.objectives.terms import (
     relation_term,
     soft_label_term,
 )
-from hf_distill.features.projections import Projections
-from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
 from hf_distill.precomputed.columns import ColumnTeacher
-from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
 from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.trainers.preflight import soft_label_loss_for
 from hf_distill.trainers.choices import HiddenStatePositions, Projection, SoftLabelPositions
+from hf_distill.trainers.preflight import soft_label_loss_for
 
 _NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 

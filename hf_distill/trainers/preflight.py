@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from hf_distill.compute.step_cost import reach_of
+from hf_distill.data.random_state import random_state_kept
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels
 from hf_distill.tasks import REGRESSION, Task
-from hf_distill.data.random_state import random_state_kept
-from hf_distill.compute.step_cost import reach_of
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,12 @@ from hf_distill.compute.budget import ComputeBudget, Spent
 from hf_distill.files import read_json, write_whole
 from hf_distill.objectives.logits import is_ruled_out
 from hf_distill.objectives.objective import Objective
+from hf_distill.precomputed.checks import require_same_trajectory
+from hf_distill.precomputed.columns import TEACHER_LOGITS
+from hf_distill.precomputed.provenance import Provenance
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
-from hf_distill.precomputed.columns import TEACHER_LOGITS
 from hf_distill.teachers.base import TeacherOutputs
-from hf_distill.precomputed.provenance import Provenance
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
@@ -34,7 +35,6 @@ from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.objective_builder import label_term
 from hf_distill.trainers.progression import annealed_temperature, choosing_the_best, last_steps, logit_scale
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
-from hf_distill.precomputed.checks import require_same_trajectory
 
 logger = logging.getLogger(__name__)
 

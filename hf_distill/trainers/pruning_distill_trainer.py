@@ -18,16 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.objectives.objective import Objective
+from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import TeacherOutputs
-from hf_distill.trainers.choices import Projection
-from hf_distill.distributed.deepspeed import before_steps, change_shapes
-from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.argument_types import require_arguments
+from hf_distill.trainers.choices import Projection
+from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.objective_builder import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
-from hf_distill.pruning.shrinking import ShrinkingStudent
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveS
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, GENERATION_CONFIG_NAME, PushInProgress, logging
 from transformers.utils.hub import hf_api
 
-from hf_distill.text.credentials import cleaned
 from hf_distill.publishing.output_folder import files_to_push
 from hf_distill.publishing.student_folder import is_weights
+from hf_distill.text.credentials import cleaned
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
 logger = logging.get_logger(__name__)

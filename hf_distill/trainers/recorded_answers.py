@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from hf_distill.distributed.padded_batches import without
+from hf_distill.precomputed.checks import (
+    require_own_answers,
+    require_same_teacher,
+)
 from hf_distill.precomputed.columns import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
@@ -16,16 +21,11 @@ from hf_distill.precomputed.columns import (
     hidden_state_column,
     recorded_columns,
 )
-from hf_distill.teachers.base import Teacher, TeacherOutputs
-from hf_distill.precomputed.provenance import Provenance, provenances
-from hf_distill.trainers.choices import SoftLabelPositions
-from hf_distill.precomputed.checks import (
-    require_own_answers,
-    require_same_teacher,
-)
 from hf_distill.precomputed.input_checks import require_own_inputs
-from hf_distill.distributed.padded_batches import without
+from hf_distill.precomputed.provenance import Provenance, provenances
+from hf_distill.teachers.base import Teacher, TeacherOutputs
 from hf_distill.teachers.resolve import make_teacher, separate_encodings
+from hf_distill.trainers.choices import SoftLabelPositions
 
 
 class RecordedAnswers:

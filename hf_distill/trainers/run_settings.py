@@ -14,10 +14,10 @@ from transformers.trainer_callback import ExportableState
 
 from hf_distill.fingerprints import table_sha256
 from hf_distill.objectives.objective import Objective
-from hf_distill.text.plain import without_address
 from hf_distill.precomputed.columns import ColumnTeacher
 from hf_distill.teachers.ensemble import TeacherEnsemble
 from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.text.plain import without_address
 
 _LENGTHS = ("max_steps", "num_train_epochs")
 _OF_TRAINER = [

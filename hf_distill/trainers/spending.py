@@ -15,12 +15,12 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
 from hf_distill.compute.budget import ComputeBudget, Spent
-from hf_distill.objectives.objective import Objective
 from hf_distill.compute.peak import known_peak
+from hf_distill.compute.step_cost import StepCosts
+from hf_distill.objectives.objective import Objective
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.budget_arguments import BudgetArguments, budget_of
-from hf_distill.compute.step_cost import StepCosts
 
 # What is spent of a budget, in parts: the steps of learning-rate schedules, and of what else changes in the course of a run.
 PARTS = 100_000

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from hf_distill.tasks import unwrapped
 from hf_distill.distributed.sharding import layers_of
 from hf_distill.distributed.weights import is_in_parts, load_whole_state, whole
+from hf_distill.tasks import unwrapped
 
 
 class Wrapping:

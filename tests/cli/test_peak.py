@@ -6,8 +6,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hf_distill.compute import peak
 from hf_distill.cli.main import app
+from hf_distill.compute import peak
 from hf_distill.hardware import fast_bfloat16, hardware_name
 
 

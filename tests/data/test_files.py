@@ -8,8 +8,8 @@ import datasets
 import pytest
 
 from hf_distill.data.files import load_files, load_named, load_texts, require_place, require_texts, with_texts
-from hf_distill.data.sequences import SequenceEncoder, label_ids
 from hf_distill.data.questions import WindowEncoder
+from hf_distill.data.sequences import SequenceEncoder, label_ids
 from hf_distill.data.words import WordEncoder, word_label_ids
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 

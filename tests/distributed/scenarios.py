@@ -24,9 +24,9 @@ from hf_distill import (
     PruningDistillTrainer,
     PruningDistillTrainingArguments,
 )
+from hf_distill.distributed.weights import is_in_parts, made_whole, whole_state
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.tasks import unwrapped
-from hf_distill.distributed.weights import is_in_parts, made_whole, whole_state
 from tests.tiny_architectures import tiny_model
 from tests.tiny_models import FixedMasks, encoded_sentences, tiny_bert, tiny_tokenizer
 

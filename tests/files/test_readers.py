@@ -7,13 +7,13 @@ import pytest
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
-from hf_distill.scripts.datasets import load_splits
 from hf_distill.data.files import load_texts
 from hf_distill.evaluation.loading import load_contestant
 from hf_distill.files import FileFormatError
 from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.publishing.student_folder import files_to_publish
 from hf_distill.resources.squad import is_squad_file
+from hf_distill.scripts.datasets import load_splits
 from hf_distill.teachers.trajectory import find_checkpoints
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from tests.tiny_models import tiny_bert, tiny_tokenizer

@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub import DatasetCard, snapshot_download
 
 from hf_distill import label_transfer_set, load_teacher_outputs
-from hf_distill.publishing.hub import publish
 from hf_distill.precomputed.provenance import provenances
+from hf_distill.publishing.hub import publish
 from tests.hub.data_sets import PLAIN, REPO, make_labelled
 from tests.hub.environment import TOKEN
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from hf_distill.objectives.model_outputs import Evidence, Features
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES
+from hf_distill.objectives.model_outputs import Evidence, Features
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
 from hf_distill.objectives.terms import hard_label_term, soft_label_term

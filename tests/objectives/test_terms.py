@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
-from hf_distill.objectives.model_outputs import Evidence, FeatureRequest, Features
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, forward_kl, top_k_kl, top_k_with_tail
+from hf_distill.objectives.model_outputs import Evidence, FeatureRequest, Features
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import mean_over_items, position_items, token_items
 from hf_distill.objectives.relations import relation_kl

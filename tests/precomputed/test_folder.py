@@ -20,13 +20,13 @@ import torch
 from datasets import Dataset
 
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
+from hf_distill.compute.flops import batch_flops
 from hf_distill.files import FileFormatError, folder_lock
 from hf_distill.fingerprints import file_sha256, json_sha256
-from hf_distill.compute.flops import batch_flops
-from hf_distill.publishing.labeled_folder import labelled_files
 from hf_distill.precomputed import folder as cache_folder
 from hf_distill.precomputed.forward import Questioner
 from hf_distill.precomputed.labeling_cost import COST, labelling_cost
+from hf_distill.publishing.labeled_folder import labelled_files
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 KILLS = int(os.environ.get("HF_DISTILL_KILLS", "4"))

@@ -8,8 +8,8 @@ from transformers import AutoModelForSequenceClassification
 
 from hf_distill import DistillationTrainer
 from hf_distill.evaluation.loading import load_contestant
-from hf_distill.tasks import Task
 from hf_distill.pretrained.loading import SavedModel
+from hf_distill.tasks import Task
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 peft = pytest.importorskip("peft")

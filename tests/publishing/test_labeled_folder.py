@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification, default_data_collator
 
 from hf_distill import label_transfer_set, load_teacher_outputs
-from hf_distill.publishing.labeled_folder import labelled_files
 from hf_distill.precomputed import shards
+from hf_distill.publishing.labeled_folder import labelled_files
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 

@@ -11,12 +11,12 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from hf_distill.publishing.model_card import add_evaluation, render_model_card, write_model_card
+from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.hub_ids import is_hub_id
 from hf_distill.text.markdown import code, code_block, escaped
 from hf_distill.text.plain import plain
 from hf_distill.text.privacy import public
-from hf_distill.publishing.model_card import add_evaluation, render_model_card, write_model_card
-from hf_distill.publishing.run_record import RunRecord
 from tests.publishing.poison import hostile_strings, live_parts
 
 MODEL = dict(

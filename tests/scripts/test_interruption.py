@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hf_distill.scripts.interruption import EXIT_CODE, SEVERAL_TRAININGS
-from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.run import ScriptTrainingArguments, run
+from hf_distill.scripts.user_errors import run_main
 from tests.cli.commands import invoke
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 

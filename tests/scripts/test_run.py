@@ -8,11 +8,11 @@ import transformers
 from transformers.hf_argparser import HfArgumentParser
 
 from hf_distill import DistillationTrainingArguments, ProgressiveTrainingArguments
-from hf_distill.scripts import run as scripts
+from hf_distill.files import FolderInUseError, folder_lock
 from hf_distill.scripts import output_folder as used_folder
+from hf_distill.scripts import run as scripts
 from hf_distill.scripts.models import AnyModelArguments, FineTuningArguments, teacher_options
 from hf_distill.scripts.output_folder import OutputFolderArguments
-from hf_distill.files import FolderInUseError, folder_lock
 
 
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
