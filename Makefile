@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
 
-quickstart: $(INSTALLED)  ## Distil three students from a real teacher on real data (a coffee break on 2 cores)
+quickstart: $(INSTALLED)  ## Distill three students from a real teacher on real data (a coffee break on 2 cores)
 	$(BIN)/python examples/quickstart.py
 
 test: $(INSTALLED)  ## Run the test suite

@@ -47,7 +47,7 @@ def _model(name: str, size: int) -> dict[str, Any]:
         "name": name, "architecture": "BertForSequenceClassification", "parameters": size, "weights_sha256": "ab" * 32,
         "model_type": "bert", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 30522,
         "intermediate_size": 512, "labels": ["negative", "positive"], "dtype": "torch.bfloat16", "revision": None,
-        "initialisation": "embeddings", "saved_as": name, "lineage": {"from": "start", "teacher": "big", "steps": 5},
+        "initialization": "embeddings", "saved_as": name, "lineage": {"from": "start", "teacher": "big", "steps": 5},
     }  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def rows(number: int) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"input_ids": tokens, "attention_mask": masks, "labels": labels})
 
 
-def distil(seed: int, **arguments: Any) -> Trainer:
+def distill(seed: int, **arguments: Any) -> Trainer:
     args = DistillationTrainingArguments(recipe="tinybert_task", seed=seed, max_steps=STEPS, **arguments)
     return _made(DistillationTrainer, bert(dropout=0.1), args, bert(32, 2, 1))
 
@@ -91,7 +91,7 @@ def shrink(seed: int, **arguments: Any) -> Trainer:
     return _made(PruningDistillTrainer, bert(32, 2, 1, dropout=0.1), args, bert(32, 2, 1))
 
 
-TRAININGS = {"distil": distil, "follow": follow, "shrink": shrink}
+TRAININGS = {"distill": distill, "follow": follow, "shrink": shrink}
 
 
 def _made(trainer_class: type[Trainer], student: Any, args: Any, teacher: Any) -> Trainer:
@@ -252,7 +252,7 @@ def main() -> None:
     folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    weights, _ = train("distil", folder, callbacks=(AfterStep(kill_at, kill_the_second_process),))
+    weights, _ = train("distill", folder, callbacks=(AfterStep(kill_at, kill_the_second_process),))
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
         (folder / "weights.txt").write_text(weights)

@@ -1,7 +1,7 @@
 """Labels only against distilled, on movie reviews, with equal effort: python benchmarks/quality_movie_reviews.py
 
 One teacher (all-MiniLM-L6-v2 fine-tuned on the training split) and for each student several ways of training it, from
-the same first weights: on labels for some epochs (`labels`), on the teacher's soft labels of a larger, unlabelled
+the same first weights: on labels for some epochs (`labels`), on the teacher's soft labels of a larger, unlabeled
 transfer set for as many epochs (`distilled`), and, as a control, on labels for as many steps as that (`labels_long`).
 Each has its own best learning rate of the same list, by validation accuracy with the first seed; then come the remaining
 seeds at that rate. A cell that is done is not run again, and students and arms may be run one by one (--add).
@@ -64,13 +64,13 @@ class Experiment:
         path = self.folder / f"{student.replace('/', '-')}_{arm}_{learning_rate}_{seed}.json"
         if path.exists():
             return json.loads(path.read_text())
-        shape, initialisation = student.split("-")
+        shape, initialization = student.split("-")
         set_seed(seed)
         distilled = arm == "distilled"
         weights = {} if distilled else dict(soft_label_weight=0.0, hard_label_weight=1.0)
         steps = self.steps(self.splits["train"] if arm == "labels" else self.transfer_set)
         trainer = DistillationTrainer(
-            create_student(shape, self.teacher, initialisation),
+            create_student(shape, self.teacher, initialization),
             arguments(self.folder / f"run-{student.replace('/', '-')}-{arm}", steps, learning_rate, seed, **weights),
             train_dataset=self.transfer_set if distilled else self.splits["train"],
             processing_class=self.tokenizer,
@@ -173,7 +173,7 @@ def train_teacher(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/quality"), help="where cells are kept")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs over the labelled set, and over the transfer set")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs over the labeled set, and over the transfer set")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per student and arm, at least 3")
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=list(STUDENTS), help="which students")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="which ways of training")

@@ -1,7 +1,7 @@
 """Every recipe at equal steps, on three tasks: python benchmarks/quality_recipes.py {reviews,mlm,digits}
 
 reviews  Movie reviews. Teacher all-MiniLM-L6-v2 (fine-tuned by quality_movie_reviews.py), student its bottom 2 layers.
-mlm      Task-agnostic: masked language modelling on the unlabelled texts of four domains, then fine-tuning on the movie
+mlm      Task-agnostic: masked language modeling on the unlabeled texts of four domains, then fine-tuning on the movie
          reviews. Teacher all-MiniLM-L6-v2 with a head trained on its frozen body, student 2/384 with its embeddings.
 digits   Handwritten digits. Teacher a ViT of 4 layers of 64, student a ViT of 2 layers of 32, from random weights.
 
@@ -128,7 +128,7 @@ class Reviews(Experiment):
         }
 
 
-class MaskedLanguageModelling(Experiment):
+class MaskedLanguageModeling(Experiment):
     arms = ("none", LABELS, "vanilla_kd", "distilbert", "tinybert_general", "minilm", "minilmv2")
     steps = 250
     rates = (5e-4,)
@@ -235,7 +235,7 @@ class Digits(Experiment):
         }
 
 
-EXPERIMENTS = {"reviews": Reviews, "mlm": MaskedLanguageModelling, "digits": Digits}
+EXPERIMENTS = {"reviews": Reviews, "mlm": MaskedLanguageModeling, "digits": Digits}
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 An all-MiniLM-L6-v2 teacher fine-tuned on movie reviews, BERT-Tiny and 3x384 students.
 
-1. Labelling the transfer set (four domains): sentences per second of `label_transfer_set`, files included, and of a loop
+1. Labeling the transfer set (four domains): sentences per second of `label_transfer_set`, files included, and of a loop
    in single precision over padded batches of 32 in the order of the texts; bytes of what is kept.
 2. An epoch over the movie reviews, in rounds that take turns, on the same batches in the same precision: plain Trainer
    on labels, DistillationTrainer on recorded answers, DistillationTrainer with the live teacher, the 30-line recipe of
    transformers' documentation, and TextBrewer 0.2.1 (pip install textbrewer tensorboardX), when that is installed.
-   Ratios are of the same round, their median is reported; and after which epoch labelling has paid for itself.
-3. A whole run as a user gets it: labelling and all epochs with DistillationTrainingArguments' defaults against as many
+   Ratios are of the same round, their median is reported; and after which epoch labeling has paid for itself.
+3. A whole run as a user gets it: labeling and all epochs with DistillationTrainingArguments' defaults against as many
    epochs of the recipe with TrainingArguments' defaults and a live teacher.
 """
 
@@ -77,29 +77,29 @@ class World:
 
     def student(self, shape: str) -> Callable[[], nn.Module]:
         teacher = self.teacher()
-        initialisation = "truncated" if shape.endswith(f"/{teacher.config.hidden_size}") else "embeddings"
-        return lambda: create_student(shape, teacher, initialisation)
+        initialization = "truncated" if shape.endswith(f"/{teacher.config.hidden_size}") else "embeddings"
+        return lambda: create_student(shape, teacher, initialization)
 
-    def labelled(self, rows: datasets.Dataset, name: str) -> tuple[datasets.Dataset, float]:
+    def labeled(self, rows: datasets.Dataset, name: str) -> tuple[datasets.Dataset, float]:
         """With the teacher's answers, and the seconds they took, files and everything."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         teacher, begin = self.teacher(), now(self.device)
-        labelled = label_transfer_set(rows, FrozenTeacher(teacher), self.tokenizer, folder, disable_tqdm=True)
-        return labelled, now(self.device) - begin
+        labeled = label_transfer_set(rows, FrozenTeacher(teacher), self.tokenizer, folder, disable_tqdm=True)
+        return labeled, now(self.device) - begin
 
 
-def labelling(world: World, rounds: int, naive_rows: int) -> dict[str, Any]:
+def labeling(world: World, rounds: int, naive_rows: int) -> dict[str, Any]:
     """Sentences per second of both ways, in turn, and what is kept."""
     rows, ours, theirs = world.transfer_set, [], []
     sample = rows.select(range(min(naive_rows, len(rows))))
     for _ in range(rounds):
-        labelled, seconds = world.labelled(rows, "transfer_set")
+        labeled, seconds = world.labeled(rows, "transfer_set")
         ours.append(len(rows) / seconds)
         theirs.append(len(sample) / naive_seconds(world, sample))
-        print(f"labelling: {ours[-1]:.0f} sentences/s, naive loop: {theirs[-1]:.0f}", flush=True)
-    tokens = sum(map(len, labelled["input_ids"]))
-    answers = labelled.select_columns(recorded_columns(labelled.column_names)).data.nbytes
+        print(f"labeling: {ours[-1]:.0f} sentences/s, naive loop: {theirs[-1]:.0f}", flush=True)
+    tokens = sum(map(len, labeled["input_ids"]))
+    answers = labeled.select_columns(recorded_columns(labeled.column_names)).data.nbytes
     files = sum(file.stat().st_size for file in (world.folder / "transfer_set").iterdir())
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
     return {
@@ -125,7 +125,7 @@ def naive_seconds(world: World, rows: datasets.Dataset) -> float:
 
 def epochs_in_turn(world: World, shape: str, rounds: int) -> dict[str, Any]:
     """Seconds of an epoch, from the first step to the last, of every way on the same batches."""
-    labelled, label_seconds = world.labelled(world.reviews, "reviews")
+    labeled, label_seconds = world.labeled(world.reviews, "reviews")
     rows, student, device = world.reviews.remove_columns("text"), world.student(shape), world.device
     bf16 = fast_bfloat16(device)
     same = dict(
@@ -144,7 +144,7 @@ def epochs_in_turn(world: World, shape: str, rounds: int) -> dict[str, Any]:
 
     ways: dict[str, Callable[[], float]] = {
         "plain_trainer": lambda: seconds_of(Trainer, plain, rows),
-        "recorded_answers": lambda: seconds_of(DistillationTrainer, ours, labelled),
+        "recorded_answers": lambda: seconds_of(DistillationTrainer, ours, labeled),
         "live_teacher": lambda: seconds_of(DistillationTrainer, ours, rows, teacher_model=alone),
         "documentation_recipe": lambda: seconds_of(DocumentationRecipe, plain, rows, teacher=alone),
     }
@@ -174,19 +174,19 @@ def epochs_in_turn(world: World, shape: str, rounds: int) -> dict[str, Any]:
         "ratio_to_plain": {
             name: {"median": statistics.median(found), "rounds": found} for name, found in ratios.items()
         },
-        "labelling_seconds": label_seconds,
+        "labeling_seconds": label_seconds,
         "break_even_epoch": label_seconds / saved if saved > 0 else None,
     }
 
 
 def whole_runs(world: World, shape: str, epochs: int) -> dict[str, Any]:
-    """Seconds of labelling and all epochs with our defaults, and of the recipe with its own."""
+    """Seconds of labeling and all epochs with our defaults, and of the recipe with its own."""
     student, common = world.student(shape), dict(data_collator=world.collate)
     settings = dict(use_cpu=world.device == "cpu", num_train_epochs=epochs)
-    labelled, label_seconds = world.labelled(world.reviews, "reviews")
+    labeled, label_seconds = world.labeled(world.reviews, "reviews")
     set_seed(0)
     args = DistillationTrainingArguments(**quiet(world.folder, **settings))
-    trainer = DistillationTrainer(student(), args, train_dataset=labelled, processing_class=world.tokenizer)
+    trainer = DistillationTrainer(student(), args, train_dataset=labeled, processing_class=world.tokenizer)
     begin = now(world.device)
     trainer.train()
     ours = label_seconds + now(world.device) - begin
@@ -198,7 +198,7 @@ def whole_runs(world: World, shape: str, epochs: int) -> dict[str, Any]:
     theirs = now(world.device) - begin
     return {
         "epochs": epochs,
-        "labelling_seconds": label_seconds,
+        "labeling_seconds": label_seconds,
         "recorded_answers_seconds": ours,
         "documentation_recipe_seconds": theirs,
         "speedup": theirs / ours,
@@ -224,7 +224,7 @@ def main() -> None:
         "hardware": hardware_name(options.device),
         "versions": package_versions(),
         "teacher": public_name(options.teacher),
-        "labelling": labelling(world, options.rounds, options.naive_rows),
+        "labeling": labeling(world, options.rounds, options.naive_rows),
     }
     for shape in options.shape:
         content[shape] = {"epoch": epochs_in_turn(world, shape, options.rounds)}

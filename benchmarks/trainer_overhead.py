@@ -224,11 +224,11 @@ def make_world(folder: Path, teacher_path: Path, shape: str) -> dict[str, Any]:
 
     splits = {name: tokenized(split) for name, split in load_sentiment().items()}
     teacher = AutoModelForSequenceClassification.from_pretrained(teacher_path)
-    initialisation = "truncated" if shape.endswith(f"/{teacher.config.hidden_size}") else "embeddings"
+    initialization = "truncated" if shape.endswith(f"/{teacher.config.hidden_size}") else "embeddings"
     return {
         "folder": folder,
         "teacher": teacher,
-        "student": lambda: create_student(shape, teacher, initialisation),
+        "student": lambda: create_student(shape, teacher, initialization),
         "collate": DataCollatorWithPadding(tokenizer),
         "train": splits["train"].shuffle(seed=0),
         "test": splits["test"],

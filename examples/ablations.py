@@ -1,9 +1,9 @@
 r"""The questions of Turc et al. (2019) on data of one's own: a table, a plot and a JSON file for each.
 
-    python examples/ablations.py --question initialisation --teacher_model_name_or_path outputs/teacher --dataset_name movie_reviews \
+    python examples/ablations.py --question initialization --teacher_model_name_or_path outputs/teacher --dataset_name movie_reviews \
         --students tiny mini --distillation_steps 500 --output_dir outputs/ablations
 
-    initialisation    how a student starts (random, the teacher's embeddings, its layers, pre-training), for every size
+    initialization    how a student starts (random, the teacher's embeddings, its layers, pre-training), for every size
     transfer_size     how many texts the teacher labels
     transfer_domain   which texts it labels
     arms              pre-training and distillation on the same text: D, PD, PD-F, PF, B, TF
@@ -44,7 +44,7 @@ from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 
 STAGES = (PRETRAINING, DISTILLATION, FINE_TUNING)
-QUESTIONS = ("initialisation", "transfer_size", "transfer_domain", "arms", "depth_width", "reduction")
+QUESTIONS = ("initialization", "transfer_size", "transfer_domain", "arms", "depth_width", "reduction")
 
 
 @dataclass
@@ -55,7 +55,7 @@ class AblationArguments:
     students: list[str] = field(
         default_factory=lambda: ["tiny", "mini", "small"], metadata={"help": "Names or layers/hidden sizes."}
     )
-    initialisations: list[str] = field(
+    initializations: list[str] = field(
         default_factory=lambda: ["random", "embeddings", PRETRAINING],
         metadata={"help": f"random, embeddings, truncated, width, pretrained (published) or {PRETRAINING} (here)."},
     )
@@ -95,16 +95,16 @@ class Cell:
 
 def cells_of(args: AblationArguments) -> list[Cell]:
     """The table of a question, row by row."""
-    if args.question in ("initialisation", "reduction"):
-        starts = {start: {"arm": "D", "initialisation": start} for start in args.initialisations}
-        starts |= {PRETRAINING: {"arm": "PD", "initialisation": "random"}} if PRETRAINING in starts else {}
+    if args.question in ("initialization", "reduction"):
+        starts = {start: {"arm": "D", "initialization": start} for start in args.initializations}
+        starts |= {PRETRAINING: {"arm": "PD", "initialization": "random"}} if PRETRAINING in starts else {}
         return [Cell(start, size, {"student": size} | starts[start]) for start in starts for size in args.students]
     if args.question == "depth_width":
         return [Cell("D", shape, {"student": shape, "arm": "D"}) for shape in args.shapes]
     varied = {
         "transfer_size": {str(size): {"arm": "D", "max_transfer_samples": size} for size in args.transfer_sizes},
         "transfer_domain": {name: {"arm": "D", "transfer_set": name} for name in args.transfer_sets},
-        "arms": {arm: {"arm": arm} | ({"initialisation": "truncated"} if arm == "TF" else {}) for arm in args.arms},
+        "arms": {arm: {"arm": arm} | ({"initialization": "truncated"} if arm == "TF" else {}) for arm in args.arms},
     }[args.question]
     return [Cell(size, name, {"student": size} | changes) for size in args.students for name, changes in varied.items()]
 
@@ -128,7 +128,7 @@ class Grid:
     def _accuracy(self, arguments: PipelineArguments, seed: int) -> float:
         """Questions share cells, and cells share the stages they have in common."""
         transfer = arguments.transfer_set, arguments.max_transfer_samples
-        parts = [arguments.student, arguments.initialisation, *transfer, seed]
+        parts = [arguments.student, arguments.initialization, *transfer, seed]
         start = "_".join(str(part).replace("/", "-") for part in parts if part is not None)
         folder = self.folder / "students" / f"{arguments.arm}_{start}"
         result = folder / "result.json"

@@ -6,7 +6,7 @@
     ProKD                   pro_kd: `ProgressiveTrainer` on the teacher's checkpoints, then labels (Rezagholizadeh et al. 2021)
     HomoDistil              homodistil: `PruningDistillTrainer` narrows a copy of the teacher (Liang et al. 2023)
 
-All that train do so by `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalised in one place, learning rates
+All that train do so by `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalized in one place, learning rates
 that follow what is spent, `Snapshots` after equal parts of the whole budget, and a stopped run that goes on. What is
 compared on which data, the cells, the judging and the verdict are in compare_under_budget.py.
 """
@@ -276,7 +276,7 @@ class PreTrainedDistillation(Arm):
 
     def data(self, regime: str) -> list[Dataset]:
         """Sequences, and texts one by one."""
-        return list(self.comparison.unlabelled[regime])
+        return list(self.comparison.unlabeled[regime])
 
     def train(self, regime: str, changes: dict[str, Any]) -> list[str]:
         """Both stages; the second begins from what the first has left in its folder."""
@@ -300,7 +300,7 @@ class PreTrainedDistillation(Arm):
         trainer = self.trainer(student, training_arguments(self.given, changes | own), teacher, texts)
         trainer.go_on_after(once(lambda: json.loads(finished.read_text())))
         self.spend(trainer, folder)
-        return [f"{PD} reads the unlabelled texts of the corpus, the other arms the labelled ones"]
+        return [f"{PD} reads the unlabeled texts of the corpus, the other arms the labeled ones"]
 
 
 class ProKD(Arm):

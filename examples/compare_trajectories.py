@@ -66,7 +66,7 @@ class ComparisonArguments:
     )
     arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"Of {', '.join(ARMS)}."})
     assistant: str | None = HfArg(default=None, help="Size of takd's assistant, between teacher and students.")
-    initialisation: str = HfArg(default="random", help="How students start; see create_student.")
+    initialization: str = HfArg(default="random", help="How students start; see create_student.")
     steps: int = HfArg(default=600, help="Optimizer steps of the student in every arm.")
     final_share: float = HfArg(default=1 / 3, help="Share of them that annealing_kd and pro_kd spend on labels.")
     learning_rates: list[float] = field(
@@ -228,7 +228,7 @@ class Comparison:
     def conditions(self, training: ProgressiveTrainingArguments) -> dict[str, Any]:
         """What all arms have in common."""
         return {
-            "initialisation": self.args.initialisation,
+            "initialization": self.args.initialization,
             "learning_rates": self.args.learning_rates,
             "student_steps": self.args.steps,
             "steps_on_labels": self.args.final_steps,
@@ -258,7 +258,7 @@ class Comparison:
         folder = self._folder(student, method, rate, seed)
         result = folder / "result.json"
         teacher = method.teacher and str(method.teacher.folder)
-        settings = {"max_steps": self.args.steps, "initialisation": self.args.initialisation, "teacher": teacher}
+        settings = {"max_steps": self.args.steps, "initialization": self.args.initialization, "teacher": teacher}
         settings |= method.arguments
         if not once(result.exists):
             metrics = self._train(student, method, folder, {"learning_rate": rate, "seed": seed})
@@ -275,7 +275,7 @@ class Comparison:
         splits = self._splits_for(method)
         set_seed(training.seed)
         trainer = make_trainer(
-            create_student(student, self.teacher, self.args.initialisation),
+            create_student(student, self.teacher, self.args.initialization),
             training,
             whole_model(method.teacher) if method.teacher else None,
             train_dataset=splits["train"],

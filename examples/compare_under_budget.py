@@ -5,7 +5,7 @@ r"""Which way of training deserves the budget? The same student and data, the sa
 
 Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe;
 untrained (not the stage but fine-tuning alone: what the others have to beat); pd (masked words for a share of the budget,
-then soft labels of unlabelled texts; of a classifier only), pro_kd (along --teacher_checkpoints) and homodistil (a copy of
+then soft labels of unlabeled texts; of a classifier only), pro_kd (along --teacher_checkpoints) and homodistil (a copy of
 the teacher that shrinks). What the teacher computes is paid from the same budget (--max_flops, or --max_seconds), and
 learning rates follow what is spent of it. The stage is masked_lm, on a corpus, or classification, on the task itself;
 fine-tuning, equally long for all and outside the budget, follows. Regimes: unlimited (the whole corpus, meant to be read
@@ -49,8 +49,8 @@ from pretrained_distillation import (
     LABELS_ONLY,
     PROSE,
     load_classifier,
-    load_labelled,
-    unlabelled_texts,
+    load_labeled,
+    unlabeled_texts,
 )
 from rich.console import Console
 from rich.table import Table
@@ -75,8 +75,8 @@ from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 
 REGIMES = ("unlimited", "limited")
-BUDGET = (*LIMITS, "teacher_labelling_flops")
-NO_BUDGET = dict.fromkeys((*BUDGET, "teacher_labelling_seconds"))
+BUDGET = (*LIMITS, "teacher_labeling_flops")
+NO_BUDGET = dict.fromkeys((*BUDGET, "teacher_labeling_seconds"))
 RESAMPLES = 9999
 # Arguments that make other cells, not another one.
 NOT_OF_A_CELL = ("arms", "regimes", "learning_rates", "seeds", "pretraining_share")
@@ -151,7 +151,7 @@ class Comparison:
         self.args, self.given, self.folder = args, given, Path(given["output_dir"])
         self._require_one_budget()
         self.tokenizer = AutoTokenizer.from_pretrained(args.teacher_model_name_or_path, trust_remote_code=False)
-        raw = load_labelled(args)
+        raw = load_labeled(args)
         self.names = class_names(raw["train"])
         self.labels = {"id2label": dict(enumerate(self.names)), "label2id": {n: i for i, n in enumerate(self.names)}}
         self.arms = {name: arm_of(name, self) for name in args.arms}
@@ -197,14 +197,14 @@ class Comparison:
     @cached_property
     def _texts(self) -> Dataset:
         """The corpus, without what students are judged on."""
-        texts = unlabelled_texts(self.args.corpus or ALL_DOMAINS)
+        texts = unlabeled_texts(self.args.corpus or ALL_DOMAINS)
         return without_texts_of(texts, self._evaluated, texts.column_names[0])[0]
 
     def _sequences(self, texts: Dataset) -> Dataset:
         return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
 
     @cached_property
-    def unlabelled(self) -> dict[str, tuple[Dataset, Dataset]]:
+    def unlabeled(self) -> dict[str, tuple[Dataset, Dataset]]:
         """By regime the corpus in sequences of equal length, and its texts one by one."""
         column, tokenizer, length = self._texts.column_names[0], self.tokenizer, self.args.max_seq_length
 

@@ -1,7 +1,7 @@
-r"""Pre-trained Distillation (Turc et al. 2019): pre-train a small student, distil it on a transfer set, fine-tune it.
+r"""Pre-trained Distillation (Turc et al. 2019): pre-train a small student, distill it on a transfer set, fine-tune it.
 
     python examples/pretrained_distillation.py --arm PD-F --student mini --teacher_model_name_or_path outputs/teacher \
-        --corpus corpus.txt --transfer_set unlabelled.csv --train_file train.csv --validation_file validation.csv \
+        --corpus corpus.txt --transfer_set unlabeled.csv --train_file train.csv --validation_file validation.csv \
         --output_dir outputs/mini
 
 The arms of the paper, and the stages they have:
@@ -11,7 +11,7 @@ The arms of the paper, and the stages they have:
     PF    pre-training, fine-tuning                     TF  fine-tuning (from the teacher's bottom layers)
 
 Every stage leaves a folder in output_dir. Started again, the script goes on where it stopped, in the middle of a stage
-too. --initialisation pretrained takes the published miniature, or a checkpoint of one's own, and skips pre-training.
+too. --initialization pretrained takes the published miniature, or a checkpoint of one's own, and skips pre-training.
 Takes every argument of `DistillationTrainingArguments`; steps and learning rate are set per stage.
 """
 
@@ -83,13 +83,13 @@ class PipelineArguments:
     teacher_model_name_or_path: str = HfArg(help="A classifier trained on the task; gives architecture and labels.")
     arm: str = HfArg(default="PD-F", help=f"One of {', '.join(ARMS)}.")
     student: str = HfArg(default="mini", help="tiny, mini, small, medium, base, or layers/hidden size such as 3/384.")
-    initialisation: str | None = HfArg(
+    initialization: str | None = HfArg(
         default=None,
         help="random, embeddings, truncated, width or pretrained (skips pre-training). None: truncated for TF, else "
         "random.",
     )
     pretrained_model_name_or_path: str | None = HfArg(
-        default=None, help="For --initialisation pretrained. None: the published miniature."
+        default=None, help="For --initialization pretrained. None: the published miniature."
     )
     corpus: str | None = HfArg(
         default=None, help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {PROSE}."
@@ -100,7 +100,7 @@ class PipelineArguments:
     test_file: str | None = HfArg(default=None, help="Evaluated once, at the end.")
     dataset_name: str | None = HfArg(
         default=None,
-        help="Labelled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
+        help="Labeled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
         f"tweets, for which corpus and transfer set are {ALL_DOMAINS} unless given.",
     )
     teacher_answers: str | None = HfArg(
@@ -108,10 +108,10 @@ class PipelineArguments:
         help="Folder that keeps the teacher's answers for this run and others: it answers every text once. None: it "
         "answers while the student trains.",
     )
-    max_transfer_samples: int | None = HfArg(default=None, help="Distil on only this many texts, chosen at random.")
+    max_transfer_samples: int | None = HfArg(default=None, help="Distill on only this many texts, chosen at random.")
     max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut for pre-training.")
     streaming: bool = HfArg(default=False, help="Read the corpus while training on it.")
-    pretraining_steps: int = HfArg(default=10_000, help="Optimizer steps of masked language modelling.")
+    pretraining_steps: int = HfArg(default=10_000, help="Optimizer steps of masked language modeling.")
     distillation_steps: int = HfArg(default=10_000, help="Optimizer steps on soft labels.")
     fine_tuning_steps: int = HfArg(default=2_000, help="Optimizer steps on labels.")
     pretraining_learning_rate: float = HfArg(default=5e-4, help="Highest learning rate of that stage.")
@@ -121,12 +121,12 @@ class PipelineArguments:
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
             raise ValueError(f"arm must be one of {list(ARMS)}, got {self.arm!r}")
-        if self.initialisation is None:
-            self.initialisation = "truncated" if self.arm == "TF" else "random"
+        if self.initialization is None:
+            self.initialization = "truncated" if self.arm == "TF" else "random"
         if self.dataset_name in DOMAINS:
             self.corpus, self.transfer_set = self.corpus or ALL_DOMAINS, self.transfer_set or ALL_DOMAINS
-        labelled = self.dataset_name or self.train_file
-        needs = {PRETRAINING: self.corpus, DISTILLATION: self.transfer_set, FINE_TUNING: labelled}
+        labeled = self.dataset_name or self.train_file
+        needs = {PRETRAINING: self.corpus, DISTILLATION: self.transfer_set, FINE_TUNING: labeled}
         arguments = {PRETRAINING: "corpus", DISTILLATION: "transfer_set", FINE_TUNING: "dataset_name or train_file"}
         for stage in self.stages:
             if not needs[stage]:
@@ -135,11 +135,11 @@ class PipelineArguments:
     @property
     def stages(self) -> tuple[str, ...]:
         """Those of the arm; pre-training was done where the student comes pre-trained."""
-        skipped = PRETRAINING if self.initialisation == "pretrained" else None
+        skipped = PRETRAINING if self.initialization == "pretrained" else None
         return tuple(stage for stage in ARMS[self.arm] if stage != skipped)
 
 
-def unlabelled_texts(source: str, streaming: bool = False) -> Texts:
+def unlabeled_texts(source: str, streaming: bool = False) -> Texts:
     """Those built in, of all domains, of one or of books, or those of a file, folder or dataset."""
     if source == PROSE:
         return load_prose()
@@ -148,7 +148,7 @@ def unlabelled_texts(source: str, streaming: bool = False) -> Texts:
     return load_texts(source, streaming=streaming)
 
 
-def load_labelled(args: PipelineArguments) -> dict[str, Dataset]:
+def load_labeled(args: PipelineArguments) -> dict[str, Dataset]:
     """The splits train, validation and test, as far as there are such."""
     if args.dataset_name in DOMAINS:
         return dict(load_sentiment(args.dataset_name))
@@ -187,12 +187,12 @@ class Pipeline:
         self.folder = Path(self.given["output_dir"])
         self.teacher = load_classifier(teacher)
         self.tokenizer = AutoTokenizer.from_pretrained(teacher, trust_remote_code=False)
-        raw = load_labelled(self.args)
+        raw = load_labeled(self.args)
         self.evaluation_texts = [
             text for split in ("validation", "test") if split in raw for text in raw[split]["text"]
         ]
         with PartialState().local_main_process_first():
-            self.splits = {split: self._encoded(texts, labelled=True) for split, texts in raw.items()}
+            self.splits = {split: self._encoded(texts, labeled=True) for split, texts in raw.items()}
         for split in ("validation", "test"):
             if split in self.splits:
                 self.splits[split] = self._answered(self.splits[split])
@@ -216,7 +216,7 @@ class Pipeline:
         return create_student(
             self.args.student,
             self.teacher,
-            self.args.initialisation,
+            self.args.initialization,
             task=task,
             pretrained_model_name_or_path=self.args.pretrained_model_name_or_path,
         )
@@ -224,7 +224,7 @@ class Pipeline:
     def _pretrain(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
         def sequences() -> Texts:
             with PartialState().local_main_process_first():
-                texts = unlabelled_texts(self.args.corpus, self.args.streaming)
+                texts = unlabeled_texts(self.args.corpus, self.args.streaming)
                 return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
 
         collator = DataCollatorForLanguageModeling(self.tokenizer)
@@ -238,13 +238,13 @@ class Pipeline:
     def _distil(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
         dropped = 0
 
-        def unlabelled() -> Dataset:
+        def unlabeled() -> Dataset:
             nonlocal dropped
             with PartialState().local_main_process_first():
-                texts = unlabelled_texts(self.args.transfer_set)
+                texts = unlabeled_texts(self.args.transfer_set)
                 require_texts(texts, texts.column_names[:1])
                 texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
-                texts = self._encoded(texts, labelled=False)
+                texts = self._encoded(texts, labeled=False)
             texts = self._answered(texts)
             if self.args.max_transfer_samples is not None:
                 texts = first_rows(texts.shuffle(self.given["seed"]), self.args.max_transfer_samples)
@@ -253,7 +253,7 @@ class Pipeline:
 
         changes = SOFT_LABELS_ONLY | self._length_of(DISTILLATION)
         self._train(
-            folder, student, unlabelled, changes, self.teacher, notes=lambda: {"evaluation_texts_dropped": dropped}
+            folder, student, unlabeled, changes, self.teacher, notes=lambda: {"evaluation_texts_dropped": dropped}
         )
         return load_classifier(folder)
 
@@ -335,7 +335,7 @@ class Pipeline:
         student.save_pretrained(self.folder)
         self.tokenizer.save_pretrained(self.folder)
         record = RunRecord.load(self._folder_of(self.args.stages[-1]))
-        record.student |= {"name": self.folder.name, "initialisation": self.args.initialisation}
+        record.student |= {"name": self.folder.name, "initialization": self.args.initialization}
         record.stages = self.records
         record.data["name"] = (
             self.args.dataset_name or Path(self.args.test_file or self.args.validation_file or "").name
@@ -351,7 +351,7 @@ class Pipeline:
         teacher, collator = FrozenTeacher(self.teacher), DataCollatorWithPadding(self.tokenizer)
         return label_transfer_set(texts, teacher, collator, cache_folder=self.args.teacher_answers)
 
-    def _encoded(self, texts: Dataset, labelled: bool) -> Dataset:
+    def _encoded(self, texts: Dataset, labeled: bool) -> Dataset:
         """Model inputs; the classes are those of the teacher, by name where the data name them."""
         column = text_column(texts)
         ids, value_of = label_ids(self.teacher.config), label_values(texts.features.get("label"))
@@ -359,7 +359,7 @@ class Pipeline:
 
         def encode(rows: dict[str, list]) -> dict[str, list]:
             inputs = dict(tokenizer(rows[column], truncation=True, max_length=length))
-            if labelled:
+            if labeled:
                 inputs["labels"] = [encode_label(value_of(label), ids) for label in rows["label"]]
             return inputs
 

@@ -1,9 +1,9 @@
-"""Distil three small students from a real teacher on real data, on a CPU, without a model hub.
+"""Distill three small students from a real teacher on real data, on a CPU, without a model hub.
 
     python examples/quickstart.py
 
 Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label more of them, also those without a label of their own, and
-trains each student twice from the same first weights: on the labelled reviews alone, and on the teacher's soft labels,
+trains each student twice from the same first weights: on the labeled reviews alone, and on the teacher's soft labels,
 as many steps each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
 a plot. Interrupted and started again, it continues.
 """
@@ -54,7 +54,7 @@ from hf_distill.scripts.verbosity import say_that_there_is_a_cpu
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"
-INITIALISATIONS = {
+INITIALIZATIONS = {
     "truncated": "the teacher's embeddings, bottom layers and head",
     "embeddings": "the teacher's embeddings on their leading principal directions; all other weights random",
 }
@@ -70,7 +70,7 @@ class Student:
 
     name: str
     shape: str
-    initialisation: str
+    initialization: str
     learning_rate: float
 
 
@@ -119,10 +119,10 @@ class Quickstart:
 
         def untrained() -> PreTrainedModel:
             set_seed(SEED)
-            return create_student(student.shape, teacher, student.initialisation)
+            return create_student(student.shape, teacher, student.initialization)
 
         args = self._arguments(name, student.learning_rate, **weights)
-        return self._trained(name, untrained, args, teacher, transfer_set, INITIALISATIONS[student.initialisation])
+        return self._trained(name, untrained, args, teacher, transfer_set, INITIALIZATIONS[student.initialization])
 
     def _trained(
         self,
@@ -131,7 +131,7 @@ class Quickstart:
         args: DistillationTrainingArguments,
         teacher: PreTrainedModel | None,
         transfer_set: datasets.Dataset | None = None,
-        initialisation: str = "pre-trained",
+        initialization: str = "pre-trained",
     ) -> PreTrainedModel:
         """The finished model of an earlier start, or the one trained now, from its last checkpoint if it has one."""
         folder = self.folder / name
@@ -152,14 +152,14 @@ class Quickstart:
         trainer.train(resume_from_checkpoint=once(lambda: last_complete_checkpoint(folder)))
         metrics = trainer.evaluate()
         trainer.save_model()
-        once(lambda: self._close(folder, initialisation, metrics))
+        once(lambda: self._close(folder, initialization, metrics))
         return load_classifier(folder)
 
     @staticmethod
-    def _close(folder: Path, initialisation: str, metrics: dict[str, float]) -> None:
+    def _close(folder: Path, initialization: str, metrics: dict[str, float]) -> None:
         """Leave a finished training as later starts find it."""
         record = RunRecord.load(folder)
-        record.student |= {"name": folder.name, "initialisation": initialisation}
+        record.student |= {"name": folder.name, "initialization": initialization}
         record.card |= {"base_model": BASE_MODEL, "license": "apache-2.0", "language": "en"}
         if record.teacher is not None:
             record.teacher["name"] = TEACHER_NAME

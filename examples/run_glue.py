@@ -1,7 +1,7 @@
-r"""Fine-tune or distil an encoder on a GLUE task, a dataset of the Hub, or CSV and JSON files.
+r"""Fine-tune or distill an encoder on a GLUE task, a dataset of the Hub, or CSV and JSON files.
 
 Takes the arguments of transformers' examples/pytorch/text-classification/run_glue.py and those of
-`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distil:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_glue.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
         --do_train --do_eval --output_dir outputs/teacher

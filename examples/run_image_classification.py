@@ -1,4 +1,4 @@
-r"""Fine-tune or distil an image classifier on folders of images, a dataset of the Hub, or scikit-learn's digits.
+r"""Fine-tune or distill an image classifier on folders of images, a dataset of the Hub, or scikit-learn's digits.
 
 Takes the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Without a download:

@@ -1,4 +1,4 @@
-r"""Train or distil an encoder by masked language modelling, on a dataset of the Hub or on text, CSV and JSON files.
+r"""Train or distill an encoder by masked language modeling, on a dataset of the Hub or on text, CSV and JSON files.
 
 Takes the arguments of transformers' examples/pytorch/language-modeling/run_mlm.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Task-agnostic distillation:

@@ -1,7 +1,7 @@
-r"""Fine-tune or distil an encoder that labels words (entities, parts of speech, chunks), on the Hub's data or files.
+r"""Fine-tune or distill an encoder that labels words (entities, parts of speech, chunks), on the Hub's data or files.
 
 Takes the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
-`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distil:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_ner.py --model_name_or_path google-bert/bert-base-cased --dataset_name lhoestq/conll2003 \
         --do_train --do_eval --output_dir outputs/teacher

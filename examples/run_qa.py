@@ -1,7 +1,7 @@
-r"""Fine-tune or distil a model for extractive question answering, on SQuAD, a dataset of the Hub, or JSON files.
+r"""Fine-tune or distill a model for extractive question answering, on SQuAD, a dataset of the Hub, or JSON files.
 
 Takes the arguments of transformers' examples/pytorch/question-answering/run_qa.py and those of
-`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distil:
+`ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_qa.py --model_name_or_path google-bert/bert-base-uncased --dataset_name rajpurkar/squad \
         --do_train --do_eval --num_train_epochs 2 --learning_rate 3e-5 --output_dir outputs/teacher

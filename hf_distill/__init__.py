@@ -1,4 +1,4 @@
-"""Distil and compress Hugging Face encoders with a drop-in extension of `transformers.Trainer`.
+"""Distill and compress Hugging Face encoders with a drop-in extension of `transformers.Trainer`.
 
 Public names load on first use, so `import hf_distill` costs milliseconds and does not import torch.
 """

@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
         hard_label_weight=0.5,
         temperature=10.0,
         hidden_state_weight=100.0,
-        hidden_state_loss="normalised_mse",
+        hidden_state_loss="normalized_mse",
         hidden_state_positions="first",
         layer_map="skip",
     ),

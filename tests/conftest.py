@@ -44,7 +44,7 @@ def tokenizer():
 
 @pytest.fixture
 def sentences() -> datasets.Dataset:
-    """29 labelled sequences of 3 to 20 tokens: not a multiple of any batch size in the suite."""
+    """29 labeled sequences of 3 to 20 tokens: not a multiple of any batch size in the suite."""
     return encoded_sentences(29)
 
 

@@ -94,12 +94,12 @@ def page_folder(given, hub, tmp_path, monkeypatch):  # noqa: F811
     transformers.logging.set_verbosity(verbosity)
 
 
-def few_steps(initialise):
+def few_steps(initialize):
     """Arguments as given, but for how long a training takes and where."""
     quick = dict(max_steps=STEPS, use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
 
     def with_few_steps(self, *args, **kwargs):
-        initialise(self, *args, **(kwargs | quick))
+        initialize(self, *args, **(kwargs | quick))
 
     return with_few_steps
 

@@ -41,7 +41,7 @@ def evaluate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Compare students with their teacher on labelled data: quality, fidelity, calibration, size and latency.
+    """Compare students with their teacher on labeled data: quality, fidelity, calibration, size and latency.
 
     Example: hf-distill evaluate outputs/student-a outputs/student-b --teacher outputs/teacher --dataset movie_reviews
     """

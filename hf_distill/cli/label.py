@@ -59,7 +59,7 @@ def label(
 
     Interrupted, the same command goes on with the file it was at; damaged files are made anew.
 
-    Example: hf-distill label reviews.csv --teacher outputs/teacher --output-dir labelled --dtype float16
+    Example: hf-distill label reviews.csv --teacher outputs/teacher --output-dir labeled --dtype float16
     """
     from hf_distill.precomputed.label import label_transfer_set
     from hf_distill.teachers.frozen import FrozenTeacher
@@ -73,9 +73,9 @@ def label(
     options |= dict(rows_per_shard=rows_per_shard, text_columns=columns, max_length=max_length)
     answering = FrozenTeacher(model, teacher_dtype, device or _device())
     with going_on(lambda: _ADVICE):
-        labelled = label_transfer_set(rows, answering, tokenizer, output_dir, disable_tqdm=as_json, **options)
+        labeled = label_transfer_set(rows, answering, tokenizer, output_dir, disable_tqdm=as_json, **options)
     if os.environ.get("RANK", "0") == "0":  # of several processes one reports
-        _report(labelled, output_dir, as_json)
+        _report(labeled, output_dir, as_json)
 
 
 def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -126,11 +126,11 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _report(labelled: Any, folder: Path, as_json: bool) -> None:
-    from hf_distill.precomputed.labeling_cost import labelling_cost
+def _report(labeled: Any, folder: Path, as_json: bool) -> None:
+    from hf_distill.precomputed.labeling_cost import labeling_cost
     from hf_distill.precomputed.shards import Manifest
 
-    manifest, cost = Manifest.load(folder), labelling_cost(folder)
+    manifest, cost = Manifest.load(folder), labeling_cost(folder)
     found = {
         "rows": manifest.rows,
         "shards": len(manifest.shards),
@@ -139,7 +139,7 @@ def _report(labelled: Any, folder: Path, as_json: bool) -> None:
         "seconds": None if cost is None else cost.seconds,
         "teacher": manifest.provenance.teacher,
         "dataset_sha256": manifest.dataset_sha256,
-        "columns": labelled.column_names,
+        "columns": labeled.column_names,
     }
     if as_json:
         print_json(found)

@@ -61,7 +61,7 @@ app = typer.Typer(
 
 @app.callback()
 def hf_distill() -> None:
-    """Distil and compress Hugging Face encoders.
+    """Distill and compress Hugging Face encoders.
 
     Mistakes end in one line; the environment variable HF_DISTILL_TRACEBACK=1 shows where they were found.
     """

@@ -24,7 +24,7 @@ ARMS = {
     "minilmv2": "minilmv2",
     "cached_kd": "vanilla_kd",
 }
-_ASSUMED_UTILISATION = 0.3
+_ASSUMED_UTILIZATION = 0.3
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Arm:
         arm: A key of `ARMS`.
         student_flops_per_token: Forward and backward, with its side of what is compared.
         teacher_flops_per_token: Forward, with its side.
-        labelling_flops: Spent before the first step.
+        labeling_flops: Spent before the first step.
         teacher_share: Of all operations.
         tokens: That the student reads, padding left out.
         steps: Of the optimizer.
@@ -46,7 +46,7 @@ class Arm:
     arm: str
     student_flops_per_token: float
     teacher_flops_per_token: float
-    labelling_flops: float
+    labeling_flops: float
     teacher_share: float
     tokens: float
     steps: int
@@ -67,10 +67,10 @@ def plan(
         float | None, typer.Option(help="Tokens of the transfer set; by default read once.")
     ] = None,
     flops_per_second: Annotated[float | None, typer.Option(help="That trainings reach on a device, measured.")] = None,
-    utilisation: Annotated[
+    utilization: Annotated[
         float,
-        typer.Option(min=0.001, max=1, help="Share of the device's peak that trainings reach (flops_utilisation)."),
-    ] = _ASSUMED_UTILISATION,
+        typer.Option(min=0.001, max=1, help="Share of the device's peak that trainings reach (flops_utilization)."),
+    ] = _ASSUMED_UTILIZATION,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Steps, tokens and time that a budget buys without a teacher and with it, and what would change the choice.
@@ -84,7 +84,7 @@ def plan(
         allowance = parse_allowance(budget)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--budget") from None
-    speed = speed_of(allowance, flops_per_second, utilisation)
+    speed = speed_of(allowance, flops_per_second, utilization)
     if allowance.flops is None and speed is None:
         raise typer.BadParameter(
             "the speed of this machine is not known: run `hf-distill peak` once, or give --flops-per-second",
@@ -98,8 +98,8 @@ def plan(
     real = batch_size * length * (1 - padding)
     arms = [bought(arm, *costs[arm], flops, real, transfer_tokens, speed) for arm in ARMS]
     remarks += remarks_on({each.arm: each for each in arms}, transfer_tokens)
-    if flops_per_second is None and speed is not None and utilisation == _ASSUMED_UTILISATION:
-        remarks.append(f"A utilisation of {utilisation:g} is assumed; trainings log their own as flops_utilisation.")
+    if flops_per_second is None and speed is not None and utilization == _ASSUMED_UTILIZATION:
+        remarks.append(f"A utilization of {utilization:g} is assumed; trainings log their own as flops_utilization.")
     if as_json:
         content = {"budget": asdict(allowance), "flops": flops, "flops_per_second": speed}
         print_json(content | {"arms": [asdict(each) for each in arms], "remarks": remarks})
@@ -107,12 +107,12 @@ def plan(
     _show(arms, remarks, f"{budget}: {flops:.3g} FLOPs, {batch_size} x {length} tokens a step")
 
 
-def speed_of(allowance: Allowance, flops_per_second: float | None, utilisation: float) -> float | None:
+def speed_of(allowance: Allowance, flops_per_second: float | None, utilization: float) -> float | None:
     """Operations per second of all devices; None where nothing is known of them."""
     if flops_per_second is not None:
         return allowance.devices * flops_per_second
     if allowance.gpu is not None:
-        return allowance.devices * GPU_PEAKS[allowance.gpu] * utilisation
+        return allowance.devices * GPU_PEAKS[allowance.gpu] * utilization
     import torch
 
     from hf_distill.compute.peak import known_peak
@@ -120,7 +120,7 @@ def speed_of(allowance: Allowance, flops_per_second: float | None, utilisation: 
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     peak = known_peak(device, torch.bfloat16 if fast_bfloat16(device) else torch.float32)
-    return None if peak is None else peak * utilisation
+    return None if peak is None else peak * utilization
 
 
 def costs_of(
@@ -211,17 +211,17 @@ def bought(
         speed: Operations per second of all devices.
     """
     learning, asking = student / tokens_a_step, teacher / tokens_a_step
-    tokens, labelling = flops / (learning + asking), 0.0
+    tokens, labeling = flops / (learning + asking), 0.0
     if arm == "cached_kd":
-        labelled = tokens if transfer_tokens is None else min(tokens, transfer_tokens)
-        labelling = asking * labelled
-        tokens = (flops - labelling) / learning
-    taught = labelling if arm == "cached_kd" else asking * tokens
+        labeled = tokens if transfer_tokens is None else min(tokens, transfer_tokens)
+        labeling = asking * labeled
+        tokens = (flops - labeling) / learning
+    taught = labeling if arm == "cached_kd" else asking * tokens
     return Arm(
         arm=arm,
         student_flops_per_token=learning,
         teacher_flops_per_token=asking,
-        labelling_flops=labelling,
+        labeling_flops=labeling,
         teacher_share=taught / flops,
         tokens=tokens,
         steps=int(tokens / tokens_a_step),
@@ -248,7 +248,7 @@ def remarks_on(arms: dict[str, Arm], transfer_tokens: float | None) -> list[str]
         remarks.append(
             f"The data are limited: without a teacher every text is read {alone.epochs:.1f} times, with vanilla KD "
             f"{kd.epochs:.1f} times, with its answers cached {cached.epochs:.1f} times. Repetition is where teachers helped "
-            "most (Bui et al. 2024, arXiv 2404.19319); more text would favour no_kd."
+            "most (Bui et al. 2024, arXiv 2404.19319); more text would favor no_kd."
         )
     else:
         remarks.append(

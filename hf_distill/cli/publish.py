@@ -1,4 +1,4 @@
-"""`hf-distill publish`: a student, or a labelled transfer set, to the Hub."""
+"""`hf-distill publish`: a student, or a labeled transfer set, to the Hub."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list, send nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Publish a student or a labelled transfer set: one commit, verified; the same command continues one that failed.
+    """Publish a student or a labeled transfer set: one commit, verified; the same command continues one that failed.
 
     The token is that of HF_TOKEN or of `hf auth login`.
 

@@ -14,7 +14,7 @@ from hf_distill.cli.publish import as_record, described
 def publish_family(
     folders: Annotated[list[Path], typer.Argument(help="Students, each in a folder named as its repository will be.")],
     title: Annotated[str, typer.Option(help="Of the collection and of the table in the cards.")],
-    namespace: Annotated[str, typer.Option(help="The user or organisation whose they will be.")],
+    namespace: Annotated[str, typer.Option(help="The user or organization whose they will be.")],
     description: Annotated[str | None, typer.Option(help="Of the collection. None: nothing.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Seen by the namespace only.")] = False,
     tag: Annotated[str | None, typer.Option(help="Name for the commit in each repository. None: no name.")] = None,

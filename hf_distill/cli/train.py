@@ -31,7 +31,7 @@ def train(
     ],
     dataset: DatasetName,
     output_dir: Annotated[Path, typer.Option(help="For the student, its record and its card.")],
-    initialisation: Annotated[
+    initialization: Annotated[
         str | None,
         typer.Option(help="truncated, width, embeddings, random or pretrained. Default: the first that fits."),
     ] = None,
@@ -41,14 +41,14 @@ def train(
     max_length: MaxLength = 128,
     as_json: Annotated[bool, typer.Option("--json", help="Print the student's run record.")] = False,
 ) -> None:
-    """Distil a student from a teacher of texts, words, questions or images, and compare the two where there are labels.
+    """Distill a student from a teacher of texts, words, questions or images, and compare the two where there are labels.
 
     They are compared on the split test, else validation; without either a tenth of the training rows is held out.
 
     All other options are training arguments, such as --recipe patient_kd, --learning_rate 1e-4 or --max_steps 500;
     `python examples/run_glue.py --help` lists them. Without any the student learns soft labels for 3 epochs.
 
-    Example: hf-distill train outputs/teacher --student 2/128 --initialisation embeddings --dataset movie_reviews --output-dir outputs/student --max_steps 400
+    Example: hf-distill train outputs/teacher --student 2/128 --initialization embeddings --dataset movie_reviews --output-dir outputs/student --max_steps 400
     """
     from transformers import set_seed
 
@@ -69,7 +69,7 @@ def train(
     splits, held_out = for_training(splits, args.seed)
     found = load_contestant(teacher, Path(teacher).name, "teacher")
     set_seed(args.seed)
-    model = create_student(student, found.model, initialisation)
+    model = create_student(student, found.model, initialization)
     _require_same_shape(checkpoint, model, args)
     if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
         typer.echo(printable(_what_is_read(splits["train"])), err=True)
@@ -127,12 +127,12 @@ def _trainer(
     max_length: int,
 ) -> DistillationTrainer:
     """With the split train, and one to watch: validation, or a test set without labels, which no comparison is for."""
-    from hf_distill.cli.train_outcome import is_labelled
+    from hf_distill.cli.train_outcome import is_labeled
     from hf_distill.scripts.run import make_trainer
     from hf_distill.tasks import task_of
 
     processing, watched = teacher.processing_class, "validation"
-    if "validation" not in splits and "test" in splits and not is_labelled(splits["test"], task_of(model)):
+    if "validation" not in splits and "test" in splits and not is_labeled(splits["test"], task_of(model)):
         watched = "test"
     with args.main_process_first(desc="encoding"):
         data = {

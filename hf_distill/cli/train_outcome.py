@@ -41,7 +41,7 @@ class Finished:
     metrics: Mapping[str, float]
 
     def compare(self, max_length: int) -> dict[str, Any] | None:
-        """Complete the record, compare with the teacher on a labelled split, and write the card.
+        """Complete the record, compare with the teacher on a labeled split, and write the card.
 
         Returns:
             The comparison; None where no split has labels.
@@ -59,7 +59,7 @@ class Finished:
             record.data["train_text"] = self.held_out
         record.save(self.folder)
         write_model_card(self.folder)
-        split = labelled_split(self.splits, self.task)
+        split = labeled_split(self.splits, self.task)
         if split is None:
             return None
         names = names_of([self.teacher, str(self.folder)])
@@ -72,8 +72,8 @@ class Finished:
     def lines(self, evaluation: Mapping[str, Any] | None) -> list[str]:
         """What the user is told at the end."""
         again = ["hf-distill", "evaluate", str(self.folder), "--teacher", self.teacher, "--dataset"]
-        is_separate = self.held_out is None and labelled_split(self.splits, self.task) is not None
-        named = [self.dataset if is_separate else "LABELLED-TEST-DATA"]
+        is_separate = self.held_out is None and labeled_split(self.splits, self.task) is not None
+        named = [self.dataset if is_separate else "LABELED-TEST-DATA"]
         publish = ["hf-distill", "publish", str(self.folder), "NAMESPACE/NAME", "--dry-run"]
         return [
             f"Student: {self.folder} (weights, run.json, and README.md, its card)",
@@ -98,12 +98,12 @@ class Finished:
         )
 
 
-def labelled_split(splits: Mapping[str, Dataset], task: Task) -> str | None:
+def labeled_split(splits: Mapping[str, Dataset], task: Task) -> str | None:
     """The split to compare on: test, else validation, the first of them with labels."""
-    return next((name for name in ("test", "validation") if name in splits and is_labelled(splits[name], task)), None)
+    return next((name for name in ("test", "validation") if name in splits and is_labeled(splits[name], task)), None)
 
 
-def is_labelled(rows: Dataset, task: Task) -> bool:
+def is_labeled(rows: Dataset, task: Task) -> bool:
     """Whether rows have what answers are compared with, at least some of them."""
     from hf_distill.data.words import word_columns
     from hf_distill.tasks import Task

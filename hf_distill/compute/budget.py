@@ -37,17 +37,17 @@ class Spent:
     Attributes:
         student_flops: Operations of the student's passes, forward and backward.
         teacher_flops: Of its teachers, who answered while it trained.
-        labelling_flops: Of a teacher who answered before, as far as they are charged to this run.
+        labeling_flops: Of a teacher who answered before, as far as they are charged to this run.
         pruning_flops: Of finding out which units of a shrinking student matter.
         padding_flops: Those among the student's and teachers' that padding took.
         tokens: Positions the student has read (patches and class tokens of images), without padding.
         padding_tokens: Positions of padding.
-        seconds: Of training, evaluations left out; of labelling too, as far as it is charged to this run.
+        seconds: Of training, evaluations left out; of labeling too, as far as it is charged to this run.
     """
 
     student_flops: float = 0.0
     teacher_flops: float = 0.0
-    labelling_flops: float = 0.0
+    labeling_flops: float = 0.0
     pruning_flops: float = 0.0
     padding_flops: float = 0.0
     tokens: float = 0.0
@@ -57,7 +57,7 @@ class Spent:
     @property
     def flops(self) -> float:
         """All operations."""
-        return self.student_flops + self.teacher_flops + self.labelling_flops + self.pruning_flops
+        return self.student_flops + self.teacher_flops + self.labeling_flops + self.pruning_flops
 
     def values(self) -> list[float]:
         """The attributes in their order."""

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def answer_tokens(offsets: np.ndarray, answers: Mapping[str, Sequence], null_position: int) -> tuple[int, int]:
-    """What a window is labelled with: the first and last token of the question's first answer.
+    """What a window is labeled with: the first and last token of the question's first answer.
 
     Args:
         offsets: Of the window's tokens, integer (tokens, 2), negative for tokens that are not of the context, such as the question's.

@@ -1,4 +1,4 @@
-"""Unlabelled text: packed for masked language modelling, and kept apart from what models are evaluated on."""
+"""Unlabeled text: packed for masked language modeling, and kept apart from what models are evaluated on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from transformers import PreTrainedTokenizerBase
 Texts = Dataset | IterableDataset
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """A text as it is compared: lower case, single spaces."""
     return " ".join(text.lower().split())
 
 
 def text_hash(text: str) -> bytes:
-    """SHA-256 of what a text says, normalised."""
-    return hashlib.sha256(normalised(text).encode()).digest()
+    """SHA-256 of what a text says, normalized."""
+    return hashlib.sha256(normalized(text).encode()).digest()
 
 
 def without_texts_of(texts: Dataset, evaluation: Iterable[str], column: str = "text") -> tuple[Dataset, int]:

@@ -75,7 +75,7 @@ def compare(
     device: torch.device | str = "cpu",
     progress: Callable[[str], None] = lambda doing: None,
 ) -> dict[str, Any]:
-    """Measure models on the same labelled rows.
+    """Measure models on the same labeled rows.
 
     Args:
         contestants: The teacher first, if there is one; all for one task, with the same classes.

@@ -37,7 +37,7 @@ def in_format(
 
     Args:
         model: A model of transformers, in single precision.
-        number_format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and activations quantised as they come
+        number_format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and activations quantized as they come
             (torch, CPU only); "onnx", single precision in ONNX Runtime (CPU only, needs the extra `onnx`).
         example: Inputs, to export the model with; two rows or more.
         device: Where to run.
@@ -66,7 +66,7 @@ def _torch_runner(model: nn.Module, number_format: Format, device: torch.device)
     elif number_format is Format.INT8:
         from torch.ao.quantization import quantize_dynamic
 
-        with warnings.catch_warnings():  # deprecated in favour of torchao, which is three times slower on CPUs (0.18)
+        with warnings.catch_warnings():  # deprecated in favor of torchao, which is three times slower on CPUs (0.18)
             warnings.simplefilter("ignore")
             model = quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 

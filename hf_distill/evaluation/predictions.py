@@ -28,7 +28,7 @@ from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
 from hf_distill.evaluation.calibration import expected_calibration_error
 from hf_distill.evaluation.formats import Runner
 from hf_distill.evaluation.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, compute_metrics
-from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalised
+from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalized
 from hf_distill.evaluation.token_classification import entity_counts, entity_metric
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, problem_type_of, task_of
@@ -87,7 +87,7 @@ class Examiner:
     device: torch.device | str = "cpu"
 
     def ask(self, rows: Dataset) -> Answers:
-        """The answers to labelled rows.
+        """The answers to labeled rows.
 
         Raises:
             ValueError: The head is for another task than `TASKS`, or the rows lack what it needs.
@@ -132,9 +132,9 @@ class Examiner:
         predicted = [row[each].argmax(-1) for row, each in zip(rows_of_logits, counted, strict=True)]
         gold = [row[each] for row, each in zip(labels, counted, strict=True)]
         pairs = zip(predicted, gold, strict=True)
-        labelled = [pair for pair in pairs if len(pair[1])]
-        _require_labelled(len(labelled), len(rows))
-        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in labelled])
+        labeled = [pair for pair in pairs if len(pair[1])]
+        _require_labeled(len(labeled), len(rows))
+        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in labeled])
 
         def score(examples: np.ndarray) -> float:
             right, guessed, there = counts[examples].sum(axis=0)
@@ -167,7 +167,7 @@ class Examiner:
             "f1",
             len(rows),
             lambda examples: float(f1[examples].mean()),
-            np.array([normalised(text) for text in texts], dtype=object),
+            np.array([normalized(text) for text in texts], dtype=object),
             np.array([each["exact_match"] > 0 for each in single]),
         )
 
@@ -179,7 +179,7 @@ class Examiner:
             raise ValueError(f"all models must have the classes {list(self.names)}, got one with {own}")
         labels, logits = np.array(labels), logits[:, order]
         counted = labels != IGNORE_INDEX
-        _require_labelled(counted.sum(), len(labels))
+        _require_labeled(counted.sum(), len(labels))
         labels, logits = np.argsort(order)[labels[counted]], logits[counted]
         predictions = logits.argmax(axis=-1)
         is_right = predictions == labels
@@ -216,7 +216,7 @@ class Examiner:
         return found
 
 
-def _require_labelled(count: int, num_rows: int) -> None:
+def _require_labeled(count: int, num_rows: int) -> None:
     if count == 0:
         raise ValueError(f"none of the {num_rows} rows has a label: there is nothing to compare models by")
 

@@ -17,7 +17,7 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _NO_SPAN = float(np.finfo(np.float32).min)
 
 
-def normalised(answer: str) -> str:
+def normalized(answer: str) -> str:
     """An answer as it is compared: in lower case, without punctuation and articles, words one space apart."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
@@ -31,7 +31,7 @@ def exact_match_and_f1(
         predictions: One answer per question, (questions,).
         answers: The gold answers to each question, (questions,); none for an unanswerable one.
         version_2: Questions may be unanswerable, as in SQuAD 2.0. Such a question counts 1 for a prediction that is
-            empty once normalised, else 0; so does one whose gold answers are all articles and punctuation.
+            empty once normalized, else 0; so does one whose gold answers are all articles and punctuation.
 
     Returns:
         In percent `exact_match` and `f1`, the F1 over the words of prediction and answer, both as bags. With
@@ -48,7 +48,7 @@ def exact_match_and_f1(
         raise ValueError(f"each question needs one prediction, got {len(predictions)} for {len(answers)} questions")
     scores = np.empty((len(answers), 2))  # exact match and F1
     for index, (prediction, given) in enumerate(zip(predictions, answers, strict=True)):
-        predicted, golds = normalised(prediction), [normalised(answer) for answer in given]
+        predicted, golds = normalized(prediction), [normalized(answer) for answer in given]
         if version_2:
             golds = [gold for gold in golds if gold] or [""]
         if not golds:

@@ -14,8 +14,8 @@ from rich.table import Table
 from hf_distill.files import replacing
 from hf_distill.text.plain import plain, shortened
 
-_COLOURS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
-_LABELLED = 12  # marks of a plot that have room for their names
+_COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
+_LABELED = 12  # marks of a plot that have room for their names
 _NAME = 40  # characters of names in a plot
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # shares of one; SQuAD's are percentages already
 
@@ -139,10 +139,10 @@ def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
             max(low, min([0, *(worths[each] for each in shown)])),
             min(high, max([100, *(worths[each] for each in shown)])),
         )
-    figure.legend(loc="outside lower center", ncols=len(_COLOURS) + 1, frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(_COLORS) + 1, frameon=False)
     figure.canvas.draw()  # places the axes, which the labels are moved inside of
     first = [index for index in shown if index == evaluation.get("this") or rows[index]["role"] == "teacher"]
-    _name_marks(axes, rows, list(dict.fromkeys([*first, *front, *shown]))[:_LABELLED], costs, worths)
+    _name_marks(axes, rows, list(dict.fromkeys([*first, *front, *shown]))[:_LABELED], costs, worths)
     return _saved(figure, path)
 
 
@@ -150,16 +150,16 @@ def _draw_marks(
     axes: Any, rows: Sequence[Mapping[str, Any]], shown: list[int], costs: list[float], worths: list[float]
 ) -> None:
     largest = max(1, *(row["parameters"] for row in rows))
-    for role, colour in _COLOURS.items():
+    for role, color in _COLORS.items():
         chosen = [index for index in shown if rows[index]["role"] == role]
         if not chosen:
             continue
         areas = [max(900 * rows[index]["parameters"] / largest, 30) for index in chosen]
         axes.scatter(
             [costs[index] for index in chosen], [worths[index] for index in chosen], s=areas, clip_on=False,
-            color=colour, alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,
+            color=color, alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,
         )  # fmt: skip
-        axes.scatter([], [], s=60, color=colour, label=role)
+        axes.scatter([], [], s=60, color=color, label=role)
 
 
 def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> None:

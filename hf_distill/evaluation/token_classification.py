@@ -32,7 +32,7 @@ def entity_metric(label_names: Sequence[str], per_type: bool = True) -> Callable
 
     Returns:
         A function of an evaluation's predictions (sequences, tokens, classes) and labels (sequences, tokens), of which
-        -100 does not count: a token so labelled is taken out of its sequence. Its keys are `precision`, `recall`, `f1`
+        -100 does not count: a token so labeled is taken out of its sequence. Its keys are `precision`, `recall`, `f1`
         (0 where nothing is predicted or nothing is there to be found) and `accuracy` of tokens, and for each type that
         occurs in labels or predictions one such as `PER_f1`. Without prefixed names it is `accuracy` alone. When no
         token is left the dictionary is empty.

@@ -17,7 +17,7 @@ def attention_scores(query: Tensor, key: Tensor) -> Tensor:
 
     Args:
         query: (batch, heads, sequence, head size).
-        key: (batch, key heads, sequence, head size); fewer key heads are shared by neighbouring query heads.
+        key: (batch, key heads, sequence, head size); fewer key heads are shared by neighboring query heads.
 
     Returns:
         (batch, heads, sequence, sequence).

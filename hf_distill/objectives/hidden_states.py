@@ -26,7 +26,7 @@ def mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
     return (widened(student_states) - widened(teacher_states)).square().mean(dim=-1)
 
 
-def normalised_mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
+def normalized_mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
     """Mean squared error of the directions h / ‖h‖ over the hidden dimensions, in [0, 4 / hidden].
 
     Args:
@@ -63,8 +63,8 @@ def cosine(student_states: Tensor, teacher_states: Tensor) -> Tensor:
 
 HIDDEN_STATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": mse,
-    "normalised_mse": normalised_mse,
+    "normalized_mse": normalized_mse,
     "cosine": cosine,
 }
 # Of several layers their mean is taken, as the authors' code does; of the others the sum.
-MEAN_OVER_LAYERS = frozenset({"normalised_mse"})
+MEAN_OVER_LAYERS = frozenset({"normalized_mse"})

@@ -106,16 +106,16 @@ def label_items(
 def token_items(inputs: Mapping[str, object], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
     """Positions of a token task that soft labels compare, bool (batch, sequence).
 
-    Those with a label; of a row without any, as in a partly labelled set, and of a batch without labels all but padding.
-    In causal language modelling a row whose labels are all -100 has nothing to learn and counts for nothing.
+    Those with a label; of a row without any, as in a partly labeled set, and of a batch without labels all but padding.
+    In causal language modeling a row whose labels are all -100 has nothing to learn and counts for nothing.
     """
     if not has_labels(inputs, label_names):
         return position_items(inputs)
-    labelled = label_items(inputs, label_names, causal_shift)
+    labeled = label_items(inputs, label_names, causal_shift)
     if causal_shift:
-        return labelled
-    valid, unlabelled = valid_positions(inputs), ~labelled.any(dim=1, keepdim=True)
-    return labelled | (unlabelled if valid is None else valid & unlabelled)
+        return labeled
+    valid, unlabeled = valid_positions(inputs), ~labeled.any(dim=1, keepdim=True)
+    return labeled | (unlabeled if valid is None else valid & unlabeled)
 
 
 def row_count(inputs: Mapping[str, object]) -> int:

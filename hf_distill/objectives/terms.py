@@ -41,7 +41,7 @@ def soft_label_term(
         loss: A key of `SOFT_LABEL_LOSSES`.
         temperature: Softens both distributions, above 0.
         multi_label: The head's logits are independent yes/no labels.
-        items: Which distributions count; by default one per example, labelled or not.
+        items: Which distributions count; by default one per example, labeled or not.
         top_k: Compare only the teacher's k most probable classes and the rest as one; forward KL only.
     """
 

@@ -1,4 +1,4 @@
-"""The card of a labelled transfer set, rendered from its manifest alone."""
+"""The card of a labeled transfer set, rendered from its manifest alone."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from hf_distill.files import as_dataclass, folder_lock, json_bytes, read_json, remove_partial_files, write_whole
 from hf_distill.fingerprints import table_sha256
 from hf_distill.precomputed.dataset_card import write_dataset_card
-from hf_distill.precomputed.labeling_cost import LabellingCost, add_costs
+from hf_distill.precomputed.labeling_cost import LabelingCost, add_costs
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.row_blocks import RowBlock, RowBlocks
 from hf_distill.precomputed.shards import (
@@ -83,7 +83,7 @@ class CacheFolder:
             if not (self.folder / MANIFEST).exists():
                 write_whole(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
         _wait()
-        bar = tqdm(total=blocks.rows, unit=" rows", desc="Labelling", disable=disable_tqdm or self._index > 0)
+        bar = tqdm(total=blocks.rows, unit=" rows", desc="Labeling", disable=disable_tqdm or self._index > 0)
         with bar:
             for block in blocks:
                 if block.index % self._count == self._index:
@@ -114,7 +114,7 @@ class CacheFolder:
             logger.warning(f"{self.folder}: {fault}; it is made anew")
         before, begin = flops(), time.perf_counter()
         sha256 = write_shard(self.folder / name, answer(block, self.provenance, bar.update))
-        cost = LabellingCost(flops() - before, time.perf_counter() - begin)
+        cost = LabelingCost(flops() - before, time.perf_counter() - begin)
         self._note(Shard(name, len(block.rows), sha256, inputs_sha256), cost)
 
     def _finish(self, count: int) -> None:
@@ -150,14 +150,14 @@ class CacheFolder:
     def _note_path(self, name: str) -> Path:
         return (self.folder / name).with_suffix(".json")
 
-    def _note(self, shard: Shard, cost: LabellingCost) -> None:
+    def _note(self, shard: Shard, cost: LabelingCost) -> None:
         write_whole(self._note_path(shard.file), json_bytes({"shard": asdict(shard), "cost": asdict(cost)}))
 
-    def _costs(self, count: int) -> dict[str, LabellingCost]:
+    def _costs(self, count: int) -> dict[str, LabelingCost]:
         """By file, of those made in this or an interrupted call."""
         notes = {Shard.name_of(index): self._note_path(Shard.name_of(index)) for index in range(count)}
         return {
-            name: as_dataclass(LabellingCost, _read(path)["cost"], f"'cost' of {path}")
+            name: as_dataclass(LabelingCost, _read(path)["cost"], f"'cost' of {path}")
             for name, path in notes.items()
             if path.exists()
         }

@@ -27,7 +27,7 @@ from hf_distill.precomputed.columns import (
     hidden_state_column,
 )
 from hf_distill.precomputed.input_fingerprints import token_prints, value_prints
-from hf_distill.precomputed.labeling_options import LabellingOptions
+from hf_distill.precomputed.labeling_options import LabelingOptions
 from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import TOKENS_READ
 from hf_distill.tasks import Task, unwrapped
@@ -57,7 +57,7 @@ class Questioner:
         teacher: FrozenTeacher,
         task: Task,
         data_collator: Callable[[list[dict]], dict],
-        options: LabellingOptions,
+        options: LabelingOptions,
         masks: FixedMasks | None,
         words: int | None = None,
     ):

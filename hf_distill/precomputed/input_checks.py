@@ -146,7 +146,7 @@ def _other_tokens(provenance: Provenance, count: int, rows: int, longest: int) -
         f"to rows of at most {provenance.max_length or 'an unknown number of'} tokens, cut there",
         f"{count} of {rows} rows have other input_ids than those, the longest of those looked at {longest} tokens: texts were "
         "encoded anew, with another truncation or tokenizer, or answers were put beside other rows. Encode them as they were "
-        "labelled, or label them again",
+        "labeled, or label them again",
     )
 
 
@@ -162,6 +162,6 @@ def _require_same_values(read: Sequence[Mapping[str, Any]], inputs: Mapping[str,
                 number = numbers[index] if numbers else index
                 raise refusal(
                     f"to {name} {difference[0]} in row {number}",
-                    f"this data set and data_collator make them {difference[1]}. Resize and normalise as when the rows were "
-                    "labelled (the same transform or image processor), or label them again with this one",
+                    f"this data set and data_collator make them {difference[1]}. Resize and normalize as when the rows were "
+                    "labeled (the same transform or image processor), or label them again with this one",
                 )

@@ -14,7 +14,7 @@ from hf_distill.fingerprints import sequence_hashes
 from hf_distill.objectives.reduction import valid_positions
 
 PLACES = 32
-# Of a row's largest value. Half precision and a rounding to 256 levels stay below, another resize or normalisation does not.
+# Of a row's largest value. Half precision and a rounding to 256 levels stay below, another resize or normalization does not.
 TOLERANCE = 0.02
 _GOLDEN = (5**0.5 - 1) / 2
 

@@ -26,7 +26,7 @@ from hf_distill.fingerprints import json_sha256, table_sha256
 from hf_distill.precomputed.columns import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.precomputed.folder import CacheFolder, recording
 from hf_distill.precomputed.forward import Questioner
-from hf_distill.precomputed.labeling_options import LabellingOptions
+from hf_distill.precomputed.labeling_options import LabelingOptions
 from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.row_blocks import RowBlock, RowBlocks
@@ -66,7 +66,7 @@ def label_transfer_set(
         cache_folder: In place of output_dir, where these rows, this teacher and these options get a folder of their own.
         processing_class: The tokenizer or image processor that made the inputs; None: the collator's, if it has one.
         disable_tqdm: No progress bar.
-        options: Those of `LabellingOptions`.
+        options: Those of `LabelingOptions`.
 
     Returns:
         The rows, in their order, with more columns; from a folder they stay on disk.
@@ -76,23 +76,23 @@ def label_transfer_set(
             there are no rows or answered ones, a row is empty or beyond what the teacher can read, or an answer is not finite.
         FolderInUseError: Another process records into the folder, and was waited for in vain.
     """
-    labelling = _Labelling(teacher_model, data_collator, processing_class, LabellingOptions(**options))
-    blocks = RowBlocks(dataset, labelling.options.rows_per_shard, labelling.options.mask_epochs)
-    labelling.require_readable(dataset, blocks.first)
-    with closing(labelling.questioner):
-        provenance = labelling.prepare(blocks)
+    labeling = _Labeling(teacher_model, data_collator, processing_class, LabelingOptions(**options))
+    blocks = RowBlocks(dataset, labeling.options.rows_per_shard, labeling.options.mask_epochs)
+    labeling.require_readable(dataset, blocks.first)
+    with closing(labeling.questioner):
+        provenance = labeling.prepare(blocks)
         if output_dir is None and cache_folder is None:
-            with tqdm(total=blocks.rows, unit=" rows", desc="Labelling", disable=disable_tqdm) as bar:
-                tables = [labelling.answer(block, provenance, bar.update) for block in blocks]
-            labelled = datasets.Dataset(pa.concat_tables(tables))
+            with tqdm(total=blocks.rows, unit=" rows", desc="Labeling", disable=disable_tqdm) as bar:
+                tables = [labeling.answer(block, provenance, bar.update) for block in blocks]
+            labeled = datasets.Dataset(pa.concat_tables(tables))
         else:
             folder = Path(output_dir or Path(cache_folder, _folder_name(provenance, blocks)))
             with recording(folder):
                 held = CacheFolder(folder, provenance)
-                labelled = held.filled(blocks, labelling.answer, labelling.flops, disable_tqdm)
+                labeled = held.filled(blocks, labeling.answer, labeling.flops, disable_tqdm)
     for name in ("dataset_name", "description", "license", "citation"):  # for the run record
-        setattr(labelled.info, name, getattr(dataset.info, name))
-    return labelled
+        setattr(labeled.info, name, getattr(dataset.info, name))
+    return labeled
 
 
 def label_with_trajectory(
@@ -121,18 +121,18 @@ def label_with_trajectory(
     parts = [dataset]
     for index, teacher in enumerate(teachers):
         folder = None if output_dir is None else Path(output_dir, f"teacher-{index}")
-        labelled = label_transfer_set(dataset, teacher, data_collator, folder, **options)
+        labeled = label_transfer_set(dataset, teacher, data_collator, folder, **options)
         columns = {name: checkpoint_column(index, name) for name in (TEACHER_LOGITS, TEACHER_PROVENANCE)}
-        if more := set(recorded_columns(labelled.column_names)) - columns.keys():
+        if more := set(recorded_columns(labeled.column_names)) - columns.keys():
             raise ValueError(f"of a trajectory only logits are recorded, and no masked words; got {sorted(more)} too")
-        parts.append(labelled.select_columns(list(columns)).rename_columns(columns))
+        parts.append(labeled.select_columns(list(columns)).rename_columns(columns))
     return datasets.concatenate_datasets(parts, axis=1)
 
 
-class _Labelling:
+class _Labeling:
     """What a call is made of; see `label_transfer_set` for the arguments."""
 
-    def __init__(self, teacher_model: Any, data_collator: Any, processing_class: Any, options: LabellingOptions):
+    def __init__(self, teacher_model: Any, data_collator: Any, processing_class: Any, options: LabelingOptions):
         if not isinstance(teacher_model, nn.Module | FrozenTeacher):
             raise ValueError(f"teacher_model must be a model or a FrozenTeacher, got a {type(teacher_model).__name__}")
         self.options = options

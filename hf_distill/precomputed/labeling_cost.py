@@ -13,7 +13,7 @@ COST = "cost.json"
 
 
 @dataclass(frozen=True)
-class LabellingCost:
+class LabelingCost:
     """What answers have cost, over all processes.
 
     Attributes:
@@ -24,18 +24,18 @@ class LabellingCost:
     flops: float
     seconds: float
 
-    def __add__(self, other: LabellingCost) -> LabellingCost:
-        return LabellingCost(self.flops + other.flops, self.seconds + other.seconds)
+    def __add__(self, other: LabelingCost) -> LabelingCost:
+        return LabelingCost(self.flops + other.flops, self.seconds + other.seconds)
 
 
-def labelling_cost(folder: Path) -> LabellingCost | None:
+def labeling_cost(folder: Path) -> LabelingCost | None:
     """What the answers in a folder have cost; None where that was not written down for each of its files."""
     known = _known(folder)
     files = [shard.file for shard in Manifest.load(folder).shards]
-    return sum((known[file] for file in files), LabellingCost(0, 0)) if known.keys() >= {*files} else None
+    return sum((known[file] for file in files), LabelingCost(0, 0)) if known.keys() >= {*files} else None
 
 
-def add_costs(folder: Path, teacher: str, costs: Mapping[str, LabellingCost]) -> None:
+def add_costs(folder: Path, teacher: str, costs: Mapping[str, LabelingCost]) -> None:
     """Write down what files have cost that were made now.
 
     Args:
@@ -48,9 +48,9 @@ def add_costs(folder: Path, teacher: str, costs: Mapping[str, LabellingCost]) ->
     write_whole(folder / COST, json_bytes({"teacher": teacher} | total | {"shards": by_file}))
 
 
-def _known(folder: Path) -> dict[str, LabellingCost]:
+def _known(folder: Path) -> dict[str, LabelingCost]:
     path = folder / COST
     if not path.exists():
         return {}
     shards = read_json(path, {"shards": dict[str, dict]})["shards"]
-    return {file: as_dataclass(LabellingCost, cost, f"{file!r} of {path}") for file, cost in shards.items()}
+    return {file: as_dataclass(LabelingCost, cost, f"{file!r} of {path}") for file, cost in shards.items()}

@@ -1,4 +1,4 @@
-"""What can be chosen when a transfer set is labelled."""
+"""What can be chosen when a transfer set is labeled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
-class LabellingOptions:
+class LabelingOptions:
     """How a teacher is asked, and what is kept of its answers.
 
     Attributes:

@@ -35,7 +35,7 @@ class Provenance:
         text_columns: Columns the inputs were made of.
         max_length: The most tokens a text was cut to; None where it was not known.
         dtype: The precision answers are kept in.
-        top_classes: For masked words top_k, sampled, temperature, mask_epochs and seed of `LabellingOptions`; else None.
+        top_classes: For masked words top_k, sampled, temperature, mask_epochs and seed of `LabelingOptions`; else None.
         hidden_states: Indices of those kept at every position.
         cls_states: Indices of those kept at the first position.
         rows_per_shard: Rows of a file, the last excepted.

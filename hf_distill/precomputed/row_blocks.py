@@ -55,7 +55,7 @@ class RowBlocks:
         self._features = dataset.features
         self.first = next(iter(self), RowBlock(0, 0, 0, None)).rows
         if self.first is None or not len(self.first):
-            raise ValueError("the transfer set holds 0 rows; labelling needs at least 1")
+            raise ValueError("the transfer set holds 0 rows; labeling needs at least 1")
         self._features = self.first.features
 
     @property

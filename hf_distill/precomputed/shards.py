@@ -124,7 +124,7 @@ class Manifest:
         path = folder / MANIFEST
         if not path.exists():
             state = (
-                "labelling it was never finished; run the same `hf-distill label` or label_transfer_set again"
+                "labeling it was never finished; run the same `hf-distill label` or label_transfer_set again"
                 if is_begun(folder)
                 else "it is none"
             )
@@ -191,7 +191,7 @@ def _opened(path: Path) -> datasets.Dataset:
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether labelling into the folder has begun and not ended."""
+    """Whether labeling into the folder has begun and not ended."""
     return (folder / UNFINISHED).exists()
 
 
@@ -201,7 +201,7 @@ def write_shard(path: Path, table: pa.Table) -> str:
     Returns:
         SHA-256 of the bytes.
     """
-    table = table.take(pa.array(range(len(table)))).combine_chunks()  # a slice would bring its neighbours' bytes along
+    table = table.take(pa.array(range(len(table)))).combine_chunks()  # a slice would bring its neighbors' bytes along
     table = embed_table_storage(table)
     with replacing(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)

@@ -66,7 +66,7 @@ def base_model_of(record: RunRecord) -> str | None:
 
     A student that began with random weights derives from no teacher.
     """
-    teacher = {} if record.student.get("initialisation") == "random" else record.teacher or {}
+    teacher = {} if record.student.get("initialization") == "random" else record.teacher or {}
     known = [model["name"] for model in (record.student, teacher) if model.get("revision")]
     return next((name for name in [record.card.get("base_model"), *known] if name and is_hub_id(name)), None)
 
@@ -74,7 +74,7 @@ def base_model_of(record: RunRecord) -> str | None:
 def _relation(record: RunRecord) -> str | None:
     if is_adapter(record.student):
         return "adapter"
-    return None if record.student.get("initialisation") == "random" else "finetune"
+    return None if record.student.get("initialization") == "random" else "finetune"
 
 
 def _as_told(told: Any, taken: list[str]) -> Any:

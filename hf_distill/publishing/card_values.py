@@ -1,4 +1,4 @@
-"""What the Hub knows as licences and languages in a card's metadata."""
+"""What the Hub knows as licenses and languages in a card's metadata."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def faults(license: Any = None, language: Any = None) -> list[str]:
 
 @cache
 def known() -> dict[str, Any]:
-    """Identifiers of licences, as the Hub's documentation lists them, and names of languages by their code of ISO 639-1."""
+    """Identifiers of licenses, as the Hub's documentation lists them, and names of languages by their code of ISO 639-1."""
     return json.loads(resources.files("hf_distill.publishing").joinpath("card_values.json").read_text(encoding="utf-8"))
 
 

@@ -67,7 +67,7 @@ def publish_family(
     Args:
         folders: Students with run records and cards, see `publish`; at least two.
         title: Of the collection and the table.
-        namespace: The user or organisation whose they will be.
+        namespace: The user or organization whose they will be.
         description: Of the collection. None: nothing.
         private: The namespace alone sees the repositories and the collection.
         tag: Name for the commit in each repository. None: no name.

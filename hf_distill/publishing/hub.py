@@ -1,4 +1,4 @@
-"""A student, or a labelled transfer set, on the Hub: one commit, complete or not there, however often the line breaks."""
+"""A student, or a labeled transfer set, on the Hub: one commit, complete or not there, however often the line breaks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from huggingface_hub.hf_api import CommitInfo, DatasetInfo, ModelInfo, RepoSibli
 from huggingface_hub.utils import validate_repo_id
 
 from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
-from hf_distill.publishing.labeled_folder import is_labelled, is_shard, labelled_files
+from hf_distill.publishing.labeled_folder import is_labeled, is_shard, labeled_files
 from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out, with_repository
 
 # What `git check-ref-format` takes, of the characters that need no quoting.
@@ -34,7 +34,7 @@ class Publication:
         create_pr: As a pull request.
         commit: Its id. None: nothing was sent, this was a dry run.
         changed: This call made a commit; else the Hub had all of it.
-        repo_type: "model", or "dataset" for a labelled transfer set.
+        repo_type: "model", or "dataset" for a labeled transfer set.
     """
 
     repo_id: str
@@ -61,7 +61,7 @@ def publish(
     dry_run: bool = False,
     patience: Patience | None = None,
 ) -> Publication:
-    """Publish a student, or a labelled transfer set, on the Hub.
+    """Publish a student, or a labeled transfer set, on the Hub.
 
     All its files arrive in one commit or none does. What the repository held already is not sent again, so that a
     call after a failed one continues it, and a call after a successful one changes nothing. Weights of an earlier
@@ -70,14 +70,14 @@ def publish(
 
     Args:
         folder: The student: weights as safetensors, configuration, card. Only files that a stranger needs are sent,
-            never optimizer states, logs or checkpoints. Or a labelled transfer set, as `label_transfer_set` wrote it,
+            never optimizer states, logs or checkpoints. Or a labeled transfer set, as `label_transfer_set` wrote it,
             which becomes a data set. It is only read; the code of the card that is sent names the repository.
         repo_id: "namespace/name"; made where it does not exist.
         private: Seen by the namespace only. Refused where the repository exists and is public.
         create_pr: Propose the commit to a repository that exists, as a pull request.
         tag: Name for the commit, such as "v1.0". None: no name.
         token: Of the Hub. None: that of HF_TOKEN or of `hf auth login`.
-        message: Title of the commit. None: that a student, or a labelled transfer set, is published.
+        message: Title of the commit. None: that a student, or a labeled transfer set, is published.
         dry_run: Check and list, send nothing.
         patience: How long to keep trying. None: a few minutes.
 
@@ -85,13 +85,13 @@ def publish(
         What is there now.
 
     Raises:
-        FileNotFoundError: The folder lacks something, see `files_to_publish` and `labelled_files`.
+        FileNotFoundError: The folder lacks something, see `files_to_publish` and `labeled_files`.
         ValueError: The folder or the arguments cannot be published as they are.
         PublishError: The Hub could not be reached or refused; the message says why, and what to do.
     """
     session = None if dry_run else HubSession(token, patience)
     plan = plan_publication(folder, repo_id, private=private, create_pr=create_pr, tag=tag, token=token)
-    what = "student" if plan.repo_type == "model" else "labelled transfer set"
+    what = "student" if plan.repo_type == "model" else "labeled transfer set"
     return plan if session is None else send(session, plan, message or f"Publish a {what}")
 
 
@@ -114,8 +114,8 @@ def plan_publication(
         raise ValueError(f"tag must be a name that git takes, such as 'v1.0', got {tag!r}")
     if create_pr and tag:
         raise ValueError(f"a pull request has no commit to name before it is merged, got tag={tag!r}")
-    is_dataset = is_labelled(folder)
-    files = (labelled_files if is_dataset else files_to_publish)(folder, token or get_token())
+    is_dataset = is_labeled(folder)
+    files = (labeled_files if is_dataset else files_to_publish)(folder, token or get_token())
     files = [with_repository(file, repo_id) if file.name == "README.md" else file for file in files]
     url = f"{constants.ENDPOINT}/{'datasets/' * is_dataset}{repo_id}"
     kept = tuple(left_out(folder, files))

@@ -1,4 +1,4 @@
-"""What of a transfer set that a teacher labelled is published, and what it must pass before anything is sent."""
+"""What of a transfer set that a teacher labeled is published, and what it must pass before anything is sent."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 from hf_distill.publishing.student_folder import PublishedFile, describe_file, plots_of_card, require_no_secrets
 
 
-def is_labelled(folder: str | os.PathLike) -> bool:
+def is_labeled(folder: str | os.PathLike) -> bool:
     """Whether a folder holds recorded answers, or is about to."""
     return is_begun(Path(folder)) or any(Path(folder).glob(PATTERN))
 
 
-def labelled_files(folder: str | os.PathLike, secret: str | None = None) -> list[PublishedFile]:
-    """The files of a labelled transfer set that go to the Hub, by name, each as it was written.
+def labeled_files(folder: str | os.PathLike, secret: str | None = None) -> list[PublishedFile]:
+    """The files of a labeled transfer set that go to the Hub, by name, each as it was written.
 
     Args:
         folder: As `label_transfer_set` leaves it; its card may have been edited.
         secret: A token that no file may contain, beside what looks like a token, a password or a key.
 
     Raises:
-        FileNotFoundError: Labelling was not finished, or the card is gone.
+        FileNotFoundError: Labeling was not finished, or the card is gone.
         ValueError: A file is not as it was written, no regular one, or a link out of the folder; the card's metadata is
             invalid; a file contains a token; rows have paths in place of pictures.
     """

@@ -44,7 +44,7 @@ def render_model_card(record: RunRecord) -> ModelCard:
     record = RunRecord(**_without_next_line(record.public_content()))
     title, evaluation = _title(record), record.evaluation
     own = evaluation["rows"][evaluation["this"]] if evaluation and "this" in evaluation else None
-    initialisation = record.student.get("initialisation")
+    initialization = record.student.get("initialization")
     page = rendered(
         "hf_distill.publishing",
         _TEMPLATE,
@@ -54,7 +54,7 @@ def render_model_card(record: RunRecord) -> ModelCard:
         snippet=_snippet(record),
         packages=usage.packages_of(record.student),
         base=hub_link(base_model_of(record)),
-        first_weights=_FIRST_WEIGHTS.get(initialisation, initialisation),
+        first_weights=_FIRST_WEIGHTS.get(initialization, initialization),
         comparison=card_tables.comparison_table(evaluation) if evaluation else None,
         examples=examples_label(evaluation) if evaluation else None,
         scores=card_tables.scores_table(record),

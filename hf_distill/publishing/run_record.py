@@ -199,7 +199,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 
     Returns:
         `name` (its origin, local folders by their last part alone), `revision` (the commit, of a model from the Hub),
-        `initialisation` (as `create_student` was told; "pretrained" for a model that was loaded; None: not known),
+        `initialization` (as `create_student` was told; "pretrained" for a model that was loaded; None: not known),
         `lineage` (of a model from a folder with a `run.json`: what it came `from`, its `teacher`, `trainer`, `steps`),
         `architecture`, `parameters`, `weights_sha256`, and the configuration's `model_type`, `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`,
         `vocab_size` and `labels` as far as it has them.
@@ -210,7 +210,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return {
         "name": public_name(origin or class_of(model).__name__),
         "revision": getattr(config, "_commit_hash", None),
-        "initialisation": getattr(model, "hf_distill_initialisation", "pretrained" if origin else None),
+        "initialization": getattr(model, "hf_distill_initialization", "pretrained" if origin else None),
         "lineage": _lineage(origin),
         "architecture": class_of(model).__name__,
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),

@@ -44,7 +44,7 @@ _WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, _SHARDS)
 _PICKLES = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin")
 _SAFELY = {"local_files_only": True, "trust_remote_code": False}
 _PLOT = re.compile(r"!\[[^\]\[\n]*\]\(([\w.-]+\.png)\)")
-_PLACES = (HERE, "NAMESPACE/NAME")  # in the code of a student's card, and of a labelled set's
+_PLACES = (HERE, "NAMESPACE/NAME")  # in the code of a student's card, and of a labeled set's
 _MANY_BYTES = 2**24  # of numbers; nobody writes as much text into them
 # Names of special tokens and words stand in these where those of settings would.
 _VOCABULARIES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")

@@ -1,7 +1,7 @@
-"""Real images that need no download: the 1,797 handwritten digits of scikit-learn, 8x8 pixels in 17 shades of grey.
+"""Real images that need no download: the 1,797 handwritten digits of scikit-learn, 8x8 pixels in 17 shades of gray.
 
 Source: Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository (its test
-half); licence CC BY 4.0.
+half); license CC BY 4.0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FEATURES = datasets.Features(
 def load_digits_dataset() -> datasets.DatasetDict:
     """The digits, ready to be a model's `pixel_values`.
 
-    The splits are consecutive rows of the file (`SPLITS`), not shuffled, because neighbouring rows look alike: the
+    The splits are consecutive rows of the file (`SPLITS`), not shuffled, because neighboring rows look alike: the
     nearest training image gives the right digit for 93.7 % of this test split, but for 98 % to 99.7 % of shuffled ones.
 
     Returns:

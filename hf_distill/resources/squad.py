@@ -51,8 +51,8 @@ def load_squad_file(path: str | Path, cache_dir: str | None = None) -> datasets.
     """
     version = {"path": str(path), "modified": Path(path).stat().st_mtime_ns}  # a changed file is read again
     rows = datasets.Dataset.from_generator(_rows, features=_FEATURES, cache_dir=cache_dir, gen_kwargs=version)
-    unlabelled = rows.data.column("answers").null_count == len(rows)
-    return rows.remove_columns("answers") if unlabelled else rows
+    unlabeled = rows.data.column("answers").null_count == len(rows)
+    return rows.remove_columns("answers") if unlabeled else rows
 
 
 def _read(path: str | Path) -> Any:

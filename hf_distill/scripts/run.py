@@ -255,8 +255,8 @@ def sample_counts(dataset: Any) -> dict[str, int]:
     """How many examples there are, and how many of them have a label where it is not all; nothing where it is not known."""
     if not isinstance(dataset, Dataset):
         return {}
-    labelled = sum(map(_has_label, _labels_of(dataset)))
-    return {"samples": len(dataset)} | ({"labelled_samples": labelled} if 0 < labelled < len(dataset) else {})
+    labeled = sum(map(_has_label, _labels_of(dataset)))
+    return {"samples": len(dataset)} | ({"labeled_samples": labeled} if 0 < labeled < len(dataset) else {})
 
 
 def _labels_of(dataset: Dataset) -> Iterable[Any]:

@@ -32,7 +32,7 @@ from hf_distill.text.suggestions import choice, suggestion
 logger = logging.get_logger(__name__)
 
 
-class Initialisation(str, Enum):
+class Initialization(str, Enum):
     """Where a student's first weights come from."""
 
     RANDOM = "random"
@@ -45,7 +45,7 @@ class Initialisation(str, Enum):
 def create_student(
     shape: str,
     teacher: PreTrainedModel | str | os.PathLike | None = None,
-    initialisation: Initialisation | str | None = None,
+    initialization: Initialization | str | None = None,
     *,
     task: Task | str | None = None,
     layers: KeptLayers | str = KeptLayers.BOTTOM,
@@ -58,10 +58,10 @@ def create_student(
     Args:
         shape: The name of a miniature (tiny, mini, small, medium, base), or "layers/hidden size" such as "3/384". With
             the teacher's hidden size the heads and the feed-forward size are the teacher's; else heads of 64 (with
-            initialisation "width" of the teacher's head size) and the feed-forward ratio of its architecture.
+            initialization "width" of the teacher's head size) and the feed-forward ratio of its architecture.
         teacher: Gives configuration, labels and weights; it is left unchanged. A Hub id or a folder is loaded with the
             head it was saved with. None: a BERT.
-        initialisation: "random"; "embeddings", the teacher's embedding tables (on their leading principal directions
+        initialization: "random"; "embeddings", the teacher's embedding tables (on their leading principal directions
             when the student is narrower); "truncated", layers, embeddings and head of a teacher of the same width;
             "width", the same of a wider teacher, without some of its dimensions, heads and neurons; "pretrained", a
             published miniature, or the checkpoint named. None: the first of truncated, width, embeddings and random that
@@ -76,7 +76,7 @@ def create_student(
         A stock model in single precision, in training mode.
 
     Raises:
-        ValueError: The shape cannot be read or built, the initialisation does not fit it, or the teacher has no head.
+        ValueError: The shape cannot be read or built, the initialization does not fit it, or the teacher has no head.
         OSError: The teacher is not there.
 
     Source:
@@ -85,22 +85,22 @@ def create_student(
     size, dimensions = shape_of(shape), choice(Dimensions, dimensions, "dimensions")
     layers = choice(KeptLayers, layers, "layers")
     teacher = None if teacher is None else _model_of(teacher)
-    initialisation = _chosen(initialisation, size, teacher)
+    initialization = _chosen(initialization, size, teacher)
     model_class = _model_class(teacher, task)
-    if initialisation is Initialisation.PRETRAINED:
+    if initialization is Initialization.PRETRAINED:
         with made_whole():
             student = _pretrained(model_class, size, teacher, pretrained_model_name_or_path, config)
     elif pretrained_model_name_or_path is not None:
         raise ValueError(
-            f"pretrained_model_name_or_path is for 'pretrained', got initialisation {initialisation.value!r}"
+            f"pretrained_model_name_or_path is for 'pretrained', got initialization {initialization.value!r}"
         )
     elif teacher is not None:
-        student = _from_teacher(model_class, size, teacher, initialisation, layers, dimensions, config)
-    elif initialisation is Initialisation.RANDOM:
+        student = _from_teacher(model_class, size, teacher, initialization, layers, dimensions, config)
+    elif initialization is Initialization.RANDOM:
         student = _new(model_class, _updated(BertConfig(**Miniature(*size).sizes), config))
     else:
-        raise ValueError(f"initialisation {initialisation.value!r} takes weights of a teacher, which is None")
-    student.hf_distill_initialisation = initialisation.value  # for the run record
+        raise ValueError(f"initialization {initialization.value!r} takes weights of a teacher, which is None")
+    student.hf_distill_initialization = initialization.value  # for the run record
     return student.train()
 
 
@@ -116,25 +116,25 @@ def _model_of(teacher: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
 
 
 def _chosen(
-    initialisation: Initialisation | str | None, size: tuple[int, int], teacher: PreTrainedModel | None
-) -> Initialisation:
-    if initialisation is not None:
-        return choice(Initialisation, initialisation, "initialisation")
-    return Initialisation.RANDOM if teacher is None else _fitting(size, teacher)
+    initialization: Initialization | str | None, size: tuple[int, int], teacher: PreTrainedModel | None
+) -> Initialization:
+    if initialization is not None:
+        return choice(Initialization, initialization, "initialization")
+    return Initialization.RANDOM if teacher is None else _fitting(size, teacher)
 
 
-def _fitting(size: tuple[int, int], teacher: PreTrainedModel) -> Initialisation:
+def _fitting(size: tuple[int, int], teacher: PreTrainedModel) -> Initialization:
     """The first weights that carry over most of a teacher, among those that fit the student; said in the log."""
     (layers, width), config = size, teacher.config
     is_shallower = layers <= config.num_hidden_layers
     if is_shallower and width == config.hidden_size:
-        chosen, reason = Initialisation.TRUNCATED, "it has the teacher's width and no more layers"
+        chosen, reason = Initialization.TRUNCATED, "it has the teacher's width and no more layers"
     elif is_shallower and can_be_narrowed(teacher, width):
-        chosen, reason = Initialisation.WIDTH, "it is narrower than the teacher by whole heads, and has no more layers"
+        chosen, reason = Initialization.WIDTH, "it is narrower than the teacher by whole heads, and has no more layers"
     elif can_give_embeddings(teacher, width):
-        chosen, reason = Initialisation.EMBEDDINGS, "the teacher's layers do not fit it, its embeddings do"
+        chosen, reason = Initialization.EMBEDDINGS, "the teacher's layers do not fit it, its embeddings do"
     else:
-        chosen, reason = Initialisation.RANDOM, "none of the teacher's weights fit it"
+        chosen, reason = Initialization.RANDOM, "none of the teacher's weights fit it"
     sizes = f"{layers}/{width}, of a teacher of {config.num_hidden_layers}/{config.hidden_size}"
     logger.warning(f"First weights of the student ({sizes}): {chosen.value}, because {reason}.")
     return chosen
@@ -144,20 +144,20 @@ def _from_teacher(
     model_class: type,
     size: tuple[int, int],
     teacher: PreTrainedModel,
-    initialisation: Initialisation,
+    initialization: Initialization,
     layers: KeptLayers,
     dimensions: Dimensions,
     changes: dict[str, Any],
 ) -> PreTrainedModel:
     kept = kept_layers_of(layers, size[0], teacher.config.num_hidden_layers)
-    if initialisation is Initialisation.WIDTH:
+    if initialization is Initialization.WIDTH:
         teacher = narrowed(teacher, size[1], dimensions)
     student = _new(model_class, _updated(_resized(teacher.config, size, kept), changes))
-    if initialisation in (Initialisation.TRUNCATED, Initialisation.WIDTH):
+    if initialization in (Initialization.TRUNCATED, Initialization.WIDTH):
         require_truncation(size, teacher)
         _require_same_words(student, teacher)
         copy_layers(student, teacher, kept)
-    elif initialisation is Initialisation.EMBEDDINGS:
+    elif initialization is Initialization.EMBEDDINGS:
         _require_same_words(student, teacher)
         copy_embeddings(student, teacher)
     return student

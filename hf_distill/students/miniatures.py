@@ -42,7 +42,7 @@ class Miniature:
 
     @property
     def hub_id(self) -> str:
-        """The published checkpoint, pre-trained by masked language modelling."""
+        """The published checkpoint, pre-trained by masked language modeling."""
         return f"google/bert_uncased_L-{self.layers}_H-{self.hidden_size}_A-{self.heads}"
 
     @property

@@ -37,17 +37,17 @@ class BudgetArguments:
             "step to count them. None: no limit."
         },
     )
-    teacher_labelling_flops: float | None = field(
+    teacher_labeling_flops: float | None = field(
         default=None,
         metadata={
-            "help": "Operations that a teacher has spent on labelling the transfer set (see hf_distill.compute.flops.batch_flops), "
+            "help": "Operations that a teacher has spent on labeling the transfer set (see hf_distill.compute.flops.batch_flops), "
             "charged to this run before its first step. None: amortised over all runs that use the labels, not charged."
         },
     )
-    teacher_labelling_seconds: float | None = field(
+    teacher_labeling_seconds: float | None = field(
         default=None,
         metadata={
-            "help": "Seconds that a teacher has spent on labelling the transfer set (hf-distill label says how many), charged "
+            "help": "Seconds that a teacher has spent on labeling the transfer set (hf-distill label says how many), charged "
             "to this run before its first step. None: amortised over all runs that use the labels, not charged."
         },
     )
@@ -70,7 +70,7 @@ def require_valid_budget(args: Any) -> None:
     """
     budget = budget_of(args)
     for unit in ("flops", "seconds"):
-        name = f"teacher_labelling_{unit}"
+        name = f"teacher_labeling_{unit}"
         charged, limit = getattr(args, name), getattr(args, f"max_{unit}")
         if charged is not None and not 0 <= charged < float("inf"):
             raise ValueError(f"{name} must be None or a finite number of at least 0, got {charged}")

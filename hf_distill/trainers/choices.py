@@ -30,7 +30,7 @@ class HiddenStateLoss(str, Enum):
     """How hidden states are compared; functions of `objectives.hidden_states`."""
 
     MSE = "mse"
-    NORMALISED_MSE = "normalised_mse"
+    NORMALIZED_MSE = "normalized_mse"
     COSINE = "cosine"
 
 

@@ -58,7 +58,7 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         default=None,
         metadata={
             "help": "Weight of the student's own loss on the labels, at least 0. None: 0 with a teacher, 1 without. "
-            "Classes of -100, in multi-label rows entries of -100, and numbers that are NaN do not count, so a partly labelled "
+            "Classes of -100, in multi-label rows entries of -100, and numbers that are NaN do not count, so a partly labeled "
             "set works."
         },
     )

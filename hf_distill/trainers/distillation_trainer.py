@@ -70,7 +70,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
 
     Args:
         model: The student.
-        args: `DistillationTrainingArguments`, or plain `TrainingArguments`, which distil with the defaults.
+        args: `DistillationTrainingArguments`, or plain `TrainingArguments`, which distill with the defaults.
         teacher_model: A model, a Hub id, a local path, or any `Teacher`. None: labels only, unless the training set
             has a `teacher_logits` column (see `label_transfer_set`). A model is frozen in place. A list: the mean of
             their probabilities, weighted by `teacher_weights`.
@@ -287,19 +287,19 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         if "hard_label" not in objective:
             warn_of_unused(self.args, self.compute_loss_func)
         require_comparable(self.model, bool(own_encodings(self.data_collator)), {term.name for term in objective.terms})
-        unlabelled = None if batch is None else without(batch, {*self.label_names, *self._recorded})
+        unlabeled = None if batch is None else without(batch, {*self.label_names, *self._recorded})
         if batch is not None and "hard_label" in objective and not self.can_return_loss:
             require_labels(batch, self.label_names)
         if batch is not None:
             require_teacher_inputs(batch, given, self.teacher, self.label_names)
         if batch is not None and hasattr(self.teacher, "settle_dtype") and TEACHER_LOGITS not in batch:
-            self.teacher.settle_dtype(unlabelled)
+            self.teacher.settle_dtype(unlabeled)
         student = unwrapped(self.model)
-        instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabelled)
+        instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabeled)
         if instruments.projections is not None:
             require_no_scheduler(self.lr_scheduler)
         if batch is not None and self.teacher is not None:
-            features = instruments.probe(student, unlabelled)
+            features = instruments.probe(student, unlabeled)
             answer = None if self.task is Task.MASKED_LM else self._teacher_outputs(batch)
             require_comparable_answers(self, features, answer, instruments.example)
         return instruments

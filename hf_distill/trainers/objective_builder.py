@@ -99,7 +99,7 @@ def soft_label_items(
     if positions is SoftLabelPositions.ATTENDED:
         return position_items
     if task is Task.MASKED_LM:
-        return partial(_labelled_positions, label_names=label_names)
+        return partial(_labeled_positions, label_names=label_names)
     if task in (Task.TOKEN_CLASSIFICATION, Task.CAUSAL_LM):
         return partial(token_items, label_names=label_names, causal_shift=task is Task.CAUSAL_LM)
     return example_items
@@ -120,7 +120,7 @@ def _require_compared_positions(args: TrainingArguments, teacher: Teacher | None
         )
 
 
-def _labelled_positions(inputs: Mapping[str, object], label_names: Sequence[str]) -> Tensor:
+def _labeled_positions(inputs: Mapping[str, object], label_names: Sequence[str]) -> Tensor:
     if not any(inputs.get(name) is not None for name in label_names):
         raise ValueError(
             f"masked-language-model distillation compares the masked positions, which the labels mark; the batch has "

@@ -41,7 +41,7 @@ _OF_TRAINER = [
 _FREE = {
     *("teacher_dtype", "teacher_sharding", "teacher_revision", "teacher_model_init_kwargs", "teacher_checkpoints"),
     *("skip_unreadable_checkpoints", "merge_adapters", "recipe", "max_flops", "max_seconds", "max_tokens"),
-    *("teacher_labelling_flops", "teacher_labelling_seconds"),
+    *("teacher_labeling_flops", "teacher_labeling_seconds"),
 }  # fmt: skip
 _SAMPLED_ROWS = 64
 

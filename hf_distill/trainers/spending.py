@@ -82,7 +82,7 @@ class Spending:
         Learning rates follow what is left. To be called before `train`, also to resume.
 
         Args:
-            spent: What `spent()` said there; what is charged for labelling is among it.
+            spent: What `spent()` said there; what is charged for labeling is among it.
         """
         self._earlier = self._carried = Spent.from_dict(spent)
 
@@ -90,9 +90,9 @@ class Spending:
         """Trainer's, within the budget; of one that a checkpoint has spent nothing is left to do."""
         self._budget = self._budget_of_stage()
         self._keep_accounts()  # a budget may have come into plain arguments
-        flops, seconds = self.args.teacher_labelling_flops, self.args.teacher_labelling_seconds
-        labelling = Spent(labelling_flops=flops or 0.0, seconds=seconds or 0.0)
-        self._total = self._begun = self._carried if any(self._carried.values()) else labelling
+        flops, seconds = self.args.teacher_labeling_flops, self.args.teacher_labeling_seconds
+        labeling = Spent(labeling_flops=flops or 0.0, seconds=seconds or 0.0)
+        self._total = self._begun = self._carried if any(self._carried.values()) else labeling
         self._export()
         return super().train(*args, **kwargs)
 
@@ -229,7 +229,7 @@ class Spending:
             logs["spent_flops"] = self._total.flops
             logs["tokens_per_second"] = (self._total.tokens - self._logged.tokens) / seconds
             if self._peak:
-                logs["flops_utilisation"] = rate / (
+                logs["flops_utilization"] = rate / (
                     self._peak * self.accelerator.num_processes * max(self.args.n_gpu, 1)
                 )
             if self._budget:

@@ -64,11 +64,11 @@ class TeacherEvaluation:
         """Trainer's prediction step, in which no example counts twice; with a teacher batches without labels have a loss."""
         self._meaning.look(inputs, unwrapped(self.model))
         self._all_logits_wanted = not prediction_loss_only
-        is_labelled = has_labels(inputs, self.label_names)
-        if self.teacher is None and not is_labelled:
+        is_labeled = has_labels(inputs, self.label_names)
+        if self.teacher is None and not is_labeled:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         kept = without_repeats(inputs, self.accelerator, self.args.dataloader_drop_last)
-        if is_labelled:
+        if is_labeled:
             loss, logits, labels = super().prediction_step(model, kept, prediction_loss_only, ignore_keys)
         else:
             with torch.no_grad(), self.compute_loss_context_manager():

@@ -37,9 +37,9 @@ def test_a_fault_is_counted_and_ends_the_script_with_1(load, monkeypatch, tmp_pa
             raise OSError("damaged")
         return "whole", None if index else f"lost: {index} of {number}"
 
-    kinds = {"disks/distil": faults.each(attempt), "cards/records": faults.each(lambda *_: ("harmless", None))}
+    kinds = {"disks/distill": faults.each(attempt), "cards/records": faults.each(lambda *_: ("harmless", None))}
     monkeypatch.setattr(faults, "KINDS", kinds)
-    monkeypatch.setattr(faults, "FULL", {"disks/distil": 3, "cards/records": 2})
+    monkeypatch.setattr(faults, "FULL", {"disks/distill": 3, "cards/records": 2})
     monkeypatch.setattr(faults, "GROUPS", {"disks": "", "cards": ""})
     for arguments in ([], ["--cards", "5"]):
         monkeypatch.setattr(sys, "argv", ["faults.py", *arguments, "--output", str(tmp_path / "found.json")])
@@ -48,7 +48,7 @@ def test_a_fault_is_counted_and_ends_the_script_with_1(load, monkeypatch, tmp_pa
         assert ended.value.code == 1
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["tried"] == {"disks": 3, "cards": 5} and found["faults"] == 2
-    cell = found["kinds"]["disks/distil"]
+    cell = found["kinds"]["disks/distill"]
     assert cell["outcomes"] == {"failed": 1, "whole": 2}
     assert cell["faults"] == ["0: whole: lost: 0 of 3", "1: failed: lost: OSError: damaged"]
 

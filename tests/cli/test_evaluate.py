@@ -115,7 +115,7 @@ def test_adapters_are_evaluated_label_and_teach(folders, data):
     peft.get_peft_model(base, config).save_pretrained(folders / "adapter")
     found = invoke_json("evaluate", folders / "one", "--teacher", folders / "adapter", *data, "--no-latency")
     assert found["rows"][1]["fidelity"]["teacher_agreement"] <= 1
-    placed = ["--teacher", folders / "adapter", "--output-dir", folders / "labelled", "--text-columns", "says"]
+    placed = ["--teacher", folders / "adapter", "--output-dir", folders / "labeled", "--text-columns", "says"]
     assert invoke_json("label", data[1], *placed)["teacher"]["name"] == "adapter"
     quick = ["--max_steps", "1", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true", "--bf16", "false"]
     given = ["--student", "1/32", "--output-dir", folders / "student", *quick]

@@ -27,16 +27,16 @@ def given(tmp_path, monkeypatch):
 
 def run(*arguments):
     return CliRunner().invoke(
-        app, ["label", "reviews.csv", "--teacher", "teacher", "--output-dir", "labelled", *arguments]
+        app, ["label", "reviews.csv", "--teacher", "teacher", "--output-dir", "labeled", *arguments]
     )
 
 
 def test_label_and_train(given, arguments):
     result = run("--dtype", "float16", "--rows-per-shard", "5")
     assert result.exit_code == 0, result.output
-    assert f"{len(REVIEWS)} rows answered by teacher in labelled" in result.output
+    assert f"{len(REVIEWS)} rows answered by teacher in labeled" in result.output
     assert re.search(r"2 files, [\d.e+]+ operations, [\d.]+ seconds\)", result.output)
-    rows = load_teacher_outputs("labelled")
+    rows = load_teacher_outputs("labeled")
     assert (
         rows["text"][:] == [text for text, _ in REVIEWS] and rows.features["teacher_logits"].feature.dtype == "float16"
     )
@@ -45,7 +45,7 @@ def test_label_and_train(given, arguments):
     from transformers import AutoModelForSequenceClassification
 
     student = AutoModelForSequenceClassification.from_pretrained(student)
-    for dataset in (rows, load_dataset("labelled", split="train", cache_dir=str(given / "cache"))):
+    for dataset in (rows, load_dataset("labeled", split="train", cache_dir=str(given / "cache"))):
         assert next(iter(dataset))["labels"] == ["negative", "positive"].index(REVIEWS[0][1])
         trainer = DistillationTrainer(
             student, arguments(max_steps=2), train_dataset=dataset, processing_class=tokenizer
@@ -59,18 +59,18 @@ def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
     assert found["rows"] == len(REVIEWS) and found["teacher"]["name"] == "teacher" and found["bytes"] > 1000
-    cost = json.loads((given / "labelled" / "cost.json").read_text())
+    cost = json.loads((given / "labeled" / "cost.json").read_text())
     assert (found["flops"], found["seconds"]) == (cost["flops"], cost["seconds"]) and min(
         found["flops"], found["seconds"]
     ) > 0
-    before = (given / "labelled" / "manifest.json").read_bytes()
+    before = (given / "labeled" / "manifest.json").read_bytes()
     assert json.loads(run("--json").stdout) == found
-    assert (given / "labelled" / "manifest.json").read_bytes() == before
+    assert (given / "labeled" / "manifest.json").read_bytes() == before
     streamed = CliRunner().invoke(
         app, ["label", "reviews.csv", "--teacher", "teacher", "--output-dir", "streamed", "--streaming", "--json"]
     )
     assert json.loads(streamed.stdout)["rows"] == len(REVIEWS)
-    answers = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labelled", "streamed")]
+    answers = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labeled", "streamed")]
     torch.testing.assert_close(*map(torch.tensor, answers), rtol=1e-3, atol=1e-3)  # in half precision
 
 
@@ -90,10 +90,10 @@ def test_words_that_look_missing_are_classes_and_texts(given):
     with open("stance[1].csv", "w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
     for more in ([], ["--streaming"]):
-        arguments = ["label", "stance[1].csv", "--teacher", "stance", "--output-dir", f"labelled{len(more)}", *more]
+        arguments = ["label", "stance[1].csv", "--teacher", "stance", "--output-dir", f"labeled{len(more)}", *more]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
-        found = load_teacher_outputs(f"labelled{len(more)}")
+        found = load_teacher_outputs(f"labeled{len(more)}")
         assert (found["labels"][:], found["text"][:]) == ([0, 2, -100, 1], ["null", "a warm film", "NA", "nan"])
 
 
@@ -109,6 +109,6 @@ def test_rows_without_a_text_are_named(given, more):
 
 
 def test_a_file_that_is_not_there_is_named(given):
-    result = CliRunner().invoke(app, ["label", "review.csv", "--teacher", "teacher", "--output-dir", "labelled"])
+    result = CliRunner().invoke(app, ["label", "review.csv", "--teacher", "teacher", "--output-dir", "labeled"])
     assert result.exit_code == 1
     assert "there is no file or folder 'review.csv'; similar are ['reviews.csv']" in result.output

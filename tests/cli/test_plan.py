@@ -52,7 +52,7 @@ def test_arms_spend_the_budget():
 
 def test_a_small_transfer_set_makes_a_cached_teacher_cheap():
     content, arms = planned("--budget", "1e15", "--transfer-tokens", "1e5")
-    assert arms["cached_kd"]["labelling_flops"] == 1e5 * arms["cached_kd"]["teacher_flops_per_token"]
+    assert arms["cached_kd"]["labeling_flops"] == 1e5 * arms["cached_kd"]["teacher_flops_per_token"]
     assert arms["cached_kd"]["epochs"] > 0.95 * arms["no_kd"]["epochs"] > 2 * arms["vanilla_kd"]["epochs"]
     assert any("The data are limited" in remark for remark in content["remarks"])
     content, _ = planned("--budget", "1e12", "--transfer-tokens", "1e9")
@@ -60,7 +60,7 @@ def test_a_small_transfer_set_makes_a_cached_teacher_cheap():
 
 
 def test_devices_and_hours():
-    content, arms = planned("--budget", "8xH200x13h", "--utilisation", "0.5")
+    content, arms = planned("--budget", "8xH200x13h", "--utilization", "0.5")
     assert content["flops"] == 8 * 989e12 * 0.5 * 13 * 3600
     assert arms["no_kd"]["seconds"] == pytest.approx(13 * 3600)
     content, _ = planned("--budget", "2xL4x1h", "--flops-per-second", "1e12")
@@ -74,7 +74,7 @@ def test_this_machine_needs_a_measured_peak():
         remember_peak("cuda" if torch.cuda.is_available() else "cpu", dtype, 1e11)
     content, _ = planned("--budget", "2h")
     assert content["flops"] == pytest.approx(0.3 * 1e11 * 7200)
-    assert any("utilisation of 0.3 is assumed" in remark for remark in content["remarks"])
+    assert any("utilization of 0.3 is assumed" in remark for remark in content["remarks"])
 
 
 def test_the_plan_is_what_a_training_spends(arguments):

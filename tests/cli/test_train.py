@@ -1,4 +1,4 @@
-"""`hf-distill train` distils whatever the teacher's head is for, in one command."""
+"""`hf-distill train` distills whatever the teacher's head is for, in one command."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_images(tmp_path):
     found = trained(tmp_path, teacher, "digits", "1/64", "--recipe", "vanilla_kd", "--learning_rate", "0.002")
     assert found["arguments"]["recipe"] == "vanilla_kd" and found["arguments"]["learning_rate"] == 0.002
     assert found["data"]["name"] == "digits" and found["data"]["train_examples"] == 1197
-    assert found["evaluation"]["rows"][1]["role"] == "distilled" and found["student"]["initialisation"] == "truncated"
+    assert found["evaluation"]["rows"][1]["role"] == "distilled" and found["student"]["initialization"] == "truncated"
     assert AutoModelForImageClassification.from_pretrained(tmp_path / "student").config.num_hidden_layers == 1
 
 
@@ -82,7 +82,7 @@ def test_texts_without_labels_are_learned_from_but_not_compared(tmp_path):
     assert "It was not evaluated" in (tmp_path / "student" / "README.md").read_text()
 
 
-def labelled(folder, rows: int, name: str = "tickets.csv") -> str:
+def labeled(folder, rows: int, name: str = "tickets.csv") -> str:
     lines = [f"w{row % 90 + 4} w{row % 7 + 4},LABEL_{row % 2}" for row in range(rows)]
     (folder / name).write_text("\n".join(["text,label", *lines]))
     return str(folder / name)
@@ -99,14 +99,14 @@ def ended(folder, dataset, *more, student: str = "1/16") -> str:
 
 @pytest.mark.parametrize("name", ["tickets.csv", "test.csv", "validation.csv"])
 def test_without_a_test_set_some_rows_are_held_out_and_the_end_says_what_there_is(name, tmp_path):
-    said = ended(tmp_path, labelled(tmp_path, 40, name), "--seed", "7")
+    said = ended(tmp_path, labeled(tmp_path, 40, name), "--seed", "7")
     folder = tmp_path / "student"
     assert f"Student: {folder} (weights, run.json" in said
     assert re.search(
         r"Quality: accuracy [\d.]+ %, the teacher's [\d.]+ %, on 4 rows \(validation\); 4 of the 40 rows", said
     )
     assert "held out for validation (seed 7)" in said
-    assert f"hf-distill evaluate {folder} --teacher {tmp_path / 'teacher'} --dataset LABELLED-TEST-DATA" in said
+    assert f"hf-distill evaluate {folder} --teacher {tmp_path / 'teacher'} --dataset LABELED-TEST-DATA" in said
     assert f"hf-distill publish {folder} NAMESPACE/NAME --dry-run" in said
     record = json.loads((folder / "run.json").read_text())
     assert (record["data"]["train_examples"], record["evaluation"]["data"]["examples"]) == (36, 4)
@@ -137,7 +137,7 @@ def test_a_test_set_without_labels_is_no_reason_to_fail_after_the_training(tmp_p
 
 
 def test_few_rows_are_all_trained_on(tmp_path):
-    said = ended(tmp_path, labelled(tmp_path, 8))
+    said = ended(tmp_path, labeled(tmp_path, 8))
     assert "Quality: not measured: of 8 rows none were held out" in said
     assert "evaluate" in said and "--split" not in said
 
@@ -146,21 +146,21 @@ def test_a_teacher_and_a_student_in_folders_of_one_name(tmp_path):
     (tmp_path / "a").mkdir()
     tiny_bert(16, 2).save_pretrained(tmp_path / "student")
     tiny_tokenizer().save_pretrained(tmp_path / "student")
-    places = ["--dataset", labelled(tmp_path, 20), "--output-dir", tmp_path / "a" / "student"]
+    places = ["--dataset", labeled(tmp_path, 20), "--output-dir", tmp_path / "a" / "student"]
     found = invoke_json("train", tmp_path / "student", "--student", "1/16", *places, *QUICK)
     assert [row["name"] for row in found["evaluation"]["rows"]] == [f"{tmp_path.name}/student", "a/student"]
 
 
 def test_a_narrower_student_starts_from_what_fits(tmp_path):
     found = trained(tmp_path, tiny_bert(16, 2), texts(tmp_path, 8), "1/8")
-    assert found["student"]["initialisation"] == "width"
+    assert found["student"]["initialization"] == "width"
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--student", "giant"], "giant"),
-        (["--student", "1/16", "--initialisation", "magic"], "magic"),
+        (["--student", "1/16", "--initialization", "magic"], "magic"),
         (["--student", "1/16", "--temperature", "-1"], "temperature"),
         (["--student", "1/16", "--text-column", "other"], "other"),
         (
@@ -247,12 +247,12 @@ def test_recorded_outputs_are_learned_from_in_place_of_the_teacher(tmp_path, mon
     tiny_tokenizer().save_pretrained(tmp_path / "teacher")
     lines = [f"w{row % 90 + 4} w{row * 7 % 90 + 4},{['cold', 'warm'][row % 2]}" for row in range(40)]
     (tmp_path / "tickets.csv").write_text("\n".join(["text,label", *lines]))
-    placed = ["--teacher", tmp_path / "teacher", "--output-dir", tmp_path / "labelled"]
+    placed = ["--teacher", tmp_path / "teacher", "--output-dir", tmp_path / "labeled"]
     invoke_json("label", tmp_path / "tickets.csv", *placed)
     asked = []
     outputs = FrozenTeacher.outputs
     monkeypatch.setattr(FrozenTeacher, "outputs", lambda self, inputs: asked.append(1) or outputs(self, inputs))
-    places = ["--student", "1/32", "--dataset", tmp_path / "labelled", "--output-dir", tmp_path / "student"]
+    places = ["--student", "1/32", "--dataset", tmp_path / "labeled", "--output-dir", tmp_path / "student"]
     found = invoke_json("train", tmp_path / "teacher", *places, *QUICK)
     assert not asked and found["teacher"]["name"] == "teacher" and found["data"]["train_examples"] == 36
     assert found["evaluation"]["data"]["examples"] == 4 and "accuracy" in found["evaluation"]["rows"][1]["metrics"]

@@ -17,7 +17,7 @@ def test_the_limit_that_is_nearest_decides():
 
 
 def test_what_was_spent_before_is_taken_off_both_sides():
-    begun = Spent(labelling_flops=600)
+    begun = Spent(labeling_flops=600)
     assert ComputeBudget(max_flops=1000).share_spent(begun + Spent(student_flops=100), begun) == 0.25
     assert ComputeBudget(max_flops=500).share_spent(begun, begun) == 1.0
     assert (ComputeBudget(max_flops=1000, max_tokens=10) * 0.5) == ComputeBudget(500, None, 5)

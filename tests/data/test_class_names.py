@@ -96,7 +96,7 @@ class TestLabels:
         words = datasets.Dataset.from_dict({"text": ["w5"] * 2, "label": ["None", None]})
         assert image_labels(words, config)(words["label"]) == [0, -100]
 
-    def test_words_of_a_text_are_labelled_by_the_same_rule(self):
+    def test_words_of_a_text_are_labeled_by_the_same_rule(self):
         ids = ClassIds.of(["O", "B-Per", "I-Per", "B-PER"])
         encode = WordEncoder(tiny_tokenizer(), ids)
         rows = datasets.Dataset.from_dict({"tokens": [["w5", "w6", "w7"]], "tags": [["o", "B-PER", "i-per"]]})

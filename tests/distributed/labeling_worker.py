@@ -32,8 +32,8 @@ def train(folder: Path, rows, batch_size: int) -> torch.Tensor:
 
 
 def work(folder: Path) -> None:
-    weights = train(folder / "output", label(folder / "labelled"), batch_size=4)
-    label(folder / "labelled_in_parts", in_parts=True)
+    weights = train(folder / "output", label(folder / "labeled"), batch_size=4)
+    label(folder / "labeled_in_parts", in_parts=True)
     if dist.get_rank() == 0:
         torch.save(weights, folder / "weights.pt")
 

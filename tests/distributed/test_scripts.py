@@ -63,7 +63,7 @@ def commands(given, output, processes):
     texts = ["--corpus", f"{given}/train.csv", "--transfer_set", f"{given}/train.csv", "--max_seq_length", "12"]
     steps = ["--pretraining_steps", "2", "--distillation_steps", "3", "--fine_tuning_steps", "3"]
     stages = [*teacher, *files, *texts, *steps, *batch]
-    own = ["--initialisation", "pretrained", "--pretrained_model_name_or_path", f"{given}/student"]
+    own = ["--initialization", "pretrained", "--pretrained_model_name_or_path", f"{given}/student"]
     question = ["--question", "arms", "--students", "1/64", "--arms", "PD", "PD-F", "--seeds", "0"]
     arms = ["--arms", "vanilla_kd", "pro_kd", "--students", "1/64", "--steps", "5", "--learning_rates", "1e-3",
             "--seeds", "0"]  # fmt: skip

@@ -19,7 +19,7 @@ OBJECTIVE = Objective([soft_label_term(0.5, "forward_kl", 2.0), hard_label_term(
 
 @pytest.fixture
 def batch():
-    """Six rows, of which 0, 3 and 5 are labelled."""
+    """Six rows, of which 0, 3 and 5 are labeled."""
     return {
         "student": torch.randn(6, 3),
         "teacher": torch.randn(6, 3),

@@ -11,7 +11,7 @@ from hf_distill.data.answer_spans import answer_tokens
 from hf_distill.evaluation.question_answering import (
     answers_from_logits,
     exact_match_and_f1,
-    normalised,
+    normalized,
 )
 
 CONTEXT = "the big cat sleeps"
@@ -38,8 +38,8 @@ def logits(**values: float) -> np.ndarray:
         ("Đà Nẵng’s", "đà nẵng’s"),  # only ASCII punctuation goes, as in SQuAD's own script
     ],
 )
-def test_normalised(answer, expected):
-    assert normalised(answer) == expected
+def test_normalized(answer, expected):
+    assert normalized(answer) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_tokens_of_an_answer(answer, start, tokens):
     assert answer_tokens(OFFSETS, {"text": [answer, "the"], "answer_start": [start, 0]}, 0) == tokens
 
 
-def test_no_answer_or_no_context_is_labelled_with_the_null_position():
+def test_no_answer_or_no_context_is_labeled_with_the_null_position():
     answers = {"text": ["the"], "answer_start": [0]}
     assert answer_tokens(OFFSETS, {"text": [], "answer_start": []}, 2) == (2, 2)
     assert answer_tokens(OFFSETS[:3], answers, 2) == (2, 2)

@@ -38,7 +38,7 @@ def scores(predicted: list[str], gold: list[str], names: list[str] = NAMES) -> d
         ("O I-PER I-PER O", "O B-PER I-PER O", 1, 1),  # I- behind O begins an entity
         ("B-PER I-LOC O O", "B-PER B-LOC O O", 1, 1),  # so does I- of another type
         ("B-PER I-LOC I-LOC O", "B-PER I-PER I-PER O", 0, 0),
-        ("I-PER I-PER B-PER O", "B-PER I-PER B-PER O", 1, 1),  # IOB1: B- only between neighbours
+        ("I-PER I-PER B-PER O", "B-PER I-PER B-PER O", 1, 1),  # IOB1: B- only between neighbors
         ("B-PER B-PER O O", "B-PER I-PER O O", 0, 0),
         ("I-PER E-PER I-PER I-PER", "B-PER I-PER B-PER I-PER", 1, 1),  # IOE: E- ends an entity
         ("E-PER E-PER O O", "B-PER B-PER O O", 1, 1),

@@ -43,17 +43,17 @@ def run(run_main, tmp_path):
 def test_every_start_meets_every_size_and_nothing_is_run_twice(run, script, tmp_path, capsys, monkeypatch):
     runs = []
     pipeline = script.Pipeline.run
-    monkeypatch.setattr(script.Pipeline, "run", lambda self: runs.append(self.args.initialisation) or pipeline(self))
+    monkeypatch.setattr(script.Pipeline, "run", lambda self: runs.append(self.args.initialization) or pipeline(self))
     sizes = ["--students", "1/64", "2/64"]
-    entries = run("initialisation", *sizes, "--initialisations", "random", "truncated")
+    entries = run("initialization", *sizes, "--initializations", "random", "truncated")
     assert [(entry["row"], entry["column"]) for entry in entries] == [
         ("random", "1/64"), ("random", "2/64"), ("truncated", "1/64"), ("truncated", "2/64"),
     ]  # fmt: skip
     assert all(len(entry["accuracies"]) == 2 for entry in entries) and len(runs) == 8
     mean, sd = entries[0]["mean"], entries[0]["sd"]
     assert f"{100 * mean:.1f} ± {100 * sd:.1f}" in capsys.readouterr().out
-    assert run("initialisation", *sizes, "--initialisations", "random", "truncated") == entries and len(runs) == 8
-    more = run("initialisation", *sizes, "--initialisations", "random", "truncated", "pretraining")
+    assert run("initialization", *sizes, "--initializations", "random", "truncated") == entries and len(runs) == 8
+    more = run("initialization", *sizes, "--initializations", "random", "truncated", "pretraining")
     assert more[:4] == entries and runs[8:] == ["random"] * 4
 
 
@@ -72,7 +72,7 @@ def test_arms_of_a_size_share_one_pretraining(run, script, tmp_path, monkeypatch
     stages = ["pretraining", "+distillation", "+fine_tuning"]
     names = ["".join(stages[:1]), "".join(stages[:2]), "".join(stages), stages[0] + stages[2], "fine_tuning"]
     assert sorted(trained) == sorted(names * 2)  # each once per seed
-    run("initialisation", "--students", "1/64", "--initialisations", "pretraining")
+    run("initialization", "--students", "1/64", "--initializations", "pretraining")
     assert len(trained) == 10
 
 
@@ -88,7 +88,7 @@ def test_transfer_sets_of_several_sizes_and_sources(run, tmp_path):
 
 
 def test_the_smallest_student_near_the_teacher(run, script, tmp_path, capsys):
-    sizes = ["--students", "1/64", "2/64", "--initialisations", "random"]
+    sizes = ["--students", "1/64", "2/64", "--initializations", "random"]
     found = run("reduction", *sizes, "--points", "100")
     teacher, (one, two) = found["teacher"], found["cells"]
     assert 0 <= teacher["accuracy"] <= 1 and teacher["parameters"] > two["parameters"] - 1 > one["parameters"]
@@ -102,10 +102,10 @@ def test_the_smallest_student_near_the_teacher(run, script, tmp_path, capsys):
 
 
 def test_depth_against_width_needs_equal_sizes(run, script):
-    assert [entry["column"] for entry in run("depth_width", "--shapes", "4/64", "1/128", "--initialisation", "random")] == [
+    assert [entry["column"] for entry in run("depth_width", "--shapes", "4/64", "1/128", "--initialization", "random")] == [
         "4/64", "1/128",
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"equal layers · hidden size², got \[16384, 32768\] for"):
         script.AblationArguments(question="depth_width", shapes=["1/128", "2/128"])
-    with pytest.raises(ValueError, match=r"question must be one of \['initialisation'.* got 'size'"):
+    with pytest.raises(ValueError, match=r"question must be one of \['initialization'.* got 'size'"):
         script.AblationArguments(question="size")

@@ -96,7 +96,7 @@ def test_every_arm_takes_the_same_steps_and_nothing_is_run_twice(compare, script
     with pytest.raises(
         ValueError, match=r"holds a run with .*'random'.* not with .*'embeddings'.*another --output_dir"
     ):
-        compare("--arms", "pro_kd", "--initialisation", "embeddings")
+        compare("--arms", "pro_kd", "--initialization", "embeddings")
 
 
 def require_teachers_of_their_arms(folders):
@@ -119,7 +119,7 @@ def test_adapters_teach_too(compare, tmp_path):
         folder = tmp_path / "adapters" / f"checkpoint-{step}"
         peft.get_peft_model(AutoModelForSequenceClassification.from_pretrained(base), config).save_pretrained(folder)
         AutoTokenizer.from_pretrained(base).save_pretrained(folder)
-    arms = ["--arms", "vanilla_kd", "pro_kd", "--initialisation", "truncated", "--seeds", "0"]
+    arms = ["--arms", "vanilla_kd", "pro_kd", "--initialization", "truncated", "--seeds", "0"]
     results = compare(*arms, "--teacher_checkpoints", str(tmp_path / "adapters"))
     assert [entry["steps"] for entry in results["arms"]] == [STEPS] * 2
 

@@ -152,7 +152,7 @@ def test_stages_checkpoints_and_a_shrinking_student_share_the_budget_and_go_on(
     first = entries[1]["curve"][0]["flops"]  # masked words, without a teacher
     assert 0 < pd["teacher_flops"] < pd["flops"] - first and 0 < pro_kd["teacher_flops"] < 0.75 * 6e8
     assert "homodistil ends with 2 layers, not 1: it narrows its teacher" in entries[3]["remarks"]
-    assert "Note: pd reads the unlabelled texts of the corpus" in said
+    assert "Note: pd reads the unlabeled texts of the corpus" in said
     cells = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*/result.json")}
     settings = {name.split("_limited_")[1][:4]: set(cell["settings"]) for name, cell in cells.items()}
     assert settings["pd_0"] - settings["no_k"] == {"pretraining_share"} and "pretraining_share" not in settings["pro_"]

@@ -24,7 +24,7 @@ def run(run_main, tmp_path):
     corpus.mkdir()
     for part in ("one", "two"):
         (corpus / f"{part}.txt").write_text("\n".join(TEXTS * 3) + "\n", encoding="utf-8")
-    labelled = write_csv(tmp_path / "labelled.csv", ["text", "label"], REVIEWS)
+    labeled = write_csv(tmp_path / "labeled.csv", ["text", "label"], REVIEWS)
     transfer = write_csv(tmp_path / "transfer.csv", ["text", "label"], [*REVIEWS, ("a film", "wrong")])
     held_out = write_csv(tmp_path / "test.csv", ["text", "label"], [("A  dull FILM", "negative"), REVIEWS[0]])
     teacher = save_bert(tmp_path / "teacher", hidden_size=64, layers=2, seed=1, labels=["negative", "positive"])
@@ -36,7 +36,7 @@ def run(run_main, tmp_path):
             "--transfer_set",
             transfer,
             "--train_file",
-            labelled,
+            labeled,
             "--test_file",
             held_out,
         ]
@@ -120,8 +120,8 @@ def test_truncated_and_pretrained_students_skip_pretraining(run, tmp_path):
     truncated = run("tf", "TF", "--fine_tuning_steps", "1", "--fine_tuning_learning_rate", "0")
     teacher, student = (load_file(tmp_path / folder / "model.safetensors") for folder in ("teacher", "tf"))
     assert all(torch.equal(tensor, teacher[name]) for name, tensor in student.items())
-    assert RunRecord.load(truncated).student["initialisation"] == "truncated"
-    own = ["--initialisation", "pretrained", "--pretrained_model_name_or_path", str(truncated)]
+    assert RunRecord.load(truncated).student["initialization"] == "truncated"
+    own = ["--initialization", "pretrained", "--pretrained_model_name_or_path", str(truncated)]
     assert [stage["name"] for stage in RunRecord.load(run("own", "PD-F", *own)).stages] == ALL_STAGES[1:]
 
 

@@ -127,11 +127,11 @@ def bert(tmp_path):
 def test_fine_tune_then_distil_then_continue(run_main, tmp_path):
     start = save_bert(tmp_path / "start", hidden_size=32, layers=2, seed=1)
     teacher, student = tmp_path / "teacher", tmp_path / "student"
-    labelled = write_csv(tmp_path / "labelled.csv", ["label", "review"], [(label, text) for text, label in REVIEWS])
-    unlabelled = write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
+    labeled = write_csv(tmp_path / "labeled.csv", ["label", "review"], [(label, text) for text, label in REVIEWS])
+    unlabeled = write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
 
     # Without a teacher: ordinary fine-tuning, on the labels' names.
-    files = ["--train_file", labelled, "--validation_file", labelled, "--test_file", labelled]
+    files = ["--train_file", labeled, "--validation_file", labeled, "--test_file", labeled]
     training = ["--max_steps", "40", "--learning_rate", "5e-3", "--per_device_train_batch_size", "9"]
     stages = ["--do_train", "--do_eval", "--do_predict", "--max_predict_samples", "4"]
     places = ["--model_name_or_path", start, "--output_dir", str(teacher)]
@@ -148,7 +148,7 @@ def test_fine_tune_then_distil_then_continue(run_main, tmp_path):
     arguments = {
         "model_name_or_path": save_bert(tmp_path / "small", hidden_size=32, layers=1, seed=2),
         "teacher_model_name_or_path": str(teacher),
-        "train_file": unlabelled,
+        "train_file": unlabeled,
         "validation_file": str(tmp_path / "validation.json"),
         "output_dir": str(student),
         "do_train": True,
@@ -382,10 +382,10 @@ def test_class_numbers_with_gaps_are_classes_and_the_evaluation_says_how_many_th
     files = ["--train_file", path, "--validation_file", path]
     run_main(*places, *files, "--do_train", "--do_eval", "--max_steps", "1", "--save_strategy", "no", *QUIET)
     results = read_json(tmp_path / "output", "all_results.json")
-    labelled = sum(label != "" for _, label in rows)
+    labeled = sum(label != "" for _, label in rows)
     for stage in ("train", "eval"):
-        assert (results[f"{stage}_samples"], results[f"{stage}_labelled_samples"]) == (len(TEXTS), labelled)
-    assert results["eval_accuracy"] * labelled == pytest.approx(round(results["eval_accuracy"] * labelled))
+        assert (results[f"{stage}_samples"], results[f"{stage}_labeled_samples"]) == (len(TEXTS), labeled)
+    assert results["eval_accuracy"] * labeled == pytest.approx(round(results["eval_accuracy"] * labeled))
 
 
 def test_float_labels_mean_regression(run_main, tmp_path, bert):

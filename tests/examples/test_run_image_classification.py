@@ -34,12 +34,12 @@ def losses_of(folder: Path) -> list[float]:
 
 
 def draw(folder: Path, classes: dict[str, tuple], count: int = 12) -> str:
-    """Images of one noisy colour per class."""
+    """Images of one noisy color per class."""
     noise = np.random.default_rng(0)
-    for name, colour in classes.items():
+    for name, color in classes.items():
         (folder / name).mkdir(parents=True)
         for index in range(count):
-            pixels = np.clip(noise.normal(colour, 40, size=(20, 24, 3)), 0, 255).astype("uint8")
+            pixels = np.clip(noise.normal(color, 40, size=(20, 24, 3)), 0, 255).astype("uint8")
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return str(folder)
 

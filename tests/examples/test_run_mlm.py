@@ -1,4 +1,4 @@
-"""The masked-language-modelling script on a few sentences with tiny random models, in this process."""
+"""The masked-language-modeling script on a few sentences with tiny random models, in this process."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def run(run_main, tmp_path):
 
 
 @pytest.fixture
-def labelled(tmp_path) -> str:
-    return write_jsonl(tmp_path / "labelled.json", rows_of())
+def labeled(tmp_path) -> str:
+    return write_jsonl(tmp_path / "labeled.json", rows_of())
 
 
 def lines_of(folder: Path) -> list[list[str]]:
@@ -109,8 +109,8 @@ def lines_of(folder: Path) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def test_fine_tune_then_distil(run, tmp_path, labelled):
-    files = ["--train_file", labelled, "--validation_file", labelled, "--test_file", labelled]
+def test_fine_tune_then_distil(run, tmp_path, labeled):
+    files = ["--train_file", labeled, "--validation_file", labeled, "--test_file", labeled]
     stages = [*TRAINING, "--do_eval", "--do_predict", "--max_steps", "40"]
     teacher = run("teacher", "--model_name_or_path", save_bert(tmp_path / "start"), *files, *stages,
                   "--return_entity_level_metrics", "--train_sampling_strategy", "group_by_length")  # fmt: skip
@@ -139,12 +139,12 @@ def test_fine_tune_then_distil(run, tmp_path, labelled):
     assert AutoModelForTokenClassification.from_pretrained(student).config.hidden_size == 24
 
 
-def test_a_teacher_with_its_classes_in_another_order_teaches_sentences_without_labels(run, tmp_path, labelled):
+def test_a_teacher_with_its_classes_in_another_order_teaches_sentences_without_labels(run, tmp_path, labeled):
     teacher = always_answering(tmp_path / "teacher", ["O", "I-PER", "B-LOC", "I-LOC", "B-PER"], answer="B-LOC")
-    unlabelled = write_jsonl(tmp_path / "unlabelled.jsonl", rows_of(labels=None))
-    start = ["--model_name_or_path", save_bert(tmp_path / "start", NAMES, layers=1), "--train_file", unlabelled]
+    unlabeled = write_jsonl(tmp_path / "unlabeled.jsonl", rows_of(labels=None))
+    start = ["--model_name_or_path", save_bert(tmp_path / "start", NAMES, layers=1), "--train_file", unlabeled]
     taught = ["--teacher_model_name_or_path", teacher, *TRAINING, "--max_steps", "20"]
-    student = run("student", *start, *taught, "--test_file", unlabelled, "--do_predict", "--validation_file", labelled,
+    student = run("student", *start, *taught, "--test_file", unlabeled, "--do_predict", "--validation_file", labeled,
                   "--do_eval")  # fmt: skip
     # The student's head knew these classes and keeps its order.
     assert read_json(student, "config.json")["id2label"] == {str(index): name for index, name in enumerate(NAMES)}
@@ -158,7 +158,7 @@ def test_a_teacher_with_its_classes_in_another_order_teaches_sentences_without_l
         run("refused", *start, *taught, "--recipe", "vanilla_kd")
 
 
-def test_words_beyond_the_limit_are_labelled_o(run, tmp_path, labelled, caplog):
+def test_words_beyond_the_limit_are_labeled_o(run, tmp_path, labeled, caplog):
     model = always_answering(tmp_path / "model", NAMES, answer="B-PER")
     rows = [{"tokens": ["anna", "far"]}, {"tokens": []}, {"tokens": ["ben", " ", "far", "far", "to"]}]
     test_file = write_jsonl(tmp_path / "test.json", rows)
@@ -347,11 +347,11 @@ def test_csv_files_hold_lists_as_json(script, tmp_path):
         ),
     ],
 )
-def test_mistakes_are_named_with_what_is_allowed(run, tmp_path, labelled, arguments, message):
+def test_mistakes_are_named_with_what_is_allowed(run, tmp_path, labeled, arguments, message):
     if "{slow}" in arguments:
         CanineTokenizer().save_pretrained(tmp_path / "slow")
     places = {
-        "{json}": labelled,
+        "{json}": labeled,
         "{short}": write_jsonl(tmp_path / "short.json", [{"tokens": ["ben", "walked"], "ner_tags": ["O"]}]),
         "{other}": write_jsonl(tmp_path / "other.json", [{"tokens": ["ben"], "ner_tags": ["B-ORG"]}]),
         "{slow}": str(tmp_path / "slow"),

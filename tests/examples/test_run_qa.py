@@ -167,10 +167,10 @@ def test_teacher_learns_to_answer(teacher):
 
 
 def test_student_learns_from_the_teachers_soft_labels_alone(run, files, teacher, tmp_path):
-    unlabelled = write(tmp_path / "train.jsonl", without(rows_of("who", "where", "where")[0], "answers"))
+    unlabeled = write(tmp_path / "train.jsonl", without(rows_of("who", "where", "where")[0], "answers"))
     start = save_bert(tmp_path / "start", 32, 1)
     student = run("--model_name_or_path", start, "--teacher_model_name_or_path", str(teacher), "--recipe", "vanilla_kd",
-                  "--hard_label_weight", "0", *files, "--train_file", unlabelled, *WINDOWS, *TRAINING,
+                  "--hard_label_weight", "0", *files, "--train_file", unlabeled, *WINDOWS, *TRAINING,
                   "--max_steps", "200", "--do_train", "--do_eval")  # fmt: skip
     results = read_json(student, "all_results.json")
     assert results["eval_exact_match"] > 70
@@ -222,7 +222,7 @@ def test_unanswerable_questions_in_a_nested_file(run, tmp_path):
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_windows_are_labelled_with_the_answers_tokens(encode, side):
+def test_windows_are_labeled_with_the_answers_tokens(encode, side):
     windows, rows, tokenizer = encode(side), rows_of("who", "where", "when")[0], tiny_tokenizer()
     assert len(windows) > len(rows) and max(map(len, windows["input_ids"])) == 20
     found = set()
@@ -273,7 +273,7 @@ def test_forms_of_files(script, tmp_path):
     assert load("nested.json", nested(rows[:3])).num_rows == 3  # the file has changed
     without_answers = nested(rows[:1])
     del without_answers["data"][0]["paragraphs"][0]["qas"][0]["answers"]
-    assert load("unlabelled.json", without_answers).column_names == ["id", "context", "question"]
+    assert load("unlabeled.json", without_answers).column_names == ["id", "context", "question"]
 
 
 def test_what_cannot_work_is_named(run, files, tmp_path):

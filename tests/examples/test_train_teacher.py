@@ -65,7 +65,7 @@ def test_checkpoints_are_evenly_spaced_in_the_loss(script, losses, count, expect
     assert script.evenly_falling(losses, count) == expected
 
 
-def test_the_loss_is_averaged_over_neighbouring_logs(script):
+def test_the_loss_is_averaged_over_neighboring_logs(script):
     log = [{"step": step, "loss": float(loss)} for step, loss in [(1, 9), (5, 6), (10, 5), (15, 1), (20, 3)]]
     log.insert(2, {"step": 10, "eval_loss": 100.0})
     assert script.smoothed(log, [0, 5, 10, 15, 20]) == [7.5, 20 / 3, 4, 3, 2]

@@ -79,7 +79,7 @@ class ReshapingHead(BertForMaskedLM):
         return output
 
 
-class NeighbouringHead(BertForMaskedLM):
+class NeighboringHead(BertForMaskedLM):
     """Its head mixes positions, which raises nothing but gives other logits."""
 
     def forward(self, input_ids, attention_mask=None):
@@ -94,7 +94,7 @@ class BodylessModel(BertForMaskedLM):
     base_model_prefix = "elsewhere"
 
 
-@pytest.mark.parametrize("model_class", [ReshapingHead, NeighbouringHead, BodylessModel])
+@pytest.mark.parametrize("model_class", [ReshapingHead, NeighboringHead, BodylessModel])
 def test_a_head_that_cannot_is_found_out_and_left_as_it_was(model_class, batch):
     model = model_class(tiny_model("bert", "MaskedLM").config).eval()
     dense = model(**batch)["logits"]

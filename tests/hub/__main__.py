@@ -1,6 +1,6 @@
 """A Hub to try things by hand: `python -m tests.hub FOLDER [--xet]` serves until interrupted.
 
-It prints the environment that points a shell at it; the token is alice's, who is in the organisation `lab`.
+It prints the environment that points a shell at it; the token is alice's, who is in the organization `lab`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ parser.add_argument("--xet", action="store_true", help="offer xet storage, else 
 options = parser.parse_args()
 options.folder.mkdir(parents=True)
 hub = Hub(options.folder, xet=options.xet)
-hub.add_user(TOKEN, User("alice", organisations=("lab",)))
+hub.add_user(TOKEN, User("alice", organizations=("lab",)))
 for name, value in client_environment(hub.url, options.folder / "home", xet=options.xet).items():
     if name.startswith("HF_") or name == "NO_PROXY":
         print(f"export {name}={shlex.quote(value)}", flush=True)

@@ -20,13 +20,13 @@ os.environ.update(XET_PATIENCE, NO_PROXY="127.0.0.1,localhost")
 
 @pytest.fixture(params=["lfs", "xet"])
 def hub(request, tmp_path, monkeypatch):
-    """A Hub where `TOKEN` is alice's, who is in the organisation `lab`; the client in this process asks it.
+    """A Hub where `TOKEN` is alice's, who is in the organization `lab`; the client in this process asks it.
 
     The client's own retries do not wait.
     """
     xet = request.param == "xet"
     hub = Hub(tmp_path / "hub", xet=xet)
-    hub.add_user(TOKEN, User("alice", organisations=("lab",)))
+    hub.add_user(TOKEN, User("alice", organizations=("lab",)))
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

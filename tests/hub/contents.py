@@ -106,10 +106,10 @@ class User:
 
     name: str
     role: str = "write"
-    organisations: tuple[str, ...] = ()
+    organizations: tuple[str, ...] = ()
 
     def may_write(self, namespace: str) -> bool:
-        return self.role == "write" and namespace in (self.name, *self.organisations)
+        return self.role == "write" and namespace in (self.name, *self.organizations)
 
 
 class Contents:

@@ -1,4 +1,4 @@
-"""A labelled transfer set, and what its owner and a stranger do with it, each in a process of their own."""
+"""A labeled transfer set, and what its owner and a stranger do with it, each in a process of their own."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from transformers import BertForSequenceClassification
 
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
-REPO, PLAIN = "alice/labelled-reviews", "alice/plain"
+REPO, PLAIN = "alice/labeled-reviews", "alice/plain"
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 TURNED = {"id2label": {0: "good", 1: "bad"}, "label2id": {"good": 0, "bad": 1}}
 
 
-def make_labelled(folder: Path) -> Path:
+def make_labeled(folder: Path) -> Path:
     """Answers of a teacher that lies in a folder of somebody's machine."""
     from hf_distill import label_transfer_set
 
     tiny_bert(32, 2, seed=1, **LABELS).save_pretrained(folder / "secret" / "reviewer")
     teacher = BertForSequenceClassification.from_pretrained(folder / "secret" / "reviewer")
-    label_transfer_set(encoded_sentences(29), teacher, tiny_tokenizer(), folder / "labelled", rows_per_shard=10)
-    return folder / "labelled"
+    label_transfer_set(encoded_sentences(29), teacher, tiny_tokenizer(), folder / "labeled", rows_per_shard=10)
+    return folder / "labeled"
 
 
 def push(folder: str) -> None:

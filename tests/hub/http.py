@@ -90,7 +90,7 @@ class Request:
         repository = self.contents.repositories.get(name)
         namespace = namespace_of(name)
         user = self.user
-        if repository is None or (repository.private and not (user and namespace in (user.name, *user.organisations))):
+        if repository is None or (repository.private and not (user and namespace in (user.name, *user.organizations))):
             raise HubError(404 if user else 401, "Repository not found", "RepoNotFound")
         return repository
 

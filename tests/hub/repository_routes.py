@@ -19,7 +19,7 @@ def whoami(request: Request):
         "type": "user",
         "name": user.name,
         "fullname": user.name,
-        "orgs": [{"name": name, "type": "org", "roleInOrg": "admin"} for name in user.organisations],
+        "orgs": [{"name": name, "type": "org", "roleInOrg": "admin"} for name in user.organizations],
         "auth": {"type": "access_token", "accessToken": {"displayName": "test", "role": user.role}},
     }
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, Rep
 
 from hf_distill import load_teacher_outputs
 from tests.hub.contents import User
-from tests.hub.data_sets import PLAIN, make_labelled
+from tests.hub.data_sets import PLAIN, make_labeled
 from tests.hub.data_sets import REPO as REVIEWS
 from tests.hub.environment import TOKEN, client_environment, run_python
 from tests.tiny_models import tiny_bert
@@ -137,7 +137,7 @@ def test_collections(hub, api):
         (User("alice"), "nobody/tiny", 403),
         (User("bob"), REPO, 403),
     ],
-    ids=["wrong token", "read-only", "no such organisation", "somebody else's"],
+    ids=["wrong token", "read-only", "no such organization", "somebody else's"],
 )
 def test_who_may_not_create(hub, user, repo, status):
     if user is not None:
@@ -183,15 +183,15 @@ def test_models_and_data_sets_are_pushed_and_a_fresh_process_loads(hub, tmp_path
     model = tiny_bert().eval()
     model.save_pretrained(tmp_path / "model")
     expected = model(torch.arange(5, 15).reshape(1, 10)).logits[0].tolist()
-    labelled = make_labelled(tmp_path)
+    labeled = make_labeled(tmp_path)
     for role in ("push", "load"):
         environment = client_environment(hub.url, tmp_path / role, xet=hub.contents.xet is not None)
-        done = run_python(LOAD, environment, str(tmp_path / "model"), role, str(labelled))
+        done = run_python(LOAD, environment, str(tmp_path / "model"), role, str(labeled))
         assert done.returncode == 0, done.stderr
     *_, learned, logits = done.stdout.strip().splitlines()
     assert json.loads(logits) == pytest.approx(expected, abs=1e-5)  # another process may round otherwise
     assert "model.safetensors" in hub.contents.repositories["alice/pushed"].head.files
-    found, rows = json.loads(learned.removeprefix("learned ")), load_teacher_outputs(labelled)[:]
+    found, rows = json.loads(learned.removeprefix("learned ")), load_teacher_outputs(labeled)[:]
     assert found["verified"] == rows
     for name in (REVIEWS, PLAIN):
         assert found[name]["rows"] == rows

@@ -1,4 +1,4 @@
-"""A labelled transfer set on the Hub; `test_client` has what a stranger's process does with it."""
+"""A labeled transfer set on the Hub; `test_client` has what a stranger's process does with it."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ from huggingface_hub import DatasetCard, snapshot_download
 from hf_distill import label_transfer_set, load_teacher_outputs
 from hf_distill.precomputed.provenance import provenances
 from hf_distill.publishing.hub import publish
-from tests.hub.data_sets import PLAIN, REPO, make_labelled
+from tests.hub.data_sets import PLAIN, REPO, make_labeled
 from tests.hub.environment import TOKEN
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return make_labelled(tmp_path)
+    return make_labeled(tmp_path)
 
 
 @pytest.mark.parametrize("hub", ["xet"], indirect=True)
 def test_its_card_says_which_teacher_answered_and_nothing_about_the_machine(hub, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
-    labelled = load_teacher_outputs(folder)
+    labeled = load_teacher_outputs(folder)
     done = publish(folder, REPO, private=True)
     assert (done.repo_type, done.private, done.url) == ("dataset", True, f"{hub.url}/datasets/{REPO}")
     shards = [f"shard-0000{index}.arrow" for index in range(3)]
@@ -33,8 +33,8 @@ def test_its_card_says_which_teacher_answered_and_nothing_about_the_machine(hub,
         "cost.json",
     ] and not done.left_out
     assert not publish(folder, REPO).changed
-    labelled.push_to_hub(PLAIN)
-    sha256 = provenances(labelled)["teacher_provenance"].teacher["weights_sha256"]
+    labeled.push_to_hub(PLAIN)
+    sha256 = provenances(labeled)["teacher_provenance"].teacher["weights_sha256"]
     card = DatasetCard.load(REPO)
     card.validate()
     for said in ("reviewer", sha256, "`teacher_logits`", "bad, good", "29 rows"):

@@ -217,9 +217,9 @@ def test_every_failure_has_its_message(hub, folder, fault, message):
     [
         (None, REPO, "does not know this token"),
         (User("alice", role="read"), REPO, "may only read"),
-        (User("alice", organisations=("lab",)), "nobody/tiny", "may write to alice, lab, not to 'nobody'"),
+        (User("alice", organizations=("lab",)), "nobody/tiny", "may write to alice, lab, not to 'nobody'"),
     ],
-    ids=["wrong token", "read-only token", "no such organisation"],
+    ids=["wrong token", "read-only token", "no such organization"],
 )
 def test_a_token_that_may_not_publish(hub, folder, user, repo, message):
     token = "hf_OtherTokenOtherTokenOtherToken"

@@ -108,7 +108,7 @@ def test_a_command_that_pushes(hub, tmp_path, tokenizer, monkeypatch):
     data = datasets.DatasetDict(train=datasets.Dataset.from_list(rows, features=features))
     data.save_to_disk(tmp_path / "data")
     words = [
-        *("train", tmp_path / "teacher", "--student", "1/64", "--initialisation", "random", "--dataset", tmp_path / "data"),
+        *("train", tmp_path / "teacher", "--student", "1/64", "--initialization", "random", "--dataset", tmp_path / "data"),
         *("--output-dir", tmp_path / "out", "--max_steps", "2", "--save_steps", "1", "--use_cpu", "--report_to", "none"),
         *("--bf16", "false", "--push_to_hub", "--hub_model_id", REPO, "--hub_token", TOKEN, "--hub_strategy", "checkpoint"),
     ]  # fmt: skip

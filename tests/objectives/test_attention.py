@@ -85,7 +85,7 @@ def test_scores_by_hand():
     assert attention_scores(query, key).tolist() == [[[[2.5, 2.0], [18.0, 3.0]]]]
 
 
-def test_neighbouring_query_heads_share_a_key_head():
+def test_neighboring_query_heads_share_a_key_head():
     query, key, *_ = random_attention(student_key_heads=2)
     expected = attention_scores(query, key[:, [0, 0, 1, 1]])
     assert expected.shape == (ROWS, HEADS, SEQUENCE, SEQUENCE)

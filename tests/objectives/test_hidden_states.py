@@ -22,7 +22,7 @@ from tests.objectives.padding import (
 
 HIDDEN = 6
 # States (3, 4) and (0, 1), of directions (0.6, 0.8) and (0, 1).
-BY_HAND = {"mse": (3**2 + 3**2) / 2, "normalised_mse": (0.6**2 + 0.2**2) / 2, "cosine": 1 - 0.8}
+BY_HAND = {"mse": (3**2 + 3**2) / 2, "normalized_mse": (0.6**2 + 0.2**2) / 2, "cosine": 1 - 0.8}
 
 
 def tinybert(student, teacher):
@@ -43,7 +43,7 @@ def distilbert(student, teacher):
     return nn.CosineEmbeddingLoss(reduction="mean")(student, teacher, student.new_ones(len(student)))
 
 
-PAPERS = {"mse": tinybert, "normalised_mse": patient_kd, "cosine": distilbert}
+PAPERS = {"mse": tinybert, "normalized_mse": patient_kd, "cosine": distilbert}
 each_loss = pytest.mark.parametrize("name", HIDDEN_STATE_LOSSES)
 
 
@@ -96,7 +96,7 @@ def test_single_precision(name):
     assert_single_precision_agrees_with_double(HIDDEN_STATE_LOSSES[name], *random_states())
 
 
-@pytest.mark.parametrize(("name", "largest"), [("normalised_mse", 4.0 / HIDDEN), ("cosine", 2.0)])
+@pytest.mark.parametrize(("name", "largest"), [("normalized_mse", 4.0 / HIDDEN), ("cosine", 2.0)])
 def test_only_directions_count(name, largest):
     student, teacher = random_states()
     loss = HIDDEN_STATE_LOSSES[name]
@@ -107,7 +107,7 @@ def test_only_directions_count(name, largest):
 def test_distance_of_directions_is_twice_that_of_the_cosine():
     student, teacher = random_states()
     expected = 2 * HIDDEN_STATE_LOSSES["cosine"](student, teacher) / HIDDEN
-    torch.testing.assert_close(HIDDEN_STATE_LOSSES["normalised_mse"](student, teacher), expected)
+    torch.testing.assert_close(HIDDEN_STATE_LOSSES["normalized_mse"](student, teacher), expected)
 
 
 @each_loss

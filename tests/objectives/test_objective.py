@@ -18,7 +18,7 @@ SOFT_WEIGHT, HARD_WEIGHT = 0.75, 0.5
 SPLITS = {
     "even": [4, 4, 4],
     "uneven": [1, 6, 2, 3],
-    "one unlabelled": [3, 4, 5],  # rows 3 to 6 carry no label
+    "one unlabeled": [3, 4, 5],  # rows 3 to 6 carry no label
     "single rows": [1] * 12,
 }
 TERMS = {
@@ -34,7 +34,7 @@ TERMS = {
 
 @pytest.fixture
 def batch():
-    """Twelve rows, of which 0, 1, 2, 8 and 11 are labelled."""
+    """Twelve rows, of which 0, 1, 2, 8 and 11 are labeled."""
     generator = torch.Generator().manual_seed(5)
     features, teacher_logits = (torch.randn(12, CLASSES, generator=generator, dtype=torch.float64) for _ in range(2))
     labels = torch.full((12,), -100)
@@ -95,9 +95,9 @@ def test_without_total_items_the_micro_batch_is_the_step(student, batch):
 def test_whole_batch_is_the_weighted_sum_of_the_two_means(student, batch):
     value, parts, _, _ = step(Objective(TERMS["both"]), student, [batch])
     logits = student(batch["features"]).detach()
-    labelled = batch["labels"] >= 0
+    labeled = batch["labels"] >= 0
     soft = SOFT_LABEL_LOSSES["forward_kl"](logits, batch["teacher_logits"], 2.0).mean()
-    hard = cross_entropy(logits[labelled], batch["labels"][labelled])
+    hard = cross_entropy(logits[labeled], batch["labels"][labeled])
     torch.testing.assert_close(value, (SOFT_WEIGHT * soft + HARD_WEIGHT * hard).float())
     torch.testing.assert_close(parts, torch.stack([soft, hard]).float())
     means = Objective(TERMS["both"]).means(evidence_of(student, batch), batch)
@@ -106,12 +106,12 @@ def test_whole_batch_is_the_weighted_sum_of_the_two_means(student, batch):
 
 def test_micro_batch_without_a_label_is_inert(student, batch):
     objective = Objective(TERMS["hard"])
-    unlabelled = split(batch, [3, 4, 5])[1]
-    evidence = evidence_of(student, unlabelled)
+    unlabeled = split(batch, [3, 4, 5])[1]
+    evidence = evidence_of(student, unlabeled)
     assert evidence.hard_label_loss.isnan()
     for total_items in (torch.tensor([5.0]), torch.tensor([0.0]), None):
         student.zero_grad()
-        value, parts, shares = objective(evidence, unlabelled, total_items)
+        value, parts, shares = objective(evidence, unlabeled, total_items)
         value.backward(retain_graph=True)
         assert value.item() == 0
         assert parts.tolist() == shares.tolist() == [0]
@@ -119,11 +119,11 @@ def test_micro_batch_without_a_label_is_inert(student, batch):
 
 
 def test_step_without_a_label_learns_from_soft_labels_alone(student, batch):
-    unlabelled = split(batch, [3, 4, 5])[1]
+    unlabeled = split(batch, [3, 4, 5])[1]
     both_value, both_parts, both_shares, both_gradient = step(
-        Objective(TERMS["both"]), student, split(unlabelled, [1, 3])
+        Objective(TERMS["both"]), student, split(unlabeled, [1, 3])
     )
-    soft_value, _, _, soft_gradient = step(Objective(TERMS["both"][:1]), student, [unlabelled])
+    soft_value, _, _, soft_gradient = step(Objective(TERMS["both"][:1]), student, [unlabeled])
     assert_same_step((both_value, both_gradient), (soft_value, soft_gradient))
     assert both_parts[1] == both_shares[1] == 0
 

@@ -20,7 +20,7 @@ from hf_distill.objectives.reduction import (
 )
 
 IDS = torch.zeros(3, 5, dtype=torch.long)
-PARTLY_LABELLED = torch.tensor([[4, -100, 2], [-100, 0, 1]])
+PARTLY_LABELED = torch.tensor([[4, -100, 2], [-100, 0, 1]])
 MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
 
 
@@ -41,8 +41,8 @@ def test_shares_of_all_micro_batches_add_up_to_one():
         (torch.tensor([0, 2, 1]), False, 3),
         (torch.tensor([0, -100, 1]), False, 2),
         (torch.full((4,), -100), False, 0),
-        (PARTLY_LABELLED, False, 4),
-        (PARTLY_LABELLED, True, 3),  # the first column is nobody's target
+        (PARTLY_LABELED, False, 4),
+        (PARTLY_LABELED, True, 3),  # the first column is nobody's target
         (torch.tensor([[5, -100], [6, -100]]), True, 0),
         (torch.tensor([0.5, -100.0, 1.0]), False, 3),  # a regression target may be any number
         (torch.zeros(2, 3), False, 6),
@@ -68,7 +68,7 @@ def test_labels_that_count(labels, causal_shift, expected):
 
 
 def test_causal_labels_count_where_they_are_predicted():
-    items = label_items({"labels": PARTLY_LABELLED}, ["labels"], causal_shift=True)
+    items = label_items({"labels": PARTLY_LABELED}, ["labels"], causal_shift=True)
     assert items.tolist() == [[False, True, False], [True, True, False]]
 
 
@@ -103,15 +103,15 @@ def test_row_count_names_what_it_got(inputs):
 @pytest.mark.parametrize(
     ("inputs", "label_names", "causal_shift", "expected"),
     [
-        ({"input_ids": IDS, "labels": PARTLY_LABELLED}, ["labels"], False, 4),
-        ({"input_ids": IDS, "labels": PARTLY_LABELLED}, ["labels"], True, 3),
+        ({"input_ids": IDS, "labels": PARTLY_LABELED}, ["labels"], False, 4),
+        ({"input_ids": IDS, "labels": PARTLY_LABELED}, ["labels"], True, 3),
         ({"input_ids": IDS, "start": torch.tensor([1, -100, 2])}, ["start", "end"], False, 2),
         ({"input_ids": IDS, "end": torch.tensor([1, -100, -100])}, ["start", "end"], False, 1),
         ({"input_ids": IDS}, ["labels"], False, 3),
         ({"input_ids": IDS, "labels": None}, ["labels"], False, 3),
-        ({"input_ids": IDS, "labels": PARTLY_LABELLED}, [], False, 3),
+        ({"input_ids": IDS, "labels": PARTLY_LABELED}, [], False, 3),
     ],
-    ids=["labels", "causal", "first of two", "second of two", "unlabelled", "labels of None", "a model without labels"],
+    ids=["labels", "causal", "first of two", "second of two", "unlabeled", "labels of None", "a model without labels"],
 )
 def test_label_items(inputs, label_names, causal_shift, expected):
     assert label_items(inputs, label_names, causal_shift).sum().item() == expected
@@ -151,7 +151,7 @@ def test_valid_positions():
     assert valid_positions({"input_ids": IDS}) is None
 
 
-def test_token_items_are_the_labelled_or_else_all_but_padding():
+def test_token_items_are_the_labeled_or_else_all_but_padding():
     inputs = {"input_ids": IDS, "attention_mask": MASK, "labels": IDS.clone().fill_diagonal_(IGNORE_INDEX)}
     assert torch.equal(token_items(inputs, ["labels"]), ~torch.eye(3, 5, dtype=torch.bool))
     assert torch.equal(token_items(inputs, ["labels"], causal_shift=True).sum(), torch.tensor(10))

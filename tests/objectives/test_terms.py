@@ -81,7 +81,7 @@ def test_hidden_states_are_summed_over_pairs_and_directions_averaged(evidence, l
     student, teacher = evidence.student.hidden_states, evidence.teacher.hidden_states
     distance = HIDDEN_STATE_LOSSES[loss]
     expected = distance(student[0], teacher[0]) + distance(student[2], teacher[4])
-    expected = expected / 2 if loss == "normalised_mse" else expected
+    expected = expected / 2 if loss == "normalized_mse" else expected
     torch.testing.assert_close(term.values(evidence), expected, rtol=0, atol=0)
     assert torch.equal(term.items(INPUTS), VALID)
     assert (term.name, term.weight) == ("chosen", 2.0)
@@ -97,14 +97,14 @@ def test_directions_of_cls_weigh_as_in_the_patient_teachers_code(evidence):
     stacked = (torch.stack([states[index][:, 0] for index in indices], dim=1)
                for states, indices in ((teacher, (0, 4)), (student, (0, 2))))  # fmt: skip
     expected = functional.mse_loss(*(functional.normalize(states, p=2, dim=2) for states in stacked))
-    term = hidden_state_term(100.0, "normalised_mse", pairs, first_position_only=True)
+    term = hidden_state_term(100.0, "normalized_mse", pairs, first_position_only=True)
     torch.testing.assert_close(term.values(evidence).mean(), expected)
 
 
 def test_first_position_only_is_one_value_per_example(evidence):
-    term = hidden_state_term(1.0, "normalised_mse", [(2, 4)], first_position_only=True)
+    term = hidden_state_term(1.0, "normalized_mse", [(2, 4)], first_position_only=True)
     student, teacher = evidence.student.hidden_states[2], evidence.teacher.hidden_states[4]
-    expected = HIDDEN_STATE_LOSSES["normalised_mse"](student[:, 0], teacher[:, 0])
+    expected = HIDDEN_STATE_LOSSES["normalized_mse"](student[:, 0], teacher[:, 0])
     torch.testing.assert_close(term.values(evidence), expected, rtol=0, atol=0)
     assert term.items(INPUTS).tolist() == [True] * ROWS
     assert (term.name, term.settings["positions"]) == ("hidden_state", "first")
@@ -171,7 +171,7 @@ def test_soft_labels_of_the_top_classes(evidence):
     assert term.settings == {"loss": "forward_kl", "temperature": 2.0, "top_k": 3}
 
 
-def test_logits_at_the_labelled_positions_only_are_those_of_all(evidence):
+def test_logits_at_the_labeled_positions_only_are_those_of_all(evidence):
     labels = torch.full((ROWS, SEQUENCE), -100)
     labels[[0, 0, 1, 1], [0, 2, 2, 4]] = 5
     inputs = INPUTS | {"labels": labels}

@@ -1,7 +1,7 @@
 """A folder of recorded answers: whole again after any interruption, and found out whatever is done to it.
 
-HF_DISTILL_KILLS, _CORRUPTIONS, _WRITERS and _DISKS say how many times; HF_DISTILL_LABELLED a folder with a teacher and its
-tokenizer, to kill the labelling of all 23,700 sentences of four domains and not of a tiny set.
+HF_DISTILL_KILLS, _CORRUPTIONS, _WRITERS and _DISKS say how many times; HF_DISTILL_LABELED a folder with a teacher and its
+tokenizer, to kill the labeling of all 23,700 sentences of four domains and not of a tiny set.
 """
 
 import json
@@ -25,15 +25,15 @@ from hf_distill.files import FileFormatError, folder_lock
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.precomputed import folder as cache_folder
 from hf_distill.precomputed.forward import Questioner
-from hf_distill.precomputed.labeling_cost import COST, labelling_cost
-from hf_distill.publishing.labeled_folder import labelled_files
+from hf_distill.precomputed.labeling_cost import COST, labeling_cost
+from hf_distill.publishing.labeled_folder import labeled_files
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 KILLS = int(os.environ.get("HF_DISTILL_KILLS", "4"))
 CORRUPTIONS = int(os.environ.get("HF_DISTILL_CORRUPTIONS", "40"))
 DISKS = int(os.environ.get("HF_DISTILL_DISKS", "12"))
 WRITERS = int(os.environ.get("HF_DISTILL_WRITERS", "3"))
-REAL_TEACHER = os.environ.get("HF_DISTILL_LABELLED")
+REAL_TEACHER = os.environ.get("HF_DISTILL_LABELED")
 ROWS, PER_SHARD = 400, 40
 
 
@@ -69,7 +69,7 @@ def label_in_process(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """What an undisturbed run leaves."""
-    folder = tmp_path_factory.mktemp("whole") / "labelled"
+    folder = tmp_path_factory.mktemp("whole") / "labeled"
     label(folder)
     return folder
 
@@ -146,16 +146,16 @@ def test_interrupted_it_goes_on_with_the_shard_it_was_at(whole, tmp_path, asked,
 
     monkeypatch.setattr(FrozenTeacher, "outputs", failing)
     with pytest.raises(KeyboardInterrupt):
-        label(tmp_path / "labelled")
+        label(tmp_path / "labeled")
     assert asked[-1] == 3 * PER_SHARD
     with pytest.raises(FileNotFoundError, match="never finished"):
-        load_teacher_outputs(tmp_path / "labelled")
+        load_teacher_outputs(tmp_path / "labeled")
     before = len(asked)
-    label(tmp_path / "labelled")
+    label(tmp_path / "labeled")
     assert asked[before:] == list(range(3 * PER_SHARD, ROWS, PER_SHARD))
-    assert contents(tmp_path / "labelled") == contents(whole)
-    cost = labelling_cost(tmp_path / "labelled")
-    assert cost.flops == labelling_cost(whole).flops == operations(ROWS) and cost.seconds > 0
+    assert contents(tmp_path / "labeled") == contents(whole)
+    cost = labeling_cost(tmp_path / "labeled")
+    assert cost.flops == labeling_cost(whole).flops == operations(ROWS) and cost.seconds > 0
 
 
 def operations(rows):
@@ -174,10 +174,10 @@ def test_several_processes_leave_the_same_bytes(whole, tmp_path, monkeypatch):
     for index in (1, 2, 0):
         monkeypatch.setattr(cache_folder, "_place_among_processes", lambda index=index: (index, 3))
         try:
-            label(tmp_path / "labelled")
+            label(tmp_path / "labeled")
         except FileNotFoundError:
             assert index != 0
-    assert contents(tmp_path / "labelled") == contents(whole)
+    assert contents(tmp_path / "labeled") == contents(whole)
 
 
 def test_answers_of_others_are_not_mixed_with(copied, asked):
@@ -211,7 +211,7 @@ def test_only_damaged_shards_are_made_again(whole, copied, asked):
     changed = {file for file, cost in after["shards"].items() if cost != before["shards"][file]}
     assert changed == {f"shard-{index:05d}.arrow" for index in (2, 4, 7)} and after["flops"] == before["flops"]
     (copied / COST).unlink()
-    assert labelling_cost(copied) is None
+    assert labeling_cost(copied) is None
 
 
 def flip(folder, chance):
@@ -307,7 +307,7 @@ def test_shards_have_the_names_that_they_are_given(copied, name):
     with pytest.raises(FileFormatError, match=r"shard 0 of .*manifest\.json must be 'shard-00000\.arrow', got '"):
         load_teacher_outputs(copied)
     with pytest.raises(FileFormatError, match="must be 'shard-00000"):
-        labelled_files(copied)
+        labeled_files(copied)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("shard-00001.arrow", path)])
@@ -364,7 +364,7 @@ def test_bytes_that_are_no_rows_are_refused(copied):
 def test_costs_of_another_kind_are_refused(copied, text):
     (copied / COST).write_text(text)
     with pytest.raises(FileFormatError, match=r"cost\.json"):
-        labelling_cost(copied)
+        labeling_cost(copied)
 
 
 def at_once(folder, *calls):
@@ -391,31 +391,31 @@ def at_once(folder, *calls):
 
 @pytest.mark.parametrize("number", range(WRITERS))
 def test_two_processes_that_know_nothing_of_each_other_leave_what_one_leaves(whole, tmp_path, number):
-    assert at_once(tmp_path / "labelled", {}, {}) == [ROWS, ROWS]
-    assert contents(tmp_path / "labelled") == contents(whole)
+    assert at_once(tmp_path / "labeled", {}, {}) == [ROWS, ROWS]
+    assert contents(tmp_path / "labeled") == contents(whole)
 
 
 def test_answers_of_two_teachers_at_once_are_not_mixed(whole, tmp_path):
-    found = at_once(tmp_path / "labelled", dict(seed=1), dict(seed=2))
+    found = at_once(tmp_path / "labeled", dict(seed=1), dict(seed=2))
     assert sorted(map(str, found))[0] == str(ROWS)
     assert any("holds answers with teacher.weights_sha256" in str(each) for each in found)
-    assert (contents(tmp_path / "labelled") == contents(whole)) == (found[0] == ROWS)
+    assert (contents(tmp_path / "labeled") == contents(whole)) == (found[0] == ROWS)
 
 
 def test_who_records_elsewhere_is_named_when_waiting_was_in_vain(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_folder, "SECONDS_TO_WAIT", 0.2)
-    (tmp_path / "labelled").mkdir()
-    with folder_lock(tmp_path / "labelled", "recording a teacher's answers", 0):
-        (said,) = at_once(tmp_path / "labelled", {})
+    (tmp_path / "labeled").mkdir()
+    with folder_lock(tmp_path / "labeled", "recording a teacher's answers", 0):
+        (said,) = at_once(tmp_path / "labeled", {})
     assert f"is in use by process {os.getpid()} on " in said and "recording a teacher's answers since" in said
-    (tmp_path / "labelled" / ".shard-00000.arrow.0123.partial").write_bytes(b"of a process that was killed")
-    label(tmp_path / "labelled")
-    assert contents(tmp_path / "labelled") == contents(whole)
+    (tmp_path / "labeled" / ".shard-00000.arrow.0123.partial").write_bytes(b"of a process that was killed")
+    label(tmp_path / "labeled")
+    assert contents(tmp_path / "labeled") == contents(whole)
 
 
 def test_wherever_a_disk_is_full_the_next_call_goes_on(whole, tmp_path):
     largest = max(path.stat().st_size for path in whole.iterdir())
-    folder, before = tmp_path / "labelled", resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder, before = tmp_path / "labeled", resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         for number in range(DISKS):

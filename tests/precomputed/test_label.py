@@ -54,9 +54,9 @@ def rows():
 
 
 def test_classes_of_sequences_and_states(rows, teacher):
-    labelled = label_transfer_set(rows, teacher, tiny_tokenizer(), hidden_states=[0, 2], cls_states=[1], **QUIET)
-    assert labelled.remove_columns([name for name in labelled.column_names if "teacher" in name])[:] == rows[:]
-    for row in labelled:
+    labeled = label_transfer_set(rows, teacher, tiny_tokenizer(), hidden_states=[0, 2], cls_states=[1], **QUIET)
+    assert labeled.remove_columns([name for name in labeled.column_names if "teacher" in name])[:] == rows[:]
+    for row in labeled:
         alone = asked_alone(teacher, row)
         torch.testing.assert_close(torch.tensor(row["teacher_logits"]), alone.logits[0])
         for index in (0, 2):
@@ -72,8 +72,8 @@ def test_classes_of_sequences_and_states(rows, teacher):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_classes_of_tokens(rows, side):
     teacher = tiny(BertForTokenClassification, num_labels=3)
-    labelled = label_transfer_set(rows, teacher, masking_tokenizer(padding_side=side), **QUIET)
-    for row in labelled:
+    labeled = label_transfer_set(rows, teacher, masking_tokenizer(padding_side=side), **QUIET)
+    for row in labeled:
         expected = asked_alone(teacher, row).logits[0]
         if side == "right":  # to the left BERT counts padding as positions
             torch.testing.assert_close(torch.tensor(row["teacher_logits"]), expected)
@@ -99,11 +99,11 @@ def test_images_made_by_a_transform(tmp_path):
     )
     from transformers import default_data_collator
 
-    labelled = label_transfer_set(rows, teacher, default_data_collator, output_dir=tmp_path, **QUIET)
+    labeled = label_transfer_set(rows, teacher, default_data_collator, output_dir=tmp_path, **QUIET)
     with torch.no_grad():
         expected = teacher(pixel_values=pixels).logits
-    torch.testing.assert_close(torch.tensor(labelled["teacher_logits"][:]), expected)
-    assert set(labelled.column_names) >= {"levels", "labels"} and "pixel_values" not in labelled.column_names
+    torch.testing.assert_close(torch.tensor(labeled["teacher_logits"][:]), expected)
+    assert set(labeled.column_names) >= {"levels", "labels"} and "pixel_values" not in labeled.column_names
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -112,10 +112,10 @@ def test_masked_words(rows, sampled, epochs):
     teacher = tiny(BertForMaskedLM)
     collator = DataCollatorForLanguageModeling(masking_tokenizer(), mlm_probability=0.4)
     options = dict(top_k=5, sampled=sampled, mask_epochs=epochs, temperature=2.0) | QUIET
-    labelled = label_transfer_set(rows, teacher, collator, **options)
-    assert len(labelled) == 29 * epochs
+    labeled = label_transfer_set(rows, teacher, collator, **options)
+    assert len(labeled) == 29 * epochs
     hidden = 0
-    for number, row in enumerate(labelled):
+    for number, row in enumerate(labeled):
         labels, original = torch.tensor(row["labels"]), rows[number % 29]["input_ids"]
         masked = labels != -100
         assert row["teacher_positions"] == masked.nonzero()[:, 0].tolist()
@@ -134,9 +134,9 @@ def test_masked_words(rows, sampled, epochs):
     words = sum(map(len, rows["input_ids"])) * epochs
     assert 0.3 < hidden / words < 0.5
     if epochs > 1:
-        assert labelled[:29]["input_ids"] != labelled[29:58]["input_ids"]
+        assert labeled[:29]["input_ids"] != labeled[29:58]["input_ids"]
     again = label_transfer_set(rows, teacher, collator, **options | dict(batch_size=3))
-    assert again["input_ids"][:] == labelled["input_ids"][:] and again["labels"][:] == labelled["labels"][:]
+    assert again["input_ids"][:] == labeled["input_ids"][:] and again["labels"][:] == labeled["labels"][:]
 
 
 def test_sampled_classes_have_the_gradient_of_the_whole_distribution_on_average():
@@ -202,12 +202,12 @@ def test_a_stream_is_read_no_further_than_a_shard_ahead(rows, teacher, tmp_path)
 
     def stream():
         for number, row in enumerate(rows):
-            seen.append(len(list(tmp_path.glob("labelled/shard-*.arrow"))) >= number // 10 - 1)
+            seen.append(len(list(tmp_path.glob("labeled/shard-*.arrow"))) >= number // 10 - 1)
             yield row
 
     # Once for the first shard, which decides on columns, and once for all.
     label_transfer_set(
-        datasets.IterableDataset.from_generator(stream), teacher, tiny_tokenizer(), tmp_path / "labelled", **QUIET
+        datasets.IterableDataset.from_generator(stream), teacher, tiny_tokenizer(), tmp_path / "labeled", **QUIET
     )
     assert len(seen) <= 29 + 11 and all(seen)
 
@@ -226,22 +226,22 @@ def test_rows_that_change_are_refused(rows, teacher):
 def test_the_last_names_of_paths_alone_get_out(rows, teacher, tmp_path):
     teacher.save_pretrained(tmp_path / "secret" / "my-teacher")
     loaded = type(teacher).from_pretrained(tmp_path / "secret" / "my-teacher")
-    label_transfer_set(rows, loaded, tiny_tokenizer(), output_dir=tmp_path / "labelled", **QUIET)
-    for file in (tmp_path / "labelled").iterdir():
+    label_transfer_set(rows, loaded, tiny_tokenizer(), output_dir=tmp_path / "labeled", **QUIET)
+    for file in (tmp_path / "labeled").iterdir():
         content = file.read_bytes()
         assert b"secret" not in content and b"my-teacher" in content
 
 
 def test_it_is_a_dataset(rows, teacher, tmp_path):
-    labelled = label_transfer_set(rows, teacher, tiny_tokenizer(), output_dir=tmp_path / "labelled", **QUIET)
-    loaded = datasets.load_dataset(str(tmp_path / "labelled"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded[:] == labelled[:] and loaded.features == labelled.features
-    labelled.to_parquet(str(tmp_path / "file.parquet"))  # as push_to_hub writes it
+    labeled = label_transfer_set(rows, teacher, tiny_tokenizer(), output_dir=tmp_path / "labeled", **QUIET)
+    loaded = datasets.load_dataset(str(tmp_path / "labeled"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[:] == labeled[:] and loaded.features == labeled.features
+    labeled.to_parquet(str(tmp_path / "file.parquet"))  # as push_to_hub writes it
     loaded = datasets.load_dataset("parquet", data_files=str(tmp_path / "file.parquet"), split="train",
                                    cache_dir=str(tmp_path / "cache"))  # fmt: skip
-    assert loaded[:] == labelled[:] and loaded.features == labelled.features
-    assert len(labelled.cache_files) == 3  # on disk, where it was written
-    card = (tmp_path / "labelled" / "README.md").read_text()
+    assert loaded[:] == labeled[:] and loaded.features == labeled.features
+    assert len(labeled.cache_files) == 3  # on disk, where it was written
+    card = (tmp_path / "labeled" / "README.md").read_text()
     assert "BertForSequenceClassification" in card and "29 rows" in card and "`teacher_logits`" in card
 
 
@@ -253,8 +253,8 @@ def test_nothing_in_the_names_of_a_teacher_is_markup_in_the_card(rows, teacher, 
     teacher.config.label2id = {evil: 0, "positive": 1}
     teacher.config._name_or_path, teacher.config._commit_hash = evil.replace("/", ""), evil
     rows = rows.add_column(evil, ["x"] * len(rows))
-    label_transfer_set(rows, teacher, tiny_tokenizer(), tmp_path / "labelled", text_columns=[evil], **QUIET)
-    card = (tmp_path / "labelled" / "README.md").read_text()
+    label_transfer_set(rows, teacher, tiny_tokenizer(), tmp_path / "labeled", text_columns=[evil], **QUIET)
+    card = (tmp_path / "labeled" / "README.md").read_text()
     headings = ("The teacher", "Columns", "Use")
     assert [each for each in live_parts(card) if not each.startswith("the heading")] == []
     assert [each for each in live_parts(card) if each not in [f"the heading {name!r}" for name in headings]] == []
@@ -262,9 +262,9 @@ def test_nothing_in_the_names_of_a_teacher_is_markup_in_the_card(rows, teacher, 
 
 def test_impossible_calls_are_refused_early(rows, teacher, tmp_path):
     tokenizer = tiny_tokenizer()
-    labelled = label_transfer_set(rows, teacher, tokenizer, **QUIET)
+    labeled = label_transfer_set(rows, teacher, tokenizer, **QUIET)
     with pytest.raises(ValueError, match=r"answers already, \['teacher_logits', 'teacher_provenance'\]"):
-        label_transfer_set(labelled, teacher, tokenizer)
+        label_transfer_set(labeled, teacher, tokenizer)
     with pytest.raises(ValueError, match="holds 0 rows"):
         label_transfer_set(rows.select([]), teacher, tokenizer)
     with pytest.raises(ValueError, match="got a list"):

@@ -28,7 +28,7 @@ PIECES = [
 ]  # fmt: skip
 _OTHERS: list[Any] = [None, True, -1, 0, 10**15, 1e300, -0.0, [], {}, [[]], ["x"], {"x": "y"}]
 _MODEL = {
-    "name": "small", "revision": "c0ffee", "initialisation": "embeddings", "saved_as": "small", "model_type": "bert",
+    "name": "small", "revision": "c0ffee", "initialization": "embeddings", "saved_as": "small", "model_type": "bert",
     "architecture": "BertForSequenceClassification", "parameters": 4_000_000, "weights_sha256": "ab" * 32,
     "num_hidden_layers": 2, "hidden_size": 128, "labels": ["negative", "positive"], "dtype": "torch.float32",
     "lineage": {"from": "base", "teacher": "larger", "trainer": "Trainer", "steps": 5}, "mask_token": "[MASK]",

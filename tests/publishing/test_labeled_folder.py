@@ -1,4 +1,4 @@
-"""What of a labelled transfer set is published: its own files, with its pictures in them and no path."""
+"""What of a labeled transfer set is published: its own files, with its pictures in them and no path."""
 
 import os
 
@@ -11,7 +11,7 @@ from transformers import ViTConfig, ViTForImageClassification, default_data_coll
 
 from hf_distill import label_transfer_set, load_teacher_outputs
 from hf_distill.precomputed import shards
-from hf_distill.publishing.labeled_folder import labelled_files
+from hf_distill.publishing.labeled_folder import labeled_files
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 
@@ -30,13 +30,13 @@ def label_pictures(folder):
     size = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     teacher = ViTForImageClassification(ViTConfig(**size, image_size=8, patch_size=4))
     rows = rows.cast_column("image", datasets.Image()).with_transform(pixels)
-    label_transfer_set(rows, teacher, default_data_collator, folder / "labelled", disable_tqdm=True)
-    return folder / "labelled"
+    label_transfer_set(rows, teacher, default_data_collator, folder / "labeled", disable_tqdm=True)
+    return folder / "labeled"
 
 
 def test_pictures_are_embedded_and_their_paths_stay_here(tmp_path):
     folder = label_pictures(tmp_path)
-    content = b"".join(file.path.read_bytes() for file in labelled_files(folder))
+    content = b"".join(file.path.read_bytes() for file in labeled_files(folder))
     assert str(tmp_path).encode() not in content and b"home_of_alice" not in content and content.count(b"PNG") >= 4
     (tmp_path / "home_of_alice").rename(tmp_path / "moved")
     rows = load_teacher_outputs(folder).with_format(None)
@@ -47,32 +47,32 @@ def test_paths_in_place_of_pictures_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "embed_table_storage", lambda table: table)
     folder = label_pictures(tmp_path)
     with pytest.raises(ValueError, match=r"shard-00000\.arrow has paths of this machine in its column 'image'"):
-        labelled_files(folder)
+        labeled_files(folder)
 
 
 @pytest.fixture
-def labelled(tmp_path):
-    label_transfer_set(encoded_sentences(5), tiny_bert(), tiny_tokenizer(), tmp_path / "labelled", disable_tqdm=True)
-    return tmp_path / "labelled"
+def labeled(tmp_path):
+    label_transfer_set(encoded_sentences(5), tiny_bert(), tiny_tokenizer(), tmp_path / "labeled", disable_tqdm=True)
+    return tmp_path / "labeled"
 
 
 @pytest.mark.parametrize("name", ["README.md", "cost.json", "shard-00000.arrow"])
-def test_links_out_and_pipes_are_refused(labelled, tmp_path, name):
-    (labelled / name).rename(tmp_path / "private")
-    (labelled / name).symlink_to(tmp_path / "private")
+def test_links_out_and_pipes_are_refused(labeled, tmp_path, name):
+    (labeled / name).rename(tmp_path / "private")
+    (labeled / name).symlink_to(tmp_path / "private")
     with pytest.raises(ValueError, match=rf"only regular files of the folder itself are published; {name} of"):
-        labelled_files(labelled)
-    (labelled / name).unlink()
-    os.mkfifo(labelled / name)
+        labeled_files(labeled)
+    (labeled / name).unlink()
+    os.mkfifo(labeled / name)
     with pytest.raises(ValueError, match=rf"{name} of .* is no regular file"):
-        labelled_files(labelled)
+        labeled_files(labeled)
 
 
 @pytest.mark.parametrize("place", ["../private.arrow", "/private.arrow", "rows.arrow"])
-def test_names_in_a_manifest_are_those_of_shards(labelled, place):
-    manifest = shards.Manifest.load(labelled)
+def test_names_in_a_manifest_are_those_of_shards(labeled, place):
+    manifest = shards.Manifest.load(labeled)
     (shard,) = manifest.shards
     changed = shards.Shard(place, shard.rows, shard.sha256, shard.inputs_sha256)
-    shards.Manifest(manifest.provenance, (changed,)).save(labelled)
+    shards.Manifest(manifest.provenance, (changed,)).save(labeled)
     with pytest.raises(ValueError, match=r"shard 0 of .*manifest\.json must be 'shard-00000\.arrow', got"):
-        labelled_files(labelled)
+        labeled_files(labeled)

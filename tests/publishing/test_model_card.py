@@ -48,7 +48,7 @@ EVALUATION = {
 def record():
     return RunRecord(
         trainer="DistillationTrainer",
-        student=MODEL | dict(name="small", parameters=4_000_000, initialisation="embeddings"),
+        student=MODEL | dict(name="small", parameters=4_000_000, initialization="embeddings"),
         teacher=MODEL | dict(name="big", parameters=40_000_000, dtype="torch.bfloat16", num_hidden_layers=6),
         objective=[{"name": "soft_label", "weight": 1.0, "loss": "forward_kl", "temperature": 2.0}],
         arguments={"learning_rate": 0.001},
@@ -84,7 +84,7 @@ def test_card_of_a_distilled_student(record, tmp_path):
         "| small, labels | labels only | 80.0 |", "| `learning_rate` | `0.001` |", "1,234", "arXiv 1908.08962",
         "100 optimizer steps (1.50 epochs) in 12 seconds on a CPU; 1.23 g CO₂", "calibration error: 2.1 %", "0.120 nats",
         "```bash\npip install hf_distill\npython train.py --a 'b c'\n```", "Commit `012345678901`, with local changes", "Rated by people.",
-        "Licence of the data: cc0.", "Somebody 2014, A title.", "eprint = {1503.02531}", "![quality",
+        "License of the data: cc0.", "Somebody 2014, A title.", "eprint = {1503.02531}", "![quality",
     ):  # fmt: skip
         assert said in text, said
     assert "None" not in text and "{{ " not in text and "{%" not in text and "\n\n\n" not in text
@@ -197,7 +197,7 @@ def poisoned(record: RunRecord, evil: str) -> RunRecord:
     """With the string in every field that users, data sets or file names fill."""
     record = copy.deepcopy(record)
     for model in (record.student, record.teacher):
-        model |= {"name": evil, "labels": [evil, "x"], "initialisation": evil, "architecture": f"{evil}ForMaskedLM"}
+        model |= {"name": evil, "labels": [evil, "x"], "initialization": evil, "architecture": f"{evil}ForMaskedLM"}
         model |= {"lineage": {"from": evil, "teacher": evil, "steps": 1}, "revision": evil}
     record.data |= dict.fromkeys(("name", "description", "data_license", "citation", "train_text", "license"), evil)
     record.data["language"] = evil
@@ -284,7 +284,7 @@ def test_one_of_a_thing_is_one(record):
 
 def test_a_student_that_began_at_random_derives_from_nothing(record):
     record.teacher |= {"name": "org/teacher", "revision": "c0ffee"}
-    record.student["initialisation"] = "random"
+    record.student["initialization"] = "random"
     data = render_model_card(record).data.to_dict()
     assert "base_model" not in data and "base_model_relation" not in data
     record.card["base_model"] = "org/told"

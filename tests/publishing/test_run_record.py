@@ -149,8 +149,8 @@ def test_where_a_teacher_came_from_is_read_off_its_own_record(tmp_path):
     loaded = type(model).from_pretrained(tmp_path / "teacher")
     expected = {"from": "m", "teacher": "grand", "trainer": "T", "steps": 1}
     assert describe_model(loaded)["lineage"] == expected and describe_model(loaded)["name"] == "teacher"
-    assert describe_model(model)["lineage"] is None and describe_model(model)["initialisation"] is None
-    assert describe_model(create_student("1/64", model, "random"))["initialisation"] == "random"
+    assert describe_model(model)["lineage"] is None and describe_model(model)["initialization"] is None
+    assert describe_model(create_student("1/64", model, "random"))["initialization"] == "random"
 
 
 def test_hash_tells_weights_apart():

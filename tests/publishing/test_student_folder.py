@@ -33,9 +33,9 @@ def test_only_what_a_stranger_needs(folder):
 
 def test_checksums_are_gits_and_sha256s(folder):
     (folder / "LICENSE").write_bytes(b"hello\n")
-    (licence,) = (file for file in files_to_publish(folder) if file.name == "LICENSE")
-    assert licence.git_oid == "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
-    assert licence.sha256 == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    (license,) = (file for file in files_to_publish(folder) if file.name == "LICENSE")
+    assert license.git_oid == "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
+    assert license.sha256 == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 
 
 def test_plots_go_where_the_card_shows_them(folder):
@@ -166,7 +166,7 @@ def test_pipes_are_refused_and_not_waited_for(folder, name):
 
 
 def test_licences_of_known_names_only(folder):
-    (folder / "LICENSE.key").write_text("not a licence")
+    (folder / "LICENSE.key").write_text("not a license")
     files = files_to_publish(folder)
     assert "LICENSE.key" in left_out(folder, files)
 

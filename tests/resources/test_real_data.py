@@ -11,7 +11,7 @@ from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfe
 pytestmark = pytest.mark.real_data
 
 
-def normalised(text):
+def normalized(text):
     return " ".join(text.lower().split())
 
 
@@ -35,9 +35,9 @@ def test_no_text_is_in_two_splits_nor_evaluated_and_transferred(domains):
     splits = {"train": set(), "validation": set(), "test": set()}
     for found in domains.values():
         for name, split in found.items():
-            splits[name] |= {normalised(text) for text in split["text"]}
+            splits[name] |= {normalized(text) for text in split["text"]}
     assert not splits["train"] & (splits["validation"] | splits["test"]) and not splits["validation"] & splits["test"]
-    transfer = [normalised(text) for text in load_transfer_set()["text"]]
+    transfer = [normalized(text) for text in load_transfer_set()["text"]]
     assert len(transfer) == 18765 and max(Counter(transfer).values()) == 1
     assert not set(transfer) & (splits["validation"] | splits["test"])
     assert splits["train"] <= set(transfer)

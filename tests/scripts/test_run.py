@@ -119,16 +119,16 @@ def test_a_file_that_is_not_there_is_named_with_those_like_it(tmp_path):
         scripts.require_source({"train_file": str(tmp_path / "reviws[1].csv")}, (".csv",), dataset_name=None)
 
 
-def test_labelled_examples_are_counted_where_it_is_not_all():
+def test_labeled_examples_are_counted_where_it_is_not_all():
     def counts(**columns):
         return scripts.sample_counts(datasets.Dataset.from_dict(columns))
 
-    assert counts(labels=[0, -100, 2]) == {"samples": 3, "labelled_samples": 2}
-    assert counts(labels=[[0, -100], [-100, -100]]) == {"samples": 2, "labelled_samples": 1}
+    assert counts(labels=[0, -100, 2]) == {"samples": 3, "labeled_samples": 2}
+    assert counts(labels=[[0, -100], [-100, -100]]) == {"samples": 2, "labeled_samples": 1}
     assert counts(labels=[0, 1]) == counts(labels=[-100.0, 1.5]) == counts(input_ids=[1, 2]) == {"samples": 2}
     rows = datasets.Dataset.from_dict({"label": [0, None, -1]})
     rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"])).with_transform(dict)
-    assert scripts.sample_counts(rows) == {"samples": 3, "labelled_samples": 1}
+    assert scripts.sample_counts(rows) == {"samples": 3, "labeled_samples": 1}
     assert scripts.sample_counts(rows.with_format(None).to_iterable_dataset()) == {}
 
 

@@ -71,13 +71,13 @@ def test_labels_and_head_are_the_teachers_and_the_student_saves_as_a_stock_model
     assert loaded.config.id2label == names["id2label"] and weights_sha256(loaded) == weights_sha256(student)
 
 
-@pytest.mark.parametrize("initialisation", ["truncated", "embeddings", "random"])
-def test_other_families(initialisation):
+@pytest.mark.parametrize("initialization", ["truncated", "embeddings", "random"])
+def test_other_families(initialization):
     config = RobertaConfig(
         vocab_size=100, hidden_size=128, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64
     )
-    shape = "2/64" if initialisation == "embeddings" else "2/128"
-    student = create_student(shape, RobertaForSequenceClassification(config), initialisation)
+    shape = "2/64" if initialization == "embeddings" else "2/128"
+    student = create_student(shape, RobertaForSequenceClassification(config), initialization)
     assert type(student) is RobertaForSequenceClassification
     assert student(input_ids=torch.randint(4, 100, (2, 5))).logits.shape == (2, 2)
 
@@ -176,7 +176,7 @@ def test_a_published_checkpoint_or_one_of_ones_own(tmp_path, monkeypatch):
         (
             ("2/128",),
             {"task": "masked_lm", "pretrained_model_name_or_path": "x"},
-            r"is for 'pretrained', got initialisation 'random'",
+            r"is for 'pretrained', got initialization 'random'",
         ),
     ],
 )
@@ -196,12 +196,12 @@ def test_what_does_not_fit_is_refused(arguments, options, message):
         ("3/64", ("vit", None), "random", "none of the teacher's weights fit it"),
     ],
 )
-def test_without_an_initialisation_the_student_starts_from_what_fits(shape, teacher, expected, reason, monkeypatch):
+def test_without_an_initialization_the_student_starts_from_what_fits(shape, teacher, expected, reason, monkeypatch):
     said = []
     monkeypatch.setattr(create.logger, "warning", said.append)
     family, width = teacher
     student = create_student(shape, tiny_bert(width, 2) if family == "bert" else tiny_model(family))
-    assert student.hf_distill_initialisation == expected
+    assert student.hf_distill_initialization == expected
     assert len(said) == 1 and f"): {expected}, because" in said[0] and reason in said[0]
 
 
@@ -210,7 +210,7 @@ def test_electra_is_not_narrowed_to_the_width_of_its_embeddings():
         vocab_size=50, hidden_size=128, embedding_size=64, num_hidden_layers=1, num_attention_heads=2
     )
     student = create_student("1/64", ElectraForSequenceClassification(config))
-    assert student.hf_distill_initialisation == "embeddings"
+    assert student.hf_distill_initialization == "embeddings"
 
 
 def test_a_teacher_by_name_is_loaded_with_the_head_it_has(tmp_path):
@@ -235,8 +235,8 @@ def test_a_teacher_by_name_is_loaded_with_the_head_it_has(tmp_path):
     ("options", "message"),
     [
         (
-            {"initialisation": "widht"},
-            r"initialisation must be one of \['random', .*got 'widht'. Did you mean 'width'\?",
+            {"initialization": "widht"},
+            r"initialization must be one of \['random', .*got 'widht'. Did you mean 'width'\?",
         ),
         ({"layers": "uniformly"}, r"layers must be one of \['bottom', 'top', 'uniform'\], .*Did you mean 'uniform'\?"),
         ({"dimensions": "larges"}, r"dimensions must be one of .* Did you mean 'largest'\?"),
@@ -263,7 +263,7 @@ def test_widths_that_do_not_fit_are_refused():
         ("1/32", dict(num_lables=3), r"a BertConfig has no field num_lables\. Did you mean 'num_labels'\?"),
         ("1/32", dict(num_labels=0), r"num_labels must be at least 1, got 0"),
         ("1/32", dict(vocab_size=50), r"vocab_size is 50, the teacher's 100, so its embeddings cannot be taken over"),
-        ("1/32", dict(vocab_size=50, initialisation="embeddings"), r"vocab_size is 50, the teacher's 100"),
+        ("1/32", dict(vocab_size=50, initialization="embeddings"), r"vocab_size is 50, the teacher's 100"),
     ],
 )
 def test_what_no_student_can_be_made_of(teacher, shape, config, message):

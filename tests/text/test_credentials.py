@@ -117,7 +117,7 @@ def test_as_they_are_written(given, expected):
      '{"bos_token": "<s>", "mask_token": "[MASK]", "pad_token_id": 0}', "hf_datasets hf_distill hf_transformers",
      "sk-sentiment-bert-base-uncased-v2", "Helsinki-NLP/opus-mt-sk-en", "google/bert_uncased_L-2_H-128_A-2", "git@github.com:a/b",
      "git+ssh://git@github.com/a/b", "https://medium.com/@anna/post", "https://host:8080/@anna", "http://[::1]:80/@x",
-     "https://h:4873/pkg/-/pkg@1.2.3", "The secret: distil more", "the bearer of news", "ACCAGTACCATGACCATTGA", "key=value",
+     "https://h:4873/pkg/-/pkg@1.2.3", "The secret: distill more", "the bearer of news", "ACCAGTACCATGACCATTGA", "key=value",
      "password=$PASSWORD", "token=<HUB_TOKEN>", "API_KEY=YOUR_API_KEY", "`--token` is an option", "pass a --token here",
      "def f(key=len, token=None)", "monkey: 1", "1234567890:12", "3e-05", "2026-01-02T03:04:05", "keys: a, b", REMOVED],
 )  # fmt: skip

@@ -158,15 +158,15 @@ def test_output_folder_that_cannot_be_written(arguments, teacher, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "initialisation", "message"),
+    ("shape", "initialization", "message"),
     [
         ("huge", "random", r"a shape is one of \['tiny', .*got 'huge'"),
         ("2/100", "random", r"multiple of 64, got 100"),
         ("9/32", "truncated", r"at most its 2 layers, got 9/32"),
         ("2/64", "embeddings", r"hidden size 32 cannot fill a student of 64"),
-        ("1/32", "best", r"initialisation must be one of .*got 'best'"),
+        ("1/32", "best", r"initialization must be one of .*got 'best'"),
     ],
 )
-def test_students_that_cannot_be_made(teacher, shape, initialisation, message):
+def test_students_that_cannot_be_made(teacher, shape, initialization, message):
     with pytest.raises(ValueError, match=message):
-        create_student(shape, teacher, initialisation)
+        create_student(shape, teacher, initialization)

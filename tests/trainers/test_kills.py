@@ -23,7 +23,7 @@ from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_
 KILLS = int(os.environ.get("HF_DISTILL_KILLS", "3"))
 
 
-def distil(folder, **arguments):
+def distill(folder, **arguments):
     args = DistillationTrainingArguments(recipe="tinybert_task", max_steps=20, **arguments)
     return DistillationTrainer, tiny_bert(dropout=0.1), args, wide_bert()
 
@@ -85,7 +85,7 @@ def finish(child):
     assert child.exitcode == 0
 
 
-@pytest.mark.parametrize("make", [distil, follow, shrink])
+@pytest.mark.parametrize("make", [distill, follow, shrink])
 def test_killed_at_random_moments(make, start, tmp_path):
     for index, step in enumerate((10, 20, 40)):
         tiny_bert(hidden_size=32, layers=2, seed=10 + index).save_pretrained(

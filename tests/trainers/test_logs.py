@@ -60,25 +60,25 @@ def test_evaluation_measures_loss_and_fidelity_over_all_examples(labels, argumen
 
 
 def test_evaluation_without_labels_has_a_loss(arguments, student, teacher, tokenizer):
-    unlabelled = encoded_sentences(29, labels=None)
+    unlabeled = encoded_sentences(29, labels=None)
     trainer = DistillationTrainer(
-        student, arguments(), train_dataset=unlabelled, processing_class=tokenizer, teacher_model=teacher
+        student, arguments(), train_dataset=unlabeled, processing_class=tokenizer, teacher_model=teacher
     )
-    metrics = trainer.evaluate(unlabelled)
+    metrics = trainer.evaluate(unlabeled)
     assert metrics["eval_loss"] == pytest.approx(metrics["eval_teacher_kl"], rel=1e-5)
     assert "eval_hard_label_loss" not in metrics
-    predictions = trainer.predict(unlabelled)
+    predictions = trainer.predict(unlabeled)
     assert predictions.predictions.shape == (29, 2) and predictions.label_ids is None
 
 
 def test_training_reduces_the_distance_to_the_teacher(arguments, student, teacher, tokenizer):
-    unlabelled = encoded_sentences(64, labels=None)
+    unlabeled = encoded_sentences(64, labels=None)
     trainer = DistillationTrainer(
-        student, arguments(num_train_epochs=20), train_dataset=unlabelled, processing_class=tokenizer,
+        student, arguments(num_train_epochs=20), train_dataset=unlabeled, processing_class=tokenizer,
         teacher_model=teacher,
     )  # fmt: skip
-    before = trainer.evaluate(unlabelled)
+    before = trainer.evaluate(unlabeled)
     trainer.train()
-    after = trainer.evaluate(unlabelled)
+    after = trainer.evaluate(unlabeled)
     assert after["eval_teacher_kl"] < 0.5 * before["eval_teacher_kl"]
     assert after["eval_teacher_agreement"] > before["eval_teacher_agreement"]

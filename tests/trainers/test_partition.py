@@ -25,7 +25,7 @@ class GradientOfFirstStep(TrainerCallback):
             self.gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 
-def partly_labelled(dataset):
+def partly_labeled(dataset):
     """Labels of rows 0, 5, 10, ... are unknown (-100)."""
     return dataset.map(lambda row, index: {"labels": row["labels"] if index % 5 else -100}, with_indices=True)
 
@@ -45,7 +45,7 @@ def train(arguments, objective, batch_size, accumulation, teacher=True, **overri
     trainer = DistillationTrainer(
         tiny_bert(),
         args,
-        train_dataset=partly_labelled(encoded_sentences(29)),
+        train_dataset=partly_labeled(encoded_sentences(29)),
         processing_class=tiny_tokenizer(),
         teacher_model=tiny_bert(hidden_size=32, layers=2, seed=1) if teacher else None,
         callbacks=[probe],

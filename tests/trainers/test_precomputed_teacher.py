@@ -51,9 +51,9 @@ def images(**sizes):
 
 
 def case(name):
-    """Teacher, student, rows, collator for labelling, collator for training."""
+    """Teacher, student, rows, collator for labeling, collator for training."""
     rows, tokenizer = encoded_sentences(ROWS), masking_tokenizer()
-    unlabelled, pad = rows.remove_columns("labels"), DataCollatorWithPadding(tokenizer)
+    unlabeled, pad = rows.remove_columns("labels"), DataCollatorWithPadding(tokenizer)
     if name == "sequences":
         return tiny_bert(32, 2, seed=1), tiny_bert(), rows, pad, None
     if name in ("tokens", "tokens padded to 8, left"):
@@ -66,12 +66,12 @@ def case(name):
             model.bert.embeddings.position_embeddings.weight.data.zero_()
         return *models, tags, collator, collator
     if name == "answers":
-        spans = unlabelled.map(lambda row: {"start_positions": 0, "end_positions": len(row["input_ids"]) - 1})
+        spans = unlabeled.map(lambda row: {"start_positions": 0, "end_positions": len(row["input_ids"]) - 1})
         return tiny(BertForQuestionAnswering), small(BertForQuestionAnswering), spans, pad, None
     if name == "masked words":
         masking = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.4)
         collator = DataCollatorForTokenClassification(tokenizer)
-        return tiny(BertForMaskedLM), small(BertForMaskedLM), unlabelled, masking, collator
+        return tiny(BertForMaskedLM), small(BertForMaskedLM), unlabeled, masking, collator
     pixels = torch.rand(ROWS, 1, 4, 4).tolist()
     rows = datasets.Dataset.from_dict({"pixel_values": pixels, "labels": [index % 3 for index in range(ROWS)]})
     models = (images(hidden_size=size, num_hidden_layers=layers) for size, layers in ((32, 2), (16, 1)))
@@ -110,21 +110,21 @@ def trainer_of(arguments):
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_are_the_live_teachers(name, dtype, trainer_of, tmp_path):
     teacher, student, rows, collator, _ = case(name)
-    labelled = label_transfer_set(
-        rows, teacher, collator, tmp_path / "labelled", dtype=dtype, top_k=6, disable_tqdm=True
+    labeled = label_transfer_set(
+        rows, teacher, collator, tmp_path / "labeled", dtype=dtype, top_k=6, disable_tqdm=True
     )
-    bare = labelled.remove_columns([column for column in labelled.column_names if column.startswith("teacher")])
-    recorded, live = trainer_of(name, student, labelled), trainer_of(name, student, bare, teacher)
+    bare = labeled.remove_columns([column for column in labeled.column_names if column.startswith("teacher")])
+    recorded, live = trainer_of(name, student, labeled), trainer_of(name, student, bare, teacher)
     for trainer in (recorded, live):
         trainer.args.train_sampling_strategy, trainer.args.length_bucketing = "sequential", False
     found, expected = loss_and_gradient(recorded), loss_and_gradient(live)
     assert expected[0].min() > 1e-3
     torch.testing.assert_close(found[0], expected[0], **TOLERANCE[dtype])
     torch.testing.assert_close(found[1], expected[1], **TOLERANCE[dtype])
-    metrics, exact = recorded.evaluate(labelled), live.evaluate(bare)
+    metrics, exact = recorded.evaluate(labeled), live.evaluate(bare)
     for metric in ("eval_loss", "eval_soft_label_loss", "eval_teacher_agreement"):
         assert metrics[metric] == pytest.approx(exact[metric], abs=1e-3), metric
-    assert len(recorded.predict(labelled).predictions) == ROWS or name == "answers"
+    assert len(recorded.predict(labeled).predictions) == ROWS or name == "answers"
 
 
 @pytest.mark.parametrize(
@@ -143,16 +143,16 @@ def test_loss_and_gradient_are_the_live_teachers(name, dtype, trainer_of, tmp_pa
 @pytest.mark.parametrize("name", ["sequences", "tokens"])
 def test_every_way_to_read_rows(name, way, trainer_of):
     teacher, student, rows, collator, _ = case(name)
-    labelled = label_transfer_set(rows, teacher, collator, disable_tqdm=True)
+    labeled = label_transfer_set(rows, teacher, collator, disable_tqdm=True)
     given = dict(optim="sgd", learning_rate=0.1) | way
     if way.get("max_steps") == 8:
-        labelled, rows = labelled.to_iterable_dataset(), rows.to_iterable_dataset()
+        labeled, rows = labeled.to_iterable_dataset(), rows.to_iterable_dataset()
     elif "max_steps" in way:  # columns that are not known
         rows = rows.to_iterable_dataset().map(lambda row: row)
-        labelled = labelled.to_iterable_dataset().map(lambda row: row)
+        labeled = labeled.to_iterable_dataset().map(lambda row: row)
     if way.get("remove_unused_columns") is False:
-        labelled = labelled.remove_columns("teacher_provenance") if name == "tokens" else labelled
-    recorded, live = trainer_of(name, student, labelled, **given), trainer_of(name, student, rows, teacher, **given)
+        labeled = labeled.remove_columns("teacher_provenance") if name == "tokens" else labeled
+    recorded, live = trainer_of(name, student, labeled, **given), trainer_of(name, student, rows, teacher, **given)
     for trainer in (recorded, live):
         torch.manual_seed(0)
         trainer.train()
@@ -164,11 +164,11 @@ def test_every_way_to_read_rows(name, way, trainer_of):
 def test_recorded_hidden_states_are_imitated(positions, trainer_of):
     teacher, student, rows, collator, _ = case("sequences")
     kept = dict(hidden_states=[0, 2]) if positions == "all" else dict(cls_states=[2])
-    labelled = label_transfer_set(rows, teacher, collator, disable_tqdm=True, **kept)
+    labeled = label_transfer_set(rows, teacher, collator, disable_tqdm=True, **kept)
     given = dict(hidden_state_weight=1.0, hidden_state_positions=positions, embedding_weight=float(positions == "all"))
     recorded, live = (
         trainer_of("sequences", student, dataset, source, train_sampling_strategy="sequential", length_bucketing=False, **given)
-        for dataset, source in ((labelled, None), (rows, teacher))
+        for dataset, source in ((labeled, None), (rows, teacher))
     )  # fmt: skip
     found, expected = loss_and_gradient(recorded), loss_and_gradient(live)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
@@ -176,12 +176,12 @@ def test_recorded_hidden_states_are_imitated(positions, trainer_of):
     with pytest.raises(ValueError, match=r"hidden states \[2\], of which \[2\] are not recorded; .* has none"):
         trainer_of("sequences", student, label_transfer_set(rows, teacher, collator), hidden_state_weight=1.0)
     with pytest.raises(ValueError, match=r"compared between two live transformers models"):
-        trainer_of("sequences", student, labelled, relation_weight=1.0)
+        trainer_of("sequences", student, labeled, relation_weight=1.0)
 
 
 def test_a_student_that_shrinks_reads_them(arguments, tmp_path):
     teacher, _, rows, collator, _ = case("sequences")
-    labelled = label_transfer_set(rows, teacher, collator, hidden_states=[1, 2], disable_tqdm=True)
+    labeled = label_transfer_set(rows, teacher, collator, hidden_states=[1, 2], disable_tqdm=True)
     options = dict(vars(arguments(max_steps=8, hidden_state_weight=0.5)))
     kept = (
         "output_dir",
@@ -193,7 +193,7 @@ def test_a_student_that_shrinks_reads_them(arguments, tmp_path):
         "save_strategy",
     )
     weights = []
-    for dataset, source in ((labelled, None), (rows, teacher)):
+    for dataset, source in ((labeled, None), (rows, teacher)):
         args = PruningDistillTrainingArguments(
             **{name: options[name] for name in kept}, hidden_state_weight=0.5, target_hidden_size=16, pruning_events=3,
             optim="sgd", learning_rate=1e-3, bf16=False,
@@ -220,13 +220,13 @@ def test_answers_of_other_checkpoints_are_refused(tmp_path, arguments):
     )  # fmt: skip
     for seeds in ((1, 2), (1, 3)):
         teachers = (FrozenTeacher(tiny_bert(32, 2, seed=seed)) for seed in seeds)
-        labelled = label_with_trajectory(rows, teachers, collator, tmp_path / f"labelled{seeds}", disable_tqdm=True)
-        given = dict(train_dataset=labelled, processing_class=masking_tokenizer())
+        labeled = label_with_trajectory(rows, teachers, collator, tmp_path / f"labeled{seeds}", disable_tqdm=True)
+        given = dict(train_dataset=labeled, processing_class=masking_tokenizer())
         if seeds == (1, 2):
             trainer = ProgressiveTrainer(student, args, **given)
             trainer.teacher.outputs = None  # nobody asks
             trainer.train()
-            cut = labelled.map(lambda row: {name: row[name][:6] for name in ("input_ids", "attention_mask")})
+            cut = labeled.map(lambda row: {name: row[name][:6] for name in ("input_ids", "attention_mask")})
             with pytest.raises(ValueError, match=r"rows have other input_ids"):
                 ProgressiveTrainer(student, args, **given | {"train_dataset": cut})
             continue
@@ -254,7 +254,7 @@ THROUGH = {
     "split": lambda rows: rows.train_test_split(0.3, seed=0)["train"],
     "concatenation": lambda rows: datasets.concatenate_datasets([rows, rows.shuffle(seed=3)]),
     "stream": lambda rows: rows.to_iterable_dataset().shuffle(seed=1),
-    "disk": lambda rows: (rows.save_to_disk("labelled"), datasets.load_from_disk("labelled"))[1],
+    "disk": lambda rows: (rows.save_to_disk("labeled"), datasets.load_from_disk("labeled"))[1],
     "parquet": lambda rows: (
         rows.to_parquet("rows.parquet"),
         datasets.Dataset.from_parquet("rows.parquet", cache_dir="c"),
@@ -266,9 +266,9 @@ THROUGH = {
 def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     teacher, student, rows, collator, _ = case("sequences")
-    labelled = THROUGH[through](label_transfer_set(rows, teacher, collator, tmp_path / "own", disable_tqdm=True))
+    labeled = THROUGH[through](label_transfer_set(rows, teacher, collator, tmp_path / "own", disable_tqdm=True))
 
-    def make(dataset=labelled, processing_class=None, student=student, **more):
+    def make(dataset=labeled, processing_class=None, student=student, **more):
         given = dict(train_dataset=dataset, processing_class=processing_class or tiny_tokenizer())
         return DistillationTrainer(student, arguments(max_steps=1), **given | more)
 
@@ -300,23 +300,23 @@ def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tm
         ValueError, match=r"for the task sequence_classification; the student's is token_classification"
     ):
         make(student=small(BertForTokenClassification, num_labels=2))
-    cut = labelled.map(lambda row: {"input_ids": row["input_ids"][:6], "attention_mask": row["attention_mask"][:6]},
-                       **({"features": labelled.features} if through == "stream" else {}))  # fmt: skip
+    cut = labeled.map(lambda row: {"input_ids": row["input_ids"][:6], "attention_mask": row["attention_mask"][:6]},
+                       **({"features": labeled.features} if through == "stream" else {}))  # fmt: skip
     with pytest.raises(
         ValueError, match=r"at most 20 tokens, cut there; .* rows have other input_ids .* looked at 6 tokens"
     ):
         make(cut)
     if through != "stream":
         with pytest.raises(ValueError, match=r"gave other input_ids when read again"):
-            make(labelled.with_transform(augmented))
-        beside = labelled.remove_columns("input_ids").add_column("input_ids", labelled["input_ids"][::-1])
+            make(labeled.with_transform(augmented))
+        beside = labeled.remove_columns("input_ids").add_column("input_ids", labeled["input_ids"][::-1])
         with pytest.raises(ValueError, match=r"answers were put beside other rows"):
             make(beside)
 
 
 def test_images_turned_at_random_are_refused(arguments):
     teacher, student, rows, collator, _ = case("images")
-    labelled = label_transfer_set(rows, teacher, collator, disable_tqdm=True)
+    labeled = label_transfer_set(rows, teacher, collator, disable_tqdm=True)
 
     def turned(batch):
         pixels = [torch.tensor(each) for each in batch["pixel_values"]]
@@ -326,12 +326,12 @@ def test_images_turned_at_random_are_refused(arguments):
         ValueError, match=r"gave other pixel_values when read again, at \(.*\) first 0\.\d+ and then 0\."
     ):
         DistillationTrainer(
-            student, arguments(remove_unused_columns=False), collator, train_dataset=labelled.with_transform(turned)
+            student, arguments(remove_unused_columns=False), collator, train_dataset=labeled.with_transform(turned)
         )
 
 
 def looked_at(dtype=torch.float32, size=4, mean=0.5, flip=False):
-    """A transform of stored levels into images, as an image processor's: resized, turned, normalised."""
+    """A transform of stored levels into images, as an image processor's: resized, turned, normalized."""
 
     def made(batch):
         pixels = torch.tensor(batch["levels"]).view(-1, 1, 4, 4)
@@ -346,7 +346,7 @@ def looked_at(dtype=torch.float32, size=4, mean=0.5, flip=False):
 def test_images_made_in_another_way_are_refused(arguments, tmp_path):
     teacher, student, rows, _, _ = case("images")
     rows = rows.map(lambda row: {"levels": torch.tensor(row["pixel_values"]).flatten()}, remove_columns="pixel_values")
-    labelled = label_transfer_set(rows.with_transform(looked_at()), teacher, default_data_collator, tmp_path / "own")
+    labeled = label_transfer_set(rows.with_transform(looked_at()), teacher, default_data_collator, tmp_path / "own")
 
     def make(dataset, collator=None, **more):
         given = dict(remove_unused_columns=False, max_steps=1) | more
@@ -354,16 +354,16 @@ def test_images_made_in_another_way_are_refused(arguments, tmp_path):
             student, arguments(**given), collator or default_data_collator, train_dataset=dataset
         )
 
-    part = labelled.shuffle(seed=1).select(range(5, 20))
-    features = datasets.Features(labelled.features | {"pixel_values": datasets.Array3D((1, 4, 4), "float32")})
-    stored = labelled.map(looked_at(), batched=True, remove_columns="levels")
+    part = labeled.shuffle(seed=1).select(range(5, 20))
+    features = datasets.Features(labeled.features | {"pixel_values": datasets.Array3D((1, 4, 4), "float32")})
+    stored = labeled.map(looked_at(), batched=True, remove_columns="levels")
     stream = part.to_iterable_dataset().shuffle(seed=2).map(looked_at(), batched=True, features=features)
     for dataset in (
-        labelled.with_transform(looked_at()),
-        labelled.with_transform(looked_at(torch.float16)),
-        labelled.with_transform(looked_at(torch.bfloat16)),
+        labeled.with_transform(looked_at()),
+        labeled.with_transform(looked_at(torch.float16)),
+        labeled.with_transform(looked_at(torch.bfloat16)),
         part.with_transform(looked_at(torch.float64)),
-        datasets.concatenate_datasets([part, labelled]).with_transform(looked_at()),
+        datasets.concatenate_datasets([part, labeled]).with_transform(looked_at()),
         stored,
         stored.with_format("torch"),
         stream,
@@ -377,7 +377,7 @@ def test_images_made_in_another_way_are_refused(arguments, tmp_path):
         (looked_at(size=8), r"pixel_values of shape \(1, 4, 4\) in row 0; .* make them of shape \(1, 8, 8\)"),
         (looked_at(flip=True), r"pixel_values .* label them again with this one"),
     ):
-        for dataset in (labelled.with_transform(transform), part.with_transform(transform)):
+        for dataset in (labeled.with_transform(transform), part.with_transform(transform)):
             with pytest.raises(ValueError, match=message):
                 make(dataset)
     with pytest.raises(ValueError, match=r"make them .* there"):
@@ -412,12 +412,12 @@ def test_texts_encoded_on_the_fly_are_compared_as_the_collator_gives_them(argume
         given = dict(train_dataset=dataset, processing_class=masking_tokenizer())
         return DistillationTrainer(student, args, without_texts(collator), **given)
 
-    labelled = label_transfer_set(rows.with_transform(encoded(8)), teacher, without_texts(pad))
+    labeled = label_transfer_set(rows.with_transform(encoded(8)), teacher, without_texts(pad))
     left = DataCollatorWithPadding(masking_tokenizer(padding_side="left"), pad_to_multiple_of=8)
-    make(labelled.with_transform(encoded(8))).train()
-    make(labelled.shuffle(seed=1).with_transform(encoded(8, "max_length")), left)
-    make(labelled.map(encoded(8), batched=True))
-    for dataset in (labelled.with_transform(encoded(6)), labelled.map(encoded(6), batched=True)):
+    make(labeled.with_transform(encoded(8))).train()
+    make(labeled.shuffle(seed=1).with_transform(encoded(8, "max_length")), left)
+    make(labeled.map(encoded(8), batched=True))
+    for dataset in (labeled.with_transform(encoded(6)), labeled.map(encoded(6), batched=True)):
         with pytest.raises(ValueError, match=r"rows have other input_ids than those, the longest of those looked at 6"):
             make(dataset)
     stored = rows.map(encoded(8, "max_length"), batched=True)  # padding is not what was answered
@@ -450,8 +450,8 @@ def test_the_order_of_labels_is_the_recorded_ones(arguments):
     teacher, rows, tokenizer = tiny_bert(32, 2, seed=1, **names), encoded_sentences(ROWS), tiny_tokenizer()
     for permutation, own, others in ((None, names, turned), ([1, 0], turned, names)):
         frozen = FrozenTeacher(teacher, label_permutation=permutation)
-        labelled = label_transfer_set(rows, frozen, tokenizer, disable_tqdm=True)
-        given = dict(train_dataset=labelled, processing_class=tokenizer)
+        labeled = label_transfer_set(rows, frozen, tokenizer, disable_tqdm=True)
+        given = dict(train_dataset=labeled, processing_class=tokenizer)
         DistillationTrainer(tiny_bert(**own), arguments(), **given)
         with pytest.raises(ValueError, match=r"in the order of the labels .*; the student's labels are"):
             DistillationTrainer(tiny_bert(**others), arguments(), **given)
@@ -477,30 +477,30 @@ def test_recorded_labels_that_differ_by_case_alone_or_not_at_all_keep_their_orde
 
 def test_fixed_masks_keep_their_collator_and_temperature(trainer_of, arguments):
     teacher, student, rows, collator, _ = case("masked words")
-    labelled = label_transfer_set(rows, teacher, collator, top_k=6, mask_epochs=2, disable_tqdm=True)
+    labeled = label_transfer_set(rows, teacher, collator, top_k=6, mask_epochs=2, disable_tqdm=True)
     with pytest.raises(ValueError, match=r"to fixed masks; data_collator is a DataCollatorForLanguageModeling"):
         DistillationTrainer(
-            student, arguments(), collator, train_dataset=labelled, processing_class=masking_tokenizer()
+            student, arguments(), collator, train_dataset=labeled, processing_class=masking_tokenizer()
         )
     with pytest.raises(ValueError, match=r"softened by temperature 1.0; temperature is 2.0"):
-        trainer_of("masked words", student, labelled, temperature=2.0)
+        trainer_of("masked words", student, labeled, temperature=2.0)
     with pytest.raises(ValueError, match=r"of 6 words per masked one; soft_label_top_k is 3"):
-        trainer_of("masked words", student, labelled, soft_label_top_k=3)
+        trainer_of("masked words", student, labeled, soft_label_top_k=3)
     sampled = label_transfer_set(rows, teacher, collator, top_k=6, sampled=True, disable_tqdm=True)
     trainer = trainer_of("masked words", student, sampled, num_train_epochs=2)
     trainer.train()
-    assert trainer.evaluate(labelled)["eval_teacher_agreement"] >= 0
+    assert trainer.evaluate(labeled)["eval_teacher_agreement"] >= 0
 
 
 def test_answers_at_masked_positions_do_not_serve_all_positions(trainer_of):
     teacher, student, rows, collator, _ = case("masked words")
-    labelled = label_transfer_set(rows, teacher, collator, top_k=6, disable_tqdm=True)
+    labeled = label_transfer_set(rows, teacher, collator, top_k=6, disable_tqdm=True)
     everywhere = dict(soft_label_positions="attended", soft_label_top_k=None, max_steps=2)
     with pytest.raises(ValueError, match="were recorded at masked positions only: pass teacher_model"):
-        trainer_of("masked words", student, labelled, **everywhere)
-    bare = labelled.remove_columns([column for column in labelled.column_names if column.startswith("teacher")])
+        trainer_of("masked words", student, labeled, **everywhere)
+    bare = labeled.remove_columns([column for column in labeled.column_names if column.startswith("teacher")])
     weights = []
-    for dataset in (labelled, bare):
+    for dataset in (labeled, bare):
         trainer = trainer_of("masked words", student, dataset, teacher, **everywhere)
         trainer.train()
         weights.append(parameters_of(trainer.model))

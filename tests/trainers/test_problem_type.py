@@ -87,12 +87,12 @@ def test_a_stream_of_multi_hot_labels(make):
 
 def test_recorded_outputs_carry_it(make):
     texts, student = encoded_sentences(12, labels=None), says_yes_to_everything()
-    labelled = label_transfer_set(texts, multi_label_teacher(), tiny_tokenizer(), disable_tqdm=True)
-    assert provenances(labelled)["teacher_provenance"].problem_type == MULTI
-    metrics = make(student, None, labelled, labelled).evaluate()
+    labeled = label_transfer_set(texts, multi_label_teacher(), tiny_tokenizer(), disable_tqdm=True)
+    assert provenances(labeled)["teacher_provenance"].problem_type == MULTI
+    metrics = make(student, None, labeled, labeled).evaluate()
     assert student.config.problem_type == MULTI and metrics["eval_teacher_agreement"] < 0.9
     with pytest.raises(ValueError, match=r"problem type of the recorded teacher is 'multi_label.*student's 'single_l"):
-        make(tiny_bert(num_labels=3, problem_type="single_label_classification"), None, labelled)
+        make(tiny_bert(num_labels=3, problem_type="single_label_classification"), None, labeled)
 
 
 def test_a_pretrained_student_gets_it(tmp_path):
@@ -146,12 +146,12 @@ def test_top_k_of_all_classes(make):
         make(tiny_bert(), tiny_bert(seed=1), encoded_sentences(8, labels=None), soft_label_top_k=2)
 
 
-def partly_labelled(missing, labels):
+def partly_labeled(missing, labels):
     return encoded_sentences(24, labels=None).add_column("labels", [labels(n) if n % 2 else missing for n in range(24)])
 
 
 def test_minus_100_does_not_count_in_a_multi_label_set(make):
-    rows = partly_labelled([-100.0] * 3, lambda n: [1.0, -100.0, float(n % 3 == 0)])
+    rows = partly_labeled([-100.0] * 3, lambda n: [1.0, -100.0, float(n % 3 == 0)])
     student = tiny_bert(num_labels=3, problem_type=MULTI)
     trainer = make(student, multi_label_teacher(), rows, rows, hard_label_weight=1.0)
     labels = torch.tensor(rows["labels"])
@@ -162,7 +162,7 @@ def test_minus_100_does_not_count_in_a_multi_label_set(make):
 
 def test_missing_numbers_do_not_count(make):
     """Nor do they spoil the student; -100 is a number like any other."""
-    rows = partly_labelled(float("nan"), lambda n: -100.0 if n == 1 else float(n))
+    rows = partly_labeled(float("nan"), lambda n: -100.0 if n == 1 else float(n))
     student, labels = tiny_bert(num_labels=1), torch.tensor(rows["labels"])
     expected = mse_loss(logits_of(student, rows)[1::2, 0], labels[1::2]).item()
     trainer = make(student, tiny_bert(num_labels=1, seed=1), rows, rows, hard_label_weight=1.0)
@@ -171,8 +171,8 @@ def test_missing_numbers_do_not_count(make):
     assert parameters_of(student).isfinite().all()
 
 
-def test_partly_labelled_rows_train_alike_however_they_are_split(make):
-    rows = partly_labelled(float("nan"), float)
+def test_partly_labeled_rows_train_alike_however_they_are_split(make):
+    rows = partly_labeled(float("nan"), float)
     students = []
     for split in ((8, 1), (4, 2)):
         students.append(tiny_bert(num_labels=1))

@@ -340,12 +340,12 @@ def test_one_record_over_both_stages(progressive, tmp_path):
 
 
 def test_without_a_final_stage_no_labels_are_needed(progressive):
-    unlabelled = encoded_sentences(ROWS, labels=None)
-    trainer = progressive(unlabelled, final_stage_steps=-1, final_stage_epochs=0)
+    unlabeled = encoded_sentences(ROWS, labels=None)
+    trainer = progressive(unlabeled, final_stage_steps=-1, final_stage_epochs=0)
     trainer.train()
     assert len(logged(trainer, 1)) == 9 and not logged(trainer, 2)
     with pytest.raises(ValueError, match=r"final stage learns from \['labels'\], but the training set has the columns"):
-        progressive(unlabelled)
+        progressive(unlabeled)
 
 
 def test_adapters_of_one_base_teach_as_whole_models_do(progressive, tmp_path):

@@ -128,10 +128,10 @@ def test_different_numbers_of_heads_are_refused_for_attention_but_not_for_relati
 
 
 def test_features_need_a_live_teacher(arguments, sentences):
-    labelled = sentences.add_column("teacher_logits", [[0.0, 1.0]] * len(sentences))
+    labeled = sentences.add_column("teacher_logits", [[0.0, 1.0]] * len(sentences))
     with pytest.raises(ValueError, match=r"two live transformers models"):
         DistillationTrainer(
-            tiny_bert(), arguments(hidden_state_weight=1.0), train_dataset=labelled, processing_class=tiny_tokenizer()
+            tiny_bert(), arguments(hidden_state_weight=1.0), train_dataset=labeled, processing_class=tiny_tokenizer()
         )
 
 

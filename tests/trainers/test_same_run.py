@@ -120,9 +120,9 @@ def test_another_run_is_not_continued(make, tmp_path, changes, message):
 
 def test_a_teacher_and_its_recorded_outputs_are_the_same_run(make):
     make().train()
-    labelled = label_transfer_set(encoded_sentences(29), a_teacher(), tiny_tokenizer(), disable_tqdm=True)
+    labeled = label_transfer_set(encoded_sentences(29), a_teacher(), tiny_tokenizer(), disable_tqdm=True)
     with pytest.raises(ValueError, match="sample of rows is"):  # the columns are data, too
-        make(dataset=labelled, teacher_model=None).train(resume_from_checkpoint=True)
+        make(dataset=labeled, teacher_model=None).train(resume_from_checkpoint=True)
 
 
 @pytest.mark.parametrize(("split", "warns"), [((2, 2), False), ((4, 2), True)])

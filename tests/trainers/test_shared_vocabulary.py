@@ -107,13 +107,13 @@ def test_recorded_words_are_those_there_are(arguments):
     teacher = masked(112, 1)
     with torch.no_grad():
         teacher.cls.predictions.bias[100:] += 20.0  # the likeliest are no tokens
-    labelled = label_transfer_set(
+    labeled = label_transfer_set(
         rows, FrozenTeacher(teacher), DataCollatorForLanguageModeling(tokenizer), disable_tqdm=True, top_k=8
     )
-    assert max(word for row in labelled["teacher_classes"] for item in row for word in item) < 100
-    assert make(arguments, masked(100, 0), None, labelled, DataCollatorForTokenClassification(tokenizer)).train()
-    beyond = [[[104] * 8 for _ in row] for row in labelled["teacher_classes"]]
-    wrong = labelled.remove_columns("teacher_classes").add_column("teacher_classes", beyond)
+    assert max(word for row in labeled["teacher_classes"] for item in row for word in item) < 100
+    assert make(arguments, masked(100, 0), None, labeled, DataCollatorForTokenClassification(tokenizer)).train()
+    beyond = [[[104] * 8 for _ in row] for row in labeled["teacher_classes"]]
+    wrong = labeled.remove_columns("teacher_classes").add_column("teacher_classes", beyond)
     with pytest.raises(
         ValueError, match=r"rows 0 to 8 of train_dataset are about the word 104, but the student has 100"
     ):

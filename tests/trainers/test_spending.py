@@ -316,7 +316,7 @@ def test_of_a_budget_that_is_spent_nothing_is_left_to_do(limit, arguments):
 
 
 def test_an_account_is_carried_from_one_trainer_to_the_next(arguments):
-    first = trainer_of(arguments(max_flops=1e7, teacher_labelling_flops=2e6))
+    first = trainer_of(arguments(max_flops=1e7, teacher_labeling_flops=2e6))
     first.train()
     then = trainer_of(arguments(max_flops=3e7, warmup_steps=0.1, lr_scheduler_type="linear"), teacher=a_teacher())
     then.go_on_after(first.spent())
@@ -327,7 +327,7 @@ def test_an_account_is_carried_from_one_trainer_to_the_next(arguments):
     then.add_callback(noting())
     then.train()
     spent = then.spent()
-    assert 3e7 <= spent["flops"] < 3.2e7 and spent["labelling_flops"] == 2e6
+    assert 3e7 <= spent["flops"] < 3.2e7 and spent["labeling_flops"] == 2e6
     assert spent["tokens"] > first.spent()["tokens"] and spent["seconds"] > first.spent()["seconds"]
     flops = [first.spent()["flops"], *logged(then, "spent_flops")]
     assert [position / parts for position, parts in positions] == pytest.approx(
@@ -340,30 +340,30 @@ def test_an_account_is_carried_from_one_trainer_to_the_next(arguments):
 
 def test_cached_answers_cost_what_is_charged(arguments):
     teacher, dataset = a_teacher(), encoded_sentences(29)
-    labelled = label_transfer_set(
+    labeled = label_transfer_set(
         dataset, FrozenTeacher(teacher), lambda rows: TOKENIZER.pad(rows, return_tensors="pt")
     )
-    labelling = batch_flops(teacher.config, [len(row) for row in dataset["input_ids"]], "sequence_classification").real
+    labeling = batch_flops(teacher.config, [len(row) for row in dataset["input_ids"]], "sequence_classification").real
     runs = []
-    for charged in (None, labelling):
-        args = arguments(max_flops=4e7, teacher_labelling_flops=charged, warmup_steps=0.1)
-        runs.append(trainer_of(args, dataset=labelled))
+    for charged in (None, labeling):
+        args = arguments(max_flops=4e7, teacher_labeling_flops=charged, warmup_steps=0.1)
+        runs.append(trainer_of(args, dataset=labeled))
         runs[-1].train()
     amortised, paid = runs
     assert amortised.spent()["teacher_flops"] == paid.spent()["teacher_flops"] == 0
-    assert amortised.spent()["labelling_flops"] == 0 and paid.spent()["labelling_flops"] == labelling
+    assert amortised.spent()["labeling_flops"] == 0 and paid.spent()["labeling_flops"] == labeling
     assert paid.spent()["flops"] == pytest.approx(amortised.spent()["flops"], rel=0.05)
     assert paid.state.global_step < amortised.state.global_step
     assert max(logged(paid, "learning_rate")) == pytest.approx(1e-2, rel=0.2)  # the warm-up follows what is left
     json.dumps(paid.spent())
 
 
-def test_labelling_is_charged_in_seconds(arguments, monkeypatch):
+def test_labeling_is_charged_in_seconds(arguments, monkeypatch):
     clock = iter(range(10**6))
     monkeypatch.setattr("hf_distill.trainers.spending.time.perf_counter", lambda: float(next(clock)))
     steps = []
     for charged in (None, 30.0):
-        trainer = trainer_of(arguments(max_seconds=60, teacher_labelling_seconds=charged, warmup_steps=0.2))
+        trainer = trainer_of(arguments(max_seconds=60, teacher_labeling_seconds=charged, warmup_steps=0.2))
         trainer.train()
         assert 60 <= trainer.spent()["seconds"] < 65
         assert max(logged(trainer, "learning_rate")) == pytest.approx(1e-2, rel=0.2)  # the warm-up follows what is left
@@ -371,16 +371,16 @@ def test_labelling_is_charged_in_seconds(arguments, monkeypatch):
     assert steps[1] == pytest.approx(steps[0] / 2, abs=2)
 
 
-def test_utilisation_is_logged_against_a_remembered_peak(arguments, monkeypatch, tmp_path):
+def test_utilization_is_logged_against_a_remembered_peak(arguments, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path))
     trainer = trainer_of(arguments())
     trainer.train()
-    assert not logged(trainer, "flops_utilisation") and min(logged(trainer, "tokens_per_second")) > 0
+    assert not logged(trainer, "flops_utilization") and min(logged(trainer, "tokens_per_second")) > 0
     remember_peak("cpu", torch.float32, 1e9)
     trainer = trainer_of(arguments(logging_steps=8))
     trainer.train()
-    (utilisation,) = logged(trainer, "flops_utilisation")
-    assert utilisation == pytest.approx(trainer.spent()["flops"] / trainer.spent()["seconds"] / 1e9, rel=0.05)
+    (utilization,) = logged(trainer, "flops_utilization")
+    assert utilization == pytest.approx(trainer.spent()["flops"] / trainer.spent()["seconds"] / 1e9, rel=0.05)
 
 
 class SaveOften(TrainerCallback):
@@ -506,12 +506,12 @@ def test_a_student_that_shrinks_is_stopped_and_resumed_within_its_budget(tmp_pat
         (dict(max_tokens=float("nan")), "max_tokens must be None or a finite number above 0, got nan"),
         (dict(max_flops=1e9, warmup_steps=100), "warmup_steps must be at least 0 and below 1, got 100"),
         (dict(max_flops=1e9, save_steps=0.1), "save_steps 0.1 is a share of max_steps"),
-        (dict(max_flops=1e9, teacher_labelling_flops=2e9), r"teacher_labelling_flops 2e\+09 leave nothing of max_flops 1e\+09"),
-        (dict(teacher_labelling_flops=-1.0), "teacher_labelling_flops must be None or a finite number of at least 0, got -1.0"),
-        (dict(max_seconds=9, teacher_labelling_seconds=9.0), "teacher_labelling_seconds 9 leave nothing of max_seconds 9"),
+        (dict(max_flops=1e9, teacher_labeling_flops=2e9), r"teacher_labeling_flops 2e\+09 leave nothing of max_flops 1e\+09"),
+        (dict(teacher_labeling_flops=-1.0), "teacher_labeling_flops must be None or a finite number of at least 0, got -1.0"),
+        (dict(max_seconds=9, teacher_labeling_seconds=9.0), "teacher_labeling_seconds 9 leave nothing of max_seconds 9"),
         (
-            dict(teacher_labelling_seconds=float("inf")),
-            "teacher_labelling_seconds must be None or a finite number of at least 0, got inf",
+            dict(teacher_labeling_seconds=float("inf")),
+            "teacher_labeling_seconds must be None or a finite number of at least 0, got inf",
         ),
         (
             dict(max_flops=1e9, lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 50}),

@@ -182,29 +182,29 @@ def test_teacher_reads_inputs_the_student_does_not(arguments, teacher, tokenizer
     assert all((inputs["token_type_ids"][inputs["attention_mask"] == 1] == 1).all() for inputs in seen) and seen
 
 
-def test_a_labelled_transfer_set_teaches_as_the_live_teacher_does(arguments, teacher, tokenizer):
+def test_a_labeled_transfer_set_teaches_as_the_live_teacher_does(arguments, teacher, tokenizer):
     from transformers import DataCollatorWithPadding
 
-    unlabelled = encoded_sentences(29, labels=None)
-    labelled = label_transfer_set(
-        unlabelled, FrozenTeacher(teacher), DataCollatorWithPadding(tokenizer), batch_size=4, disable_tqdm=True
+    unlabeled = encoded_sentences(29, labels=None)
+    labeled = label_transfer_set(
+        unlabeled, FrozenTeacher(teacher), DataCollatorWithPadding(tokenizer), batch_size=4, disable_tqdm=True
     )
-    assert labelled["input_ids"] == unlabelled["input_ids"]
+    assert labeled["input_ids"] == unlabeled["input_ids"]
     live, recorded = tiny_bert(), tiny_bert()
-    for student, dataset, source in ((live, unlabelled, teacher), (recorded, labelled, None)):
+    for student, dataset, source in ((live, unlabeled, teacher), (recorded, labeled, None)):
         trainer = DistillationTrainer(
             student, arguments(num_train_epochs=3, optim="sgd"), train_dataset=dataset, processing_class=tokenizer,
             teacher_model=source,
         )  # fmt: skip
         trainer.train()
     torch.testing.assert_close(parameters_of(recorded), parameters_of(live), rtol=1e-3, atol=1e-4)
-    # An evaluation set nobody labelled for the teacher still has the student's own loss and predictions.
+    # An evaluation set nobody labeled for the teacher still has the student's own loss and predictions.
     metrics = trainer.evaluate(encoded_sentences(29))
     assert metrics["eval_loss"] > 0 and "eval_teacher_kl" not in metrics
-    assert "eval_teacher_kl" in trainer.evaluate(labelled)
+    assert "eval_teacher_kl" in trainer.evaluate(labeled)
 
 
-def test_a_kept_labelled_set_is_given_back_for_the_same_rows_and_teacher(teacher, tokenizer, tmp_path, monkeypatch):
+def test_a_kept_labeled_set_is_given_back_for_the_same_rows_and_teacher(teacher, tokenizer, tmp_path, monkeypatch):
     from transformers import DataCollatorWithPadding
 
     asked = []

@@ -130,14 +130,14 @@ def test_precision_memory_and_compilation(make, option):
 
 def test_multi_label_and_regression_students_learn_from_soft_labels(make):
     for labels, size in (("multi", 3), ("float", 1)):
-        unlabelled = encoded_sentences(64, labels).remove_columns("labels")
+        unlabeled = encoded_sentences(64, labels).remove_columns("labels")
         trainer = make(
             student=tiny_bert(num_labels=size, problem_type="multi_label_classification" if size == 3 else None),
-            dataset=unlabelled, teacher_model=tiny_bert(num_labels=size, seed=4), num_train_epochs=8,
+            dataset=unlabeled, teacher_model=tiny_bert(num_labels=size, seed=4), num_train_epochs=8,
         )  # fmt: skip
-        before = trainer.evaluate(unlabelled)["eval_loss"]
+        before = trainer.evaluate(unlabeled)["eval_loss"]
         trainer.train()
-        assert trainer.evaluate(unlabelled)["eval_loss"] < 0.5 * before
+        assert trainer.evaluate(unlabeled)["eval_loss"] < 0.5 * before
 
 
 def test_student_trained_twice_and_evaluated_in_between(make):
