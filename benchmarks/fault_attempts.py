@@ -33,7 +33,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hf_distill import load_teacher_outputs
 from hf_distill.evaluation.report import report_plot, shrinking_plot
-from hf_distill.files import LOCK_FILES, write_whole
+from hf_distill.files import LOCK_FILES, atomic_write
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
@@ -180,7 +180,7 @@ def write_file(folder: Path, name: str, number: int) -> None:
     elif name == "run.json":
         RunRecord(**content).save(folder)
     elif name == "evaluation.json":
-        write_whole(folder / name, json.dumps(content["evaluation"], indent=2) + "\n")
+        atomic_write(folder / name, json.dumps(content["evaluation"], indent=2) + "\n")
     else:
         plot, shown = (report_plot, "evaluation") if name == "comparison.png" else (shrinking_plot, "progress")
         plot(content[shown], folder / name)

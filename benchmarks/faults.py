@@ -41,7 +41,7 @@ from fault_attempts import (
 )
 from fault_work import TRAININGS, Child, can_mount, contents, launch, record, required, train
 
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 
@@ -98,7 +98,7 @@ class Faults:
             "tried": totals, "faults": sum(cell["faulty"] for cell in self.cells.values()), "kinds": self.cells,
         }  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, json.dumps(content, indent=2) + "\n")
+        atomic_write(self.path, json.dumps(content, indent=2) + "\n")
 
     def _tried(self, name: str) -> list[int]:
         return [cell["tried"] for kind, cell in self.cells.items() if kind.partition("/")[0] == name]

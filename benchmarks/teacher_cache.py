@@ -49,8 +49,8 @@ from hf_distill import (
 )
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import fast_bfloat16, hardware_name
-from hf_distill.precomputed.columns import recorded_columns
 from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
+from hf_distill.teachers.column_names import precomputed_columns
 from hf_distill.text.privacy import public_name
 
 RESULTS = Path(__file__).with_name("results")
@@ -99,7 +99,7 @@ def labeling(world: World, rounds: int, naive_rows: int) -> dict[str, Any]:
         theirs.append(len(sample) / naive_seconds(world, sample))
         print(f"labeling: {ours[-1]:.0f} sentences/s, naive loop: {theirs[-1]:.0f}", flush=True)
     tokens = sum(map(len, labeled["input_ids"]))
-    answers = labeled.select_columns(recorded_columns(labeled.column_names)).data.nbytes
+    answers = labeled.select_columns(precomputed_columns(labeled.column_names)).data.nbytes
     files = sum(file.stat().st_size for file in (world.folder / "transfer_set").iterdir())
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
     return {

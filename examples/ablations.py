@@ -32,16 +32,16 @@ from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments, create_student
 from hf_distill.evaluation.latency import measure_latency
-from hf_distill.files import replacing, write_whole
+from hf_distill.files import atomic_write, replacing
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.precomputed.columns import TEACHER_LOGITS
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import given_values, once
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
+from hf_distill.teachers.column_names import TEACHER_LOGITS
 
 STAGES = (PRETRAINING, DISTILLATION, FINE_TUNING)
 QUESTIONS = ("initialization", "transfer_size", "transfer_domain", "arms", "depth_width", "reduction")
@@ -135,7 +135,7 @@ class Grid:
         if not once(result.exists):
             given = self.given | {"output_dir": str(folder), "seed": seed}
             metrics = Pipeline(arguments, given, self.folder / "stages" / start).run()
-            once(lambda: write_whole(result, json.dumps(metrics)))
+            once(lambda: atomic_write(result, json.dumps(metrics)))
         metrics = once(lambda: json.loads(result.read_text()))
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
@@ -235,7 +235,7 @@ def main() -> None:
         show(args.question, results, grid.folder)
         if args.question == "reduction":
             say_reduction(args.points, content["teacher"], content["smallest"])
-        write_whole(grid.folder / f"{args.question}.json", json.dumps(content, indent=2) + "\n")
+        atomic_write(grid.folder / f"{args.question}.json", json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

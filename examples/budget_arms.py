@@ -42,10 +42,10 @@ from hf_distill import (
     PruningDistillTrainingArguments,
     create_student,
 )
-from hf_distill.compute.budget import Spent
+from hf_distill.compute.budget import RunCost
 from hf_distill.data.length_bucket_sampler import example_lengths
-from hf_distill.distributed.weights import made_whole
-from hf_distill.files import write_whole
+from hf_distill.distributed.weights import unsharded_loading
+from hf_distill.files import atomic_write
 from hf_distill.pruning.compaction import feed_forward_size
 from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.recipes import RECIPES
@@ -100,7 +100,7 @@ class Snapshots(TrainerCallback):
             self.trainer.settle()
             self.trainer.save_model(str(self.folder / f"point-{due}"))
             content = self.trainer.spent() | {"steps": state.global_step}
-            once(lambda: write_whole(self.folder / f"point-{due}" / "spent.json", json.dumps(content) + "\n"))
+            once(lambda: atomic_write(self.folder / f"point-{due}" / "spent.json", json.dumps(content) + "\n"))
             self.taken = due
 
 
@@ -163,7 +163,7 @@ class Arm:
 
     def load_teacher(self) -> PreTrainedModel:
         """The one all arms have."""
-        with made_whole():
+        with unsharded_loading():
             return AUTO_CLASS[self.args.stage].from_pretrained(
                 self.args.teacher_model_name_or_path, trust_remote_code=False
             )
@@ -256,8 +256,8 @@ class Untrained(Arm):
         """Leave the student and an empty account."""
         set_seed(changes["seed"])
         student, folder = self.student(self.load_teacher()), Path(changes["output_dir"]) / "point-1"
-        account = Spent().as_dict() | {"steps": 0}
-        once(lambda: (student.save_pretrained(folder), write_whole(folder / "spent.json", json.dumps(account) + "\n")))
+        account = RunCost().as_dict() | {"steps": 0}
+        once(lambda: (student.save_pretrained(folder), atomic_write(folder / "spent.json", json.dumps(account) + "\n")))
         return []
 
 
@@ -293,12 +293,12 @@ class PreTrainedDistillation(Arm):
             self.spend(trainer, folder, share)
             trainer.save_model()
             spent = trainer.spent()
-            once(lambda: write_whole(finished, json.dumps(spent) + "\n"))
+            once(lambda: atomic_write(finished, json.dumps(spent) + "\n"))
         set_seed(changes["seed"])  # the new head's weights
         student = load_classifier(first, **self.comparison.labels)
         own = {"recipe": "pre_trained_distillation", "output_dir": str(folder / "distillation")}
         trainer = self.trainer(student, training_arguments(self.given, changes | own), teacher, texts)
-        trainer.go_on_after(once(lambda: json.loads(finished.read_text())))
+        trainer.continue_from(once(lambda: json.loads(finished.read_text())))
         self.spend(trainer, folder)
         return [f"{PD} reads the unlabeled texts of the corpus, the other arms the labeled ones"]
 
@@ -361,7 +361,7 @@ class HomoDistil(Arm):
         teacher = self.load_teacher()
         try:
             method, _ = self.method(teacher.config, teacher)
-            ShrinkingStudent(teacher, training_arguments(self.given, method))
+            ShrinkingStudent(teacher, training_arguments(self.given, method).shrinking_plan())
         except ValueError as error:
             raise ValueError(
                 f"{HOMODISTIL} shrinks a copy of the teacher to the size of --student {self.args.student}: {error}"

@@ -36,12 +36,11 @@ from transformers.trainer_utils import set_seed
 
 from hf_distill import FrozenTeacher, ProgressiveTrainingArguments, create_student, label_with_trajectory
 from hf_distill.data.class_names import label_names, positions
-from hf_distill.distributed.weights import made_whole
+from hf_distill.distributed.weights import unsharded_loading
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.files import replacing, write_whole
+from hf_distill.files import atomic_write, replacing
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.precomputed.columns import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
@@ -51,6 +50,7 @@ from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_tr
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
+from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
 from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
@@ -114,7 +114,7 @@ class Method:
 
 def whole_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model of a checkpoint, an adapter merged into its base; whole on every process, also under ZeRO-3."""
-    with made_whole():
+    with unsharded_loading():
         return SavedModel.find(str(checkpoint.folder)).load(AutoModelForSequenceClassification)[0]
 
 
@@ -140,7 +140,7 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
 
 def with_one_answer(split: Dataset, index: int | None) -> Dataset:
     """With only the answers of the checkpoint at an index, or without any."""
-    recorded = recorded_columns(split.column_names)
+    recorded = precomputed_columns(split.column_names)
     wanted = {} if index is None else {checkpoint_column(index, of): of for of in (TEACHER_LOGITS, TEACHER_PROVENANCE)}
     return split.remove_columns([name for name in recorded if name not in wanted]).rename_columns(wanted)
 
@@ -262,7 +262,7 @@ class Comparison:
         settings |= method.arguments
         if not once(result.exists):
             metrics = self._train(student, method, folder, {"learning_rate": rate, "seed": seed})
-            once(lambda: write_whole(result, json.dumps(metrics | {"settings": settings}) + "\n"))
+            once(lambda: atomic_write(result, json.dumps(metrics | {"settings": settings}) + "\n"))
         found = once(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
@@ -342,7 +342,7 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
     axes.grid(alpha=0.3)
     with replacing(folder / "arms.png") as file:
         figure.savefig(file, format="png", dpi=150)
-    write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    atomic_write(folder / "results.json", json.dumps(results, indent=2) + "\n")
     Console().print(table)
 
 

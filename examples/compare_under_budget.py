@@ -62,7 +62,7 @@ from hf_distill import DistillationTrainer
 from hf_distill.data.class_names import ClassIds
 from hf_distill.data.corpus import packed, without_texts_of
 from hf_distill.data.sequences import encode_label, label_values
-from hf_distill.files import replacing, write_whole
+from hf_distill.files import atomic_write, replacing
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.objectives.reduction import IGNORE_INDEX
@@ -254,7 +254,7 @@ class Comparison:
                 name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
             }
             content |= {"remarks": remarks, "settings": settings}
-            once(lambda: (write_whole(result, json.dumps(content) + "\n"), shutil.rmtree(stage)))
+            once(lambda: (atomic_write(result, json.dumps(content) + "\n"), shutil.rmtree(stage)))
         found = once(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
@@ -391,7 +391,7 @@ def main() -> None:
     }
     results = {"conditions": conditions, "arms": [{k: v for k, v in e.items() if k != "correct"} for e in entries]}
     if training.should_save:
-        write_whole(comparison.folder / "results.json", json.dumps(results | {"verdict": said}, indent=2) + "\n")
+        atomic_write(comparison.folder / "results.json", json.dumps(results | {"verdict": said}, indent=2) + "\n")
         show(entries, comparison.limit, comparison.reported, comparison.folder / "quality_over_budget.png")
         print(
             "\n".join([*said, *dict.fromkeys(f"Note: {remark}." for entry in entries for remark in entry["remarks"])])

@@ -47,7 +47,7 @@ from hf_distill import (
 from hf_distill.data.corpus import Texts, packed, without_texts_of
 from hf_distill.data.files import load_files, load_named, load_texts, require_texts
 from hf_distill.data.sequences import encode_label, label_ids, label_values
-from hf_distill.distributed.weights import made_whole
+from hf_distill.distributed.weights import unsharded_loading
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
@@ -169,7 +169,7 @@ def text_column(rows: Texts) -> str:
 
 def load_classifier(folder: str | Path, **config: Any) -> PreTrainedModel:
     """Whole on every process, also under ZeRO-3."""
-    with made_whole():
+    with unsharded_loading():
         return AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, **config)
 
 

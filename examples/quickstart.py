@@ -36,13 +36,13 @@ from hf_distill.evaluation.comparison import (
     DISTILLED,
     LABELS_ONLY,
     TEACHER,
-    Contestant,
+    EvaluatedModel,
     LatencySettings,
     compare,
 )
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.evaluation.report import report_plot, report_table
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.publishing.model_card import add_evaluation
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
@@ -213,17 +213,17 @@ class Quickstart:
 
     def _report(self, models: dict[tuple[str, str], PreTrainedModel]) -> None:
         """Table, results.json, plot, and the card of every student."""
-        contestants = [Contestant(f"{name}, {training}" if training != TEACHER else name, training, model, self.tokenizer)
+        evaluated_models = [EvaluatedModel(f"{name}, {training}" if training != TEACHER else name, training, model, self.tokenizer)
                        for (name, training), model in models.items()]  # fmt: skip
         rows = load_sentiment()["test"]
         rows = rows if self.examples is None else rows.shuffle(seed=SEED).select(range(min(self.examples, len(rows))))
         evaluation = compare(
-            contestants, rows, "movie_reviews", "test", LatencySettings(batch_sizes=(1,), lengths=(32,))
+            evaluated_models, rows, "movie_reviews", "test", LatencySettings(batch_sizes=(1,), lengths=(32,))
         )
         _write_json(self.folder / "results.json", evaluation)
         report_plot(evaluation, self.folder / "comparison.png")
-        for (name, training), contestant in list(zip(models, contestants, strict=True))[1:]:
-            add_evaluation(self._folder_of(name, training), evaluation, contestant.name)
+        for (name, training), evaluated in list(zip(models, evaluated_models, strict=True))[1:]:
+            add_evaluation(self._folder_of(name, training), evaluation, evaluated.name)
         wide_enough = Console(width=max(console.width, 150))  # a log file counts as 80 columns, which cut the table
         wide_enough.print(report_table(evaluation))
         console.print(f"Students, cards, plot and results.json: {self.folder}")
@@ -233,7 +233,7 @@ class Quickstart:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    atomic_write(path, json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

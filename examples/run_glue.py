@@ -29,7 +29,7 @@ from hf_distill.data.class_names import ClassIds, label_names, positions
 from hf_distill.data.files import load_files, load_named
 from hf_distill.data.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.scripts.datasets import with_column_names
 from hf_distill.scripts.models import (
     FineTuningArguments,
@@ -230,7 +230,7 @@ def predict(trainer: DistillationTrainer, splits: Splits, task_name: str | None,
         suffix = (f"_{task_name}" if task_name else "") + ("-mm" if split.endswith("mismatched") else "")
         if trainer.is_world_process_zero():
             path = Path(trainer.args.output_dir, f"predict_results{suffix}.txt")
-            write_whole(path, "\n".join(lines) + "\n")
+            atomic_write(path, "\n".join(lines) + "\n")
 
 
 def main() -> None:

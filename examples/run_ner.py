@@ -28,7 +28,7 @@ from hf_distill.data.files import load_files, load_named
 from hf_distill.data.sequences import STRINGS
 from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
@@ -173,7 +173,7 @@ def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) ->
     if unread := sum(starts.count(None) for starts in dataset[FIRST_TOKENS]):
         logger.warning(f"{unread} words are beyond max_seq_length or have no token: predictions.txt labels them O")
     if trainer.is_world_process_zero():
-        write_whole(Path(trainer.args.output_dir, "predictions.txt"), "\n".join([*lines, ""]))
+        atomic_write(Path(trainer.args.output_dir, "predictions.txt"), "\n".join([*lines, ""]))
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill.data.files import load_files, load_named
 from hf_distill.data.questions import NO_INPUTS, WindowEncoder
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 from hf_distill.scripts.models import FineTuningArguments, load_student, segments_for_teacher
 from hf_distill.scripts.run import (
@@ -135,7 +135,7 @@ def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTo
 
 
 @dataclass
-class Answers:
+class Predictions:
     """The answers a model gives to the questions of a split, read off its logits for the windows, and kept in files."""
 
     args: DataTrainingArguments
@@ -145,7 +145,7 @@ class Answers:
     @classmethod
     def prepare(
         cls, raw: dict[str, Dataset], split: str, args: DataTrainingArguments, encode: WindowEncoder
-    ) -> Answers:
+    ) -> Predictions:
         flag, _, limit, columns = STAGES[split]
         given = raw[split].column_names if split in raw else []
         if not set(columns) <= set(given):
@@ -185,7 +185,7 @@ class Answers:
         files = {"predictions": texts} | ({"null_odds": differences} if self.args.version_2_with_negative else {})
         for name, values in files.items() if to_files else ():
             content = json.dumps(dict(zip(self.rows["id"], values, strict=True)), indent=4) + "\n"
-            write_whole(to_files.with_name(f"{to_files.name}_{name}.json"), content)
+            atomic_write(to_files.with_name(f"{to_files.name}_{name}.json"), content)
         return texts
 
 
@@ -202,7 +202,7 @@ def main() -> None:
     encode = data_args.encoder(tokenizer, segments_for_teacher(model, teacher, args))
     with args.main_process_first(desc="tokenizing"):
         data = {
-            split: Answers.prepare(raw, split, data_args, encode)
+            split: Predictions.prepare(raw, split, data_args, encode)
             for split, (flag, *_) in STAGES.items()
             if getattr(args, flag)
         }

@@ -14,7 +14,7 @@ _PUBLIC_NAMES = {
     "AdapterTeacher": "hf_distill.teachers.adapter",
     "DistillationTrainer": "hf_distill.trainers.distillation_trainer",
     "DistillationTrainingArguments": "hf_distill.trainers.distillation_arguments",
-    "Evidence": "hf_distill.objectives.model_outputs",
+    "ModelOutputs": "hf_distill.objectives.model_outputs",
     "FeatureRequest": "hf_distill.objectives.model_outputs",
     "FrozenTeacher": "hf_distill.teachers.frozen",
     "Objective": "hf_distill.objectives.objective",
@@ -36,7 +36,7 @@ _PUBLIC_NAMES = {
 __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 
 if TYPE_CHECKING:
-    from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
+    from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
     from hf_distill.objectives.objective import Objective, Term
     from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory
     from hf_distill.precomputed.shards import load_teacher_outputs

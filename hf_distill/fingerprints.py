@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from hf_distill.distributed.weights import whole_state
+from hf_distill.distributed.weights import full_state_dict
 
 _READ_AT_ONCE = 1 << 22
 _PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")
@@ -24,7 +24,7 @@ _PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")
 def weights_sha256(model: nn.Module) -> str:
     """SHA-256 over names, types, shapes and bytes of a model's whole state, hexadecimal."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(whole_state(model).items()):
+    for name, tensor in sorted(full_state_dict(model).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

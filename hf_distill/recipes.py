@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from types import MappingProxyType
 
 
@@ -112,3 +113,5 @@ RECIPES: dict[str, Recipe] = {
         layer_map="uniform",
     ),
 }
+
+RecipeName = Enum("RecipeName", {name.upper(): name for name in RECIPES}, type=str)

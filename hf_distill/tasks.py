@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from hf_distill.objectives.logits import RULED_OUT
+from hf_distill.objectives.logits import MASKED_LOGIT
 
 # What the logits of a classifier of texts or images mean, as `PretrainedConfig.problem_type` says it.
 SINGLE_LABEL = "single_label_classification"
@@ -138,4 +138,4 @@ def logits_of(output: Mapping[str, Any], valid: Tensor | None) -> Tensor:
     logits = torch.stack([output["start_logits"], output["end_logits"]], dim=1)  # (batch, 2, sequence)
     if valid is None:
         return logits
-    return logits.masked_fill(~valid[:, None, :], RULED_OUT)
+    return logits.masked_fill(~valid[:, None, :], MASKED_LOGIT)

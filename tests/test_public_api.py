@@ -17,9 +17,9 @@ from transformers import HfArgumentParser, TrainingArguments
 
 import hf_distill
 from hf_distill import DistillationTrainingArguments
-from hf_distill.objectives.logits import SOFT_LABEL_LOSSES
-from hf_distill.trainers.argument_rules import UNSET
-from hf_distill.trainers.choices import SoftLabelLoss, TeacherDtype
+from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, SoftLabelLoss
+from hf_distill.teachers.frozen import TeacherDtype
+from hf_distill.trainers.argument_rules import DEFAULTS
 
 PACKAGE = Path(hf_distill.__file__).parent
 PUBLIC_NAMES = [name for name in hf_distill.__all__ if name != "__version__"]
@@ -151,7 +151,7 @@ def test_command_line_defaults(tmp_path):
     args = parse(tmp_path)
     for field in OWN_FIELDS:
         if field.name != "bf16":
-            assert getattr(args, field.name) == UNSET.get(field.name, field.default)
+            assert getattr(args, field.name) == DEFAULTS.get(field.name, field.default)
     assert isinstance(args.bf16, bool)
 
 

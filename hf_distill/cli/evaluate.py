@@ -15,7 +15,7 @@ from hf_distill.text.plain import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hf_distill.evaluation.comparison import Contestant
+    from hf_distill.evaluation.comparison import EvaluatedModel
 
 
 def evaluate(
@@ -50,7 +50,7 @@ def evaluate(
 
     from hf_distill.evaluation.comparison import LatencySettings, compare
     from hf_distill.evaluation.report import report_plot, report_table
-    from hf_distill.files import write_whole
+    from hf_distill.files import atomic_write
     from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
 
     settings = LatencySettings(_numbers(batch_sizes), _numbers(lengths), _formats(formats), runs)
@@ -74,7 +74,7 @@ def evaluate(
         Console(width=None if shown.is_terminal else 160).print(report_table(found))
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")
+        atomic_write(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")
         report_plot(found, output_dir / "evaluation.png")
     if write_cards:
         _write_cards(students, found, console)
@@ -92,14 +92,14 @@ def names_of(places: list[str]) -> list[str]:
     return short if len(set(short)) == len(short) else ["/".join(Path(place).parts[-2:]) for place in places]
 
 
-def _contestants(teacher: str | None, students: list[str]) -> list[Contestant]:
+def _contestants(teacher: str | None, students: list[str]) -> list[EvaluatedModel]:
     from hf_distill.evaluation.comparison import TEACHER
-    from hf_distill.evaluation.loading import load_contestant
+    from hf_distill.evaluation.loading import load_evaluated_model
 
     places = [*([teacher] if teacher else []), *students]
     names = names_of(places)
     roles = [TEACHER if teacher and index == 0 else None for index in range(len(places))]
-    return [load_contestant(place, name, role) for place, name, role in zip(places, names, roles, strict=True)]
+    return [load_evaluated_model(place, name, role) for place, name, role in zip(places, names, roles, strict=True)]
 
 
 def _write_cards(students: list[str], found: dict[str, Any], console: Console) -> None:

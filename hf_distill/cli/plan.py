@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_distill.cli.json_output import print_json
-from hf_distill.compute.budget import GPU_PEAKS, Allowance, parse_allowance
+from hf_distill.compute.budget import GPU_PEAKS, BudgetSpec, parse_budget_spec
 from hf_distill.text.suggestions import choice
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def plan(
         if value is not None and not (math.isfinite(value) and value > 0):
             raise typer.BadParameter(f"must be a number above 0, got {value}", param_hint=name)
     try:
-        allowance = parse_allowance(budget)
+        allowance = parse_budget_spec(budget)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--budget") from None
     speed = speed_of(allowance, flops_per_second, utilization)
@@ -107,7 +107,7 @@ def plan(
     _show(arms, remarks, f"{budget}: {flops:.3g} FLOPs, {batch_size} x {length} tokens a step")
 
 
-def speed_of(allowance: Allowance, flops_per_second: float | None, utilization: float) -> float | None:
+def speed_of(allowance: BudgetSpec, flops_per_second: float | None, utilization: float) -> float | None:
     """Operations per second of all devices; None where nothing is known of them."""
     if flops_per_second is not None:
         return allowance.devices * flops_per_second

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from hf_distill.cli.train_outcome import Finished
-    from hf_distill.evaluation.comparison import Contestant
+    from hf_distill.evaluation.comparison import EvaluatedModel
     from hf_distill.scripts.run import ScriptTrainingArguments
     from hf_distill.trainers.distillation_trainer import DistillationTrainer
 
@@ -53,7 +53,7 @@ def train(
     from transformers import set_seed
 
     from hf_distill.cli.train_outcome import Finished
-    from hf_distill.evaluation.loading import load_contestant
+    from hf_distill.evaluation.loading import load_evaluated_model
     from hf_distill.scripts.datasets import load_splits, splits_with_columns
     from hf_distill.scripts.output_folder import how_to_go_on
     from hf_distill.scripts.run import checkpoint_to_continue
@@ -67,7 +67,7 @@ def train(
     checkpoint = checkpoint_to_continue(args)
     splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
     splits, held_out = for_training(splits, args.seed)
-    found = load_contestant(teacher, Path(teacher).name, "teacher")
+    found = load_evaluated_model(teacher, Path(teacher).name, "teacher")
     set_seed(args.seed)
     model = create_student(student, found.model, initialization)
     _require_same_shape(checkpoint, model, args)
@@ -122,7 +122,7 @@ def _require_same_shape(checkpoint: str | bool | None, model: PreTrainedModel, a
 def _trainer(
     model: PreTrainedModel,
     args: ScriptTrainingArguments,
-    teacher: Contestant,
+    teacher: EvaluatedModel,
     splits: dict[str, Dataset],
     max_length: int,
 ) -> DistillationTrainer:
@@ -166,10 +166,10 @@ def _encoded(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_l
     from hf_distill.data.questions import WindowEncoder
     from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
     from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
-    from hf_distill.precomputed.columns import has_answers
     from hf_distill.tasks import Task, task_of
+    from hf_distill.teachers.column_names import has_teacher_logits
 
-    if has_answers(rows.column_names):
+    if has_teacher_logits(rows.column_names):
         return rows.remove_columns([name for name in ("label",) if name in rows.column_names])
     task, ids = task_of(model), label_ids(model.config)
     if task is Task.SEQUENCE_CLASSIFICATION:

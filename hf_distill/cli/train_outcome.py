@@ -48,7 +48,7 @@ class Finished:
         """
         from hf_distill.cli.evaluate import names_of
         from hf_distill.evaluation.comparison import TEACHER, LatencySettings, compare
-        from hf_distill.evaluation.loading import load_contestant
+        from hf_distill.evaluation.loading import load_evaluated_model
         from hf_distill.publishing.model_card import add_evaluation, write_model_card
         from hf_distill.publishing.run_record import RunRecord
 
@@ -63,7 +63,7 @@ class Finished:
         if split is None:
             return None
         names = names_of([self.teacher, str(self.folder)])
-        both = [load_contestant(self.teacher, names[0], TEACHER), load_contestant(str(self.folder), names[1])]
+        both = [load_evaluated_model(self.teacher, names[0], TEACHER), load_evaluated_model(str(self.folder), names[1])]
         rows = self.splits[split]
         evaluation = compare(both, rows, Path(self.dataset).stem, split, LatencySettings(), max_length=max_length)
         add_evaluation(self.folder, evaluation, names[1])

@@ -31,7 +31,7 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
 
 
 @dataclass
-class Spent:
+class RunCost:
     """What a run has cost so far, over all processes.
 
     Attributes:
@@ -63,8 +63,8 @@ class Spent:
         """The attributes in their order."""
         return [getattr(self, each) for each in _NAMES]
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(*map(sum, zip(self.values(), other.values(), strict=True)))
+    def __add__(self, other: RunCost) -> RunCost:
+        return RunCost(*map(sum, zip(self.values(), other.values(), strict=True)))
 
     def as_dict(self) -> dict[str, float]:
         """For a record; tokens as whole numbers."""
@@ -76,12 +76,12 @@ class Spent:
         }
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, float]) -> Spent:
+    def from_dict(cls, content: Mapping[str, float]) -> RunCost:
         """What `as_dict` gave."""
         return cls(**{name: content[name] for name in _NAMES})
 
 
-_NAMES = tuple(each.name for each in fields(Spent))
+_NAMES = tuple(each.name for each in fields(RunCost))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class ComputeBudget:
     def __mul__(self, share: float) -> ComputeBudget:
         return ComputeBudget(*(None if limit is None else share * limit for limit in vars(self).values()))
 
-    def share_spent(self, spent: Spent, begun: Spent) -> float:
+    def share_spent(self, spent: RunCost, begun: RunCost) -> float:
         """How much of what there was at the beginning is spent, by the limit that is nearest; 1 or more: it must stop.
 
         Args:
@@ -129,7 +129,7 @@ class ComputeBudget:
 
 
 @dataclass(frozen=True)
-class Allowance:
+class BudgetSpec:
     """A budget in the words of those who grant it.
 
     Attributes:
@@ -145,7 +145,7 @@ class Allowance:
     gpu: str | None = None
 
 
-def parse_allowance(text: str) -> Allowance:
+def parse_budget_spec(text: str) -> BudgetSpec:
     """Read "8xH200x13h" (devices and time), "3e18" (operations) or "2h" (time on the machine at hand).
 
     Times are in s, min, h or d.
@@ -155,16 +155,16 @@ def parse_allowance(text: str) -> Allowance:
     """
     refusal = ValueError(f"a budget is written like 8xH200x13h, 3e18 (operations) or 2h (s, min, h, d), got {text!r}")
     if time := _TIME.fullmatch(text):
-        found = Allowance(seconds=float(time[1]) * _SECONDS[time[2]])
+        found = BudgetSpec(seconds=float(time[1]) * _SECONDS[time[2]])
     elif granted := _DEVICE_TIME.fullmatch(text):
         by_name = {name.lower(): name for name in GPU_PEAKS}
         if granted[2].lower() not in by_name:
             raise ValueError(f"no peak is known for a {granted[2]!r}; known are {', '.join(GPU_PEAKS)}")
         seconds = float(granted[3]) * _SECONDS[granted[4]]
-        found = Allowance(None, seconds, int(granted[1] or 1), by_name[granted[2].lower()])
+        found = BudgetSpec(None, seconds, int(granted[1] or 1), by_name[granted[2].lower()])
     else:
         try:
-            found = Allowance(flops=float(text))
+            found = BudgetSpec(flops=float(text))
         except ValueError:
             raise refusal from None
     amounts: list[Any] = [amount for amount in (found.flops, found.seconds, found.devices) if amount is not None]

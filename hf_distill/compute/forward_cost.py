@@ -15,7 +15,7 @@ from hf_distill.tasks import task_of, unwrapped
 logger = logging.getLogger(__name__)
 
 
-def answer_cost(model: nn.Module) -> Cost:
+def model_forward_cost(model: nn.Module) -> Cost:
     """A forward pass with its head; for families other than `FAMILIES` the number of parameters stands in."""
     model = unwrapped(model)
     if is_known(model):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hf_distill.files import read_json, write_whole
+from hf_distill.files import atomic_write, read_json
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.pypi import cache_folder
 
@@ -59,7 +59,7 @@ def remember_peak(device: torch.device | str, dtype: torch.dtype, flops_per_seco
     path, peaks = peaks_file(), _peaks()
     peaks.setdefault(hardware_name(device), {})[_name(dtype)] = flops_per_second
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(peaks, indent=2) + "\n")
+    atomic_write(path, json.dumps(peaks, indent=2) + "\n")
 
 
 def known_peak(device: torch.device | str, dtype: torch.dtype) -> float | None:

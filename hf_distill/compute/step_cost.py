@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_distill.compute.budget import Spent
+from hf_distill.compute.budget import RunCost
 from hf_distill.compute.flops import (
     Cost,
     Reach,
@@ -18,7 +18,7 @@ from hf_distill.compute.flops import (
     projection_cost,
     score_cost,
 )
-from hf_distill.compute.forward_cost import answer_cost, batch_shape, is_known
+from hf_distill.compute.forward_cost import batch_shape, is_known, model_forward_cost
 from hf_distill.features.projections import PROJECTIONS
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
@@ -85,13 +85,13 @@ class StepCosts:
         self._note(together, rows, length, mask, predictions, True, NO_REAL_EXAMPLE not in inputs)
         return operations
 
-    def pending(self, wait: bool) -> Spent:
+    def pending(self, wait: bool) -> RunCost:
         """What was counted.
 
         Args:
             wait: Read from the device how many tokens were no padding; else nothing is said about tokens and padding.
         """
-        spent = Spent(self.student_flops, self.teacher_flops, pruning_flops=self.pruning_flops)
+        spent = RunCost(self.student_flops, self.teacher_flops, pruning_flops=self.pruning_flops)
         for (per_token, per_pair, is_student), lengths in self._lengths.items() if wait else ():
             tokens, pairs = lengths.real()
             spent.padding_flops += per_token * (lengths.tokens - tokens) + per_pair * (lengths.pairs - pairs)
@@ -153,7 +153,7 @@ def student_cost(student: nn.Module, objective: Objective) -> Cost:
     learned = _learned_share(student)
     config, task = getattr(student, "config", None), task_of(student)
     if not is_known(student):
-        return answer_cost(student) * (2 + learned)
+        return model_forward_cost(student) * (2 + learned)
     cost = forward_cost(config, task) + backward_cost(config, task, learned, reach_of(objective))
     maps = getattr(student, PROJECTIONS, None)
     if maps is not None:
@@ -165,7 +165,7 @@ def student_cost(student: nn.Module, objective: Objective) -> Cost:
 def teacher_cost(teacher: nn.Module, objective: Objective) -> Cost:
     """Forward, and its side of what is compared."""
     teacher = unwrapped(teacher)
-    cost = answer_cost(teacher)
+    cost = model_forward_cost(teacher)
     return cost + _comparison_cost(teacher.config, objective) if is_known(teacher) else cost
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 MAX_SHARE_OF_FREE_MEMORY = 0.5
+
+
+class TeacherSharding(str, Enum):
+    """Whether every process holds the whole teacher or a part of it."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 def is_to_be_sharded(wanted: str, model: nn.Module, dtype: torch.dtype, device: torch.device) -> bool:

@@ -16,7 +16,7 @@ from transformers.integrations import deepspeed as integration
 
 
 @contextmanager
-def made_whole() -> Iterator[None]:
+def unsharded_loading() -> Iterator[None]:
     """Within it models are made whole, also after `TrainingArguments` with ZeRO-3, which cut up what is made later."""
     # transformers 5.23 can only forget its configuration, not lend it.
     reference, integration._hf_deepspeed_config_weak_ref = integration._hf_deepspeed_config_weak_ref, None
@@ -39,7 +39,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def is_in_parts(model: nn.Module) -> bool:
+def is_sharded(model: nn.Module) -> bool:
     """Whether this process holds only parts of the weights."""
     return any(_is_zero3(parameter) or isinstance(parameter.data, DTensor) for parameter in model.parameters())
 
@@ -49,15 +49,15 @@ def num_elements(parameter: Tensor) -> int:
     return parameter.ds_numel if _is_zero3(parameter) else parameter.numel()
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The state dict, in one piece on every process; on the CPU where it was in parts."""
     state = model.state_dict(keep_vars=True)
-    if is_in_parts(model):
+    if is_sharded(model):
         return {name: _gathered(tensor) for name, tensor in state.items()}
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def load_whole_state(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
+def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
     """Give a model, in parts or not, the weights of a whole state.
 
     Args:
@@ -71,7 +71,7 @@ def load_whole_state(model: nn.Module, state: Mapping[str, Tensor], strict: bool
 
         with deepspeed.zero.GatheredParameters(parts, modifier_rank=0):
             model.load_state_dict(state, strict=strict)
-    elif is_in_parts(model):
+    elif is_sharded(model):
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
         set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True, strict=strict))
@@ -82,10 +82,10 @@ def load_whole_state(model: nn.Module, state: Mapping[str, Tensor], strict: bool
 def whole(model: nn.Module) -> nn.Module:
     """The model itself, or where it is in parts, of transformers and with PEFT's adapters or without, a copy that is whole."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not (isinstance(base, PreTrainedModel) and is_in_parts(model)):
+    if not (isinstance(base, PreTrainedModel) and is_sharded(model)):
         return model
-    state = whole_state(model)
-    with made_whole():
+    state = full_state_dict(model)
+    with unsharded_loading():
         copy = type(base)(base.config)
         if base is not model:
             (first, config), *others = model.peft_config.items()

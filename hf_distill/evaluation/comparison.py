@@ -17,7 +17,7 @@ from hf_distill.data.class_names import label_names
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.evaluation.formats import Format, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
-from hf_distill.evaluation.predictions import Answers, Examiner
+from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.evaluation.significance import difference_interval, mcnemar
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.hardware import hardware_name
@@ -29,7 +29,7 @@ _FEWEST_RUNS = 5
 
 
 @dataclass(frozen=True)
-class Contestant:
+class EvaluatedModel:
     """A model of a comparison.
 
     Attributes:
@@ -65,7 +65,7 @@ class LatencySettings:
 
 
 def compare(
-    contestants: Sequence[Contestant],
+    evaluated_models: Sequence[EvaluatedModel],
     rows: Dataset,
     name: str,
     split: str,
@@ -96,29 +96,29 @@ def compare(
     Raises:
         ValueError: No model, two of the same name, different tasks or classes, or no rows or rows that lack what they need.
     """
-    _require_comparable(contestants, rows, name, split)
+    _require_comparable(evaluated_models, rows, name, split)
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
-    names = label_names(contestants[0].model.config)
+    names = label_names(evaluated_models[0].model.config)
     settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
-    reference: Answers | None = None
+    reference: Predictions | None = None
     found, runners = [], {}
-    for contestant in contestants:
+    for evaluated in evaluated_models:
         answers = {}
         for each in formats:
-            progress(f"{contestant.name}: answers in {each}")
-            example = example_inputs(contestant.model, 2, 16, device)
-            run = runners[contestant.name, each] = in_format(contestant.model, each, example, device)
-            answers[each] = Examiner(contestant.model, contestant.processing_class, run, **settings).ask(rows)
-        found.append(_row(contestant, answers, reference))
-        if contestant.role == TEACHER:
+            progress(f"{evaluated.name}: answers in {each}")
+            example = example_inputs(evaluated.model, 2, 16, device)
+            run = runners[evaluated.name, each] = in_format(evaluated.model, each, example, device)
+            answers[each] = Predictor(evaluated.model, evaluated.processing_class, run, **settings).ask(rows)
+        found.append(_row(evaluated, answers, reference))
+        if evaluated.role == TEACHER:
             reference = answers[Format.FP32.value]
     for each in formats if latency is not None else ():
         progress(f"latency in {each}")
-        of_format = {contestant.name: runners[contestant.name, each] for contestant in contestants}
-        for row, times in zip(found, _latencies(contestants, of_format, latency, device), strict=True):
+        of_format = {evaluated.name: runners[evaluated.name, each] for evaluated in evaluated_models}
+        for row, times in zip(found, _latencies(evaluated_models, of_format, latency, device), strict=True):
             row.setdefault("latency", []).extend({"format": each} | time for time in times)
     return {
-        "task": task_of(contestants[0].model).value,
+        "task": task_of(evaluated_models[0].model).value,
         "data": {"name": name, "split": split} | _sizes(rows, answers[Format.FP32.value]),
         "metric": answers[Format.FP32.value].main_metric,
         "conditions": _conditions(device, max_length),
@@ -126,7 +126,7 @@ def compare(
     }
 
 
-def _sizes(rows: Dataset, answers: Answers) -> dict[str, Any]:
+def _sizes(rows: Dataset, answers: Predictions) -> dict[str, Any]:
     """How many rows there are, how many of them count, and which they are."""
     return {"examples": len(rows), "scored": answers.num_examples, "fingerprint": rows_sha256(rows)}
 
@@ -140,25 +140,27 @@ def example_inputs(
     return random_tokens(model.config.vocab_size, batch_size, length, device)
 
 
-def _require_comparable(contestants: Sequence[Contestant], rows: Dataset, data: str, split: str) -> None:
+def _require_comparable(evaluated_models: Sequence[EvaluatedModel], rows: Dataset, data: str, split: str) -> None:
     if not len(rows):
         raise ValueError(f"the split {split} of {data} holds 0 examples; a comparison needs at least 1")
-    names = [contestant.name for contestant in contestants]
+    names = [evaluated.name for evaluated in evaluated_models]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"models to compare need names, each its own, got {names}")
-    tasks = {contestant.name: task_of(contestant.model) for contestant in contestants}
+    tasks = {evaluated.name: task_of(evaluated.model) for evaluated in evaluated_models}
     if len(set(tasks.values())) > 1:
         shown = {name: task and task.value for name, task in tasks.items()}
         raise ValueError(f"models to compare must be for one task, got {shown}")
 
 
-def _row(contestant: Contestant, answers: Mapping[str, Answers], reference: Answers | None) -> dict[str, Any]:
+def _row(
+    evaluated: EvaluatedModel, answers: Mapping[str, Predictions], reference: Predictions | None
+) -> dict[str, Any]:
     """What is known of a model before it is timed."""
-    model, (main, *_) = contestant.model, answers.values()
+    model, (main, *_) = evaluated.model, answers.values()
     tensors = list(model.parameters())
     row = {
-        "name": contestant.name,
-        "role": contestant.role,
+        "name": evaluated.name,
+        "role": evaluated.role,
         "parameters": model.num_parameters(),
         "megabytes": round(sum(each.numel() * each.element_size() for each in tensors) / 1e6, 1),
         "weights_sha256": weights_sha256(model),
@@ -169,7 +171,7 @@ def _row(contestant: Contestant, answers: Mapping[str, Answers], reference: Answ
     return row if reference is None else row | _against(reference, main)
 
 
-def _against(teacher: Answers, student: Answers) -> dict[str, Any]:
+def _against(teacher: Predictions, student: Predictions) -> dict[str, Any]:
     """Fidelity, and by how much the student is better or worse."""
     if len(teacher.predictions) != len(student.predictions):
         raise ValueError(
@@ -192,17 +194,17 @@ def _against(teacher: Answers, student: Answers) -> dict[str, Any]:
 
 
 def _latencies(
-    contestants: Sequence[Contestant],
+    evaluated_models: Sequence[EvaluatedModel],
     runners: Mapping[str, Callable],
     settings: LatencySettings,
     device: torch.device | str,
 ) -> list[list[dict[str, Any]]]:
     """Of every model one entry per batch size and length."""
     model = min(
-        (contestant.model for contestant in contestants), key=lambda each: getattr(each.config, "vocab_size", 0)
+        (evaluated.model for evaluated in evaluated_models), key=lambda each: getattr(each.config, "vocab_size", 0)
     )
-    limit = min(getattr(contestant.processing_class, "model_max_length", 10**9) for contestant in contestants)
-    limit = min(limit, *(getattr(each.model.config, "max_position_embeddings", limit) for each in contestants))
+    limit = min(getattr(evaluated.processing_class, "model_max_length", 10**9) for evaluated in evaluated_models)
+    limit = min(limit, *(getattr(each.model.config, "max_position_embeddings", limit) for each in evaluated_models))
     lengths = [length for length in settings.lengths if length <= limit] or [limit]
     has_length = task_of(model) is not Task.IMAGE_CLASSIFICATION
     found = []
@@ -214,7 +216,7 @@ def _latencies(
             affordable = int(_ENOUGH_MILLISECONDS / max(each["median_ms"] for each in trial.values()))
             runs, warm_up = min(max(affordable, _FEWEST_RUNS), settings.runs), min(affordable // 5, settings.warm_up)
             found.append(measure_latency(runners, **shape, runs=runs, warm_up=warm_up, **inputs))
-    return [[times[contestant.name] for times in found] for contestant in contestants]
+    return [[times[evaluated.name] for times in found] for evaluated in evaluated_models]
 
 
 def _conditions(device: torch.device | str, max_length: int) -> dict[str, Any]:

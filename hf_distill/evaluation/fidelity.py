@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_distill.objectives.logits import as_binary, forward_kl, logit_mse
-from hf_distill.objectives.model_outputs import Evidence
+from hf_distill.objectives.model_outputs import ModelOutputs
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items
 from hf_distill.tasks import MULTI_LABEL, REGRESSION
@@ -36,7 +36,7 @@ def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type
 
 
 def evaluation_sums(
-    evidence: Evidence,
+    model_outputs: ModelOutputs,
     inputs: Mapping[str, object],
     objective: Objective,
     problem_type: str,
@@ -54,14 +54,14 @@ def evaluation_sums(
     Returns:
         By name the sum over items and their number, (2,).
     """
-    means, counts = objective.means(evidence, inputs), objective.num_items(inputs)
+    means, counts = objective.means(model_outputs, inputs), objective.num_items(inputs)
     sums = torch.where(counts > 0, means * counts, 0)
     found = {f"{term.name}_loss": torch.stack(both) for term, *both in zip(objective.terms, sums, counts, strict=True)}
-    if evidence.teacher is None:
+    if model_outputs.teacher is None:
         return found
     counted = items(inputs)
     count = counted.sum().float() * (NO_REAL_EXAMPLE not in inputs)
-    values = fidelity_values(evidence.student.logits, evidence.teacher.logits, problem_type)
+    values = fidelity_values(model_outputs.student.logits, model_outputs.teacher.logits, problem_type)
     return found | {
         name: torch.stack([mean_over_items(value, counted).float() * count, count]) for name, value in values.items()
     }

@@ -7,20 +7,20 @@ from typing import Any
 
 import torch
 
-from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, OTHER, Contestant
+from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, OTHER, EvaluatedModel
 from hf_distill.files import checked, read_json
 from hf_distill.pretrained.files import load_image_processor
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.tasks import Task
 
 
-def load_contestant(place: str, name: str, role: str | None = None) -> Contestant:
+def load_evaluated_model(place: str, name: str, role: str | None = None) -> EvaluatedModel:
     """A trained model with its tokenizer or image processor.
 
     Args:
         place: A folder, or an id on the Hub; of a PEFT adapter, too, which is merged into its base.
         name: As it is to be shown.
-        role: See `Contestant`. None: as the folder's `run.json` says.
+        role: See `EvaluatedModel`. None: as the folder's `run.json` says.
 
     Raises:
         ValueError: Its head is for no task that is known, weights are missing, or no floating-point numbers.
@@ -33,7 +33,7 @@ def load_contestant(place: str, name: str, role: str | None = None) -> Contestan
     model, missing = saved.load(saved.task.auto_class, dtype=torch.float32)
     if missing:
         raise ValueError(f"{place} has no trained weights for {missing}: its answers would be random")
-    return Contestant(name, role or _role_of(place), model.eval(), _processing_class(saved))
+    return EvaluatedModel(name, role or _role_of(place), model.eval(), _processing_class(saved))
 
 
 def _role_of(place: str) -> str:

@@ -42,7 +42,7 @@ TASKS = (
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model answers to a data set.
 
     Attributes:
@@ -65,7 +65,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Examiner:
+class Predictor:
     """Puts the questions of a data set to one model.
 
     Attributes:
@@ -86,7 +86,7 @@ class Examiner:
     max_length: int = 128
     device: torch.device | str = "cpu"
 
-    def ask(self, rows: Dataset) -> Answers:
+    def ask(self, rows: Dataset) -> Predictions:
         """The answers to labeled rows.
 
         Raises:
@@ -104,7 +104,7 @@ class Examiner:
             )
         return kinds[task](rows)
 
-    def _sequences(self, rows: Dataset) -> Answers:
+    def _sequences(self, rows: Dataset) -> Predictions:
         texts = text_columns(rows.features)
         if not texts or "label" not in rows.column_names:
             raise ValueError(f"the data need the column label and one or two of texts, got {rows.column_names}")
@@ -113,12 +113,12 @@ class Examiner:
         logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
         return _of_numbers(logits, inputs["labels"]) if not ids else self._of_classes(logits, inputs["labels"])
 
-    def _images(self, rows: Dataset) -> Answers:
+    def _images(self, rows: Dataset) -> Predictions:
         inputs = encode_images(rows, self.processing_class, self.model.config)
         logits = np.stack(self._logits(inputs, default_data_collator))
         return self._of_classes(logits, image_labels(rows, self.model.config)(rows["label"]))
 
-    def _words(self, rows: Dataset) -> Answers:
+    def _words(self, rows: Dataset) -> Predictions:
         text, label = word_columns(rows.features)
         inputs = WordEncoder(self.processing_class, word_label_ids(self.model.config), self.max_length)(
             rows, text, label
@@ -144,9 +144,9 @@ class Examiner:
         answers = self._of_classes(logits, np.concatenate(gold))
         metrics["expected_calibration_error"] = answers.metrics["expected_calibration_error"]
         main = "f1" if "f1" in metrics else "accuracy"
-        return Answers(metrics, main, len(counts), score, answers.predictions, answers.is_right, answers.logits)
+        return Predictions(metrics, main, len(counts), score, answers.predictions, answers.is_right, answers.logits)
 
-    def _questions(self, rows: Dataset) -> Answers:
+    def _questions(self, rows: Dataset) -> Predictions:
         missing = {"question", "context", "answers"} - set(rows.column_names)
         if missing:
             raise ValueError(f"the data need the columns question, context and answers, got {rows.column_names}")
@@ -162,7 +162,7 @@ class Examiner:
         )  # fmt: skip
         single = [exact_match_and_f1([text], [answers], version_2) for text, answers in zip(texts, gold, strict=True)]
         f1 = np.array([each["f1"] for each in single])
-        return Answers(
+        return Predictions(
             exact_match_and_f1(texts, gold, version_2),
             "f1",
             len(rows),
@@ -171,7 +171,7 @@ class Examiner:
             np.array([each["exact_match"] > 0 for each in single]),
         )
 
-    def _of_classes(self, logits: np.ndarray, labels: Sequence[int]) -> Answers:
+    def _of_classes(self, logits: np.ndarray, labels: Sequence[int]) -> Predictions:
         """In the order of the names; the labels are the model's own classes."""
         own = label_names(self.model.config)
         order = positions(self.names, own)
@@ -186,7 +186,7 @@ class Examiner:
         probabilities = torch.from_numpy(logits).double().softmax(dim=-1).numpy()
         metrics = compute_metrics(CLASSIFICATION_METRICS, labels, predictions)
         metrics["expected_calibration_error"] = expected_calibration_error(probabilities, labels)
-        return Answers(
+        return Predictions(
             metrics,
             "accuracy",
             len(labels),
@@ -221,11 +221,11 @@ def _require_labeled(count: int, num_rows: int) -> None:
         raise ValueError(f"none of the {num_rows} rows has a label: there is nothing to compare models by")
 
 
-def _of_numbers(logits: np.ndarray, labels: Sequence[float]) -> Answers:
+def _of_numbers(logits: np.ndarray, labels: Sequence[float]) -> Predictions:
     """For heads that give one number."""
     predictions, values = logits[:, 0], np.array(labels)
     main = REGRESSION_METRICS[0]
-    return Answers(
+    return Predictions(
         compute_metrics(REGRESSION_METRICS, values, predictions),
         main,
         len(values),

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_distill.data.random_state import random_state_kept
-from hf_distill.distributed.weights import gathered, load_whole_state, whole_state
+from hf_distill.distributed.weights import full_state_dict, gathered, load_full_state_dict
 from hf_distill.features.masked_head import HeadAtPositions
 from hf_distill.features.projections import Projections, attach
 from hf_distill.features.tap import FeatureTap, features_of
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.objectives.model_outputs import Features
 from hf_distill.objectives.objective import Objective
-from hf_distill.precomputed.columns import ColumnTeacher
+from hf_distill.precomputed.columns import PrecomputedTeacher
 from hf_distill.tasks import Task, logits_of
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -37,7 +37,7 @@ _INSIDE = ("hidden_states", "queries", "keys", "values")
 _OTHER_EVERY_TIME = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "num_experts", "num_local_experts")
 
 
-class Instruments:
+class FeatureHooks:
     """Feature taps, projections, and heads that run at the masked positions only.
 
     Args:
@@ -76,7 +76,7 @@ class Instruments:
         may_differ = (
             isinstance(args, DistillationTrainingArguments)
             if teacher is None
-            else isinstance(teacher, FrozenTeacher | ColumnTeacher)
+            else isinstance(teacher, FrozenTeacher | PrecomputedTeacher)
         )
         if task is Task.MASKED_LM and may_differ and self.example and args.n_gpu <= 1:
             models = [student, teacher.model] if isinstance(teacher, FrozenTeacher) else [student]
@@ -146,10 +146,10 @@ class Instruments:
     def save(self, folder: Path, writes: bool) -> None:
         """Write the projections, if there are any, into a checkpoint; called on every process, one of which writes."""
         if self.projections is not None:
-            state = whole_state(self.projections)
+            state = full_state_dict(self.projections)
             if writes:
                 folder.mkdir(parents=True, exist_ok=True)
-                write_whole(folder / _FILE, save(state))
+                atomic_write(folder / _FILE, save(state))
 
     def load(self, folder: Path) -> None:
         """Read the projections, if there are any, from a checkpoint.
@@ -161,7 +161,7 @@ class Instruments:
             return
         if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run with these arguments")
-        load_whole_state(self.projections, load_file(folder / _FILE))
+        load_full_state_dict(self.projections, load_file(folder / _FILE))
 
 
 def _heads_at_positions(models: list[nn.Module], example: Mapping[str, Any]) -> list[HeadAtPositions]:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 PROJECTIONS = "distillation_projections"
+
+
+class Projection(str, Enum):
+    """When hidden states pass a learned linear map to the teacher's width."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class Projections(nn.Module):

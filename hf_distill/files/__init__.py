@@ -3,13 +3,14 @@
 from hf_distill.files.folders import is_own_file, named_file, regular_files_below, require_sound_table
 from hf_distill.files.locking import LOCK_FILES, FolderInUseError, folder_lock
 from hf_distill.files.reading import FileFormatError, as_dataclass, checked, parse_json, read_json
-from hf_distill.files.writing import json_bytes, remove_partial_files, replacing, write_whole
+from hf_distill.files.writing import atomic_write, json_bytes, remove_partial_files, replacing
 
 __all__ = [
     "LOCK_FILES",
     "FileFormatError",
     "FolderInUseError",
     "as_dataclass",
+    "atomic_write",
     "checked",
     "folder_lock",
     "is_own_file",
@@ -21,5 +22,4 @@ __all__ = [
     "remove_partial_files",
     "replacing",
     "require_sound_table",
-    "write_whole",
 ]

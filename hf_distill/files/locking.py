@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 
 from hf_distill.files.reading import read_json
-from hf_distill.files.writing import json_bytes, write_whole
+from hf_distill.files.writing import atomic_write, json_bytes
 
 _LOCK, _HOLDER = ".lock", ".lock-holder.json"
 LOCK_FILES = (_LOCK, _HOLDER)
@@ -50,7 +50,7 @@ def folder_lock(folder: str | os.PathLike, purpose: str, timeout: float) -> Iter
         return
     try:
         holder = {"purpose": purpose, "process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        write_whole(folder / _HOLDER, json_bytes(holder))
+        atomic_write(folder / _HOLDER, json_bytes(holder))
         yield
     finally:
         # Who waits for a file that is removed notices, and makes a new one.

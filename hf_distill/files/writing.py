@@ -42,7 +42,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+def atomic_write(path: str | os.PathLike, content: str | bytes) -> None:
     """Write a file whole or not at all, see `replacing`; text as UTF-8."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

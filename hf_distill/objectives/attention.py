@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -10,6 +11,13 @@ from torch.nn.functional import log_softmax
 
 from hf_distill.objectives.logits import kl_of_log_probabilities
 from hf_distill.objectives.reduction import widened
+
+
+class AttentionLoss(str, Enum):
+    """How attentions are compared; functions of `objectives.attention`."""
+
+    SCORE_MSE = "score_mse"
+    DISTRIBUTION_KL = "distribution_kl"
 
 
 def attention_scores(query: Tensor, key: Tensor) -> Tensor:

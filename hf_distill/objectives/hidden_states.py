@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from hf_distill.objectives.reduction import widened
+
+
+class HiddenStatePositions(str, Enum):
+    """Which positions' hidden states are compared."""
+
+    ALL = "all"
+    FIRST = "first"
+
+
+class HiddenStateLoss(str, Enum):
+    """How hidden states are compared; functions of `objectives.hidden_states`."""
+
+    MSE = "mse"
+    NORMALIZED_MSE = "normalized_mse"
+    COSINE = "cosine"
 
 
 def mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:

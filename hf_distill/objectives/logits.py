@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -18,12 +19,22 @@ from torch.nn.functional import log_softmax
 from hf_distill.objectives.reduction import widened
 
 # The logit of a class that cannot be: probability 0 in every precision and at any temperature, far from overflow.
-RULED_OUT = -1e4
+MASKED_LOGIT = -1e4
 
 
-def is_ruled_out(logits: Tensor) -> Tensor:
-    """Where a class cannot be, bool (..., classes); half of `RULED_OUT` is the limit, because bfloat16 rounds it."""
-    return logits <= RULED_OUT / 2
+class SoftLabelLoss(str, Enum):
+    """How the student's class distribution is compared with the teacher's; functions of `objectives.logits`."""
+
+    FORWARD_KL = "forward_kl"
+    REVERSE_KL = "reverse_kl"
+    JENSEN_SHANNON = "jensen_shannon"
+    SOFT_CROSS_ENTROPY = "soft_cross_entropy"
+    LOGIT_MSE = "logit_mse"
+
+
+def is_masked_logit(logits: Tensor) -> Tensor:
+    """Where a class cannot be, bool (..., classes); half of `MASKED_LOGIT` is the limit, because bfloat16 rounds it."""
+    return logits <= MASKED_LOGIT / 2
 
 
 def forward_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -112,7 +123,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     Twice the limit of the softened KL as the temperature grows, for logits whose means over the classes agree.
 
     Args:
-        student_logits: (..., classes); classes that both sides rule out (`is_ruled_out`) do not count.
+        student_logits: (..., classes); classes that both sides rule out (`is_masked_logit`) do not count.
         teacher_logits: (..., classes).
         temperature: Without effect: T² · (z_S / T - z_T / T)² does not depend on T.
 
@@ -124,7 +135,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
         arXiv 1503.02531, section 2.1.
     """
     student_logits, teacher_logits = widened(student_logits), widened(teacher_logits)
-    counted = ~(is_ruled_out(student_logits) & is_ruled_out(teacher_logits))
+    counted = ~(is_masked_logit(student_logits) & is_masked_logit(teacher_logits))
     # The inner where keeps the gradient finite where the difference of two infinities is none.
     differences = torch.where(counted, student_logits, 0) - torch.where(counted, teacher_logits, 0)
     return differences.square().sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
@@ -203,7 +214,7 @@ def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> 
     """
     cumulated = log_softmax(logits.double() / temperature, dim=-1).exp().cumsum(dim=-1)
     indices = torch.searchsorted(cumulated, draws.double() * cumulated[..., -1:], right=True)
-    log_probabilities = torch.full((*draws.shape[:-1], draws.shape[-1] + 1), RULED_OUT, device=logits.device)
+    log_probabilities = torch.full((*draws.shape[:-1], draws.shape[-1] + 1), MASKED_LOGIT, device=logits.device)
     log_probabilities[..., :-1] = -math.log(draws.shape[-1])
     return indices.clamp(max=logits.shape[-1] - 1), log_probabilities
 
@@ -221,7 +232,7 @@ def spread_tail(indices: Tensor, log_probabilities: Tensor, classes: int) -> Ten
     """
     probabilities = log_probabilities.exp()
     named = probabilities.new_zeros((*indices.shape[:-1], classes)).scatter_add(-1, indices, probabilities[..., :-1])
-    tail = (log_probabilities[..., -1:] - math.log(classes - indices.shape[-1])).clamp(min=RULED_OUT)
+    tail = (log_probabilities[..., -1:] - math.log(classes - indices.shape[-1])).clamp(min=MASKED_LOGIT)
     return torch.where(named > 0, named.log(), tail)
 
 

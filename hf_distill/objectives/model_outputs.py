@@ -86,7 +86,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ModelOutputs:
     """What one micro-batch gives the terms to work with.
 
     Attributes:

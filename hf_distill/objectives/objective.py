@@ -9,7 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
+from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items, share_of_batch
 
 _NOTHING = FeatureRequest()
@@ -31,7 +31,7 @@ class Term:
 
     name: str
     weight: float
-    values: Callable[[Evidence], Tensor]
+    values: Callable[[ModelOutputs], Tensor]
     items: Callable[[Mapping[str, object]], Tensor]
     student_needs: FeatureRequest = _NOTHING
     teacher_needs: FeatureRequest = _NOTHING
@@ -77,12 +77,14 @@ class Objective:
         num_items = torch.stack([term.items(inputs).sum() for term in self.terms]).float()
         return torch.zeros_like(num_items) if NO_REAL_EXAMPLE in inputs else num_items
 
-    def means(self, evidence: Evidence, inputs: Mapping[str, object]) -> Tensor:
+    def means(self, model_outputs: ModelOutputs, inputs: Mapping[str, object]) -> Tensor:
         """Mean of each term's values over its items, with gradient, (terms,)."""
-        return torch.stack([mean_over_items(term.values(evidence), term.items(inputs)).float() for term in self.terms])
+        return torch.stack(
+            [mean_over_items(term.values(model_outputs), term.items(inputs)).float() for term in self.terms]
+        )
 
     def __call__(
-        self, evidence: Evidence, inputs: Mapping[str, object], total_items: Tensor | float | None = None
+        self, model_outputs: ModelOutputs, inputs: Mapping[str, object], total_items: Tensor | float | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Contribution of a micro-batch to its optimizer step.
 
@@ -100,6 +102,6 @@ class Objective:
         total = num_items if total_items is None else torch.as_tensor(total_items, device=num_items.device)
         shares = share_of_batch(num_items, total)
         # A model's own loss is 0 / 0 in a micro-batch without a single label; what has no item counts for nothing.
-        parts = torch.where(num_items > 0, self.means(evidence, inputs), 0) * shares
+        parts = torch.where(num_items > 0, self.means(model_outputs, inputs), 0) * shares
         weights = parts.new_tensor([term.weight for term in self.terms])
         return (parts * weights).sum(), parts.detach(), shares

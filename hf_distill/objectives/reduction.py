@@ -8,6 +8,7 @@ What an item is (an example, a position, a label) a term says with one of the `.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -16,6 +17,13 @@ IGNORE_INDEX = -100
 
 # Input of a batch whose rows are all repetitions, there only so that every process takes part in the step.
 NO_REAL_EXAMPLE = "no_real_example"
+
+
+class SoftLabelPositions(str, Enum):
+    """Where soft labels of masked-language models are compared."""
+
+    MASKED = "masked"
+    ATTENDED = "attended"
 
 
 def share_of_batch(num_items: Tensor, total_items: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES, MEAN_OVER_LAYERS
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, top_k_kl, top_k_with_tail
-from hf_distill.objectives.model_outputs import Evidence, FeatureRequest
+from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
 from hf_distill.objectives.objective import Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items
 from hf_distill.objectives.relations import relation_kl
@@ -45,9 +45,9 @@ def soft_label_term(
         top_k: Compare only the teacher's k most probable classes and the rest as one; forward KL only.
     """
 
-    def values(evidence: Evidence) -> Tensor:
-        student_logits, teacher_logits = evidence.student.logits, evidence.teacher.logits
-        if (top := evidence.teacher.top) is not None:
+    def values(model_outputs: ModelOutputs) -> Tensor:
+        student_logits, teacher_logits = model_outputs.student.logits, model_outputs.teacher.logits
+        if (top := model_outputs.teacher.top) is not None:
             log_teacher = top.log_probabilities[top.real]
             return top_k_kl(top.at_positions(student_logits), top.classes[top.real].long(), log_teacher, temperature)
         if top_k is not None:
@@ -74,7 +74,7 @@ def hard_label_term(
     return Term(
         name="hard_label",
         weight=weight,
-        values=lambda evidence: evidence.hard_label_loss,
+        values=lambda model_outputs: model_outputs.hard_label_loss,
         items=lambda inputs: label_items(inputs, label_names, causal_shift, multi_label),
     )
 
@@ -92,9 +92,11 @@ def hidden_state_term(
         name: Key in the logs, without `_loss`.
     """
 
-    def values(evidence: Evidence) -> Tensor:
+    def values(model_outputs: ModelOutputs) -> Tensor:
         per_pair = (
-            HIDDEN_STATE_LOSSES[loss](evidence.student.hidden_states[student], evidence.teacher.hidden_states[teacher])
+            HIDDEN_STATE_LOSSES[loss](
+                model_outputs.student.hidden_states[student], model_outputs.teacher.hidden_states[teacher]
+            )
             for student, teacher in layers
         )
         total = sum(per_pair) / (len(layers) if loss in MEAN_OVER_LAYERS else 1)  # (batch, sequence)
@@ -120,13 +122,13 @@ def attention_term(weight: float, loss: str, layers: LayerPairs) -> Term:
         layers: Pairs of student and teacher layer, from 0.
     """
 
-    def values(evidence: Evidence) -> Tensor:
-        student, teacher = evidence.student, evidence.teacher
+    def values(model_outputs: ModelOutputs) -> Tensor:
+        student, teacher = model_outputs.student, model_outputs.teacher
         return sum(
             ATTENTION_LOSSES[loss](
                 attention_scores(student.queries[s], student.keys[s]),
                 attention_scores(teacher.queries[t], teacher.keys[t]),
-                evidence.valid,
+                model_outputs.valid,
             )
             for s, t in layers
         )
@@ -145,13 +147,13 @@ def relation_term(weight: float, relations: Sequence[Relation], num_relation_hea
     """
     names = [Relation(relation).value for relation in relations]
 
-    def values(evidence: Evidence) -> Tensor:
+    def values(model_outputs: ModelOutputs) -> Tensor:
         return sum(
             relation_kl(
-                getattr(evidence.student, name)[student],
-                getattr(evidence.teacher, name)[teacher],
+                getattr(model_outputs.student, name)[student],
+                getattr(model_outputs.teacher, name)[teacher],
                 num_relation_heads,
-                evidence.valid,
+                model_outputs.valid,
             )
             for name in names
             for student, teacher in layers
@@ -162,7 +164,7 @@ def relation_term(weight: float, relations: Sequence[Relation], num_relation_hea
 
 
 def _attention_based_term(
-    name: str, weight: float, values: Callable[[Evidence], Tensor], layers: LayerPairs, settings: dict
+    name: str, weight: float, values: Callable[[ModelOutputs], Tensor], layers: LayerPairs, settings: dict
 ) -> Term:
     return Term(
         name,

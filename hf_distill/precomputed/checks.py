@@ -16,7 +16,7 @@ from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.trajectory import Trajectory
 
 
-def require_own_answers(provenance: Provenance, trainer: Any) -> None:
+def require_matching_outputs(provenance: Provenance, trainer: Any) -> None:
     """Refuse answers for another task, tokenizer or image processor, order of labels, problem type, or way to compare.
 
     A student whose configuration has no problem type takes over that of the answers.

@@ -12,12 +12,12 @@ from torch import nn
 
 from hf_distill.data.limits import lists_of_numbers
 from hf_distill.objectives.reduction import IGNORE_INDEX
-from hf_distill.precomputed.columns import TEACHER_CLASSES, TEACHER_LOGITS, recorded_columns
 from hf_distill.precomputed.provenance import provenances
 from hf_distill.tasks import Task, class_of, unwrapped
+from hf_distill.teachers.column_names import TEACHER_CLASSES, TEACHER_LOGITS, precomputed_columns
 
 
-def require_recorded_words(named_sets: Mapping[str, Any], student: nn.Module) -> None:
+def require_precomputed_vocabulary(named_sets: Mapping[str, Any], student: nn.Module) -> None:
     """Refuse recorded answers about words that the student's head does not have.
 
     Raises:
@@ -36,7 +36,7 @@ def require_recorded_words(named_sets: Mapping[str, Any], student: nn.Module) ->
                 )
 
 
-def require_recorded_classes(named_sets: Mapping[str, Any], student: nn.Module, task: Task | None) -> None:
+def require_precomputed_classes(named_sets: Mapping[str, Any], student: nn.Module, task: Task | None) -> None:
     """Refuse recorded logits of a classifier that are not one per class of the student in every row.
 
     Raises:
@@ -48,7 +48,7 @@ def require_recorded_classes(named_sets: Mapping[str, Any], student: nn.Module, 
     for name, dataset in named_sets.items():
         if provenances(dataset):  # which say whose answers they are, and are asked first
             continue
-        columns = [each for each in recorded_columns(columns_of({name: dataset})) if each.startswith(TEACHER_LOGITS)]
+        columns = [each for each in precomputed_columns(columns_of({name: dataset})) if each.startswith(TEACHER_LOGITS)]
         for column in columns:
             for first, logits in lists_of_numbers(dataset, column, of=pa.types.is_floating):
                 sizes = pc.fill_null(pc.list_value_length(logits), 0).to_numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -12,47 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_distill.objectives.logits import RULED_OUT
+from hf_distill.objectives.logits import MASKED_LOGIT
 from hf_distill.objectives.model_outputs import TopClasses
 from hf_distill.tasks import Task
 from hf_distill.teachers.base import TeacherOutputs
-
-TEACHER_LOGITS = "teacher_logits"
-TEACHER_CLASSES = "teacher_classes"
-TEACHER_POSITIONS = "teacher_positions"
-TEACHER_PROVENANCE = "teacher_provenance"
-
-_STATE = re.compile(r"teacher_(hidden|cls)_state_(\d+)")
-_OF_CHECKPOINT = re.compile(rf"{TEACHER_LOGITS}_(\d+)")
-_OTHERS = re.compile(rf"{TEACHER_LOGITS}|{TEACHER_CLASSES}|{TEACHER_POSITIONS}|{TEACHER_PROVENANCE}(_\d+)?")
-
-
-def hidden_state_column(index: int) -> str:
-    """Name of the column with a hidden state at every position, (sequence, hidden) in a row; 0: the embeddings' output."""
-    return f"teacher_hidden_state_{index}"
+from hf_distill.teachers.column_names import (
+    CHECKPOINT_COLUMN,
+    STATE_COLUMN,
+    TEACHER_CLASSES,
+    TEACHER_LOGITS,
+    TEACHER_POSITIONS,
+    TEACHER_PROVENANCE,
+    precomputed_columns,
+)
 
 
-def cls_state_column(index: int) -> str:
-    """Name of the column with a hidden state at the first position, (hidden,) in a row."""
-    return f"teacher_cls_state_{index}"
-
-
-def checkpoint_column(index: int, of: str = TEACHER_LOGITS) -> str:
-    """Name of a column of one of several checkpoints, from 0."""
-    return f"{of}_{index}"
-
-
-def recorded_columns(names: Iterable[str]) -> list[str]:
-    """Those of the names that are columns a teacher's answers were recorded in."""
-    return [name for name in names if any(kind.fullmatch(name) for kind in (_OTHERS, _STATE, _OF_CHECKPOINT))]
-
-
-def has_answers(names: Iterable[str]) -> bool:
-    """Whether columns of these names hold a teacher's logits."""
-    return any(name == TEACHER_LOGITS or _OF_CHECKPOINT.fullmatch(name) for name in names)
-
-
-class ColumnTeacher:
+class PrecomputedTeacher:
     """Reads what a batch carries of its teacher; costs no forward pass.
 
     Args:
@@ -62,7 +36,7 @@ class ColumnTeacher:
 
     def __init__(self, columns: Iterable[str] = (), description: Mapping[str, Any] | None = None):
         self.description = description
-        states = [match.groups() for name in columns if (match := _STATE.fullmatch(name))]
+        states = [match.groups() for name in columns if (match := STATE_COLUMN.fullmatch(name))]
         self._recorded = {kind: {int(index) for found, index in states if found == kind} for kind in ("hidden", "cls")}
         known = description or {}
         self.config = SimpleNamespace(
@@ -98,7 +72,7 @@ class ColumnTeacher:
             )
         logits, states = _widened(inputs[TEACHER_LOGITS]), {}
         for name, value in inputs.items():
-            if match := _STATE.fullmatch(name):
+            if match := STATE_COLUMN.fullmatch(name):
                 kind, index = match[1], int(match[2])
                 if kind == "hidden" or index not in states:
                     states[index] = _widened(value if kind == "hidden" else value.unsqueeze(1))
@@ -108,7 +82,7 @@ class ColumnTeacher:
         return TeacherOutputs(logits, hidden_states=states)
 
 
-class RecordedColumns:
+class PrecomputedCollator:
     """A data collator that makes model inputs as ever, and puts what a teacher's answers were recorded in beside them.
 
     Answers at positions are padded to the inputs' length. Answers of several checkpoints become one `teacher_logits`,
@@ -124,7 +98,7 @@ class RecordedColumns:
 
     def __call__(self, examples: list[Any]) -> dict[str, Any]:
         """One batch of model inputs."""
-        names = recorded_columns(examples[0]) if isinstance(examples[0], Mapping) else []
+        names = precomputed_columns(examples[0]) if isinstance(examples[0], Mapping) else []
         if not names:
             return self.data_collator(examples)
         rest = [{name: value for name, value in example.items() if name not in names} for example in examples]
@@ -141,14 +115,16 @@ class RecordedColumns:
             if TEACHER_CLASSES in names and name in (TEACHER_LOGITS, TEACHER_CLASSES, TEACHER_POSITIONS):
                 columns[name] = _items(name, [_tensor(value) for value in values])
             elif self._is_of_positions(name):
-                dim, filling = (1, RULED_OUT) if self._is_of_spans(name) else (0, 0)
+                dim, filling = (1, MASKED_LOGIT) if self._is_of_spans(name) else (0, 0)
                 columns[name] = torch.stack([_filled_up(_tensor(row), dim, length, filling, is_left) for row in values])
             else:
                 columns[name] = torch.stack(values) if isinstance(values[0], Tensor) else _tensor(np.asarray(values))
         if TEACHER_POSITIONS in columns and is_left:
             moved = length - torch.tensor([len(row["input_ids"]) for row in rest])[:, None]
             columns[TEACHER_POSITIONS] += moved * (columns[TEACHER_POSITIONS] >= 0)
-        of_checkpoints = sorted((int(match[1]), name) for name in columns if (match := _OF_CHECKPOINT.fullmatch(name)))
+        of_checkpoints = sorted(
+            (int(match[1]), name) for name in columns if (match := CHECKPOINT_COLUMN.fullmatch(name))
+        )
         if of_checkpoints:
             columns[TEACHER_LOGITS] = torch.stack([columns.pop(name) for _, name in of_checkpoints], dim=1)
         return batch | columns

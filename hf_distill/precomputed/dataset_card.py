@@ -6,8 +6,11 @@ from pathlib import Path
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from hf_distill.files import write_whole
-from hf_distill.precomputed.columns import (
+from hf_distill.files import atomic_write
+from hf_distill.precomputed.provenance import Provenance
+from hf_distill.precomputed.shards import PATTERN, Manifest
+from hf_distill.tasks import Task
+from hf_distill.teachers.column_names import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
     TEACHER_POSITIONS,
@@ -15,9 +18,6 @@ from hf_distill.precomputed.columns import (
     cls_state_column,
     hidden_state_column,
 )
-from hf_distill.precomputed.provenance import Provenance
-from hf_distill.precomputed.shards import PATTERN, Manifest
-from hf_distill.tasks import Task
 from hf_distill.text.hub_ids import hub_link
 from hf_distill.text.markdown import Markdown, rendered
 
@@ -56,7 +56,7 @@ def write_dataset_card(folder: Path, manifest: Manifest) -> None:
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": PATTERN}]}],
     )
     page = rendered(
-        "hf_distill.teachers",
+        "hf_distill.precomputed",
         _TEMPLATE,
         card_data=Markdown(data.to_yaml()),
         manifest=manifest,
@@ -67,7 +67,7 @@ def write_dataset_card(folder: Path, manifest: Manifest) -> None:
             {"name": name, "shape": shape, "meaning": Markdown(text)} for name, shape, text in _columns(provenance)
         ],
     )
-    write_whole(folder / "README.md", str(DatasetCard(page)))
+    atomic_write(folder / "README.md", str(DatasetCard(page)))
 
 
 def _columns(provenance: Provenance) -> list[tuple[str, str, str]]:

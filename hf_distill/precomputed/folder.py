@@ -17,7 +17,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from hf_distill.files import as_dataclass, folder_lock, json_bytes, read_json, remove_partial_files, write_whole
+from hf_distill.files import as_dataclass, atomic_write, folder_lock, json_bytes, read_json, remove_partial_files
 from hf_distill.fingerprints import table_sha256
 from hf_distill.precomputed.dataset_card import write_dataset_card
 from hf_distill.precomputed.labeling_cost import LabelingCost, add_costs
@@ -40,7 +40,7 @@ SECONDS_TO_WAIT = 300.0  # for others who record there; below the time that proc
 Answer = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
 
 
-class CacheFolder:
+class OutputFolder:
     """Where the answers to a transfer set are written, block by block, by one or several processes, within `recording`.
 
     Args:
@@ -81,7 +81,7 @@ class CacheFolder:
         if self._index == 0:
             remove_partial_files(self.folder)
             if not (self.folder / MANIFEST).exists():
-                write_whole(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
+                atomic_write(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
         _wait()
         bar = tqdm(total=blocks.rows, unit=" rows", desc="Labeling", disable=disable_tqdm or self._index > 0)
         with bar:
@@ -151,7 +151,7 @@ class CacheFolder:
         return (self.folder / name).with_suffix(".json")
 
     def _note(self, shard: Shard, cost: LabelingCost) -> None:
-        write_whole(self._note_path(shard.file), json_bytes({"shard": asdict(shard), "cost": asdict(cost)}))
+        atomic_write(self._note_path(shard.file), json_bytes({"shard": asdict(shard), "cost": asdict(cost)}))
 
     def _costs(self, count: int) -> dict[str, LabelingCost]:
         """By file, of those made in this or an interrupted call."""

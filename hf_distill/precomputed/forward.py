@@ -13,31 +13,31 @@ import torch
 from torch import Tensor
 from transformers.utils.generic import find_labels
 
-from hf_distill.compute.forward_cost import answer_cost, batch_shape
+from hf_distill.compute.forward_cost import batch_shape, model_forward_cost
 from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.features.masked_head import HeadAtPositions
 from hf_distill.objectives.logits import sampled_classes, top_k_with_tail
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
-from hf_distill.precomputed.columns import (
+from hf_distill.precomputed.input_fingerprints import token_fingerprints, value_fingerprints
+from hf_distill.precomputed.labeling_options import LabelingOptions
+from hf_distill.precomputed.masking import FixedMasks
+from hf_distill.precomputed.provenance import TOKENS_READ
+from hf_distill.tasks import Task, unwrapped
+from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.column_names import (
     TEACHER_CLASSES,
     TEACHER_LOGITS,
     TEACHER_POSITIONS,
     cls_state_column,
     hidden_state_column,
 )
-from hf_distill.precomputed.input_fingerprints import token_prints, value_prints
-from hf_distill.precomputed.labeling_options import LabelingOptions
-from hf_distill.precomputed.masking import FixedMasks
-from hf_distill.precomputed.provenance import TOKENS_READ
-from hf_distill.tasks import Task, unwrapped
-from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.teachers.frozen import FrozenTeacher
 
 _MOST_VALUES = 2**31 - 1  # of an Arrow list's offsets
 
 
-class Questioner:
+class BatchedForward:
     """Asks a teacher about rows in batches of similar length.
 
     Args:
@@ -63,7 +63,7 @@ class Questioner:
     ):
         self.teacher, self.task, self.options = teacher, task, options
         self._collate, self._masks, self._words = data_collator, masks, words
-        self._cost, self.flops = answer_cost(teacher.model), 0.0
+        self._cost, self.flops = model_forward_cost(teacher.model), 0.0
         self._head: HeadAtPositions | None = None
         self._read = teacher.input_names - {
             teacher.input_prefix + name for name in find_labels(type(unwrapped(teacher.model)))
@@ -86,7 +86,7 @@ class Questioner:
                 f"the first rows gave other {changing} when read again: answers are recorded to inputs that stay as they "
                 "are, without random masks or augmentation"
             )
-        self.teacher.settle_dtype(inputs)
+        self.teacher.resolve_dtype(inputs)
         states = frozenset(self.options.hidden_states) | frozenset(self.options.cls_states)
         if states:
             self.teacher.record(FeatureRequest(hidden_states=states))
@@ -166,13 +166,13 @@ class Questioner:
         """Of what the student reads too; a teacher's own encoding no student's batch is compared with."""
         if self.teacher.input_prefix:
             return {}
-        tokens, valid = token_prints(inputs), valid_positions(inputs)
+        tokens, valid = token_fingerprints(inputs), valid_positions(inputs)
         found = {} if tokens is None else {TOKENS_READ: tokens}
         for name in sorted(self._read & inputs.keys()):
             value = inputs[name]
             is_padded = valid is not None and value.shape[:2] == valid.shape
             if value.is_floating_point() and value.dim() > 1 and not is_padded:
-                found[name] = value_prints(value)
+                found[name] = value_fingerprints(value)
         return found
 
     def _ask(

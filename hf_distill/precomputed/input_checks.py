@@ -15,14 +15,19 @@ from torch import Tensor
 from hf_distill.data.random_state import random_state_kept
 from hf_distill.objectives.reduction import position_items
 from hf_distill.precomputed.checks import refusal
-from hf_distill.precomputed.input_fingerprints import stored_token_prints, token_prints, value_difference, value_prints
+from hf_distill.precomputed.input_fingerprints import (
+    stored_token_fingerprints,
+    token_fingerprints,
+    value_difference,
+    value_fingerprints,
+)
 from hf_distill.precomputed.provenance import TOKENS_READ, Provenance
 
 _ROWS_AT_ONCE = 10_000
 _ROWS_LOOKED_AT = 64
 
 
-def require_own_inputs(
+def require_matching_inputs(
     dataset: Any,
     collate: Callable[[list], dict[str, Any]],
     found: Mapping[str, Provenance],
@@ -82,7 +87,7 @@ def _others(dataset: Any, column: str) -> np.ndarray:
         names = [name for name in ("input_ids", "attention_mask", column) if name in dataset.column_names]
         for table in dataset.select_columns(names).with_format("arrow").iter(batch_size=_ROWS_AT_ONCE):
             read = np.asarray(pa.compute.struct_field(table[column], TOKENS_READ))
-            found.append(start + np.flatnonzero((stored_token_prints(table) != read) & (read != 0)))
+            found.append(start + np.flatnonzero((stored_token_fingerprints(table) != read) & (read != 0)))
             start += len(table)
     return np.concatenate(found)
 
@@ -132,7 +137,7 @@ def _require_same_tokens(
         searched: How many of how many stored rows do; of none where none does.
     """
     known = np.array([int(row[TOKENS_READ]) for row in read])
-    tokens = token_prints(inputs)
+    tokens = token_fingerprints(inputs)
     if tokens is not None and len(tokens) == len(known):
         are_others = (tokens != known) & (known != 0)
     if are_others.any():
@@ -156,7 +161,7 @@ def _require_same_values(read: Sequence[Mapping[str, Any]], inputs: Mapping[str,
         values = inputs.get(name)
         if not isinstance(values, Tensor) or values.dim() < 2 or len(values) != len(read):
             continue
-        for index, (row, print_) in enumerate(zip(read, value_prints(values), strict=True)):
+        for index, (row, print_) in enumerate(zip(read, value_fingerprints(values), strict=True)):
             difference = value_difference(np.asarray(row[name], np.float32), print_)
             if difference is not None:
                 number = numbers[index] if numbers else index

@@ -19,7 +19,7 @@ TOLERANCE = 0.02
 _GOLDEN = (5**0.5 - 1) / 2
 
 
-def stored_token_prints(rows: pa.Table) -> np.ndarray | None:
+def stored_token_fingerprints(rows: pa.Table) -> np.ndarray | None:
     """One number per row of its `input_ids` that are no padding, int64 (rows,); None where the rows have none."""
     if "input_ids" not in rows.column_names:
         return None
@@ -29,7 +29,7 @@ def stored_token_prints(rows: pa.Table) -> np.ndarray | None:
     return sequence_hashes(tokens, mask if fits else None)
 
 
-def token_prints(inputs: Mapping[str, Any]) -> np.ndarray | None:
+def token_fingerprints(inputs: Mapping[str, Any]) -> np.ndarray | None:
     """The same numbers of a batch of model inputs; None where no `attention_mask` says what is padding."""
     tokens, valid = inputs.get("input_ids"), valid_positions(inputs)
     if tokens is None or valid is None or tokens.shape != valid.shape:
@@ -37,7 +37,7 @@ def token_prints(inputs: Mapping[str, Any]) -> np.ndarray | None:
     return sequence_hashes(_lists(tokens), _lists(valid.to(torch.uint8)))
 
 
-def value_prints(values: Tensor) -> np.ndarray:
+def value_fingerprints(values: Tensor) -> np.ndarray:
     """Of each row of a batch its shape and its values at 32 places, float32 (batch, dimensions + 32)."""
     shape = values.shape[1:]
     chosen = values.flatten(1)[:, torch.from_numpy(_places(shape))].float().cpu().numpy()
@@ -45,7 +45,7 @@ def value_prints(values: Tensor) -> np.ndarray:
 
 
 def value_difference(recorded: np.ndarray, found: np.ndarray) -> tuple[str, str] | None:
-    """What tells two rows of `value_prints` apart, in words for each; None where they are the same."""
+    """What tells two rows of `value_fingerprints` apart, in words for each; None where they are the same."""
     shape, other_shape = (tuple(map(int, print_[:-PLACES])) for print_ in (recorded, found))
     if shape != other_shape:
         return f"of shape {shape}", f"of shape {other_shape}"

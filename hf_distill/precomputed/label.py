@@ -23,15 +23,15 @@ from hf_distill.data.class_names import label_names
 from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.distributed.weights import num_elements
 from hf_distill.fingerprints import json_sha256, table_sha256
-from hf_distill.precomputed.columns import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, recorded_columns
-from hf_distill.precomputed.folder import CacheFolder, recording
-from hf_distill.precomputed.forward import Questioner
+from hf_distill.precomputed.folder import OutputFolder, recording
+from hf_distill.precomputed.forward import BatchedForward
 from hf_distill.precomputed.labeling_options import LabelingOptions
 from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.row_blocks import RowBlock, RowBlocks
 from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.teachers.alignment import processing_sha256
+from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.text.privacy import public_name
 
@@ -88,7 +88,7 @@ def label_transfer_set(
         else:
             folder = Path(output_dir or Path(cache_folder, _folder_name(provenance, blocks)))
             with recording(folder):
-                held = CacheFolder(folder, provenance)
+                held = OutputFolder(folder, provenance)
                 labeled = held.filled(blocks, labeling.answer, labeling.flops, disable_tqdm)
     for name in ("dataset_name", "description", "license", "citation"):  # for the run record
         setattr(labeled.info, name, getattr(dataset.info, name))
@@ -123,7 +123,7 @@ def label_with_trajectory(
         folder = None if output_dir is None else Path(output_dir, f"teacher-{index}")
         labeled = label_transfer_set(dataset, teacher, data_collator, folder, **options)
         columns = {name: checkpoint_column(index, name) for name in (TEACHER_LOGITS, TEACHER_PROVENANCE)}
-        if more := set(recorded_columns(labeled.column_names)) - columns.keys():
+        if more := set(precomputed_columns(labeled.column_names)) - columns.keys():
             raise ValueError(f"of a trajectory only logits are recorded, and no masked words; got {sorted(more)} too")
         parts.append(labeled.select_columns(list(columns)).rename_columns(columns))
     return datasets.concatenate_datasets(parts, axis=1)
@@ -165,13 +165,13 @@ class _Labeling:
         limits.require_tokenizer(self._processing_class)
         if options.batch_size > 1:
             require_padding_token(self.teacher.model, "teacher", self.task)
-        self.questioner = Questioner(
+        self.questioner = BatchedForward(
             self.teacher, self.task, WithinLimits(collate, [limits]), options, self.masks, words
         )
 
     def require_readable(self, dataset: Any, first: datasets.Dataset) -> None:
         """Refuse rows with answers, and rows that the teacher cannot read, of a data set on disk before it is asked."""
-        if there := recorded_columns(first.column_names):
+        if there := precomputed_columns(first.column_names):
             raise ValueError(f"the rows have answers already, {there}; take those columns out to ask another teacher")
         if first.format["type"] != "custom" and not self.questioner.reads(first.column_names):
             raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hf_distill.files import as_dataclass, json_bytes, read_json, write_whole
+from hf_distill.files import as_dataclass, atomic_write, json_bytes, read_json
 from hf_distill.precomputed.shards import Manifest
 
 COST = "cost.json"
@@ -45,7 +45,7 @@ def add_costs(folder: Path, teacher: str, costs: Mapping[str, LabelingCost]) -> 
     """
     by_file = {file: asdict(cost) for file, cost in sorted((_known(folder) | costs).items())}
     total = {name: sum(cost[name] for cost in by_file.values()) for name in ("flops", "seconds")}
-    write_whole(folder / COST, json_bytes({"teacher": teacher} | total | {"shards": by_file}))
+    atomic_write(folder / COST, json_bytes({"teacher": teacher} | total | {"shards": by_file}))
 
 
 def _known(folder: Path) -> dict[str, LabelingCost]:

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from hf_distill.files import as_dataclass, checked, parse_json
 from hf_distill.fingerprints import package_versions
-from hf_distill.precomputed.columns import TEACHER_PROVENANCE
-from hf_distill.precomputed.input_fingerprints import stored_token_prints
+from hf_distill.precomputed.input_fingerprints import stored_token_fingerprints
+from hf_distill.teachers.column_names import TEACHER_PROVENANCE
 
 SCHEMA_VERSION = 1
 TOKENS_READ = "inputs"
@@ -114,10 +114,10 @@ class Provenance:
         Args:
             rows: As they are stored.
             read: What the inputs that were made of them are known by: under `TOKENS_READ` a number per row, 0 where it is
-                not known, without which those of the stored rows are taken; under an input's name `value_prints`.
+                not known, without which those of the stored rows are taken; under an input's name `value_fingerprints`.
         """
         nothing = np.zeros(len(rows), np.int64)
-        tokens = read[TOKENS_READ] if TOKENS_READ in read else stored_token_prints(rows)
+        tokens = read[TOKENS_READ] if TOKENS_READ in read else stored_token_fingerprints(rows)
         values = {name: pa.array(list(rows_read)) for name, rows_read in read.items() if name != TOKENS_READ}
         parts = {"teacher": pa.array(nothing), TOKENS_READ: pa.array(nothing if tokens is None else tokens)} | values
         return pa.StructArray.from_arrays(list(parts.values()), names=list(parts))

@@ -14,6 +14,7 @@ from datasets.table import embed_table_storage
 from hf_distill.files import (
     FileFormatError,
     as_dataclass,
+    atomic_write,
     checked,
     is_own_file,
     json_bytes,
@@ -21,7 +22,6 @@ from hf_distill.files import (
     remove_partial_files,
     replacing,
     require_sound_table,
-    write_whole,
 )
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.precomputed.provenance import Provenance, provenances
@@ -111,7 +111,7 @@ class Manifest:
             "dataset_sha256": self.dataset_sha256,
             "shards": [asdict(shard) for shard in self.shards],
         }
-        write_whole(folder / MANIFEST, json_bytes(content | {"sha256": json_sha256(content)}))
+        atomic_write(folder / MANIFEST, json_bytes(content | {"sha256": json_sha256(content)}))
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:

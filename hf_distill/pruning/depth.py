@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from hf_distill.pruning.importance import Scores, require_told_apart
+from hf_distill.pruning.importance import Scores, require_distinct_scores
 
 _LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
@@ -23,7 +23,7 @@ def layers_worth_most(scores: Scores, number: int) -> list[int]:
     Raises:
         ValueError: There are fewer, or the scores do not tell them apart.
     """
-    require_told_apart(scores)
+    require_distinct_scores(scores)
     worth: dict[int, float] = {}
     for (_, layer), values in scores.items():
         if layer is not None:

@@ -90,7 +90,7 @@ def _sum_over_units(model: PreTrainedModel, worth: Callable[[Tensor], Tensor]) -
     return scores
 
 
-def require_told_apart(scores: Scores) -> None:
+def require_distinct_scores(scores: Scores) -> None:
     """Refuse scores by which units would stay for their place alone.
 
     Raises:
@@ -103,7 +103,7 @@ def require_told_apart(scores: Scores) -> None:
         raise ValueError("units cannot be compared: all scores are 0, as after a loss without gradients")
 
 
-def are_noise(model: PreTrainedModel, scores: Scores) -> bool:
+def are_rounding_noise(model: PreTrainedModel, scores: Scores) -> bool:
     """Whether scores made of gradients are 0 or no more than rounding errors, as where a student equals its teacher.
 
     The scores of loss gradients, summed, are about the gradients' norm times that of the weights.
@@ -129,7 +129,7 @@ def largest(model: PreTrainedModel, scores: Scores, hidden_size: int, heads: int
         ValueError: The hidden size cannot be shared among the heads, the model has fewer units, or the scores do not tell
             them apart.
     """
-    require_told_apart(scores)
+    require_distinct_scores(scores)
     present = model.config.num_attention_heads
     head_size = model.config.hidden_size // present
     if hidden_size % heads or heads > present or hidden_size // heads > head_size:

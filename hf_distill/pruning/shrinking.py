@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import load_file, save
 from transformers import PretrainedConfig, PreTrainedModel
 
-from hf_distill.files import read_json, write_whole
+from hf_distill.files import atomic_write, read_json
 from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size, narrowed_parameters
-from hf_distill.pruning.importance import Criterion, Scores, are_noise, largest, leading, score
-from hf_distill.pruning.schedule import event_steps, size_at
+from hf_distill.pruning.importance import Criterion, Scores, are_rounding_noise, largest, leading, score
+from hf_distill.pruning.schedule import Shrinking, event_steps, size_at
 from hf_distill.pruning.structure import Axis
-from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +24,37 @@ _FILE, _SCORES = "pruning.json", "pruning_scores.safetensors"
 
 
 @dataclass(frozen=True)
+class ShrinkingPlan:
+    """What a student shrinks to, when, and by what its units are judged.
+
+    Attributes:
+        target_hidden_size: Final width. None: unchanged.
+        target_intermediate_size: Final feed-forward neurons per layer. None: in proportion to the width.
+        target_num_attention_heads: Final attention heads per layer. None: unchanged.
+        target_parameters: Final number of parameters, in place of a width. None: the width decides.
+        schedule: How sizes fall.
+        start: Share of the training after which the first event comes.
+        end: Share of the training at which the last event comes.
+        events: Number of events.
+        importance: What a unit is worth.
+        smoothing: Weight of earlier steps in the moving average of importance.
+    """
+
+    target_hidden_size: int | None = None
+    target_intermediate_size: int | None = None
+    target_num_attention_heads: int | None = None
+    target_parameters: int | None = None
+    schedule: Shrinking = Shrinking.CUBIC
+    start: float = 0.1
+    end: float = 0.75
+    events: int = 10
+    importance: Criterion = Criterion.SENSITIVITY
+    smoothing: float = 0.9
+
+
+@dataclass(frozen=True)
 class Sizes:
-    """Of an encoder."""
+    """Width, attention heads per layer and feed-forward neurons per layer of an encoder."""
 
     hidden_size: int
     heads: int
@@ -38,18 +66,18 @@ class Sizes:
         return cls(config.hidden_size, config.num_attention_heads, feed_forward_size(config))
 
 
-def target_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel) -> Sizes:
+def target_sizes(plan: ShrinkingPlan, model: PreTrainedModel) -> Sizes:
     """The last sizes.
 
     Raises:
         ValueError: No configuration can say them, or they are no smaller.
     """
     present = Sizes.of(model.config)
-    if args.target_parameters is not None:
-        return _nearest_sizes(args, model, present)
-    hidden_size = args.target_hidden_size or present.hidden_size
-    heads = args.target_num_attention_heads or present.heads
-    neurons = args.target_intermediate_size or present.neurons * hidden_size // present.hidden_size
+    if plan.target_parameters is not None:
+        return _nearest_sizes(plan, model, present)
+    hidden_size = plan.target_hidden_size or present.hidden_size
+    heads = plan.target_num_attention_heads or present.heads
+    neurons = plan.target_intermediate_size or present.neurons * hidden_size // present.hidden_size
     target = Sizes(hidden_size, heads, neurons)
     for name in ("hidden_size", "heads", "neurons"):
         if getattr(target, name) > getattr(present, name):
@@ -69,9 +97,9 @@ def target_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel) 
     return target
 
 
-def _nearest_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel, present: Sizes) -> Sizes:
+def _nearest_sizes(plan: ShrinkingPlan, model: PreTrainedModel, present: Sizes) -> Sizes:
     """Those with which a model's parameters are nearest to the target."""
-    heads = args.target_num_attention_heads or present.heads
+    heads = plan.target_num_attention_heads or present.heads
     if heads > present.heads:
         raise ValueError(f"the student has heads {present.heads} and cannot shrink to {heads}")
 
@@ -88,16 +116,16 @@ def _nearest_sizes(args: PruningDistillTrainingArguments, model: PreTrainedModel
     widest = present.hidden_size // present.heads
     head_sizes = range(1, widest if heads == present.heads else widest + 1)  # something has to go
     smallest, most = parameters(1), model.num_parameters()
-    if not smallest <= args.target_parameters < most:
+    if not smallest <= plan.target_parameters < most:
         raise ValueError(
             f"target_parameters must be from {smallest:,} ({heads} wide) to below the student's {most:,}, got "
-            f"{args.target_parameters:,}"
+            f"{plan.target_parameters:,}"
         )
-    above = bisect_left(head_sizes, args.target_parameters, key=parameters)
+    above = bisect_left(head_sizes, plan.target_parameters, key=parameters)
     found = min(
-        head_sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(parameters(size) - args.target_parameters)
+        head_sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(parameters(size) - plan.target_parameters)
     )
-    logger.warning(f"target_parameters {args.target_parameters:,}: nearest is {sizes(found)}, {parameters(found):,}")
+    logger.warning(f"target_parameters {plan.target_parameters:,}: nearest is {sizes(found)}, {parameters(found):,}")
     return sizes(found)
 
 
@@ -106,15 +134,15 @@ class ShrinkingStudent:
 
     Args:
         model: The student, at first as wide as its teacher.
-        args: Targets, schedule and importance.
+        plan: Targets, schedule and importance.
 
     Raises:
         ValueError: The family is not supported, or the targets cannot be.
     """
 
-    def __init__(self, model: PreTrainedModel, args: PruningDistillTrainingArguments):
-        self.model, self.args = model, args
-        self.first, self.target = Sizes.of(model.config), target_sizes(args, model)
+    def __init__(self, model: PreTrainedModel, plan: ShrinkingPlan):
+        self.model, self.plan = model, plan
+        self.first, self.target = Sizes.of(model.config), target_sizes(plan, model)
         self.done = 0  # events
         self.kept_hidden = list(range(self.first.hidden_size))  # of the dimensions it began with
         self.scores: Scores = {}
@@ -126,9 +154,9 @@ class ShrinkingStudent:
         Raises:
             ValueError: There are fewer steps than events.
         """
-        events, end = self.args.events, round(self.args.pruning_end * total_steps)
-        earliest = 2 if self.args.pruning_start and end > events else 1  # in step 1 it equals its teacher
-        start = max(earliest, round(self.args.pruning_start * total_steps))
+        events, end = self.plan.events, round(self.plan.end * total_steps)
+        earliest = 2 if self.plan.start and end > events else 1  # in step 1 it equals its teacher
+        start = max(earliest, round(self.plan.start * total_steps))
         return event_steps(start, start if events == 1 else max(start, end), events)
 
     def sizes_after(self, event: int) -> Sizes:
@@ -136,7 +164,7 @@ class ShrinkingStudent:
 
         def size(name: str) -> int:
             first, last = getattr(self.first, name), getattr(self.target, name)
-            return size_at(event, self.args.events, first, last, self.args.shrinking)
+            return size_at(event, self.plan.events, first, last, self.plan.schedule)
 
         heads = size("heads")
         widest = self.first.hidden_size // self.first.heads
@@ -147,7 +175,7 @@ class ShrinkingStudent:
 
     def note_gradients(self, seed: int) -> None:
         """Add a step's gradients to the moving average of importance, unless they overflowed."""
-        new, share = score(self.model, self.args.importance, seed), self.args.importance_smoothing
+        new, share = score(self.model, self.plan.importance, seed), self.plan.smoothing
         is_finite = torch.stack([values.isfinite().all() for values in new.values()]).all()
         for unit, values in new.items():
             before = self.scores.get(unit, torch.zeros_like(values)).to(values.device)  # a checkpoint's are on the CPU
@@ -159,9 +187,9 @@ class ShrinkingStudent:
         Raises:
             ValueError: The gradients since the last one do not say what units are worth.
         """
-        if self.args.importance.reads_gradients and are_noise(self.model, self.scores):
+        if self.plan.importance.reads_gradients and are_rounding_noise(self.model, self.scores):
             raise ValueError(
-                f"the student cannot shrink by {self.args.importance.value}: what its units are worth comes from gradients, "
+                f"the student cannot shrink by {self.plan.importance.value}: what its units are worth comes from gradients, "
                 "which are all about 0, as where it still equals its teacher and learns from nothing else. Let it learn from "
                 "labels too (hard_label_weight above 0), give it dropout, or take importance 'magnitude'."
             )
@@ -177,11 +205,11 @@ class ShrinkingStudent:
         """Write into a checkpoint what its model does not say."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {"done": self.done, "kept_hidden": self.kept_hidden}
-        write_whole(folder / _FILE, json.dumps(state) + "\n")
+        atomic_write(folder / _FILE, json.dumps(state) + "\n")
         named = {
             f"{axis.value}.{'' if layer is None else layer}": values for (axis, layer), values in self.scores.items()
         }
-        write_whole(folder / _SCORES, save({name: values.contiguous() for name, values in named.items()}))
+        atomic_write(folder / _SCORES, save({name: values.contiguous() for name, values in named.items()}))
 
     def load(self, folder: Path) -> None:
         """Give the model the size it had in a checkpoint, before its weights are loaded.

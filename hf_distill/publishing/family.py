@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from hf_distill.evaluation.report import latency_of
 from hf_distill.publishing.card_tables import shape
 from hf_distill.publishing.hub import Publication, plan_publication, send
-from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
+from hf_distill.publishing.hub_session import HubSession, PublishError, RetryPolicy
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.publishing.student_folder import describe_content
 from hf_distill.text.markdown import Markdown, escaped, table
@@ -57,7 +57,7 @@ def publish_family(
     tag: str | None = None,
     token: str | None = None,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> FamilyPublication:
     """Publish students that belong together, each in a repository named as its folder, and a collection of them.
 

@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, ModelCard
 from huggingface_hub.hf_api import CommitInfo, DatasetInfo, ModelInfo, RepoSibling
 from huggingface_hub.utils import validate_repo_id
 
-from hf_distill.publishing.hub_session import HubSession, Patience, PublishError
+from hf_distill.publishing.hub_session import HubSession, PublishError, RetryPolicy
 from hf_distill.publishing.labeled_folder import is_labeled, is_shard, labeled_files
 from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out, with_repository
 
@@ -59,7 +59,7 @@ def publish(
     token: str | None = None,
     message: str | None = None,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> Publication:
     """Publish a student, or a labeled transfer set, on the Hub.
 

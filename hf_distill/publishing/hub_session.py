@@ -25,7 +25,7 @@ _MOST_SECONDS_TO_WAIT = 300.0  # the Hub counts requests in windows of five minu
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to keep trying.
 
     Attributes:
@@ -67,8 +67,8 @@ class HubSession:
         PublishError: There is no token, or it cannot be one.
     """
 
-    def __init__(self, token: str | None = None, patience: Patience | None = None):
-        self.patience = patience or Patience()
+    def __init__(self, token: str | None = None, patience: RetryPolicy | None = None):
+        self.patience = patience or RetryPolicy()
         self.token = token or get_token()
         if self.token is None:
             raise PublishError(f"publishing needs a token, got none: {_LOG_IN}")

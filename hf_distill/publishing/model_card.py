@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from hf_distill.evaluation.report import examples_label, report_plot, shrinking_plot
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.publishing import card_tables, citations, usage
 from hf_distill.publishing.card_metadata import base_model_of, datasets_of, metadata_of
 from hf_distill.publishing.run_record import RunRecord
@@ -135,7 +135,7 @@ def write_model_card(folder: str | os.PathLike) -> Path:
         report_plot(record.evaluation, path.with_name("comparison.png"))
     if record.progress:
         shrinking_plot(record.progress, path.with_name("shrinking.png"))
-    write_whole(path, str(card))  # last: it shows the plots
+    atomic_write(path, str(card))  # last: it shows the plots
     return path
 
 

@@ -21,7 +21,7 @@ from transformers import TrainingArguments
 from hf_distill.data.class_names import label_names
 from hf_distill.distributed.weights import num_elements
 from hf_distill.features.projections import PROJECTIONS
-from hf_distill.files import read_json, write_whole
+from hf_distill.files import atomic_write, read_json
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.tasks import class_of
 from hf_distill.text.hub_ids import is_hub_id
@@ -121,7 +121,7 @@ class RunRecord:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = self.public_content() | {"card": public(_with_hub_ids(self.card))}
         content = json.dumps(kept, indent=2, sort_keys=True, default=without_address)
-        write_whole(path, content + "\n")
+        atomic_write(path, content + "\n")
         return path
 
     @classmethod

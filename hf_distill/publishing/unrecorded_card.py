@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
-from hf_distill.files import write_whole
+from hf_distill.files import atomic_write
 from hf_distill.publishing.run_record import describe_model
 from hf_distill.publishing.usage import HERE
 from hf_distill.tasks import task_of
@@ -45,7 +45,7 @@ def write_unrecorded_card(folder: str | os.PathLike, model: PreTrainedModel, giv
             f"{path} was not made by hf-distill card, and without a run.json there is little to put in its place: edit it, "
             "or move it away for a card made from the model alone"
         )
-    write_whole(path, _card(path.resolve().parent.name, model, given))
+    atomic_write(path, _card(path.resolve().parent.name, model, given))
     return path
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from hf_distill.distributed.weights import made_whole, whole
+from hf_distill.distributed.weights import unsharded_loading, whole
 from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.pretrained.loading import config_of, load_as_saved
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
@@ -88,7 +88,7 @@ def create_student(
     initialization = _chosen(initialization, size, teacher)
     model_class = _model_class(teacher, task)
     if initialization is Initialization.PRETRAINED:
-        with made_whole():
+        with unsharded_loading():
             student = _pretrained(model_class, size, teacher, pretrained_model_name_or_path, config)
     elif pretrained_model_name_or_path is not None:
         raise ValueError(
@@ -182,7 +182,7 @@ def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> ty
 
 def _new(model_class: type, config: PretrainedConfig) -> PreTrainedModel:
     make = getattr(model_class, "_from_config", None) or model_class.from_config
-    with made_whole():
+    with unsharded_loading():
         return make(config, dtype=torch.float32)
 
 

@@ -54,10 +54,10 @@ class TeacherEnsemble:
         """The model inputs the teachers cannot do without."""
         return set().union(*(teacher.main_inputs for teacher in self.teachers))
 
-    def settle_dtype(self, inputs: Mapping[str, Any]) -> None:
-        """See `FrozenTeacher.settle_dtype`."""
+    def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
+        """See `FrozenTeacher.resolve_dtype`."""
         for teacher in self.teachers:
-            teacher.settle_dtype(inputs)
+            teacher.resolve_dtype(inputs)
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         """The mean answer to a batch of model inputs, logits (batch, classes)."""

@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from enum import Enum
 from typing import Any
 
 import torch
@@ -26,6 +27,15 @@ AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
 
 
+class TeacherDtype(str, Enum):
+    """The precision the teacher computes in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
 class FrozenTeacher:
     """A model in evaluation mode, without gradients, in a precision of its own.
 
@@ -36,7 +46,7 @@ class FrozenTeacher:
     Args:
         model: The teacher.
         dtype: "auto", or the precision to compute in: "float32", "bfloat16" or "float16". "auto" is bfloat16 where
-            `fast_bfloat16` says the device gains from it and `settle_dtype` found the predictions unchanged, else
+            `fast_bfloat16` says the device gains from it and `resolve_dtype` found the predictions unchanged, else
             the model's own precision.
         device: Where to compute; None leaves the model where it is.
         label_permutation: Teacher label for each student label; None when the orders agree.
@@ -130,7 +140,7 @@ class FrozenTeacher:
         }
         return TeacherOutputs(logits, **copied)
 
-    def settle_dtype(self, inputs: Mapping[str, Any]) -> None:
+    def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
         """Decide "auto": keep bfloat16 when it is fast here and these inputs get the same predictions as before.
 
         "The same" means at least 99 % equal top classes (of multi-label heads equal yes/no answers; where the two leading

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_distill.distributed.weights import made_whole
+from hf_distill.distributed.weights import unsharded_loading
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.tasks import Task, auto_class_of, task_of
 from hf_distill.teachers.alignment import (
@@ -74,7 +74,7 @@ def load_teacher(
     else:
         _require_name(teacher_model)
         options = {"revision": revision} | init_kwargs
-        with made_whole():
+        with unsharded_loading():
             model, saved = _from_pretrained(str(teacher_model), student, options)
         if student_tokenizer is not None and not input_prefix:
             tokenizer = _tokenizer_like(student_tokenizer, saved)

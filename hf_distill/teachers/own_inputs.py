@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import torch
 
-from hf_distill.precomputed.columns import recorded_columns
+from hf_distill.teachers.column_names import precomputed_columns
 
 TEACHER_PREFIX = "teacher_"
 
@@ -75,7 +75,7 @@ class SeparateEncodings:
         """
         batch, rest = {}, [dict(example) for example in examples]
         for prefix, processing_class in self.processing_classes.items():
-            recorded = recorded_columns(rest[0])
+            recorded = precomputed_columns(rest[0])
             names = [name for name in rest[0] if name.startswith(prefix) and name not in recorded]
             if not names:
                 raise ValueError(

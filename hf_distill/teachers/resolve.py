@@ -7,12 +7,13 @@ from typing import Any
 
 from transformers import PreTrainedModel, TrainingArguments
 
+from hf_distill.distributed.sharding import TeacherSharding
 from hf_distill.tasks import task_of
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.ensemble import TeacherEnsemble
+from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.teachers.loading import load_teacher
 from hf_distill.teachers.own_inputs import SeparateEncodings, teacher_prefix
-from hf_distill.trainers.choices import TeacherDtype, TeacherSharding
 
 
 def make_teacher(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_distill.distributed.weights import made_whole
+from hf_distill.distributed.weights import unsharded_loading
 from hf_distill.files import named_file, parse_json, read_json
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.pretrained.files import dtypes_of, is_floating, require_floating_weights
@@ -224,7 +224,7 @@ class Trajectory:
             return str(first.folder)
         from peft import PeftModel
 
-        with made_whole():
+        with unsharded_loading():
             name = first.description()["base_model_name_or_path"]
             config = SavedModel.find(str(first.folder)).config  # as many labels as the adapter's head has
             labels = {"id2label": config.id2label, "label2id": config.label2id}
@@ -253,7 +253,7 @@ class Trajectory:
         else:  # some families' files have other names than their modules
             own = revert_weight_conversion(model, own)
         if not weights.keys() <= own.keys():  # files of an older version of the library
-            with made_whole():
+            with unsharded_loading():
                 older = type(model).from_pretrained(checkpoint.folder, trust_remote_code=False)
             own, weights = model.state_dict(), older.state_dict()
         with torch.no_grad():

@@ -7,17 +7,13 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_distill.recipes import RECIPES
+from hf_distill.features.projections import Projection
+from hf_distill.objectives.attention import AttentionLoss
+from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
+from hf_distill.objectives.logits import SoftLabelLoss
+from hf_distill.objectives.reduction import SoftLabelPositions
+from hf_distill.recipes import RECIPES, RecipeName
 from hf_distill.text.suggestions import choice
-from hf_distill.trainers.choices import (
-    AttentionLoss,
-    HiddenStateLoss,
-    HiddenStatePositions,
-    Projection,
-    RecipeName,
-    SoftLabelLoss,
-    SoftLabelPositions,
-)
 
 WEIGHTS = (
     "soft_label_weight",
@@ -30,7 +26,7 @@ WEIGHTS = (
 # Beyond these, values in single precision lose their digits or overflow: the loss grows with the temperature's square.
 _LARGEST_WEIGHT, _TEMPERATURES = 1e30, (1e-3, 1e3)
 # What None means in fields that neither the user nor a recipe has set.
-UNSET = {
+DEFAULTS = {
     "temperature": 1.0,
     "hidden_state_weight": 0.0,
     "embedding_weight": 0.0,
@@ -61,7 +57,7 @@ def settle(args: Any) -> None:
         for name, value in RECIPES[args.recipe.value].arguments.items():
             if getattr(args, name) is None:
                 setattr(args, name, value)
-    for name, value in UNSET.items():
+    for name, value in DEFAULTS.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     for name, choices in _CHOICES.items():
@@ -72,7 +68,7 @@ def settle(args: Any) -> None:
 def left_open(args: Any) -> list[str]:
     """The fields that `settle` will fill."""
     filled_by_recipes = {name for recipe in RECIPES.values() for name in recipe.arguments}
-    return [name for name in sorted({*UNSET, *filled_by_recipes}) if getattr(args, name) is None]
+    return [name for name in sorted({*DEFAULTS, *filled_by_recipes}) if getattr(args, name) is None]
 
 
 def resolved_weights(args: TrainingArguments, has_teacher: bool) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_distill.distributed.weights import is_in_parts
+from hf_distill.distributed.weights import is_sharded
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.card_tables import is_result, optimizer_text
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
@@ -45,7 +45,7 @@ class RunRecordCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         models = [unwrapped(self._trainer.model), *(member.model for member in _live(self._trainer.teacher))]
-        if not (args.should_save or any(is_in_parts(model) for model in models)):
+        if not (args.should_save or any(is_sharded(model) for model in models)):
             return
         record = self._record_of(args, state)  # on every process, where each holds parts of the weights
         if args.should_save:

@@ -102,7 +102,7 @@ class Continuation:
         )
         best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(best or checkpoint)
-        self._instruments.load(Path(checkpoint))
+        self._feature_hooks.load(Path(checkpoint))
         self.state = state
         self.control = self.callback_handler.on_train_begin(self.args, state, self.control)
         self.control = self.callback_handler.on_train_end(self.args, state, self.control)

@@ -9,22 +9,19 @@ from typing import Any, ClassVar
 import torch
 from transformers import TrainingArguments
 
+from hf_distill.distributed.sharding import TeacherSharding
+from hf_distill.features.projections import Projection
 from hf_distill.hardware import fast_bfloat16
+from hf_distill.objectives.attention import AttentionLoss
+from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
+from hf_distill.objectives.logits import SoftLabelLoss
+from hf_distill.objectives.reduction import SoftLabelPositions
+from hf_distill.recipes import RecipeName
+from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
 from hf_distill.text.suggestions import choice
-from hf_distill.trainers.argument_rules import UNSET, left_open, require_valid_objective, settle
+from hf_distill.trainers.argument_rules import DEFAULTS, left_open, require_valid_objective, settle
 from hf_distill.trainers.budget_arguments import BudgetArguments
-from hf_distill.trainers.choices import (
-    AttentionLoss,
-    HiddenStateLoss,
-    HiddenStatePositions,
-    Projection,
-    RecipeName,
-    SoftLabelLoss,
-    SoftLabelPositions,
-    TeacherDtype,
-    TeacherSharding,
-)
 
 
 # The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware, on a CPU together with use_cpu), and the
@@ -40,7 +37,7 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         ValueError: A weight is negative or not finite, all weights are 0, or the temperature is not above 0.
     """
 
-    MEANING_OF_NONE: ClassVar[dict[str, Any]] = UNSET
+    MEANING_OF_NONE: ClassVar[dict[str, Any]] = DEFAULTS
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
 
     recipe: RecipeName | None = field(

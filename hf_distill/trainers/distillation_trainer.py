@@ -17,26 +17,31 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.data.length_bucket_sampler import length_bucket_sampler
 from hf_distill.distributed.padded_batches import without, without_repeats
-from hf_distill.features.hooks import Instruments
+from hf_distill.features.hooks import FeatureHooks
 from hf_distill.features.tap import features_of
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
-from hf_distill.objectives.model_outputs import Evidence
+from hf_distill.objectives.model_outputs import ModelOutputs
 from hf_distill.objectives.objective import Objective
-from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, valid_positions
-from hf_distill.precomputed.columns import TEACHER_LOGITS
+from hf_distill.objectives.reduction import (
+    NO_REAL_EXAMPLE,
+    SoftLabelPositions,
+    has_labels,
+    label_items,
+    valid_positions,
+)
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, task_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
 from hf_distill.teachers.base import Teacher, TeacherOutputs
+from hf_distill.teachers.column_names import TEACHER_LOGITS
 from hf_distill.teachers.resolve import require_comparable
 from hf_distill.trainers.argument_rules import require_valid_objective, settle
 from hf_distill.trainers.argument_types import require_arguments, require_model
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import require_optimizer_state
-from hf_distill.trainers.choices import SoftLabelPositions
 from hf_distill.trainers.continuation import Continuation
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
 from hf_distill.trainers.label_meaning import LabelMeaning
-from hf_distill.trainers.loss_watch import LossWatch, require_finite_weights
+from hf_distill.trainers.loss_watch import FiniteLossCheck, require_finite_weights
 from hf_distill.trainers.model_cards import ModelCards
 from hf_distill.trainers.model_checks import own_encodings, require_comparable_answers, require_sound_inputs
 from hf_distill.trainers.objective_builder import build_objective
@@ -51,11 +56,11 @@ from hf_distill.trainers.preflight import (
     warn_of_unused,
 )
 from hf_distill.trainers.recorded_answers import RecordedAnswers
-from hf_distill.trainers.running_mean import MeanMeter
+from hf_distill.trainers.running_mean import RunningMean
 from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of
 from hf_distill.trainers.spending import Spending
 from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
-from hf_distill.trainers.teacher_watch import TeacherWatch
+from hf_distill.trainers.teacher_watch import FiniteLogitsCheck
 from hf_distill.trainers.wrapping import Wrapping
 
 
@@ -108,18 +113,18 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         require_model(model)
         require_writable(args)
         super().__init__(model, complete(args), *trainer_args, **trainer_kwargs)
-        self._term_meter, self._evaluation_meter = MeanMeter(), MeanMeter()
-        self._teacher_watch = TeacherWatch(self.processing_class)
+        self._term_meter, self._evaluation_meter = RunningMean(), RunningMean()
+        self._teacher_watch = FiniteLogitsCheck(self.processing_class)
         self.task = task_of(self.model)
         self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
         self._meaning = LabelMeaning(self.task)
-        self._loss_watch = LossWatch(is_scaled=self.args.fp16)
+        self._loss_watch = FiniteLossCheck(is_scaled=self.args.fp16)
         self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self))
         if not self._is_trainer():
             require_sound_inputs(self)
-        self._instruments = self._prepare()
+        self._feature_hooks = self._prepare()
         self._keep_accounts()
         self._has_trained = self._is_computed = False
         self._keep_settings()
@@ -162,14 +167,14 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         compares = not training and self.teacher is not None
         objective = self._evaluation_objective(inputs) if compares else self.training_objective
         positions = self._positions_to_predict(inputs, training)
-        with self._instruments.on(features=bool(objective.student_needs), positions=positions):
+        with self._feature_hooks.on(features=bool(objective.student_needs), positions=positions):
             hard_label_loss, outputs = self._ask_student(model, inputs, objective, positions)
             teacher = self._ask_teacher(inputs, objective, training)
         valid = valid_positions(inputs)
         student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
         student, teacher = self.shared_vocabulary.of_both(student, teacher)
-        evidence = Evidence(student, teacher, hard_label_loss, valid, inputs)
-        loss, parts, shares = objective(evidence, inputs, num_items_in_batch if training else None)
+        model_outputs = ModelOutputs(student, teacher, hard_label_loss, valid, inputs)
+        loss, parts, shares = objective(model_outputs, inputs, num_items_in_batch if training else None)
         if training:
             self._count_step(inputs, objective, teacher, outputs, picked=positions is not None)
             self._loss_watch.look(loss, step=self.state.global_step + 1)
@@ -179,13 +184,13 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
                 loss = loss * self.accelerator.num_processes
         elif compares:
-            self._note_evaluation(evidence, inputs, objective, loss)
+            self._note_evaluation(model_outputs, inputs, objective, loss)
         return (loss, outputs) if return_outputs else loss
 
     def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
         """The masked positions, when only their logits are needed; else None."""
         of_masked = self.args.soft_label_positions is SoftLabelPositions.MASKED
-        is_possible = of_masked and self._instruments.picks_positions and has_labels(inputs, self.label_names)
+        is_possible = of_masked and self._feature_hooks.picks_positions and has_labels(inputs, self.label_names)
         if not is_possible or (self._all_logits_wanted and not training) or self.compute_loss_func is not None:
             return None
         return label_items(inputs, self.label_names)
@@ -253,9 +258,9 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Trainer's; an optimizer passed as `optimizers` gets a parameter group for the projections, with its own defaults."""
         optimizer = super().create_optimizer(model)
-        if self._instruments.projections is not None:
+        if self._feature_hooks.projections is not None:
             known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            new = [each for each in self._instruments.projections.parameters() if id(each) not in known]
+            new = [each for each in self._feature_hooks.projections.parameters() if id(each) not in known]
             if new:
                 optimizer.add_param_group({"params": new})
         return optimizer
@@ -270,10 +275,10 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
                 return sampler
         return super()._get_train_sampler(train_dataset)
 
-    def _prepare(self) -> Instruments:
+    def _prepare(self) -> FeatureHooks:
         """Look at the first examples of the training set: do they, and both models, give what the objective needs?"""
         if self._is_trainer():  # which looks at none, and whose errors come when it trains
-            return Instruments(self.args, self.training_objective, unwrapped(self.model), None, self.task, None)
+            return FeatureHooks(self.args, self.training_objective, unwrapped(self.model), None, self.task, None)
         require_nonempty(self.train_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
         self._require_fitting_answers(collate)
@@ -292,17 +297,17 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             require_labels(batch, self.label_names)
         if batch is not None:
             require_teacher_inputs(batch, given, self.teacher, self.label_names)
-        if batch is not None and hasattr(self.teacher, "settle_dtype") and TEACHER_LOGITS not in batch:
-            self.teacher.settle_dtype(unlabeled)
+        if batch is not None and hasattr(self.teacher, "resolve_dtype") and TEACHER_LOGITS not in batch:
+            self.teacher.resolve_dtype(unlabeled)
         student = unwrapped(self.model)
-        instruments = Instruments(self.args, objective, student, self.teacher, self.task, unlabeled)
-        if instruments.projections is not None:
+        feature_hooks = FeatureHooks(self.args, objective, student, self.teacher, self.task, unlabeled)
+        if feature_hooks.projections is not None:
             require_no_scheduler(self.lr_scheduler)
         if batch is not None and self.teacher is not None:
-            features = instruments.probe(student, unlabeled)
+            features = feature_hooks.probe(student, unlabeled)
             answer = None if self.task is Task.MASKED_LM else self._teacher_outputs(batch)
-            require_comparable_answers(self, features, answer, instruments.example)
-        return instruments
+            require_comparable_answers(self, features, answer, feature_hooks.example)
+        return feature_hooks
 
     def _hp_search_setup(self, trial: Any) -> None:
         """Trainer's, called when a training begins, with its student and before its optimizer.
@@ -318,15 +323,15 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             settle(self.args)
             require_valid_objective(self.args)
         if self.model_init is not None:
-            student, example = unwrapped(self.model), self._instruments.example
-            self._instruments = Instruments(
+            student, example = unwrapped(self.model), self._feature_hooks.example
+            self._feature_hooks = FeatureHooks(
                 self.args, self.training_objective, student, self.teacher, self.task, example
             )
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh student for a trial of a hyper-parameter search, with the label names and problem type of the first."""
         model = super().call_model_init(trial)
-        known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "_instruments") else None
+        known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "_feature_hooks") else None
         if known is not None:
             new = unwrapped(model).config
             take_over_label_names(new, known)
@@ -367,7 +372,7 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         if self.teacher is not None and "loss" in logs:
             logs.update(self._term_meter.read(self._sum_over_processes))
         elif "train_loss" in logs:
-            self._term_meter = MeanMeter()
+            self._term_meter = RunningMean()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -375,14 +380,14 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         self._require_finite(weights=True)
         self._add_teacher_settings()
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-        self._instruments.save(folder, writes=self.args.should_save)
+        self._feature_hooks.save(folder, writes=self.args.should_save)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not in _load_from_checkpoint, which DeepSpeed goes without.
         if checkpoint is not None:
             require_optimizer_state(Path(checkpoint), self.is_deepspeed_enabled)
-            self._instruments.load(Path(checkpoint))
+            self._feature_hooks.load(Path(checkpoint))
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def _sum_over_processes(self, sums: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 _TOLERATED_UNDER_FP16 = 20
 
 
-class LossWatch:
+class FiniteLossCheck:
     """Counts how many losses in a row were not finite; what it found is read at logs and before anything is saved.
 
     Args:

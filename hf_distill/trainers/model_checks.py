@@ -10,16 +10,17 @@ from torch import nn
 from transformers import TrainingArguments
 
 from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
+from hf_distill.objectives.hidden_states import HiddenStatePositions
 from hf_distill.objectives.model_outputs import Features
 from hf_distill.precomputed.column_checks import (
     columns_of,
     require_known_classes,
-    require_recorded_classes,
-    require_recorded_words,
+    require_precomputed_classes,
+    require_precomputed_vocabulary,
 )
-from hf_distill.precomputed.columns import recorded_columns
 from hf_distill.tasks import class_of
 from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.column_names import precomputed_columns
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.own_inputs import SeparateEncodings
 from hf_distill.trainers.argument_rules import resolved_weights
@@ -29,7 +30,6 @@ from hf_distill.trainers.argument_types import (
     require_inputs,
     require_weights_that_learn,
 )
-from hf_distill.trainers.choices import HiddenStatePositions
 from hf_distill.trainers.preflight import require_logits_of_task, require_nonempty
 from hf_distill.trainers.shared_vocabulary import tokenizer_of
 
@@ -157,16 +157,16 @@ def require_sound_inputs(trainer: Any) -> None:
     """
     sets, args, task = dict(named_sets(trainer.train_dataset, trainer.eval_dataset)), trainer.args, trainer.task
     require_data_sets(sets)
-    require_inputs(sets, trainer.model, args, {*trainer.label_names, *recorded_columns(columns_of(sets))})
+    require_inputs(sets, trainer.model, args, {*trainer.label_names, *precomputed_columns(columns_of(sets))})
     require_head(trainer.model, "student")
-    require_recorded_classes(sets, trainer.model, task)
+    require_precomputed_classes(sets, trainer.model, task)
     if args.eval_strategy != "no":
         for name, dataset in named_sets(None, trainer.eval_dataset):
             require_nonempty(dataset, name, "evaluation")
     limits = reading_limits(trainer.model, trainer.teacher)
     tokenizer = tokenizer_of(trainer)
     require_readable_inputs(limits, {"": tokenizer} | own_encodings(trainer.data_collator), sets)
-    require_recorded_words(sets, trainer.model)
+    require_precomputed_vocabulary(sets, trainer.model)
     for limit in limits[1:]:
         if limits[0].words and limit.words and not limit.prefix:
             trainer.shared_vocabulary.require(limits[0].words, limit.words)

@@ -9,11 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig, TrainingArguments
 
-from hf_distill.features.projections import Projections
+from hf_distill.features.projections import Projection, Projections
 from hf_distill.features.tap import require_one_stack
+from hf_distill.objectives.hidden_states import HiddenStatePositions
 from hf_distill.objectives.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
-from hf_distill.objectives.reduction import example_items, label_items, position_items, token_items
+from hf_distill.objectives.reduction import SoftLabelPositions, example_items, label_items, position_items, token_items
 from hf_distill.objectives.terms import (
     Relation,
     attention_term,
@@ -22,12 +23,11 @@ from hf_distill.objectives.terms import (
     relation_term,
     soft_label_term,
 )
-from hf_distill.precomputed.columns import ColumnTeacher
+from hf_distill.precomputed.columns import PrecomputedTeacher
 from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.trainers.choices import HiddenStatePositions, Projection, SoftLabelPositions
 from hf_distill.trainers.preflight import soft_label_loss_for
 
 _NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
@@ -113,7 +113,7 @@ def _require_compared_positions(args: TrainingArguments, teacher: Teacher | None
             f"soft_label_positions 'attended' is for masked-language models; the task is {getattr(task, 'value', None)!r}, "
             "whose positions follow from its labels. Leave it 'masked'."
         )
-    if isinstance(teacher, ColumnTeacher):
+    if isinstance(teacher, PrecomputedTeacher):
         raise ValueError(
             "soft_label_positions is 'attended', but the teacher's answers were recorded at masked positions only: pass "
             "teacher_model and leave the recorded columns out, or take 'masked'"
@@ -170,11 +170,11 @@ def _feature_terms(
         # Hidden state 0 is the embeddings' output, so layer i leaves hidden state i + 1.
         states = [(student_layer + 1, teacher_layer + 1) for student_layer, teacher_layer in pairs]
         first_only = args.hidden_state_positions is HiddenStatePositions.FIRST
-        if isinstance(teacher, ColumnTeacher):
+        if isinstance(teacher, PrecomputedTeacher):
             teacher.require_states((state for _, state in states), first_only)
         terms.append(hidden_state_term(hidden, args.hidden_state_loss.value, states, first_only))
     if embedding:
-        if isinstance(teacher, ColumnTeacher):
+        if isinstance(teacher, PrecomputedTeacher):
             teacher.require_states([0], first_position_only=False)
         terms.append(hidden_state_term(embedding, "mse", [(0, 0)], name="embedding"))
     if attention:
@@ -190,7 +190,7 @@ def _configs(student: nn.Module, teacher: Teacher | None, of_attention: bool) ->
     """Of both, where states, or queries, keys and values, of both can be had."""
     student_config, teacher_config = getattr(student, "config", None), config_of(teacher)
     is_live = isinstance(teacher, FrozenTeacher) and isinstance(teacher_config, PretrainedConfig)
-    is_recorded = isinstance(teacher, ColumnTeacher) and teacher_config.num_hidden_layers and not of_attention
+    is_recorded = isinstance(teacher, PrecomputedTeacher) and teacher_config.num_hidden_layers and not of_attention
     if not isinstance(student_config, PretrainedConfig) or not (is_live or is_recorded):
         raise ValueError(
             "hidden states, attention and relations are compared between two live transformers models; the student is "
@@ -205,7 +205,7 @@ def config_of(teacher: Teacher | None) -> Any:
     """A teacher's configuration; of a recorded one, what is known of it; None where there is none."""
     return (
         teacher.config
-        if isinstance(teacher, ColumnTeacher)
+        if isinstance(teacher, PrecomputedTeacher)
         else getattr(getattr(teacher, "model", None), "config", None)
     )
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from itertools import accumulate
 from typing import Any
 
 from transformers import TrainingArguments
+
+
+class GeneralStageLoss(str, Enum):
+    """How a student follows its teacher's checkpoints."""
+
+    LOGIT_MSE = "logit_mse"
+    FORWARD_KL = "forward_kl"
 
 
 def last_steps(shares: Sequence[float], total_steps: int) -> list[int]:

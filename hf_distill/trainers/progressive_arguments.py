@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from hf_distill.distributed.sharding import TeacherSharding
+from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.text.suggestions import choice
-from hf_distill.trainers.choices import GeneralStageLoss, SoftLabelLoss, TeacherSharding
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+from hf_distill.trainers.progression import GeneralStageLoss
 
 EQUAL, TEACHER_STEPS = "equal", "teacher_steps"
 

@@ -17,23 +17,28 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput, set_seed
 
-from hf_distill.compute.budget import ComputeBudget, Spent
-from hf_distill.files import read_json, write_whole
-from hf_distill.objectives.logits import is_ruled_out
+from hf_distill.compute.budget import ComputeBudget, RunCost
+from hf_distill.files import atomic_write, read_json
+from hf_distill.objectives.logits import is_masked_logit
 from hf_distill.objectives.objective import Objective
 from hf_distill.precomputed.checks import require_same_trajectory
-from hf_distill.precomputed.columns import TEACHER_LOGITS
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
 from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.column_names import TEACHER_LOGITS
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
-from hf_distill.trainers.choices import GeneralStageLoss
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.objective_builder import label_term
-from hf_distill.trainers.progression import annealed_temperature, choosing_the_best, last_steps, logit_scale
+from hf_distill.trainers.progression import (
+    GeneralStageLoss,
+    annealed_temperature,
+    choosing_the_best,
+    last_steps,
+    logit_scale,
+)
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -143,7 +148,7 @@ class ProgressiveTrainer(DistillationTrainer):
             self._require_same_general_stage(root)
             finished = self._finished(root)
             output, history = None, finished["log_history"]
-            self._carried = Spent.from_dict(finished["spent"]) if "spent" in finished else Spent()
+            self._carried = RunCost.from_dict(finished["spent"]) if "spent" in finished else RunCost()
         if self.args.has_final_stage:
             output = self._train_final_stage(root, checkpoint, *args, **kwargs)
             self.state.log_history = history + self.state.log_history
@@ -188,7 +193,7 @@ class ProgressiveTrainer(DistillationTrainer):
                 "log_history": history,
                 "spent": self.spent(),
             }
-            write_whole(folder / _FINISHED, json.dumps(content) + "\n")
+            atomic_write(folder / _FINISHED, json.dumps(content) + "\n")
         self.accelerator.wait_for_everyone()
         return output, history
 
@@ -274,7 +279,7 @@ class ProgressiveTrainer(DistillationTrainer):
         answer = super()._ask_teacher(inputs, objective, training)
         if answer is None or not training or self._logit_scale == 1.0:
             return answer
-        scaled = torch.where(is_ruled_out(answer.logits), answer.logits, self._logit_scale * answer.logits)
+        scaled = torch.where(is_masked_logit(answer.logits), answer.logits, self._logit_scale * answer.logits)
         return dataclasses.replace(answer, logits=scaled)
 
     def _require_recorded_teachers(self, found: Mapping[str, Provenance]) -> None:

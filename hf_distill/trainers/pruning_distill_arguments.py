@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hf_distill.pruning.importance import Criterion
 from hf_distill.pruning.schedule import Shrinking
+from hf_distill.pruning.shrinking import ShrinkingPlan
 from hf_distill.text.suggestions import choice
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
@@ -88,7 +89,17 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
         sizes = self.target_hidden_size, self.target_intermediate_size, self.target_num_attention_heads
         return any(size is not None for size in (*sizes, self.target_parameters))
 
-    @property
-    def events(self) -> int:
-        """How many times the student shrinks."""
-        return 1 if self.shrinking is Shrinking.ONE_SHOT else self.pruning_events
+    def shrinking_plan(self) -> ShrinkingPlan:
+        """The sizes to shrink to, the schedule and the importance, as `ShrinkingStudent` takes them."""
+        return ShrinkingPlan(
+            self.target_hidden_size,
+            self.target_intermediate_size,
+            self.target_num_attention_heads,
+            self.target_parameters,
+            self.shrinking,
+            self.pruning_start,
+            self.pruning_end,
+            1 if self.shrinking is Shrinking.ONE_SHOT else self.pruning_events,
+            self.importance,
+            self.importance_smoothing,
+        )

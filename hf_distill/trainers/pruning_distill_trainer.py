@@ -19,12 +19,12 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.distributed.deepspeed import before_steps, change_shapes
+from hf_distill.features.projections import Projection
 from hf_distill.objectives.objective import Objective
 from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.argument_types import require_arguments
-from hf_distill.trainers.choices import Projection
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.objective_builder import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
@@ -89,7 +89,7 @@ class PruningDistillTrainer(DistillationTrainer):
             )
         super().__init__(model, args, *trainer_args, teacher_model=teacher_model, **trainer_kwargs)
         self._require_engine_that_can_shrink()
-        self.shrinking = ShrinkingStudent(unwrapped(self.model), args)
+        self.shrinking = ShrinkingStudent(unwrapped(self.model), args.shrinking_plan())
         if args.max_steps > 0:
             self.shrinking.events(args.max_steps)  # refuses too few steps
         self._require_comparable_shapes()

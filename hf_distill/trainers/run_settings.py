@@ -14,7 +14,7 @@ from transformers.trainer_callback import ExportableState
 
 from hf_distill.fingerprints import table_sha256
 from hf_distill.objectives.objective import Objective
-from hf_distill.precomputed.columns import ColumnTeacher
+from hf_distill.precomputed.columns import PrecomputedTeacher
 from hf_distill.teachers.ensemble import TeacherEnsemble
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.text.plain import without_address
@@ -144,7 +144,7 @@ def teacher_settings(teacher: Any) -> Any:
         return {"members": [teacher_settings(member) for member in teacher.teachers], "weights": teacher.weights}
     if isinstance(teacher, FrozenTeacher):
         return {"weights with sha256": teacher.weights_sha256}
-    if isinstance(teacher, ColumnTeacher):
+    if isinstance(teacher, PrecomputedTeacher):
         return {"weights with sha256": (teacher.description or {}).get("weights_sha256")}
     return None if teacher is None else type(teacher).__name__
 

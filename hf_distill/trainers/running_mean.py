@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class MeanMeter:
+class RunningMean:
     """Means of named values since the last reading: sums over weights, added up over batches and processes.
 
     In training the value of a term is its contribution to the optimizer step and the weight its share of it; over a

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
-from hf_distill.compute.budget import ComputeBudget, Spent
+from hf_distill.compute.budget import ComputeBudget, RunCost
 from hf_distill.compute.peak import known_peak
 from hf_distill.compute.step_cost import StepCosts
 from hf_distill.objectives.objective import Objective
@@ -31,10 +31,10 @@ class Spending:
     """The part of `DistillationTrainer` that counts what a run costs and ends it when its budget is spent."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        self._costs, self._total, self._begun = StepCosts(), Spent(), Spent()
-        self._earlier = Spent()  # by other trainers
-        self._carried = Spent()  # by them, and by this one's stages before the present
-        self._logged, self._share, self._clock, self._step_flops = Spent(), 0.0, None, 0.0
+        self._costs, self._total, self._begun = StepCosts(), RunCost(), RunCost()
+        self._earlier = RunCost()  # by other trainers
+        self._carried = RunCost()  # by them, and by this one's stages before the present
+        self._logged, self._share, self._clock, self._step_flops = RunCost(), 0.0, None, 0.0
         self._share_of_all = 0.0
         self._budget, self._peak = ComputeBudget(), None
         super().__init__(*args, **kwargs)
@@ -76,7 +76,7 @@ class Spending:
         """How long the training has taken, over all its interruptions, evaluations and what came before it left out."""
         return self._total.seconds - self._begun.seconds
 
-    def go_on_after(self, spent: Mapping[str, float]) -> None:
+    def continue_from(self, spent: Mapping[str, float]) -> None:
         """Count what an earlier training, of another trainer, has cost: budgets are over both, and so is what is spent.
 
         Learning rates follow what is left. To be called before `train`, also to resume.
@@ -84,14 +84,14 @@ class Spending:
         Args:
             spent: What `spent()` said there; what is charged for labeling is among it.
         """
-        self._earlier = self._carried = Spent.from_dict(spent)
+        self._earlier = self._carried = RunCost.from_dict(spent)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Trainer's, within the budget; of one that a checkpoint has spent nothing is left to do."""
         self._budget = self._budget_of_stage()
         self._keep_accounts()  # a budget may have come into plain arguments
         flops, seconds = self.args.teacher_labeling_flops, self.args.teacher_labeling_seconds
-        labeling = Spent(labeling_flops=flops or 0.0, seconds=seconds or 0.0)
+        labeling = RunCost(labeling_flops=flops or 0.0, seconds=seconds or 0.0)
         self._total = self._begun = self._carried if any(self._carried.values()) else labeling
         self._export()
         return super().train(*args, **kwargs)
@@ -118,13 +118,13 @@ class Spending:
     def _budget_of_stage(self) -> ComputeBudget:
         return budget_of(self.args)
 
-    def _so_far(self, wait: bool) -> Spent:
+    def _so_far(self, wait: bool) -> RunCost:
         pending = self._costs.pending(wait)
         if self._clock is not None and self.args.process_index == 0:
             pending.seconds = time.perf_counter() - self._clock
         if self.accelerator.num_processes > 1:
             values = torch.tensor(pending.values(), dtype=torch.float64, device=self.args.device)
-            pending = Spent(*self.accelerator.reduce(values, reduction="sum").tolist())
+            pending = RunCost(*self.accelerator.reduce(values, reduction="sum").tolist())
         return self._total + pending
 
     def _count_step(
@@ -146,7 +146,7 @@ class Spending:
         """At the beginning of training, or where a checkpoint left it."""
         left = state.stateful_callbacks.get(SpentCallback.__name__, {}).get("attributes", {}).get("accounts")
         if left:
-            self._total, self._begun = (Spent.from_dict(left[name]) for name in ("spent", "begun"))
+            self._total, self._begun = (RunCost.from_dict(left[name]) for name in ("spent", "begun"))
         self._costs.forget_shapes()
         self._costs.clear()
         self._logged, self._clock = self._total, time.perf_counter()
@@ -173,7 +173,7 @@ class Spending:
         so_far = self._so_far(wait=self._budget.max_tokens is not None)
         steps = 0 if self._is_endless() else step / self.args.max_steps
         self._share = max(self._budget.share_spent(so_far, self._begun), steps)
-        self._share_of_all = budget_of(self.args).share_spent(so_far, Spent())
+        self._share_of_all = budget_of(self.args).share_spent(so_far, RunCost())
 
     def _is_endless(self) -> bool:
         return bool(self._budget) and self.args.max_steps <= 0

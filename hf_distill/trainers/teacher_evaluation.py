@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hf_distill.distributed.padded_batches import fill_up_rows, without_repeats
 from hf_distill.evaluation.fidelity import evaluation_sums
 from hf_distill.objectives.logits import spread_tail
-from hf_distill.objectives.model_outputs import Evidence, TopClasses
+from hf_distill.objectives.model_outputs import ModelOutputs, TopClasses
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, row_count
 from hf_distill.tasks import unwrapped
@@ -31,13 +31,13 @@ class TeacherEvaluation:
     _objective_loss: Tensor | None = None  # of the batch just evaluated
 
     def _note_evaluation(
-        self, evidence: Evidence, inputs: Mapping[str, Any], objective: Objective, loss: Tensor
+        self, model_outputs: ModelOutputs, inputs: Mapping[str, Any], objective: Objective, loss: Tensor
     ) -> None:
         self._objective_loss = loss
         items = soft_label_items(self.task, self.label_names)
-        if evidence.teacher is not None and (top := evidence.teacher.top) is not None:
-            evidence = _with_all_classes(evidence, top)
-        self._evaluation_meter.add(evaluation_sums(evidence, inputs, objective, self.problem_type, items))
+        if model_outputs.teacher is not None and (top := model_outputs.teacher.top) is not None:
+            model_outputs = _with_all_classes(model_outputs, top)
+        self._evaluation_meter.add(evaluation_sums(model_outputs, inputs, objective, self.problem_type, items))
 
     def _evaluation_objective(self, inputs: Mapping[str, Any]) -> Objective:
         """The objective as far as this batch allows: the labels' term where there are labels, and what a teacher answers."""
@@ -114,10 +114,12 @@ class TeacherEvaluation:
         return output
 
 
-def _with_all_classes(evidence: Evidence, top: TopClasses) -> Evidence:
+def _with_all_classes(model_outputs: ModelOutputs, top: TopClasses) -> ModelOutputs:
     """With logits of both sides at the masked positions alone, the teacher's over the whole vocabulary."""
-    logits = top.at_positions(evidence.student.logits)
+    logits = top.at_positions(model_outputs.student.logits)
     spread = spread_tail(top.classes[top.real].long(), top.log_probabilities[top.real], logits.shape[-1])
     return replace(
-        evidence, student=replace(evidence.student, logits=logits), teacher=replace(evidence.teacher, logits=spread)
+        model_outputs,
+        student=replace(model_outputs.student, logits=logits),
+        teacher=replace(model_outputs.teacher, logits=spread),
     )

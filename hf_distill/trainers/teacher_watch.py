@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 
-class TeacherWatch:
+class FiniteLogitsCheck:
     """On a CPU a bad batch is refused at once; elsewhere at the next log or checkpoint, before anything is saved."""
 
     def __init__(self, processing_class: Any = None):

@@ -19,7 +19,7 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_distill.distributed.sharding import layers_of
-from hf_distill.distributed.weights import is_in_parts, load_whole_state, whole
+from hf_distill.distributed.weights import is_sharded, load_full_state_dict, whole
 from hf_distill.tasks import unwrapped
 
 
@@ -45,7 +45,7 @@ class Wrapping:
         """Trainer's; a student that nothing has wrapped so far is evaluated as it is, and nothing is afterwards."""
         wrapped = bool(self.accelerator._models) or self.model_wrapped is not self.model
         several = self.accelerator.num_processes > 1 or self.is_deepspeed_enabled
-        if wrapped or not several or is_in_parts(self.model):
+        if wrapped or not several or is_sharded(self.model):
             return super().evaluation_loop(*args, **kwargs)
         engines = self.is_deepspeed_enabled, self.is_fsdp_enabled
         self.is_deepspeed_enabled = self.is_fsdp_enabled = False
@@ -90,7 +90,7 @@ class Wrapping:
         handler = self.accelerator.ddp_handler
         if not under_ddp or handler is None or self.args.ddp_find_unused_parameters is not None or self._is_trainer():
             return
-        found = self._instruments.has_unused_parameters(unwrapped(self.model), self.training_objective)
+        found = self._feature_hooks.has_unused_parameters(unwrapped(self.model), self.training_objective)
         if found is not None:
             handler.find_unused_parameters = found
 
@@ -112,8 +112,8 @@ class Wrapping:
     def _begin_from(self, folder: Path) -> None:
         """Give the student the weights in a folder, free of the training before."""
         self._leave_engine()
-        if is_in_parts(self.model):
-            load_whole_state(self.model, load_file(folder / SAFE_WEIGHTS_NAME), strict=False)
+        if is_sharded(self.model):
+            load_full_state_dict(self.model, load_file(folder / SAFE_WEIGHTS_NAME), strict=False)
         else:
             self._load_from_checkpoint(str(folder))
             self._unwrap()

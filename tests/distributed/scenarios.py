@@ -24,7 +24,7 @@ from hf_distill import (
     PruningDistillTrainer,
     PruningDistillTrainingArguments,
 )
-from hf_distill.distributed.weights import is_in_parts, made_whole, whole_state
+from hf_distill.distributed.weights import full_state_dict, is_sharded, unsharded_loading
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.tasks import unwrapped
 from tests.tiny_architectures import tiny_model
@@ -137,12 +137,12 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
         zero_stage=wrapper.zero_optimization_stage() if trainer.is_deepspeed_enabled else None,
         offloaded=trainer.is_deepspeed_enabled and wrapper.zero_cpu_offload(),
         world_size=trainer.args.world_size,
-        student_in_parts=is_in_parts(student),
+        student_in_parts=is_sharded(student),
         units=[name for name, part in student.named_modules() if isinstance(part, FSDPModule)],
-        teacher_in_parts=is_in_parts(trainer.teacher.model),
+        teacher_in_parts=is_sharded(trainer.teacher.model),
         losses=losses_of(trainer),
         metrics={name: value for name, value in metrics.items() if "loss" in name or "teacher" in name},
-        weights={name: tensor.clone() for name, tensor in whole_state(student).items()},
+        weights={name: tensor.clone() for name, tensor in full_state_dict(student).items()},
         recorded=json.loads(record.read_text())["student"]["weights_sha256"],
         on_each_process=gather_object([weights_sha256(student)]),
         teacher=weights_sha256(trainer.teacher.model),
@@ -163,7 +163,7 @@ def saved_adapters(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any]]:
     trainer.save_model(str(merged))
     trainer.accelerator.wait_for_everyone()
     assert not (adapters / "model.safetensors").exists()
-    with made_whole():
+    with unsharded_loading():
         adapted = unwrapped(PeftModel.from_pretrained(tiny_bert(), adapters))
         return adapted.state_dict(), type(adapted).from_pretrained(merged).state_dict()
 

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from hf_distill.evaluation import report
-from hf_distill.evaluation.comparison import DISTILLED, OTHER, TEACHER, Contestant, LatencySettings, compare
+from hf_distill.evaluation.comparison import DISTILLED, OTHER, TEACHER, EvaluatedModel, LatencySettings, compare
 from hf_distill.evaluation.report import pareto_front, report_plot, report_table
 from hf_distill.publishing.run_record import schema
 from hf_distill.resources.digits import load_digits_dataset
@@ -56,8 +56,11 @@ def test_classifiers_are_measured_as_scikit_learn_measures_them():
     turned = {"id2label": {0: "Good", 1: "Bad"}, "label2id": {"Good": 0, "Bad": 1}}  # the other order, other case
     student = tiny_bert(16, 1, **turned)
     rows, tokenizer = texts(), tiny_tokenizer()
-    contestants = [Contestant("big", TEACHER, teacher, tokenizer), Contestant("small", DISTILLED, student, tokenizer)]
-    found = compare(contestants, rows, "reviews", "test", FAST)
+    evaluated_models = [
+        EvaluatedModel("big", TEACHER, teacher, tokenizer),
+        EvaluatedModel("small", DISTILLED, student, tokenizer),
+    ]
+    found = compare(evaluated_models, rows, "reviews", "test", FAST)
     labels = np.array(rows["label"])
     expected = logits_one_by_one(teacher, rows), logits_one_by_one(student, rows)[:, ::-1]
     for row, logits in zip(found["rows"], expected, strict=True):
@@ -98,24 +101,24 @@ def test_classes_that_differ_by_case_alone_are_two_and_rows_without_a_label_do_n
     answers = [names[index] for index in logits_one_by_one(model, rows).argmax(-1)]
     assert len(set(answers)) == 3
     labels = [None if row % 3 == 0 else answer for row, answer in enumerate(answers)]
-    contestants = [
-        Contestant("one", TEACHER, model, tiny_tokenizer()),
-        Contestant("two", OTHER, same, tiny_tokenizer()),
+    evaluated_models = [
+        EvaluatedModel("one", TEACHER, model, tiny_tokenizer()),
+        EvaluatedModel("two", OTHER, same, tiny_tokenizer()),
     ]
-    found = compare(contestants, rows.add_column("label", labels), "news", "test", latency=None)
+    found = compare(evaluated_models, rows.add_column("label", labels), "news", "test", latency=None)
     assert [row["metrics"]["accuracy"] for row in found["rows"]] == [1, 1]
     assert found["rows"][1]["fidelity"]["teacher_agreement"] == 1
     assert (found["data"]["examples"], found["data"]["scored"]) == (41, 27)
     jsonschema.validate(found, schema()["$defs"]["evaluation"] | {"$defs": schema()["$defs"]})
     with pytest.raises(ValueError, match="none of the 41 rows has a label"):
-        compare(contestants, rows.add_column("label", [None] * 40 + [-100]), "news", "test", latency=None)
+        compare(evaluated_models, rows.add_column("label", [None] * 40 + [-100]), "news", "test", latency=None)
 
 
 def test_regression_is_measured_as_scipy_measures_it():
     rows, tokenizer = texts(kind="float"), tiny_tokenizer()
     models = [tiny_bert(32, 2, seed=1, num_labels=1), tiny_bert(16, 1, num_labels=1)]
-    contestants = [Contestant(*each, tokenizer) for each in zip("ab", (TEACHER, OTHER), models, strict=True)]
-    found = compare(contestants, rows, "scores", "test", latency=None)
+    evaluated_models = [EvaluatedModel(*each, tokenizer) for each in zip("ab", (TEACHER, OTHER), models, strict=True)]
+    found = compare(evaluated_models, rows, "scores", "test", latency=None)
     labels, predicted = np.array(rows["label"]), logits_one_by_one(models[1], rows)[:, 0]
     metrics = found["rows"][1]["metrics"]
     assert metrics["pearson"] == pytest.approx(pearsonr(labels, predicted).statistic, abs=1e-5)
@@ -146,8 +149,8 @@ def test_words():
         features=features,
     )
     teacher = BertForTokenClassification(sizes(**labels))
-    perfect = Contestant("same", DISTILLED, teacher, tiny_tokenizer())
-    found = compare([Contestant("big", TEACHER, teacher, tiny_tokenizer()), perfect], rows, "names", "test", FAST)
+    perfect = EvaluatedModel("same", DISTILLED, teacher, tiny_tokenizer())
+    found = compare([EvaluatedModel("big", TEACHER, teacher, tiny_tokenizer()), perfect], rows, "names", "test", FAST)
     assert found["metric"] == "f1" and found["rows"][1]["fidelity"]["teacher_agreement"] == 1
     assert found["rows"][1]["against_teacher"] == {"difference": 0, "low": 0, "high": 0, "mcnemar_p": 1}
     with torch.inference_mode():
@@ -170,8 +173,10 @@ def test_questions():
     )  # fmt: skip
     torch.manual_seed(0)
     models = [BertForQuestionAnswering(sizes()), BertForQuestionAnswering(sizes())]
-    contestants = [Contestant(*each, tiny_tokenizer()) for each in zip("ab", (TEACHER, DISTILLED), models, strict=True)]
-    found = compare(contestants, rows, "questions", "test", latency=None)
+    evaluated_models = [
+        EvaluatedModel(*each, tiny_tokenizer()) for each in zip("ab", (TEACHER, DISTILLED), models, strict=True)
+    ]
+    found = compare(evaluated_models, rows, "questions", "test", latency=None)
     assert found["metric"] == "f1" and 0 <= found["rows"][1]["fidelity"]["teacher_agreement"] <= 1
     assert {"exact_match", "f1"} <= found["rows"][0]["metrics"].keys()
 
@@ -181,7 +186,7 @@ def test_images():
     size = dict(image_size=8, patch_size=4, num_channels=1, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     model = ViTForImageClassification(ViTConfig(**size, intermediate_size=32, **names))
     rows = load_digits_dataset()["test"].select(range(20))
-    found = compare([Contestant("a", OTHER, model, None)], rows, "digits", "test", FAST)
+    found = compare([EvaluatedModel("a", OTHER, model, None)], rows, "digits", "test", FAST)
     with torch.inference_mode():
         predicted = model.eval()(torch.tensor(np.array(rows["pixel_values"]))).logits.argmax(-1)
     assert found["rows"][0]["metrics"]["accuracy"] == pytest.approx(np.mean(predicted.numpy() == rows["label"]))
@@ -192,14 +197,14 @@ class TestRefused:
     """Before anything is measured, with the value got."""
 
     def one(self, name="a", **config):
-        return Contestant(name, OTHER, tiny_bert(**(NAMES | config)), tiny_tokenizer())
+        return EvaluatedModel(name, OTHER, tiny_bert(**(NAMES | config)), tiny_tokenizer())
 
     def test_two_of_a_name(self):
         with pytest.raises(ValueError, match=r"each its own, got \['a', 'a'\]"):
             compare([self.one(), self.one()], texts(), "reviews", "test")
 
     def test_two_tasks(self):
-        other = Contestant("b", OTHER, BertForTokenClassification(sizes()), tiny_tokenizer())
+        other = EvaluatedModel("b", OTHER, BertForTokenClassification(sizes()), tiny_tokenizer())
         with pytest.raises(ValueError, match=r"for one task, got .*'b': 'token_classification'"):
             compare([self.one(), other], texts(), "reviews", "test")
 

@@ -7,11 +7,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hf_distill.evaluation.fidelity import evaluation_sums, fidelity_values
-from hf_distill.objectives.model_outputs import Evidence, Features
+from hf_distill.objectives.model_outputs import Features, ModelOutputs
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, example_items, token_items
 from hf_distill.objectives.terms import hard_label_term, soft_label_term
-from hf_distill.trainers.running_mean import MeanMeter
+from hf_distill.trainers.running_mean import RunningMean
 
 CLASSES = "single_label_classification"
 OBJECTIVE = Objective([soft_label_term(0.5, "forward_kl", 2.0), hard_label_term(0.5, ["labels"])])
@@ -29,12 +29,12 @@ def batch():
 
 def sums_of(inputs, objective=OBJECTIVE):
     hard = cross_entropy(inputs["student"], inputs["labels"])
-    evidence = Evidence(Features(inputs["student"]), Features(inputs["teacher"]), hard)
-    return evaluation_sums(evidence, inputs, objective, CLASSES, example_items)
+    model_outputs = ModelOutputs(Features(inputs["student"]), Features(inputs["teacher"]), hard)
+    return evaluation_sums(model_outputs, inputs, objective, CLASSES, example_items)
 
 
 def means_of(batches):
-    meter = MeanMeter()
+    meter = RunningMean()
     for inputs in batches:
         meter.add(sums_of(inputs))
     return meter.read(lambda totals: totals)
@@ -65,7 +65,7 @@ def test_sums_and_their_numbers(batch):
     values = fidelity_values(batch["student"], batch["teacher"], CLASSES)
     expected = {
         "soft_label_loss": (
-            OBJECTIVE.terms[0].values(Evidence(*map(Features, (batch["student"], batch["teacher"])))),
+            OBJECTIVE.terms[0].values(ModelOutputs(*map(Features, (batch["student"], batch["teacher"])))),
             6,
         ),
         "hard_label_loss": (cross_entropy(batch["student"], batch["labels"], reduction="sum"), 3),
@@ -99,15 +99,17 @@ def test_repeated_rows_do_not_count(batch):
 def test_without_a_teacher_only_the_terms(batch):
     objective = Objective(OBJECTIVE.terms[1:])
     hard = cross_entropy(batch["student"], batch["labels"])
-    sums = evaluation_sums(Evidence(Features(batch["student"]), None, hard), batch, objective, CLASSES, example_items)
+    sums = evaluation_sums(
+        ModelOutputs(Features(batch["student"]), None, hard), batch, objective, CLASSES, example_items
+    )
     assert sums.keys() == {"hard_label_loss"}
     assert sums["hard_label_loss"].tolist() == pytest.approx([3 * hard.item(), 3])
 
 
 def test_multi_label_fidelity_is_the_mean_over_labels(batch):
-    evidence = Evidence(Features(batch["student"]), Features(batch["teacher"]))
+    model_outputs = ModelOutputs(Features(batch["student"]), Features(batch["teacher"]))
     objective = Objective([soft_label_term(1.0, "forward_kl", 1.0, multi_label=True)])
-    sums = evaluation_sums(evidence, batch, objective, "multi_label_classification", example_items)
+    sums = evaluation_sums(model_outputs, batch, objective, "multi_label_classification", example_items)
     agreement = ((batch["student"] > 0) == (batch["teacher"] > 0)).float()
     assert sums["teacher_agreement"].tolist() == pytest.approx([agreement.mean(dim=1).sum().item(), 6])
     torch.testing.assert_close(sums["teacher_kl"], sums["soft_label_loss"])
@@ -123,7 +125,7 @@ def test_only_chosen_positions_count():
 
     objective = Objective([soft_label_term(1.0, "forward_kl", 1.0, items=items)])
     dense, picked = (
-        evaluation_sums(Evidence(*map(Features, sides)), inputs, objective, CLASSES, items)
+        evaluation_sums(ModelOutputs(*map(Features, sides)), inputs, objective, CLASSES, items)
         for sides in ((student, teacher), (student[chosen], teacher[chosen]))
     )
     values = fidelity_values(student[chosen], teacher[chosen], CLASSES)

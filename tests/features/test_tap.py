@@ -10,9 +10,9 @@ from torch import nn
 from transformers import AutoModel, BertForMaskedLM
 from transformers.utils import ModelOutput
 
+from hf_distill.features import tap as features
 from hf_distill.features.projections import Projections
 from hf_distill.features.tap import FeatureTap, features_of
-from hf_distill.features import tap as features
 from hf_distill.objectives.attention import attention_scores
 from hf_distill.objectives.model_outputs import FeatureRequest
 from tests.tiny_architectures import HEAD_OF, HEADS, eager_twin, tiny_batch, tiny_model

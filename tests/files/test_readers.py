@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
 from hf_distill.data.files import load_texts
-from hf_distill.evaluation.loading import load_contestant
+from hf_distill.evaluation.loading import load_evaluated_model
 from hf_distill.files import FileFormatError
 from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.publishing.student_folder import files_to_publish
@@ -34,7 +34,7 @@ def test_records(saved, text):
     model = AutoModelForSequenceClassification.from_pretrained(saved)
     (saved / "run.json").write_text(text)
     with pytest.raises(FileFormatError, match=r"run\.json"):
-        load_contestant(str(saved), "student")
+        load_evaluated_model(str(saved), "student")
     with pytest.raises(ValueError, match=r"run\.json"):
         RunRecord.load(saved)
     assert describe_model(model)["lineage"] is None
@@ -96,4 +96,4 @@ def test_folders_of_texts(tmp_path):
 
 def test_a_record_may_hold_a_loss_that_is_none(saved):
     (saved / "run.json").write_text(json.dumps({"teacher": {"name": "x"}, "metrics": {"eval_loss": float("nan")}}))
-    assert load_contestant(str(saved), "student").role == "distilled"
+    assert load_evaluated_model(str(saved), "student").role == "distilled"

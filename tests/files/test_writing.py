@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from hf_distill.evaluation.report import report_plot, shrinking_plot
-from hf_distill.files import FileFormatError, json_bytes, remove_partial_files, replacing, write_whole
+from hf_distill.files import FileFormatError, atomic_write, json_bytes, remove_partial_files, replacing
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 
@@ -45,8 +45,8 @@ def limited():
 
 
 def test_what_is_written_is_there_and_nothing_else(tmp_path):
-    write_whole(tmp_path / "x.json", json_bytes({"b": 1, "a": "é"}))
-    write_whole(str(tmp_path / "y.txt"), "é\n")
+    atomic_write(tmp_path / "x.json", json_bytes({"b": 1, "a": "é"}))
+    atomic_write(str(tmp_path / "y.txt"), "é\n")
     assert json.loads((tmp_path / "x.json").read_bytes()) == {"a": "é", "b": 1}
     assert (tmp_path / "y.txt").read_bytes() == "é\n".encode()
     assert sorted(os.listdir(tmp_path)) == ["x.json", "y.txt"]
@@ -57,7 +57,7 @@ def test_what_is_written_is_there_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError, ValueError])
 def test_a_write_that_stops_leaves_the_earlier_file(tmp_path, failure):
-    write_whole(tmp_path / "x", "earlier")
+    atomic_write(tmp_path / "x", "earlier")
     with pytest.raises(failure), replacing(tmp_path / "x") as file:
         file.write(b"later")
         raise failure
@@ -65,7 +65,7 @@ def test_a_write_that_stops_leaves_the_earlier_file(tmp_path, failure):
 
 
 def test_every_step_of_a_write_may_fail(tmp_path, monkeypatch):
-    write_whole(tmp_path / "x", "earlier")
+    atomic_write(tmp_path / "x", "earlier")
     for step in ("fsync", "replace"):
 
         def full(*_):
@@ -73,7 +73,7 @@ def test_every_step_of_a_write_may_fail(tmp_path, monkeypatch):
 
         monkeypatch.setattr(os, step, full)
         with pytest.raises(OSError, match="No space"):
-            write_whole(tmp_path / "x", "later")
+            atomic_write(tmp_path / "x", "later")
         monkeypatch.undo()
         assert (tmp_path / "x").read_text() == "earlier" and os.listdir(tmp_path) == ["x"]
 
@@ -86,7 +86,7 @@ def test_links_and_devices_are_not_written_through(tmp_path):
     (tmp_path / "folder").mkdir()
     for name, kind in (("link", "a link"), ("dangling", "a link"), ("pipe", "no regular"), ("folder", "no regular")):
         with pytest.raises(FileFormatError, match=f"{name} is {kind}"):
-            write_whole(tmp_path / name, "later")
+            atomic_write(tmp_path / name, "later")
     assert (tmp_path / "victim").read_text() == "precious" and (tmp_path / "link").is_symlink()
     assert not (tmp_path / "nowhere").exists()
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from hf_distill.cli.main import app
 from hf_distill.publishing.hub import publish
-from hf_distill.publishing.hub_session import Patience, PublishError
+from hf_distill.publishing.hub_session import PublishError, RetryPolicy
 from hf_distill.publishing.model_card import write_model_card
 from tests.hub.contents import User
 from tests.hub.environment import TOKEN, client_environment, run_python
@@ -24,7 +24,7 @@ from tests.hub.students import JUNK, LOAD, contents_of, logits_of, make_student
 
 REPO = "alice/tiny"
 PUBLISHED = ["README.md", "config.json", "model.safetensors", "run.json", "tokenizer.json", "tokenizer_config.json"]
-QUICK = Patience(attempts=3, wait=0, timeout=1)
+QUICK = RetryPolicy(attempts=3, wait=0, timeout=1)
 
 
 @pytest.fixture
@@ -264,14 +264,14 @@ def test_a_name_that_no_tag_has(folder, tag):
 @pytest.mark.parametrize("patience", [dict(attempts=0), dict(wait=-1), dict(timeout=0)], ids=str)
 def test_patience_has_bounds(patience):
     with pytest.raises(ValueError, match="at least 1"):
-        Patience(**patience)
+        RetryPolicy(**patience)
 
 
 def test_the_hub_may_ask_to_wait(hub, folder, monkeypatch):
     waits = []
     monkeypatch.setattr("hf_distill.publishing.hub_session.time", SimpleNamespace(sleep=waits.append))
     hub.faults.order(Fault("create", status=503, times=2), Fault("commit", status=429))
-    publish(folder, REPO, patience=Patience(wait=0.5))
+    publish(folder, REPO, patience=RetryPolicy(wait=0.5))
     assert waits == [0.5, 1.0, 1.0]
 
 

@@ -7,7 +7,7 @@ from huggingface_hub import HfApi
 from transformers import BertForSequenceClassification
 
 from hf_distill.publishing.family import publish_family
-from hf_distill.publishing.hub_session import Patience, PublishError
+from hf_distill.publishing.hub_session import PublishError, RetryPolicy
 from tests.hub.environment import TOKEN, client_environment, run_python
 from tests.hub.faults import Failure, Fault
 from tests.hub.students import LOAD, contents_of, logits_of, make_student
@@ -98,7 +98,7 @@ def test_a_family_is_continued(hub, folders, fault, capfd, caplog):
     hangs = fault.failure is Failure.HANG
     said = ""
     try:
-        publish_family(folders, TITLE, "lab", patience=Patience(attempts=2, wait=0, timeout=0.5 if hangs else 20))
+        publish_family(folders, TITLE, "lab", patience=RetryPolicy(attempts=2, wait=0, timeout=0.5 if hangs else 20))
     except PublishError as error:
         said = str(error)
     assert hub.faults.met
@@ -108,7 +108,7 @@ def test_a_family_is_continued(hub, folders, fault, capfd, caplog):
 
     hub.faults.order()
     hub.start()
-    publish_family(folders, TITLE, "lab", patience=Patience(wait=0))
+    publish_family(folders, TITLE, "lab", patience=RetryPolicy(wait=0))
     cards = published(hub)
     assert list(cards) == [f"lab/{name}" for name in NAMES]
     assert partly.items() <= cards.items()

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from hf_distill.publishing.hub import publish
-from hf_distill.publishing.hub_session import Patience, PublishError
+from hf_distill.publishing.hub_session import PublishError, RetryPolicy
 from tests.hub.environment import TOKEN
 from tests.hub.faults import ALWAYS, Failure, Fault
 from tests.hub.students import contents_of, make_student
@@ -88,7 +88,7 @@ def test_never_partial_and_continued(hub, fault, over_old, versions, tmp_path, c
     hub.faults.order(fault)
     try:
         timeout = 0.5 if fault.failure is Failure.HANG else 20
-        publish(new, REPO, tag=TAG, patience=Patience(attempts=2, wait=0, timeout=timeout))
+        publish(new, REPO, tag=TAG, patience=RetryPolicy(attempts=2, wait=0, timeout=timeout))
     except PublishError as error:
         said = str(error) + "".join(traceback.format_exception(error))
     assert hub.faults.met, "the fault was never met"
@@ -100,7 +100,7 @@ def test_never_partial_and_continued(hub, fault, over_old, versions, tmp_path, c
     after = state(hub)
     hub.faults.order()
     hub.start()
-    publish(new, REPO, tag=TAG, patience=Patience(attempts=2, wait=0))
+    publish(new, REPO, tag=TAG, patience=RetryPolicy(attempts=2, wait=0))
     complete = state(hub)
     assert after in (before, complete), f"partial: {sorted(after)}"
     assert before != complete

@@ -11,7 +11,14 @@ from scipy.spatial.distance import jensenshannon
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional
 
-from hf_distill.objectives.logits import RULED_OUT, SOFT_LABEL_LOSSES, as_binary, forward_kl, top_k_kl, top_k_with_tail
+from hf_distill.objectives.logits import (
+    MASKED_LOGIT,
+    SOFT_LABEL_LOSSES,
+    as_binary,
+    forward_kl,
+    top_k_kl,
+    top_k_with_tail,
+)
 
 LOG_2, LOG_3 = math.log(2), math.log(3)
 TEACHER = [1 / 2, 1 / 4, 1 / 4]
@@ -158,7 +165,7 @@ def test_extreme_logits(name, temperature, dtype):
         assert values[0].item() == pytest.approx(temperature**2 * LOG_2, rel=1e-6)
 
 
-@pytest.mark.parametrize("value", [-math.inf, RULED_OUT, float(torch.tensor(RULED_OUT, dtype=torch.bfloat16))])
+@pytest.mark.parametrize("value", [-math.inf, MASKED_LOGIT, float(torch.tensor(MASKED_LOGIT, dtype=torch.bfloat16))])
 @pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "logit_mse"])
 def test_a_class_ruled_out_on_both_sides_does_not_count(name, value):
     student, teacher = random_logits(3, 5)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES
-from hf_distill.objectives.model_outputs import Evidence, Features
+from hf_distill.objectives.model_outputs import Features, ModelOutputs
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE
 from hf_distill.objectives.terms import hard_label_term, soft_label_term
@@ -54,7 +54,7 @@ def split(batch, sizes):
 
 def evidence_of(student, inputs):
     logits = student(inputs["features"])
-    return Evidence(Features(logits), Features(inputs["teacher_logits"]), cross_entropy(logits, inputs["labels"]))
+    return ModelOutputs(Features(logits), Features(inputs["teacher_logits"]), cross_entropy(logits, inputs["labels"]))
 
 
 def step(objective, student, micro_batches):
@@ -86,9 +86,9 @@ def test_micro_batches_add_up_to_the_whole_batch(student, batch, terms, sizes):
 
 def test_without_total_items_the_micro_batch_is_the_step(student, batch):
     objective = Objective(TERMS["both"])
-    evidence = evidence_of(student, batch)
-    alone = objective(evidence, batch)
-    torch.testing.assert_close(alone, objective(evidence, batch, objective.num_items(batch)), rtol=0, atol=0)
+    model_outputs = evidence_of(student, batch)
+    alone = objective(model_outputs, batch)
+    torch.testing.assert_close(alone, objective(model_outputs, batch, objective.num_items(batch)), rtol=0, atol=0)
     assert alone[2].tolist() == [1, 1]
 
 
@@ -107,11 +107,11 @@ def test_whole_batch_is_the_weighted_sum_of_the_two_means(student, batch):
 def test_micro_batch_without_a_label_is_inert(student, batch):
     objective = Objective(TERMS["hard"])
     unlabeled = split(batch, [3, 4, 5])[1]
-    evidence = evidence_of(student, unlabeled)
-    assert evidence.hard_label_loss.isnan()
+    model_outputs = evidence_of(student, unlabeled)
+    assert model_outputs.hard_label_loss.isnan()
     for total_items in (torch.tensor([5.0]), torch.tensor([0.0]), None):
         student.zero_grad()
-        value, parts, shares = objective(evidence, unlabeled, total_items)
+        value, parts, shares = objective(model_outputs, unlabeled, total_items)
         value.backward(retain_graph=True)
         assert value.item() == 0
         assert parts.tolist() == shares.tolist() == [0]
@@ -161,11 +161,11 @@ def test_weight_scales_the_total_and_not_the_part(weight):
 
     objective = Objective(
         [
-            Term("fixed", 1.0, lambda evidence: evidence.student.logits, three),
-            Term("scaled", weight, lambda evidence: evidence.student.logits.square(), three),
+            Term("fixed", 1.0, lambda model_outputs: model_outputs.student.logits, three),
+            Term("scaled", weight, lambda model_outputs: model_outputs.student.logits.square(), three),
         ]
     )
-    total, parts, shares = objective(Evidence(Features(values)), {}, 2 * objective.num_items({}))
+    total, parts, shares = objective(ModelOutputs(Features(values)), {}, 2 * objective.num_items({}))
     total.backward()
     assert total.item() == pytest.approx(1.5 + weight * 41 / 6)  # half of the means 3 and 41/3
     assert parts.tolist() == pytest.approx([1.5, 41 / 6])
@@ -199,7 +199,7 @@ def test_values_per_example_or_per_label(student, batch, loss, multi_label, shap
 def test_a_student_like_its_teacher_has_nothing_to_learn(batch, loss, multi_label):
     """The gradient of every loss is 0 at agreement, also that of soft cross-entropy, whose value is not."""
     logits = batch["teacher_logits"].clone().requires_grad_()
-    evidence = Evidence(Features(logits), Features(batch["teacher_logits"]))
-    values = soft_label_term(1.0, loss, 2.0, multi_label).values(evidence)
+    model_outputs = ModelOutputs(Features(logits), Features(batch["teacher_logits"]))
+    values = soft_label_term(1.0, loss, 2.0, multi_label).values(model_outputs)
     (gradient,) = torch.autograd.grad(values.sum(), logits)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)

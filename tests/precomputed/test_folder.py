@@ -24,7 +24,7 @@ from hf_distill.compute.flops import batch_flops
 from hf_distill.files import FileFormatError, folder_lock
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.precomputed import folder as cache_folder
-from hf_distill.precomputed.forward import Questioner
+from hf_distill.precomputed.forward import BatchedForward
 from hf_distill.precomputed.labeling_cost import COST, labeling_cost
 from hf_distill.publishing.labeled_folder import labeled_files
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
@@ -83,9 +83,9 @@ def copied(whole, tmp_path):
 @pytest.fixture
 def asked(monkeypatch):
     """The first row of every block that is asked about."""
-    found, columns = [], Questioner.columns
+    found, columns = [], BatchedForward.columns
     monkeypatch.setattr(
-        Questioner, "columns", lambda self, rows, epoch, first, progress: found.append(first) or columns(self, rows, epoch, first, progress)
+        BatchedForward, "columns", lambda self, rows, epoch, first, progress: found.append(first) or columns(self, rows, epoch, first, progress)
     )  # fmt: skip
     return found
 

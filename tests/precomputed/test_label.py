@@ -17,7 +17,14 @@ from transformers import (
 )
 
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
-from hf_distill.objectives.logits import RULED_OUT, forward_kl, sampled_classes, spread_tail, top_k_kl, top_k_with_tail
+from hf_distill.objectives.logits import (
+    MASKED_LOGIT,
+    forward_kl,
+    sampled_classes,
+    spread_tail,
+    top_k_kl,
+    top_k_with_tail,
+)
 from tests.publishing.poison import live_parts
 from tests.tiny_models import VOCABULARY, encoded_sentences, tiny_tokenizer
 
@@ -126,7 +133,7 @@ def test_masked_words(rows, sampled, epochs):
         logits = asked_alone(teacher, row).logits[0][masked]
         classes, kept = torch.tensor(row["teacher_classes"]), torch.tensor(row["teacher_logits"])
         if sampled:
-            assert classes.shape == (len(logits), 5) and kept[:, -1].eq(RULED_OUT).all()
+            assert classes.shape == (len(logits), 5) and kept[:, -1].eq(MASKED_LOGIT).all()
         else:
             expected_classes, expected = top_k_with_tail(logits, 5, 2.0)
             assert classes.tolist() == expected_classes.tolist()

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from hf_distill import DistillationTrainer
-from hf_distill.evaluation.loading import load_contestant
+from hf_distill.evaluation.loading import load_evaluated_model
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.tasks import Task
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
@@ -56,8 +56,8 @@ def test_it_teaches_and_is_compared_by_name(base, tmp_path, arguments):
     )  # fmt: skip
     torch.testing.assert_close(answers(trainer.teacher.model), expected)
     trainer.train()
-    contestant = load_contestant(str(tmp_path / "adapter"), "adapter", "teacher")
-    torch.testing.assert_close(answers(contestant.model), expected)
+    evaluated = load_evaluated_model(str(tmp_path / "adapter"), "adapter", "teacher")
+    torch.testing.assert_close(answers(evaluated.model), expected)
 
 
 def test_a_head_that_nobody_trained_is_refused(base, tmp_path, arguments):
@@ -68,7 +68,7 @@ def test_a_head_that_nobody_trained_is_refused(base, tmp_path, arguments):
             teacher_model=str(tmp_path / "adapter"),
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"no trained weights for \['classifier.bias', 'classifier.weight'\]"):
-        load_contestant(str(tmp_path / "adapter"), "adapter")
+        load_evaluated_model(str(tmp_path / "adapter"), "adapter")
 
 
 def test_another_number_of_labels_is_found_before_the_base_is_read(base, tmp_path, arguments):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import ScriptTrainingArguments, given_values, parse_arguments
 from hf_distill.scripts.user_errors import WrongUsage
 from hf_distill.text.suggestions import choice, suggestion
-from hf_distill.trainers.choices import SoftLabelLoss
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = [EXAMPLES / "run_glue.py", EXAMPLES / "compare_trajectories.py", EXAMPLES / "quickstart.py"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hf_distill.evaluation.loading import load_contestant
+from hf_distill.evaluation.loading import load_evaluated_model
 from hf_distill.teachers.loading import load_teacher
 from tests.pretrained.test_files import BROKEN, as_int8
 from tests.tiny_models import tiny_bert, tiny_tokenizer
@@ -52,7 +52,7 @@ def test_code_that_comes_with_a_teacher_is_not_run(saved, monkeypatch):
     with pytest.raises(ValueError, match="trust_remote_code"):
         load_teacher(str(saved), tiny_bert())
     with pytest.raises(ValueError, match="trust_remote_code"):
-        load_contestant(str(saved), "teacher")
+        load_evaluated_model(str(saved), "teacher")
     assert not (saved / "EXECUTED").exists()
     with pytest.raises(AttributeError, match="Config"):
         load_teacher(str(saved), tiny_bert(), init_kwargs={"trust_remote_code": True})

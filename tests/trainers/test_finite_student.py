@@ -5,7 +5,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_distill import DistillationTrainer
-from hf_distill.trainers.loss_watch import LossWatch
+from hf_distill.trainers.loss_watch import FiniteLossCheck
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 
@@ -53,7 +53,7 @@ def test_plain_arguments_without_a_teacher_go_on_as_trainer_does(tmp_path):
 
 
 def test_single_overflows_under_fp16_are_tolerated():
-    watch = LossWatch(is_scaled=True)
+    watch = FiniteLossCheck(is_scaled=True)
     for step in range(1, 22):
         watch.look(torch.tensor(float("inf")), step)
         if step == 20:

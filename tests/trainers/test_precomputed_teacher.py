@@ -110,9 +110,7 @@ def trainer_of(arguments):
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_are_the_live_teachers(name, dtype, trainer_of, tmp_path):
     teacher, student, rows, collator, _ = case(name)
-    labeled = label_transfer_set(
-        rows, teacher, collator, tmp_path / "labeled", dtype=dtype, top_k=6, disable_tqdm=True
-    )
+    labeled = label_transfer_set(rows, teacher, collator, tmp_path / "labeled", dtype=dtype, top_k=6, disable_tqdm=True)
     bare = labeled.remove_columns([column for column in labeled.column_names if column.startswith("teacher")])
     recorded, live = trainer_of(name, student, labeled), trainer_of(name, student, bare, teacher)
     for trainer in (recorded, live):
@@ -479,9 +477,7 @@ def test_fixed_masks_keep_their_collator_and_temperature(trainer_of, arguments):
     teacher, student, rows, collator, _ = case("masked words")
     labeled = label_transfer_set(rows, teacher, collator, top_k=6, mask_epochs=2, disable_tqdm=True)
     with pytest.raises(ValueError, match=r"to fixed masks; data_collator is a DataCollatorForLanguageModeling"):
-        DistillationTrainer(
-            student, arguments(), collator, train_dataset=labeled, processing_class=masking_tokenizer()
-        )
+        DistillationTrainer(student, arguments(), collator, train_dataset=labeled, processing_class=masking_tokenizer())
     with pytest.raises(ValueError, match=r"softened by temperature 1.0; temperature is 2.0"):
         trainer_of("masked words", student, labeled, temperature=2.0)
     with pytest.raises(ValueError, match=r"of 6 words per masked one; soft_label_top_k is 3"):

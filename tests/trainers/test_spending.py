@@ -319,7 +319,7 @@ def test_an_account_is_carried_from_one_trainer_to_the_next(arguments):
     first = trainer_of(arguments(max_flops=1e7, teacher_labeling_flops=2e6))
     first.train()
     then = trainer_of(arguments(max_flops=3e7, warmup_steps=0.1, lr_scheduler_type="linear"), teacher=a_teacher())
-    then.go_on_after(first.spent())
+    then.continue_from(first.spent())
     positions = []
     noting = type(
         "Noting", (TrainerCallback,), {"on_step_end": lambda *a, **k: positions.append(then.budget_position())}
@@ -340,9 +340,7 @@ def test_an_account_is_carried_from_one_trainer_to_the_next(arguments):
 
 def test_cached_answers_cost_what_is_charged(arguments):
     teacher, dataset = a_teacher(), encoded_sentences(29)
-    labeled = label_transfer_set(
-        dataset, FrozenTeacher(teacher), lambda rows: TOKENIZER.pad(rows, return_tensors="pt")
-    )
+    labeled = label_transfer_set(dataset, FrozenTeacher(teacher), lambda rows: TOKENIZER.pad(rows, return_tensors="pt"))
     labeling = batch_flops(teacher.config, [len(row) for row in dataset["input_ids"]], "sequence_classification").real
     runs = []
     for charged in (None, labeling):

@@ -76,7 +76,7 @@ def test_auto_dtype_is_bfloat16_only_where_fast_and_harmless(monkeypatch, senten
         with torch.no_grad():
             model.classifier.weight.mul_(scale)
         teacher = FrozenTeacher(model)
-        teacher.settle_dtype(batch)
+        teacher.resolve_dtype(batch)
         return teacher.dtype
 
     assert settled(scale=0.1, fast=True) == torch.bfloat16

@@ -1,0 +1,44 @@
+"""Names of the data columns that hold teacher outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+TEACHER_LOGITS = "teacher_logits"
+TEACHER_CLASSES = "teacher_classes"
+TEACHER_POSITIONS = "teacher_positions"
+TEACHER_PROVENANCE = "teacher_provenance"
+
+STATE_COLUMN = re.compile(r"teacher_(hidden|cls)_state_(\d+)")
+CHECKPOINT_COLUMN = re.compile(rf"{TEACHER_LOGITS}_(\d+)")
+_OTHER_COLUMNS = re.compile(rf"{TEACHER_LOGITS}|{TEACHER_CLASSES}|{TEACHER_POSITIONS}|{TEACHER_PROVENANCE}(_\d+)?")
+
+
+def hidden_state_column(index: int) -> str:
+    """Name of the column with a hidden state at every position, (sequence, hidden) in a row; 0: the embeddings' output."""
+    return f"teacher_hidden_state_{index}"
+
+
+def cls_state_column(index: int) -> str:
+    """Name of the column with a hidden state at the first position, (hidden,) in a row."""
+    return f"teacher_cls_state_{index}"
+
+
+def checkpoint_column(index: int, of: str = TEACHER_LOGITS) -> str:
+    """Name of a column of one of several checkpoints, from 0."""
+    return f"{of}_{index}"
+
+
+def precomputed_columns(names: Iterable[str]) -> list[str]:
+    """Those of the names that are columns a teacher's answers were recorded in."""
+    return [
+        name
+        for name in names
+        if any(kind.fullmatch(name) for kind in (_OTHER_COLUMNS, STATE_COLUMN, CHECKPOINT_COLUMN))
+    ]
+
+
+def has_teacher_logits(names: Iterable[str]) -> bool:
+    """Whether columns of these names hold a teacher's logits."""
+    return any(name == TEACHER_LOGITS or CHECKPOINT_COLUMN.fullmatch(name) for name in names)
