@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast coverage lint benchmark clean
+.PHONY: help quickstart test test-fast coverage lint types benchmark clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
@@ -24,10 +24,14 @@ test-fast: $(INSTALLED)  ## Run the tests that are quick and need no download (a
 coverage: $(INSTALLED)  ## Run the test suite and list the lines it does not reach
 	$(PYTEST) --cov --cov-report=term-missing
 
-lint: $(INSTALLED)  ## Check style and formatting
+lint: types  ## Check types, style, docstrings and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pydoclint --quiet hf_distill
 	$(BIN)/hadolint Dockerfile
+
+types: $(INSTALLED)  ## Check types
+	$(BIN)/mypy
 
 benchmark: $(INSTALLED)  ## Measure trainer overhead and student quality (see benchmarks/)
 	$(BIN)/python benchmarks/trainer_overhead.py

@@ -80,7 +80,6 @@ def label(
 
 def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The teacher with the head its configuration names, and its tokenizer."""
-
     from hf_distill.pretrained.loading import SavedModel, load_as_saved
 
     return load_as_saved(teacher, revision=revision), SavedModel.find(teacher, revision=revision).needed_tokenizer()

@@ -33,7 +33,7 @@ _OF_TRAINER = {"ProgressiveTrainer": PRO_KD, "PruningDistillTrainer": HOMODISTIL
 
 
 def papers_of(record: RunRecord) -> list[str]:
-    """arXiv numbers of the papers whose methods a run used, the most particular first."""
+    """ArXiv numbers of the papers whose methods a run used, the most particular first."""
     found = [_OF_TRAINER[record.trainer]] if record.trainer in _OF_TRAINER else []
     recipe = RECIPES.get(record.arguments.get("recipe"))
     if recipe is not None:

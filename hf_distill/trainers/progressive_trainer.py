@@ -261,7 +261,7 @@ class ProgressiveTrainer(DistillationTrainer):
             self.args.temperature = float(temperature)
 
     def temperature_at(self, step: int, total_steps: int) -> float:
-        """t of a step of the general stage, which φ follows; to be overridden for another schedule.
+        """T of a step of the general stage, which φ follows; to be overridden for another schedule.
 
         Args:
             step: From 0 to `total_steps` - 1; under a compute budget parts of it, in place of optimizer steps.
