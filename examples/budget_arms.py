@@ -97,9 +97,9 @@ class Snapshots(TrainerCallback):
         position, total = self.trainer.budget_position()
         due = int(self.points * position) // total
         if due > self.taken:
-            self.trainer.settle()
+            self.trainer.sync_cost()
             self.trainer.save_model(str(self.folder / f"point-{due}"))
-            content = self.trainer.spent() | {"steps": state.global_step}
+            content = self.trainer.cost() | {"steps": state.global_step}
             once(lambda: atomic_write(self.folder / f"point-{due}" / "spent.json", json.dumps(content) + "\n"))
             self.taken = due
 
@@ -292,7 +292,7 @@ class PreTrainedDistillation(Arm):
             trainer = self.trainer(student, training_arguments(self.given, changes | own), None, sequences)
             self.spend(trainer, folder, share)
             trainer.save_model()
-            spent = trainer.spent()
+            spent = trainer.cost()
             once(lambda: atomic_write(finished, json.dumps(spent) + "\n"))
         set_seed(changes["seed"])  # the new head's weights
         student = load_classifier(first, **self.comparison.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,32 +50,37 @@ class StepCosts:
         self._costs.clear()
 
     def add(
-        self, student: nn.Module, teacher: Any, inputs: Mapping[str, Any], objective: Objective, predictions: int | None
+        self,
+        student: nn.Module,
+        members: Sequence[Any],
+        inputs: Mapping[str, Any],
+        objective: Objective,
+        predictions: int | None,
     ) -> float:
         """Count a micro-batch.
 
         Args:
-            student: Itself, not its wrapper.
-            teacher: The one that answered; None if none did.
-            inputs: Model inputs.
-            objective: What was trained for.
-            predictions: Positions that language-model heads answered at. None: all.
+            student: The student itself, not its wrapper.
+            members: The live teachers that ran, each with a `model` and an `input_prefix`.
+            inputs: The model inputs.
+            objective: The training objective.
+            predictions: The number of positions at which language-model heads ran. None: all of them.
 
         Returns:
-            Its operations.
+            The micro-batch's FLOPs.
         """
-        key = (teacher is None, *(term.name for term in objective.terms))
+        key = (bool(members), *(term.name for term in objective.terms))
         if key not in self._costs:
-            taught = [(each, teacher_cost(each.model, objective)) for each in _live(teacher)]
+            taught = [(member, teacher_cost(member.model, objective)) for member in members]
             own = student_cost(student, objective)
-            together = sum((cost for each, cost in taught if not getattr(each, "input_prefix", "")), own)
+            together = sum((cost for member, cost in taught if not member.input_prefix), own)
             self._costs[key] = own, together, taught
         own, together, taught = self._costs[key]
         rows, length, mask = batch_shape(student, inputs)
         operations = own.of(rows, length, predictions)
         self.student_flops += operations
         for member, cost in taught:
-            prefix = getattr(member, "input_prefix", "")
+            prefix = member.input_prefix
             shape = batch_shape(member.model, inputs, prefix) if prefix else (rows, length, mask)
             answered = cost.of(*shape[:2], predictions)
             self.teacher_flops += answered
@@ -204,8 +209,3 @@ def _learned_share(model: nn.Module) -> float:
     matrices = [each for each in model.parameters() if each.dim() >= 2 and id(each) not in embeddings]
     total, learned = (sum(map(Tensor.numel, some)) for some in (matrices, [m for m in matrices if m.requires_grad]))
     return 1 if learned == total else learned / total
-
-
-def _live(teacher: Any) -> list[Any]:
-    """Those of one or several teachers that are models."""
-    return [each for each in getattr(teacher, "teachers", [teacher]) if hasattr(each, "model")]

@@ -171,3 +171,10 @@ def _has_shape(value: Any, like: Tensor) -> bool:
 
 def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
+
+
+def destroy_engine(engine: Any) -> None:
+    """End a DeepSpeed engine, with the hooks that its `destroy` leaves on its module."""
+    engine.destroy()
+    for hook in (engine.module_forward_pre_hook, engine.module_forward_post_hook):
+        hook.remove()

@@ -39,7 +39,7 @@ class Term:
 
 
 class Objective:
-    """Weighted sum of terms, exact under gradient accumulation and data parallelizm (see `reduction`).
+    """Weighted sum of terms, exact under gradient accumulation and data parallelism (see `reduction`).
 
     Args:
         terms: Of different names.

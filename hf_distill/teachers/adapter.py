@@ -10,13 +10,13 @@ import torch
 
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import logits_of, unwrapped
-from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class AdapterTeacher:
+class AdapterTeacher(LiveTeacher):
     """Answers with one adapter of a PEFT model whose other adapter learns.
 
     For the time of an answer the model has the teacher's adapter and is in evaluation mode; then it has the student's
@@ -38,11 +38,6 @@ class AdapterTeacher:
             )
         self.model, self.adapter = model, adapter
         self._accepted = set(inspect.signature(unwrapped(model).forward).parameters)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision it computes in, which is the student's."""
-        return self.model.dtype
 
     @property
     def input_names(self) -> set[str]:

@@ -1,4 +1,4 @@
-"""A live teacher: a model that answers and never changes."""
+"""A live teacher: a model in evaluation mode, without gradients, that is never modified."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from hf_distill.distributed.sharding import is_to_be_sharded, shard
 from hf_distill.distributed.weights import whole
@@ -21,7 +22,7 @@ from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped
-from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
@@ -36,7 +37,7 @@ class TeacherDtype(str, Enum):
     FLOAT16 = "float16"
 
 
-class FrozenTeacher:
+class FrozenTeacher(LiveTeacher):
     """A model in evaluation mode, without gradients, in a precision of its own.
 
     The model passed in is frozen in place (`requires_grad` off, evaluation mode). The teacher is a copy, and the original
@@ -81,11 +82,6 @@ class FrozenTeacher:
             self.model.to(self.device)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The precision the teacher computes in."""
-        return next(self.model.parameters()).dtype
-
-    @property
     def input_names(self) -> set[str]:
         """The model inputs the teacher reads."""
         return {self.input_prefix + name for name in self._accepted}
@@ -97,6 +93,25 @@ class FrozenTeacher:
         return set() if main is None else {self.input_prefix + main}
 
     @property
+    def has_hidden_states(self) -> bool:
+        """Whether it is a transformers model."""
+        return isinstance(self.config, PretrainedConfig)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether it is a transformers model."""
+        return isinstance(self.config, PretrainedConfig)
+
+    @property
+    def can_pick_positions(self) -> bool:
+        """Its head can run at chosen positions, see `HeadAtPositions`."""
+        return True
+
+    def identity(self) -> Any:
+        """The fingerprint of its weights."""
+        return {"weights with sha256": self.weights_sha256}
+
+    @property
     def is_converted(self) -> bool:
         """Whether it computes in another precision than the model it was given."""
         return self._original_sha256 is not None
@@ -106,8 +121,12 @@ class FrozenTeacher:
         """See `fingerprints.weights_sha256`; of the model as it was given, in whatever precision it computes."""
         return self._original_sha256 or weights_sha256(self.model)
 
-    def record(self, request: FeatureRequest) -> None:
-        """From now on every answer also holds these features.
+    def record(self, request: FeatureRequest, all_positions: bool = False) -> None:
+        """Let all further outputs hold these features; logits are those at every position anyway.
+
+        Args:
+            request: Hidden states, queries, keys and values to record.
+            all_positions: Without effect here.
 
         Raises:
             ValueError: The teacher's class cannot give them.
@@ -118,7 +137,7 @@ class FrozenTeacher:
         self._dtype_is_open = False  # a converted copy would not be tapped
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The teacher's answer to a batch of model inputs; inputs its forward does not name are left out."""
+        """The teacher's outputs for a batch of model inputs; inputs its forward does not name are left out."""
         if self.model.training:
             self.model.eval()
         inputs = {

@@ -19,14 +19,14 @@ from hf_distill.teachers.alignment import (
     take_over_label_names,
     take_over_problem_type,
 )
-from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.base import GivesOutputs, Teacher, as_teacher
 from hf_distill.teachers.frozen import FrozenTeacher
 
 _TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
 
 
 def load_teacher(
-    teacher_model: PreTrainedModel | nn.Module | Teacher | str | os.PathLike,
+    teacher_model: PreTrainedModel | nn.Module | GivesOutputs | str | os.PathLike,
     student: PreTrainedModel,
     student_tokenizer: Any = None,
     dtype: str = "auto",
@@ -43,7 +43,7 @@ def load_teacher(
 
     Args:
         teacher_model: A model, a Hub id or a local path, of a whole model or a PEFT adapter, which is merged into its base;
-            or a teacher, which is returned as it is.
+            or an object with `outputs(inputs)`, see `Teacher`.
         student: The model it will teach.
         student_tokenizer: Compared with the teacher's, when it is a tokenizer and one was saved with the teacher.
         dtype: See `FrozenTeacher`.
@@ -54,7 +54,7 @@ def load_teacher(
         sharding: See `FrozenTeacher`.
 
     Returns:
-        A `FrozenTeacher`, or the teacher given.
+        A `FrozenTeacher`, or the teacher given, see `as_teacher`.
 
     Raises:
         ValueError: Other labels, another problem type, another vocabulary, a tokenizer that cannot be read, an untrained head,
@@ -69,8 +69,8 @@ def load_teacher(
     if isinstance(teacher_model, nn.Module):
         _require_no_loading_options(teacher_model, revision, init_kwargs)
         model = teacher_model
-    elif isinstance(teacher_model, Teacher) and not isinstance(teacher_model, type):
-        return teacher_model
+    elif isinstance(teacher_model, GivesOutputs) and not isinstance(teacher_model, type):
+        return as_teacher(teacher_model)
     else:
         _require_name(teacher_model)
         options = {"revision": revision} | init_kwargs

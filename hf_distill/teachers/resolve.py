@@ -1,4 +1,4 @@
-"""From what a user passes as teacher to something that answers."""
+"""From what a user passes as `teacher_model` to a live teacher."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hf_distill.teachers.loading import load_teacher
 from hf_distill.teachers.own_inputs import SeparateEncodings, teacher_prefix
 
 
-def make_teacher(
+def live_teacher(
     args: TrainingArguments,
     teacher_model: Any,
     teacher_processing_class: Any,

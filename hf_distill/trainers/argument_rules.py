@@ -50,7 +50,7 @@ _CHOICES = {
 }
 
 
-def settle(args: Any) -> None:
+def resolve_defaults(args: Any) -> None:
     """Fill fields that are None from the recipe, then with their plain values; turn names into choices."""
     if args.recipe is not None:
         args.recipe = choice(RecipeName, args.recipe, "recipe")
@@ -66,7 +66,7 @@ def settle(args: Any) -> None:
 
 
 def left_open(args: Any) -> list[str]:
-    """The fields that `settle` will fill."""
+    """The fields that `resolve_defaults` will fill."""
     filled_by_recipes = {name for recipe in RECIPES.values() for name in recipe.arguments}
     return [name for name in sorted({*DEFAULTS, *filled_by_recipes}) if getattr(args, name) is None]
 

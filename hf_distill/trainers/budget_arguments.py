@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hf_distill.compute.budget import ComputeBudget
+from hf_distill.compute.budget import ComputeBudget, RunCost
 
 
 @dataclass
@@ -58,8 +58,14 @@ class BudgetArguments:
 
 
 def budget_of(args: Any) -> ComputeBudget:
-    """The budget in some arguments."""
-    return ComputeBudget(args.max_flops, args.max_seconds, args.max_tokens)
+    """The budget in some arguments; none in plain `TrainingArguments`."""
+    return ComputeBudget(*(vars(args).get(name) for name in ("max_flops", "max_seconds", "max_tokens")))
+
+
+def labeling_cost_of(args: Any) -> RunCost:
+    """What the arguments charge for labeling the transfer set."""
+    flops, seconds = (vars(args).get(f"teacher_labeling_{unit}") or 0.0 for unit in ("flops", "seconds"))
+    return RunCost(labeling_flops=flops, seconds=seconds)
 
 
 def require_valid_budget(args: Any) -> None:

@@ -13,6 +13,7 @@ from hf_distill.hardware import hardware_name
 from hf_distill.publishing.card_tables import is_result, optimizer_text
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
 from hf_distill.tasks import unwrapped
+from hf_distill.teachers.base import Teacher
 from hf_distill.text.privacy import public_name
 
 # What a datasets.Dataset may know of itself, by its name in the record.
@@ -44,7 +45,9 @@ class RunRecordCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        models = [unwrapped(self._trainer.model), *(member.model for member in _live(self._trainer.teacher))]
+        teacher = self._trainer.teacher
+        members = () if teacher is None else teacher.members
+        models = [unwrapped(self._trainer.model), *(member.model for member in members)]
         if not (args.should_save or any(is_sharded(model) for model in models)):
             return
         record = self._record_of(args, state)  # on every process, where each holds parts of the weights
@@ -85,15 +88,15 @@ class RunRecordCallback(TrainerCallback):
             training={
                 "steps": state.global_step,
                 "epochs": state.epoch,
-                "seconds": round(trainer.training_seconds(), 1),
+                "seconds": round(trainer.cost_tracker.stage_seconds, 1),
                 "seed": args.seed,
                 "data_seed": args.data_seed,
                 "hardware": hardware_name(args.device),
                 "processes": args.world_size,
-                "spent": trainer.spent(),
+                "spent": trainer.cost(),
                 "settings": _settings(trainer),
                 "log": short_log(state.log_history),
-                **trainer._training_notes(),
+                **trainer.training_notes(),
                 **_emissions(trainer),
             },
             metrics=evaluations[-1] if evaluations else {},
@@ -103,6 +106,32 @@ class RunRecordCallback(TrainerCallback):
                 if "hidden_size" in entry
             ],
         )
+
+
+class ObjectiveCheckCallback(TrainerCallback):
+    """Refuses a subclass whose own `compute_loss` never computes the objective that records would tell of.
+
+    Args:
+        trainer: The `DistillationTrainer`.
+    """
+
+    def __init__(self, trainer: Any):
+        self._trainer = trainer
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Look whether the first step has computed it.
+
+        Raises:
+            ValueError: Names the ways to add to the objective.
+        """
+        trainer = self._trainer
+        if trainer.teacher is not None and not trainer.has_computed_objective:
+            raise ValueError(
+                f"{type(trainer).__name__}.compute_loss never called DistillationTrainer's, so that the student learned nothing "
+                f"of {[term.name for term in trainer.training_objective.terms]}: for a loss of your own on the labels pass "
+                "compute_loss_func with hard_label_weight above 0, for further terms add to super().compute_loss(...) or "
+                "override training_objective, or pass no teacher"
+            )
 
 
 def _describe_use(trainer: Trainer) -> dict[str, Any]:
@@ -174,25 +203,22 @@ def _is_logged(name: str) -> bool:
     return name in ("loss", "eval_loss") or is_score
 
 
-def _describe_teacher(teacher: Any) -> dict[str, Any] | None:
+def _describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
     """A teacher's description; for several that of the first, with the number of parameters of all; None if not known."""
-    if getattr(teacher, "description", None):  # of recorded answers
+    if teacher is None:
+        return None
+    if teacher.description:
         return dict(teacher.description)
-    members = [describe_model(member.model) | {"dtype": str(member.dtype)} for member in _live(teacher)]
+    members = [describe_model(member.model) | {"dtype": str(member.dtype)} for member in teacher.members]
     if len(members) < 2:
         return members[0] if members else None
     together = {
         "name": f"the mean of {len(members)} teachers",
         "parameters": sum(member["parameters"] for member in members),
         "members": members,
-        "member_weights": teacher.weights,
+        "member_weights": teacher.member_weights,
     }
     return members[0] | together
-
-
-def _live(teacher: Any) -> list[Any]:
-    """Those of one or several teachers that are models."""
-    return [member for member in getattr(teacher, "teachers", [teacher]) if hasattr(member, "model")]
 
 
 def _describe_data(**splits: Any) -> dict[str, Any]:

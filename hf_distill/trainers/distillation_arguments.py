@@ -20,7 +20,7 @@ from hf_distill.recipes import RecipeName
 from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
 from hf_distill.text.suggestions import choice
-from hf_distill.trainers.argument_rules import DEFAULTS, left_open, require_valid_objective, settle
+from hf_distill.trainers.argument_rules import DEFAULTS, left_open, require_valid_objective, resolve_defaults
 from hf_distill.trainers.budget_arguments import BudgetArguments
 
 
@@ -231,7 +231,7 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         self.teacher_dtype = choice(TeacherDtype, self.teacher_dtype, "teacher_dtype")
         self.teacher_sharding = choice(TeacherSharding, self.teacher_sharding, "teacher_sharding")
         self._left_open = left_open(self)
-        settle(self)
+        resolve_defaults(self)
         require_valid_objective(self)
 
     def open_again(self) -> None:
@@ -247,7 +247,7 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         return not (self.fp16 or self.deepspeed or "ACCELERATE_MIXED_PRECISION" in os.environ)
 
 
-def complete(args: TrainingArguments) -> TrainingArguments:
+def with_distillation_defaults(args: TrainingArguments) -> TrainingArguments:
     """Give plain `TrainingArguments` the fields of `DistillationTrainingArguments` that they lack, at their defaults.
 
     Only `length_bucketing` is off for them, since it changes plain training.
@@ -258,7 +258,7 @@ def complete(args: TrainingArguments) -> TrainingArguments:
     for own in fields(DistillationTrainingArguments):
         if not hasattr(args, own.name):
             setattr(args, own.name, False if own.name == "length_bucketing" else own.default)
-    settle(args)
+    resolve_defaults(args)
     return args
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput, set_seed
 
-from hf_distill.compute.budget import ComputeBudget, RunCost
+from hf_distill.compute.budget import ComputeBudget
 from hf_distill.files import atomic_write, read_json
 from hf_distill.objectives.logits import is_masked_logit
 from hf_distill.objectives.objective import Objective
@@ -27,6 +27,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
 from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.teachers.column_names import TEACHER_LOGITS
+from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
@@ -40,6 +41,7 @@ from hf_distill.trainers.progression import (
     logit_scale,
 )
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
+from hf_distill.trainers.resuming import require_same_run, training_lock
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,8 @@ class ProgressiveTrainer(DistillationTrainer):
     Source:
         Rezagholizadeh et al. 2021, arXiv 2110.08532. Equal shares, and the choice of loss, are ours.
     """
+
+    args: ProgressiveTrainingArguments
 
     def __init__(
         self,
@@ -133,13 +137,16 @@ class ProgressiveTrainer(DistillationTrainer):
             FolderInUseError: Another process trains into `output_dir`; names it.
         """
         root = Path(self.args.output_dir)
-        with self._alone_in(root):
-            return self._train_stages(root, resume_from_checkpoint, *args, **kwargs)
+        with training_lock(self.args, root):
+            before = self.cost_tracker.previous
+            try:
+                return self._train_stages(root, resume_from_checkpoint, *args, **kwargs)
+            finally:
+                self.cost_tracker.previous = before
 
     def _train_stages(
         self, root: Path, resume_from_checkpoint: str | bool | None, *args: Any, **kwargs: Any
     ) -> TrainOutput:
-        self._carried = self._earlier
         stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
         if stage is Stage.GENERAL:
             output, history = self._train_general_stage(root, checkpoint, *args, **kwargs)
@@ -148,7 +155,7 @@ class ProgressiveTrainer(DistillationTrainer):
             self._require_same_general_stage(root)
             finished = self._finished(root)
             output, history = None, finished["log_history"]
-            self._carried = RunCost.from_dict(finished["spent"]) if "spent" in finished else RunCost()
+            self.continue_from(finished["cost"])
         if self.args.has_final_stage:
             output = self._train_final_stage(root, checkpoint, *args, **kwargs)
             self.state.log_history = history + self.state.log_history
@@ -185,20 +192,20 @@ class ProgressiveTrainer(DistillationTrainer):
         with self._in_general_stage(folder):
             output = super().train(checkpoint, *args, **kwargs)
             self.save_model(str(folder))
-        self._carried = self._total
+        self.continue_from(self.cost())
         history = self.state.log_history
         if self.args.should_save:
             content = {
                 "best_checkpoint": self.state.best_model_checkpoint,
                 "log_history": history,
-                "spent": self.spent(),
+                "cost": self.cost(),
             }
             atomic_write(folder / _FINISHED, json.dumps(content) + "\n")
         self.accelerator.wait_for_everyone()
         return output, history
 
     def _train_final_stage(self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        self._begin_from(root / Stage.GENERAL.value)
+        self.load_weights(root / Stage.GENERAL.value)
         set_seed(self.args.seed)  # the same whether the process that did the general stage is this one
         lengths = {
             "max_steps": self.args.final_stage_steps,
@@ -217,7 +224,7 @@ class ProgressiveTrainer(DistillationTrainer):
         folder = root / Stage.GENERAL.value
         if (checkpoint := last_complete_checkpoint(folder)) is not None:
             with self._in_general_stage(folder):
-                self._require_same_run(checkpoint, may_be_longer=False)
+                require_same_run(self, checkpoint, may_be_longer=False)
 
     def _in_general_stage(self, folder: Path) -> AbstractContextManager[None]:
         best = choosing_the_best(self.args, self.eval_dataset)
@@ -236,14 +243,21 @@ class ProgressiveTrainer(DistillationTrainer):
             for name, value in before.items():
                 setattr(self.args, name, value)
 
-    def _teacher_settings(self) -> Any:
+    def teacher_identity(self) -> Any:
+        """The steps and weights of all checkpoints."""
         steps = [checkpoint.step for checkpoint in self.trajectory.checkpoints]
         return {"steps of the checkpoints": steps, "weights with sha256": self.trajectory.weights_sha256}
 
-    def _budget_of_stage(self) -> ComputeBudget:
-        """What may be spent until the stage ends; the final stage has all that the general stage has left."""
+    @property
+    def stage_budget(self) -> ComputeBudget:
+        """What may have been spent when the stage ends; the final stage has all that the general stage has left."""
         keeps = self.stage is Stage.GENERAL and self.args.has_final_stage
-        return super()._budget_of_stage() * (1 - self.args.final_stage_budget if keeps else 1)
+        return super().stage_budget * (1 - self.args.final_stage_budget if keeps else 1)
+
+    @property
+    def _live(self) -> FrozenTeacher:
+        """The teacher whose weights follow the trajectory."""
+        return self.teacher.members[0]
 
     def follow(self, step: int, total_steps: int) -> None:
         """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
@@ -251,7 +265,7 @@ class ProgressiveTrainer(DistillationTrainer):
             return
         ends = last_steps(self._shares, total_steps)
         due = next(index for index, end in enumerate(ends) if step < end or end == total_steps)
-        self.trajectory.move_to(due, self.teacher.model)
+        self.trajectory.move_to(due, self._live.model)
         self.trajectory.prefetch()
         temperature = self.temperature_at(min(step, total_steps - 1), total_steps)
         self._temperatures.append(temperature)
@@ -269,30 +283,29 @@ class ProgressiveTrainer(DistillationTrainer):
         """
         return annealed_temperature(step, total_steps, self.args.max_temperature)
 
-    def _training_notes(self) -> dict[str, Any]:
+    def training_notes(self) -> dict[str, Any]:
+        """`DistillationTrainer`'s, with the temperatures of the general stage."""
         if self.stage is not Stage.GENERAL or not self._temperatures:
-            return super()._training_notes()
+            return super().training_notes()
         schedule = {"by": type(self).temperature_at.__qualname__, "first": self._temperatures[0]}
-        return super()._training_notes() | {"temperatures": schedule | {"last": self._temperatures[-1]}}
+        return super().training_notes() | {"temperatures": schedule | {"last": self._temperatures[-1]}}
 
-    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
-        answer = super()._ask_teacher(inputs, objective, training)
-        if answer is None or not training or self._logit_scale == 1.0:
-            return answer
-        scaled = torch.where(is_masked_logit(answer.logits), answer.logits, self._logit_scale * answer.logits)
-        return dataclasses.replace(answer, logits=scaled)
+    def require_same_teacher(self, found: Mapping[str, Provenance]) -> None:
+        """Refuse precomputed outputs, by column, of other checkpoints than those of the trajectory."""
+        require_same_trajectory(found, self.trajectory, self._live)
 
-    def _require_recorded_teachers(self, found: Mapping[str, Provenance]) -> None:
-        require_same_trajectory(found, self.trajectory, self.teacher)
-
-    def _teacher_outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        answer, checkpoints = super()._teacher_outputs(inputs), len(self.trajectory.checkpoints)
+    def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
+        """`DistillationTrainer`'s, of the checkpoint that teaches; in training its logits are scaled by φ."""
+        outputs, checkpoints = super().teacher_forward(inputs, training), len(self.trajectory.checkpoints)
         of_one = 3 if self.task is not None and self.task.is_per_token else 2
-        if TEACHER_LOGITS not in inputs or answer.logits.ndim == of_one:
-            return answer
-        if (recorded := answer.logits.shape[1]) != checkpoints:
-            raise ValueError(f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {recorded}")
-        return dataclasses.replace(answer, logits=answer.logits[:, self.trajectory.current])
+        if TEACHER_LOGITS in inputs and outputs.logits.ndim != of_one:
+            if (recorded := outputs.logits.shape[1]) != checkpoints:
+                raise ValueError(f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {recorded}")
+            outputs = dataclasses.replace(outputs, logits=outputs.logits[:, self.trajectory.current])
+        if not training or self._logit_scale == 1.0:
+            return outputs
+        scaled = torch.where(is_masked_logit(outputs.logits), outputs.logits, self._logit_scale * outputs.logits)
+        return dataclasses.replace(outputs, logits=scaled)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""

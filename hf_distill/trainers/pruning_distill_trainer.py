@@ -20,13 +20,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.features.projections import Projection
-from hf_distill.objectives.objective import Objective
 from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.argument_types import require_arguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
-from hf_distill.trainers.objective_builder import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -63,6 +61,9 @@ class PruningDistillTrainer(DistillationTrainer):
         ours.
     """
 
+    args: PruningDistillTrainingArguments
+    shrinking: ShrinkingStudent | None = None
+
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | None = None,
@@ -89,6 +90,7 @@ class PruningDistillTrainer(DistillationTrainer):
             )
         super().__init__(model, args, *trainer_args, teacher_model=teacher_model, **trainer_kwargs)
         self._require_engine_that_can_shrink()
+        self._logged_step, self._logged_time, self._logged_flops = 0, 0.0, 0.0
         self.shrinking = ShrinkingStudent(unwrapped(self.model), args.shrinking_plan())
         if args.max_steps > 0:
             self.shrinking.events(args.max_steps)  # refuses too few steps
@@ -98,7 +100,7 @@ class PruningDistillTrainer(DistillationTrainer):
     def begin_to_count(self) -> None:
         """Operations and time that the next log tells are those from now on."""
         self._logged_step, self._logged_time = self.state.global_step, time.perf_counter()
-        self._logged_flops = self._total.flops
+        self._logged_flops = self.cost_tracker.total.flops
 
     def _require_engine_that_can_shrink(self) -> None:
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -116,7 +118,7 @@ class PruningDistillTrainer(DistillationTrainer):
         )
 
     def _require_comparable_shapes(self) -> None:
-        student, teacher = unwrapped(self.model), config_of(self.teacher)
+        student, teacher = unwrapped(self.model), None if self.teacher is None else self.teacher.config
         if (self.args.hidden_state_weight or self.args.embedding_weight) and (
             teacher is None
             or teacher.model_type != student.config.model_type
@@ -134,18 +136,19 @@ class PruningDistillTrainer(DistillationTrainer):
                 "attention_weight to 0"
             )
 
-    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
-        answer = super()._ask_teacher(inputs, objective, training)
-        if answer is None or not answer.hidden_states:
-            return answer
+    def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
+        """`DistillationTrainer`'s; hidden states have the dimensions that the student still has."""
+        outputs = super().teacher_forward(inputs, training)
+        if self.shrinking is None or not outputs.hidden_states:
+            return outputs
         kept = torch.tensor(self.shrinking.kept_hidden)
-        states = {index: each.index_select(-1, kept.to(each.device)) for index, each in answer.hidden_states.items()}
-        return dataclasses.replace(answer, hidden_states=states)
+        states = {index: each.index_select(-1, kept.to(each.device)) for index, each in outputs.hidden_states.items()}
+        return dataclasses.replace(outputs, hidden_states=states)
 
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
         """The next event. All processes have the same gradients, so they keep the same units."""
         wrapper = self.model_wrapped
-        self._costs.forget_shapes()
+        self.cost_tracker.step_costs.forget_shapes()
         if has_compiled_regions(wrapper):
             gc.collect()  # graphs of earlier steps, which expect gradients of the old shapes
         if self.is_deepspeed_enabled:
@@ -163,15 +166,15 @@ class PruningDistillTrainer(DistillationTrainer):
 
     def charge_importance(self) -> None:
         """Note what a look at the gradients costs: a product, its size and a sum for every parameter."""
-        self._costs.pruning_flops += 3 * unwrapped(self.model).num_parameters()
+        self.cost_tracker.step_costs.pruning_flops += 3 * unwrapped(self.model).num_parameters()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say the student's width and parameters, and a step's cost."""
         if "loss" in logs:
             student, steps = unwrapped(self.model), max(self.state.global_step - self._logged_step, 1)
             logs["hidden_size"], logs["parameters"] = student.config.hidden_size, student.num_parameters()
-            self.settle()
-            logs["step_gflops"] = (self._total.flops - self._logged_flops) / steps / 1e9
+            self.sync_cost()
+            logs["step_gflops"] = (self.cost_tracker.total.flops - self._logged_flops) / steps / 1e9
             logs["step_ms"] = 1000 * (time.perf_counter() - self._logged_time) / steps
             self.begin_to_count()
         super().log(logs, start_time)

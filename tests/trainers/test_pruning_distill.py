@@ -93,7 +93,7 @@ def test_the_record_and_the_card_show_how_it_shrank(shrinking, tmp_path):
     before, after = (step_flops(config, trainer.teacher.model.config, length) for config in (first, last))
     assert progress[0]["step_gflops"] == pytest.approx((before + 3 * teacher_of().num_parameters()) / 1e9)
     assert progress[-1]["step_gflops"] == pytest.approx(after / 1e9)
-    spent = trainer.spent()
+    spent = trainer.cost()
     gflops = sum(entry["step_gflops"] for entry in progress)
     assert spent["flops"] == pytest.approx(1e9 * gflops, rel=1e-3) and spent["pruning_flops"] > 0
     text = write_model_card(tmp_path / "output").read_text(encoding="utf-8")

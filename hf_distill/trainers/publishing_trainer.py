@@ -1,4 +1,4 @@
-"""A trainer whose folders go to the Hub, and whose arguments go to disk, without tokens."""
+"""A trainer whose output goes to disk and to the Hub with a model card from its run record, without tokens and pickles."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveS
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, GENERATION_CONFIG_NAME, PushInProgress, logging
 from transformers.utils.hub import hf_api
 
+from hf_distill.publishing.card_values import faults
+from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.output_folder import files_to_push
+from hf_distill.publishing.run_record import RUN_RECORD_NAME, RunRecord
 from hf_distill.publishing.student_folder import is_weights
 from hf_distill.text.credentials import cleaned
+from hf_distill.trainers.budget_trainer import BudgetTrainer
+from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -32,8 +37,69 @@ _CONFIGURATIONS = {CONFIG_NAME, GENERATION_CONFIG_NAME, ADAPTER_CONFIG_NAME}
 _IGNORED = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*"]
 
 
-class Pushing:
-    """The part of `DistillationTrainer` that sends its folders to the Hub: no pickle and no token, as Trainer would."""
+class PublishingTrainer(BudgetTrainer):
+    """`BudgetTrainer` that publishes what Trainer publishes, but for pickles, files with tokens, and links out of the folder.
+
+    Its model card is rendered from the run record in the output folder, where there is one.
+    """
+
+    def create_model_card(
+        self,
+        language: str | list[str] | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Trainer's, which `push_to_hub` calls too.
+
+        Args:
+            language: Language codes of the texts.
+            license: The model's license, as the Hub spells it.
+            tags: Further tags.
+            model_name: Title of the card. None: the name of the output folder.
+            finetuned_from: Hub id of the model this one derives from. None: what it was loaded from, or its teacher,
+                where that is known to be on the Hub.
+            tasks: The pipeline the model serves. None: that of its head.
+            dataset_tags: Hub ids of the data sets.
+            dataset: Names of the data sets.
+            dataset_args: Which parts of the data sets were used.
+        """
+        if not self.is_world_process_zero():
+            return
+        given = {
+            "language": language,
+            "license": license,
+            "tags": [tags] if isinstance(tags, str) else tags,
+            "model_name": model_name,
+            "base_model": finetuned_from,
+            "pipeline_tag": tasks if isinstance(tasks, str) or not tasks else tasks[0],
+            "datasets": dataset_tags,
+            "dataset_names": dataset,
+            "dataset_args": dataset_args,
+        }
+        for fault in faults(license, language):
+            logger.warning(f"In the model card {fault}")
+        record = None if self.is_plain else self.run_record()
+        if record is None:
+            names = language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
+            super().create_model_card(*names)
+            return
+        record.card |= {name: value for name, value in given.items() if value}
+        record.save(self.args.output_dir)
+        write_model_card(self.args.output_dir)
+
+    def run_record(self) -> RunRecord | None:
+        """The record of the last training, or the one in the output folder. None: there is none."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, RunRecordCallback) and callback.record is not None:
+                return callback.record
+        folder = self.args.output_dir
+        return RunRecord.load(folder) if Path(folder, RUN_RECORD_NAME).exists() else None
 
     def push_to_hub(
         self,
@@ -49,10 +115,10 @@ class Pushing:
         Args:
             commit_message: Title of the commit.
             blocking: Return when it is done.
-            token: With write permission. None: `hub_token`, else that of HF_TOKEN or of `hf auth login`.
-            revision: Branch to commit to. None: `hub_revision`.
-            private: Of a repository that is made. None: `hub_private_repo`.
-            kwargs: Of `create_model_card`.
+            token: A token with write permission. None: `hub_token`, else that of HF_TOKEN or of `hf auth login`.
+            revision: The branch to commit to. None: `hub_revision`.
+            private: Whether a new repository is private. None: `hub_private_repo`.
+            kwargs: Further arguments of `create_model_card`.
 
         Returns:
             The commit, a Future of it unless `blocking`, or None on processes that do not send.
