@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -45,6 +45,8 @@ class BaseTrainer(Trainer):
     Attributes:
         task: What the model's head is for; None for a model that is none of transformers'.
     """
+
+    model: PreTrainedModel  # or any other module; typed as what it nearly always is
 
     # compute_loss divides by the items of the whole accumulated batch (attribute exists since transformers 5.19).
     loss_is_scaled_for_ga = True
@@ -86,7 +88,7 @@ class BaseTrainer(Trainer):
         """
         if self.compute_loss_func is not None:
             counts = num_items_in_batch
-            num_items = counts[0] if isinstance(counts, Tensor) and counts.ndim else counts
+            num_items: Any = counts[0] if isinstance(counts, Tensor) and counts.ndim else counts
             return super().compute_loss(model, inputs, return_outputs, num_items)
         label_loss, outputs = self.label_loss(model, inputs)
         found = ModelOutputs(Features(None), hard_label_loss=label_loss, inputs=inputs)
@@ -113,22 +115,21 @@ class BaseTrainer(Trainer):
         if self.compute_loss_func is not None:
             labels = model_inputs.pop("labels", None)
             outputs = model(**model_inputs)
-            counted = label_term(1.0, self.label_names, self.task, self.problem_type).items(inputs).sum()
-            counted = counted.float() * (NO_REAL_EXAMPLE not in inputs)
-            return self.compute_loss_func(outputs, labels, num_items_in_batch=counted.clamp(min=1)), outputs
+            count = label_term(1.0, self.label_names, self.task, self.problem_type).items(inputs).sum().float()
+            count = (count * (NO_REAL_EXAMPLE not in inputs)).clamp(min=1)
+            return self.compute_loss_func(outputs, labels, num_items_in_batch=count), outputs
         if positions is not None:
             model_inputs |= {name: model_inputs[name][positions] for name in self.label_names}
-        labels, counted = model_inputs.get("labels"), None
+        labels = model_inputs.get("labels")
         is_float = isinstance(labels, Tensor) and labels.is_floating_point()
-        if is_float and self.task is not None and self.task.has_problem_type:
-            counted = label_items(inputs, self.label_names, multi_label=multi_label)
-            model_inputs["labels"] = labels = zero_where_ignored(labels, counted)
         # Without num_items_in_batch every head gives the mean over this micro-batch.
+        if not (is_float and self.task is not None and self.task.has_problem_type):
+            return super().compute_loss(model, model_inputs, return_outputs=True)
+        counted = label_items(inputs, self.label_names, multi_label=multi_label)
+        model_inputs["labels"] = labels = zero_where_ignored(labels, counted)
         loss, outputs = super().compute_loss(model, model_inputs, return_outputs=True)
-        if counted is not None:
-            of_counted = float_label_loss(outputs["logits"], labels, counted, multi_label)
-            loss = torch.where(counted.all(), loss, of_counted)
-        return loss, outputs
+        of_counted = float_label_loss(outputs["logits"], labels, counted, multi_label)
+        return torch.where(counted.all(), loss, of_counted), outputs
 
     @property
     def gradient_divisor(self) -> int:
@@ -229,8 +230,8 @@ class BaseTrainer(Trainer):
             return
         model = whole(self.model)
         if self.args.should_save:
-            folder = output_dir or self.args.output_dir
-            copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
+            folder = output_dir or str(self.args.output_dir)
+            cast(Any, copy.deepcopy(model)).merge_and_unload().save_pretrained(folder)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
         if self.args.push_to_hub and not _internal_call:
@@ -246,7 +247,8 @@ class BaseTrainer(Trainer):
             # Loaded under ZeRO-3 a model names every conversion there is (transformers 5.23), and would be saved with the
             # names that old checkpoints have.
             if conversions := getattr(self.model, "_weight_conversions", None):
-                self.model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]
+                used = [conversion for conversion in conversions if conversion.was_used()]
+                setattr(self.model, "_weight_conversions", used)  # noqa: B010  (a list is no parameter or module)
         super()._save(output_dir, state_dict)
 
     def has_unused_parameters(self) -> bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from hf_distill.compute.tracker import CostTracker
 from hf_distill.tasks import unwrapped
 from hf_distill.trainers.base_trainer import BaseTrainer, is_training
 from hf_distill.trainers.budget_arguments import BudgetArguments, budget_of, labeling_cost_of
+from hf_distill.trainers.callback_state import saved_attributes
 
 # What is spent of a budget, in parts: the steps of learning-rate schedules, and of what else changes in the course of a run.
 PARTS = 100_000
@@ -140,7 +141,7 @@ class BudgetTrainer(BaseTrainer):
         if not self.cost_tracker.budget or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         given = self.args.lr_scheduler_kwargs
-        options = dict(given or {})
+        options: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
         self.args.lr_scheduler_kwargs = options | {
             name: round(PARTS * share) for name, share in options.items() if name.endswith("_steps")
         }
@@ -152,9 +153,9 @@ class BudgetTrainer(BaseTrainer):
             scheduler.lr_lambdas = [self._following_the_budget(schedule) for schedule in scheduler.lr_lambdas]
         return scheduler
 
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int | float:
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """FLOPs of the micro-batch just trained on, of student and teacher; Trainer adds them up to `total_flos`."""
-        return super().floating_point_ops(inputs) if self.is_plain else self.cost_tracker.step_flops
+        return super().floating_point_ops(inputs) if self.is_plain else cast(int, self.cost_tracker.step_flops)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; training steps also say what was spent, how fast, and how much of the budget is left."""
@@ -207,8 +208,7 @@ class BudgetTrainer(BaseTrainer):
 
     def _start_clock(self, state: TrainerState) -> None:
         """At the beginning of training, or where a checkpoint left it."""
-        saved = state.stateful_callbacks.get(CostCallback.__name__, {}).get("attributes", {}).get("cost")
-        self.cost_tracker.start_clock(saved)
+        self.cost_tracker.start_clock(saved_attributes(state, CostCallback).get("cost"))
         self._update_share(state.global_step)
         if self.cost_tracker.is_spent:
             state.max_steps = state.global_step
@@ -222,7 +222,7 @@ class BudgetTrainer(BaseTrainer):
     def _is_endless(self) -> bool:
         return bool(self.cost_tracker.budget) and self.args.max_steps <= 0
 
-    def _following_the_budget(self, schedule: Callable[[float], float]) -> Callable[[int], float]:
+    def _following_the_budget(self, schedule: Callable[[Any], float]) -> Callable[[int], float]:
         return lambda step: schedule(min(self.cost_tracker.share, 1.0) * PARTS)
 
 

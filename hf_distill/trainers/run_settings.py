@@ -15,6 +15,7 @@ from transformers.trainer_callback import ExportableState
 from hf_distill.fingerprints import table_sha256
 from hf_distill.objectives.objective import Objective
 from hf_distill.text.plain import without_address
+from hf_distill.trainers.callback_state import saved_attributes
 
 _LENGTHS = ("max_steps", "num_train_epochs")
 _OF_TRAINER = [
@@ -130,12 +131,12 @@ class _NoteSettings(TrainerCallback):
 
 def settings_in(state: TrainerState) -> dict[str, Any]:
     """The settings that a checkpoint's state holds; none where it was written without."""
-    return _kept_in(state).get("settings", {})
+    return saved_attributes(state, RunSettingsCallback).get("settings", {})
 
 
 def passes_in(state: TrainerState) -> int:
     """How many passes over the training set a run had begun when its checkpoint was written; 0: not known."""
-    return _kept_in(state).get("passes", 0)
+    return saved_attributes(state, RunSettingsCallback).get("passes", 0)
 
 
 def require_same_settings(
@@ -177,11 +178,7 @@ def is_extended(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def extensions_in(state: TrainerState) -> list[dict[str, Any]]:
     """Where a run was made longer before its checkpoint was written, see `RunSettingsCallback`."""
-    return list(_kept_in(state).get("extensions", ()))
-
-
-def _kept_in(state: TrainerState) -> dict[str, Any]:
-    return state.stateful_callbacks.get(RunSettingsCallback.__name__, {}).get("attributes", {})
+    return list(saved_attributes(state, RunSettingsCallback).get("extensions", ()))
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any], parts: tuple[str, ...]) -> Iterator[str]:

@@ -114,7 +114,7 @@ def test_push_to_hub_writes_it_too(trained, monkeypatch):
     uploaded = {}
     monkeypatch.setattr(trainer, "init_hf_repo", lambda **options: setattr(trainer, "hub_model_id", "me/student"))
     api = SimpleNamespace(upload_folder=lambda **options: uploaded.update(options))
-    monkeypatch.setattr("hf_distill.trainers.pushing.hf_api", lambda: api)
+    monkeypatch.setattr("hf_distill.trainers.publishing_trainer.hf_api", lambda: api)
     trainer.push_to_hub(license="mit", tags=["mine"])
     card = ModelCard.load(f"{uploaded['folder_path']}/README.md")
     assert card.data.license == "mit" and "mine" in card.data.tags and "distilled from" in card.text

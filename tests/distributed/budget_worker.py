@@ -1,4 +1,4 @@
-"""Run by test_spending.py under torchrun on two processes, with the folder to report into."""
+"""Run by test_budget.py under torchrun on two processes, with the folder to report into."""
 
 from pathlib import Path
 

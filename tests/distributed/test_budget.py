@@ -12,7 +12,7 @@ pytest.importorskip("deepspeed")
 @pytest.fixture(scope="module")
 def came(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spending")
-    result = on_two_processes("spending_worker", folder)
+    result = on_two_processes("budget_worker", folder)
     assert (folder / "done").exists(), result.stderr[-3000:]
     return torch.load(folder / "came.pt")
 
