@@ -79,7 +79,7 @@ def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor], strict: 
         model.load_state_dict(state, strict=strict)
 
 
-def whole(model: nn.Module) -> nn.Module:
+def gathered_copy(model: nn.Module) -> nn.Module:
     """The model itself, or where it is in parts, of transformers and with PEFT's adapters or without, a copy that is whole."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not (isinstance(base, PreTrainedModel) and is_sharded(model)):

@@ -19,7 +19,7 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hf_distill.distributed.sharding import layers_of
-from hf_distill.distributed.weights import is_sharded, load_full_state_dict, whole
+from hf_distill.distributed.weights import gathered_copy, is_sharded, load_full_state_dict
 from hf_distill.tasks import unwrapped
 
 
@@ -62,7 +62,7 @@ class Wrapping:
         if is_for_checkpoint or not self.args.merge_adapters or not hasattr(self.model, "merge_and_unload"):
             super().save_model(output_dir, _internal_call)
             return
-        student = whole(self.model)
+        student = gathered_copy(self.model)
         if self.args.should_save:
             folder = output_dir or self.args.output_dir
             copy.deepcopy(student).merge_and_unload().save_pretrained(folder)
