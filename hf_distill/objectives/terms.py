@@ -9,11 +9,12 @@ from torch import Tensor
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES, MEAN_OVER_LAYERS
-from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, top_k_kl, top_k_with_tail
+from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
 from hf_distill.objectives.objective import Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items
 from hf_distill.objectives.relations import relation_kl
+from hf_distill.objectives.top_k import top_k_kl, top_k_with_tail
 
 LayerPairs = Sequence[tuple[int, int]]
 

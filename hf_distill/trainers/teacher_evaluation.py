@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from hf_distill.distributed.padded_batches import fill_up_rows, without_repeats
 from hf_distill.evaluation.fidelity import evaluation_sums
-from hf_distill.objectives.logits import spread_tail
 from hf_distill.objectives.model_outputs import ModelOutputs, TopClasses
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, row_count
+from hf_distill.objectives.top_k import spread_tail
 from hf_distill.tasks import unwrapped
 from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.objective_builder import label_term, soft_label_items
