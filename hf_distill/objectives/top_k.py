@@ -13,16 +13,15 @@ from hf_distill.objectives.reduction import widened
 
 
 def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The k most probable classes and one bucket for the rest.
+    """The k most probable classes, and all other classes summed in one tail bucket.
 
-    The k probabilities and the rest's sum are the teacher's, where k of them scaled up to sum to 1 would all be too large.
-    Of how the rest is shared out nothing is taught, so the gradient is not that of `forward_kl`, which `sampled_classes` gives
-    on average.
+    The k + 1 probabilities are exact, whereas k of them rescaled to sum to 1 would all be too large. How the tail is distributed
+    over its classes is lost, so `top_k_kl` does not have the gradient of `forward_kl`; with `sampled_classes` it has, on average.
 
     Args:
-        logits: (..., classes).
-        k: Between 1 and classes - 1.
-        temperature: T > 0, softens the distribution before it is cut.
+        logits: Logits of all classes, (..., classes).
+        k: Number of classes kept, between 1 and classes - 1.
+        temperature: Temperature T > 0 that softens the distribution before it is truncated.
 
     Returns:
         Class indices (..., k), and log-probabilities of these classes and of all others together, (..., k + 1).
@@ -31,7 +30,7 @@ def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[T
         ValueError: k is out of range.
 
     Source:
-        Anshumann et al. 2025, arXiv 2503.16870, section 3, on top-k without the rest; the bucket is ours.
+        Anshumann et al. 2025, arXiv 2503.16870, section 3, on top-k without a tail; the tail bucket is ours.
     """
     if not 1 <= k < logits.shape[-1]:
         raise ValueError(f"k must be between 1 and {logits.shape[-1] - 1} (classes - 1), got {k}")
@@ -43,19 +42,19 @@ def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[T
 def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """Forward KL over the buckets of `top_k_with_tail`: T² · Σ_b p_T(b) · (log p_T(b) - log p_S(b)).
 
-    A lower bound of `forward_kl`, equal to it where the teacher spreads the tail as the student does. Of `sampled_classes` it
-    is the divergence between the share of the draws that every class got and the student, 0 where the student has these
-    shares; where it equals the teacher it is above 0, by what the draws missed.
+    A lower bound of `forward_kl`, equal to it where teacher and student distribute the tail alike. With `sampled_classes` it is
+    the divergence of the student from the empirical distribution of the draws: 0 where the student has each class's share of
+    the draws, and above 0, by the sampling error, where the student equals the teacher.
 
     Args:
-        student_logits: (..., classes).
-        indices: The teacher's top classes, (..., k); one that comes n times has n times the probability given.
-        log_teacher: Its log-probabilities of these and of the rest, (..., k + 1), softened by the same temperature; equal ones
-            for a class that comes several times.
-        temperature: T > 0.
+        student_logits: The student's logits of all classes, (..., classes).
+        indices: The teacher's classes, (..., k); one that occurs n times has n times the given probability.
+        log_teacher: The teacher's log-probabilities of these classes and of all others together, (..., k + 1), softened by the
+            same temperature; equal for repetitions of a class.
+        temperature: Temperature T > 0 that softens both distributions.
 
     Returns:
-        Nats, at least 0, (...).
+        Nats per position, at least 0, (...).
 
     Source:
         Anshumann et al. 2025, arXiv 2503.16870, section 3; the tail bucket is ours.
@@ -68,17 +67,17 @@ def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, tempe
 
 
 def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Classes drawn from a distribution, with replacement, each standing for an equal part of it.
+    """A sample of k classes, drawn with replacement, each with the weight 1 / k.
 
-    With them `top_k_kl` has the gradient of `forward_kl` on average, which the k most probable classes alone have not.
+    With them `top_k_kl` has the gradient of `forward_kl` on average, which it does not have with the k most probable classes.
 
     Args:
-        logits: (..., classes).
-        draws: Uniform in [0, 1), (..., k).
-        temperature: T > 0, softens the distribution before it is drawn from.
+        logits: Logits of all classes, (..., classes).
+        draws: Random numbers, uniform in [0, 1), (..., k).
+        temperature: Temperature T > 0 that softens the distribution before the draws.
 
     Returns:
-        Class indices (..., k), and log-probabilities of these, -log k, and of all others together, none, (..., k + 1).
+        Class indices (..., k), and log-probabilities (..., k + 1): -log k for each draw, `MASKED_LOGIT` for all other classes.
 
     Source:
         Anshumann et al. 2025, arXiv 2503.16870, section 4, with the distribution itself as proposal.
@@ -91,15 +90,15 @@ def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> 
 
 
 def spread_tail(indices: Tensor, log_probabilities: Tensor, classes: int) -> Tensor:
-    """Logits of all classes from the buckets of `top_k_with_tail` or `sampled_classes`, the rest spread evenly.
+    """Logits of all classes from the result of `top_k_with_tail` or `sampled_classes`, the tail distributed evenly.
 
     Args:
-        indices: (..., k); repeated ones add up.
-        log_probabilities: (..., k + 1).
-        classes: How many there are, above k.
+        indices: Class indices, (..., k); the probabilities of a repeated class add up.
+        log_probabilities: Log-probabilities of these classes and of all others together, (..., k + 1).
+        classes: Number of all classes, above k.
 
     Returns:
-        (..., classes).
+        Log-probabilities, (..., classes).
     """
     probabilities = log_probabilities.exp()
     named = probabilities.new_zeros((*indices.shape[:-1], classes)).scatter_add(-1, indices, probabilities[..., :-1])
@@ -109,6 +108,6 @@ def spread_tail(indices: Tensor, log_probabilities: Tensor, classes: int) -> Ten
 
 def _with_tail(log_probabilities: Tensor, indices: Tensor) -> Tensor:
     """Log-probabilities of the classes at the indices, (..., k), and of all others together: (..., k + 1)."""
-    # Not minus infinity: where the rest is ruled out altogether, its gradient would be NaN.
+    # Not minus infinity: where every class of the tail is masked, its gradient would be NaN.
     others = log_probabilities.scatter(-1, indices, torch.finfo(log_probabilities.dtype).min / 2)
     return torch.cat([log_probabilities.gather(-1, indices), others.logsumexp(dim=-1, keepdim=True)], dim=-1)
