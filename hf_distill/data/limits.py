@@ -27,16 +27,16 @@ class ReadingLimits:
     """What a model of texts can read.
 
     Attributes:
-        who: The model, as errors name it.
-        words: Rows of its table of words; None where it has none.
-        positions: Tokens of the longest text; None where nothing limits it.
+        name: The model, as errors name it.
+        vocabulary_size: Rows of its table of words; None where it has none.
+        max_length: Tokens of the longest text; None where nothing limits it.
         padding_id: Of a model that numbers no padding, as RoBERTa does, which padding therefore makes no longer; else None.
         prefix: Of the names of its inputs.
     """
 
-    who: str
-    words: int | None
-    positions: int | None
+    name: str
+    vocabulary_size: int | None
+    max_length: int | None
     padding_id: int | None = None
     prefix: str = ""
 
@@ -71,13 +71,13 @@ class ReadingLimits:
         Raises:
             ValueError: Names the last such token, and the table's size.
         """
-        if self.words is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
+        if self.vocabulary_size is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
             return
         token, token_id = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-        if token_id >= self.words:
+        if token_id >= self.vocabulary_size:
             raise ValueError(
-                f"the tokenizer's token {token!r} has the id {token_id}, but {self.who} has an embedding table of "
-                f"{self.words} rows, for ids up to {self.words - 1}. Tokens were added to the tokenizer and not to this "
+                f"the tokenizer's token {token!r} has the id {token_id}, but {self.name} has an embedding table of "
+                f"{self.vocabulary_size} rows, for ids up to {self.vocabulary_size - 1}. Tokens were added to the tokenizer and not to this "
                 f"model: call its resize_token_embeddings({token_id + 1}), or take the tokenizer it came with."
             )
 
@@ -91,12 +91,12 @@ class ReadingLimits:
         if not isinstance(tokens, Tensor) or tokens.dim() != 2 or not tokens.numel() or tokens.device.type != "cpu":
             return
         lowest, highest = tokens.aminmax()
-        if self.words is not None and not 0 <= int(lowest) <= int(highest) < self.words:
+        if self.vocabulary_size is not None and not 0 <= int(lowest) <= int(highest) < self.vocabulary_size:
             beyond = int(lowest) if lowest < 0 else int(highest)
             raise ValueError(self._of_token(f"a batch's {self.column}", beyond))
-        if self.positions is not None and tokens.shape[1] > self.positions:
+        if self.max_length is not None and tokens.shape[1] > self.max_length:
             longest = tokens.shape[1] if self.padding_id is None else int(tokens.ne(self.padding_id).sum(1).max())
-            if longest > self.positions:
+            if longest > self.max_length:
                 raise ValueError(self._of_length(f"a batch of {self.column}", longest))
 
     def require_rows(self, name: str, first: int, tokens: pa.ChunkedArray) -> None:
@@ -110,30 +110,30 @@ class ReadingLimits:
         Raises:
             ValueError: Names the first such row, what is beyond, and the limit.
         """
-        if self.words is not None:
+        if self.vocabulary_size is not None:
             bounds = pc.min_max(pc.list_flatten(tokens)).as_py()
-            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < self.words:
+            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < self.vocabulary_size:
                 beyond = bounds["min"] if bounds["min"] < 0 else bounds["max"]
                 flat = pc.index(pc.list_flatten(tokens), beyond).as_py()
                 row = first + pc.list_parent_indices(tokens)[flat].as_py()
                 raise ValueError(self._of_token(f"row {row} of {name}", beyond))
         lengths = _filled(pc.list_value_length(tokens))
-        if self.positions is not None and (lengths > self.positions).any():
+        if self.max_length is not None and (lengths > self.max_length).any():
             read = lengths if self.padding_id is None else _lengths_without(self.padding_id, tokens, lengths)
-            for row in np.flatnonzero(read > self.positions)[:1]:
+            for row in np.flatnonzero(read > self.max_length)[:1]:
                 raise ValueError(self._of_length(f"row {first + row} of {name}", read[row]))
 
     def _of_token(self, where: str, token_id: int) -> str:
         return (
-            f"{where} holds the token id {token_id}, but {self.who} has an embedding table of {self.words} rows, for ids "
-            f"from 0 to {self.words - 1}. Make the rows with the model's own tokenizer, or call its "
+            f"{where} holds the token id {token_id}, but {self.name} has an embedding table of {self.vocabulary_size} rows, for ids "
+            f"from 0 to {self.vocabulary_size - 1}. Make the rows with the model's own tokenizer, or call its "
             "resize_token_embeddings if tokens were added."
         )
 
     def _of_length(self, where: str, tokens: int) -> str:
         return (
-            f"{where} is {tokens} tokens long, but {self.who} has positions for {self.positions}. Cut the texts when you "
-            f"tokenize them: truncation=True, max_length={self.positions}."
+            f"{where} is {tokens} tokens long, but {self.name} has positions for {self.max_length}. Cut the texts when you "
+            f"tokenize them: truncation=True, max_length={self.max_length}."
         )
 
 
@@ -175,7 +175,7 @@ def require_readable(dataset: Any, name: str, limits: Sequence[ReadingLimits]) -
     Raises:
         ValueError: Names the first such row, and the limit.
     """
-    for column in dict.fromkeys(limit.column for limit in limits if limit.words is not None):
+    for column in dict.fromkeys(limit.column for limit in limits if limit.vocabulary_size is not None):
         readers = [limit for limit in limits if limit.column == column]
         for first, tokens in lists_of_numbers(dataset, column):
             empty = np.flatnonzero(_filled(pc.list_value_length(tokens)) == 0)
