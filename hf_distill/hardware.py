@@ -11,9 +11,9 @@ import torch
 def fast_bfloat16(device: torch.device | str) -> bool:
     """Whether matrix products in bfloat16 are faster than in single precision on a device.
 
-    They are on CPUs with AMX instructions: with AVX512-BF16 alone they took 1.8 times as long as in single precision, and
-    without either, where bfloat16 is emulated, three times as long. On CUDA devices they are from compute capability 8.0
-    (Ampere).
+    They are on CPUs with AMX instructions: with AVX512-BF16 alone they took 1.8 times as long as in single precision,
+    and without either, where bfloat16 is emulated, three times as long. On CUDA devices they are from compute
+    capability 8.0 (Ampere).
 
     Args:
         device: The device to run on.
@@ -30,7 +30,7 @@ def fast_bfloat16(device: torch.device | str) -> bool:
 
 
 def hardware_name(device: torch.device | str) -> str:
-    """The name of the processor, and for a CPU the threads in use, such as "NVIDIA H200" or "Intel Xeon (2 of 2 threads)"."""
+    """The processor's name, with the threads in use of a CPU, such as "NVIDIA H200" or "Intel Xeon (2 of 2 threads)"."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -1,11 +1,12 @@
 """FLOPs (floating-point operations) of encoders, decoders and ViTs, from their configurations alone.
 
-Matrix products are counted, a multiplication and an addition as two FLOPs; norms, activations, softmax and embedding lookups,
-less than 1 % of the total, are not. Attention is counted for every pair of positions, also with local attention, because
-all are computed. These are model FLOPs: recomputation by activation checkpointing is not included.
+Matrix products are counted, a multiplication and an addition as two FLOPs; norms, activations, softmax and embedding
+lookups, less than 1 % of the total, are not. Attention is counted for every pair of positions, also with local
+attention, because all are computed. These are model FLOPs: recomputation by activation checkpointing is not included.
 
 Source: Hoffmann et al. 2022, arXiv 2203.15556, appendix F, without its softmax; a backward pass costs twice a forward
-pass, except where no gradient is needed: for pixels, frozen weights, and everything above the features that a loss compares.
+pass, except where no gradient is needed: for pixels, frozen weights, and everything above the features that a loss
+compares.
 """
 
 from __future__ import annotations
@@ -165,8 +166,8 @@ def head_cost(config: Any, task: str | None) -> Cost:
 
     Args:
         config: The configuration of a model of one of `FAMILIES`.
-        task: A value of `hf_distill.tasks.Task`, or "pooler" for a BERT without a head but with its pooler. None: there is
-            no head.
+        task: A value of `hf_distill.tasks.Task`, or "pooler" for a BERT without a head but with its pooler. None: there
+            is no head.
 
     Returns:
         The cost by sequence, token or prediction.
@@ -213,7 +214,7 @@ def vit_length(config: Any) -> int:
 
 
 def _layer(config: Any) -> tuple[Cost, Cost, Cost]:
-    """The forward cost of one layer: its queries, keys and values; attention; its output projection and feed-forward part."""
+    """The forward cost of one layer: queries, keys and values; attention; output projection and feed-forward part."""
     if config.model_type not in FAMILIES:
         raise ValueError(f"FLOPs are known for models of type {', '.join(FAMILIES)}, got {config.model_type!r}")
     hidden, (width, _) = config.hidden_size, attention_widths(config)

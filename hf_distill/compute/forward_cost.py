@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def model_forward_cost(model: nn.Module) -> Cost:
-    """The cost of a forward pass, head included; for other families than `FAMILIES` an estimate from the number of parameters."""
+    """The cost of a forward pass, head included; outside of `FAMILIES` an estimate from the number of parameters."""
     model = unwrapped(model)
     if is_known(model):
         return forward_cost(model.config, task_of(model))
@@ -40,8 +40,8 @@ def batch_shape(model: nn.Module, inputs: Mapping[str, Any], prefix: str = "") -
         prefix: The prefix of the names of this model's inputs, such as "teacher_".
 
     Returns:
-        The number of sequences or images, the number of positions of each, and the attention mask, (batch, sequence), or
-        None if there is no padding.
+        The number of sequences or images, the number of positions of each, and the attention mask, (batch, sequence),
+        or None if there is no padding.
     """
     main = inputs.get(prefix + getattr(model, "main_input_name", "input_ids"))
     main = inputs.get(f"{prefix}inputs_embeds") if main is None else main

@@ -11,9 +11,10 @@ def answer_tokens(offsets: np.ndarray, answers: Mapping[str, Sequence], null_pos
     """The labels of a window: the positions of the first and last token of the question's first answer.
 
     Args:
-        offsets: Start and end of each token in the context, in characters, integer (tokens, 2); negative for tokens outside
-            the context, such as those of the question.
-        answers: The answers under "text", and the index of each one's first character in the context under "answer_start".
+        offsets: Start and end of each token in the context, in characters, integer (tokens, 2); negative for tokens
+            outside the context, such as those of the question.
+        answers: The answers under "text", and the index of each one's first character in the context under
+            "answer_start".
         null_position: The position that stands for "no answer".
 
     Returns:

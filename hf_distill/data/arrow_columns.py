@@ -14,7 +14,7 @@ _ROWS_AT_A_TIME = 1 << 16
 def lists_of_numbers(
     dataset: Any, column: str, depth: int = 1, of: Callable[[pa.DataType], bool] = pa.types.is_integer
 ) -> Iterator[tuple[int, pa.ChunkedArray]]:
-    """A column of numbers stored in Arrow, in blocks of rows; nothing if there is no such column, or it has another type.
+    """A column of numbers stored in Arrow, in blocks of rows; nothing if the column is missing or of another type.
 
     Args:
         dataset: Any data set; rows that are computed when they are read are not included.

@@ -32,8 +32,8 @@ def positions(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
         given: Class names in the given order.
 
     Returns:
-        The position in `given` of each wanted name, 0, 1, ... where the orders agree; None where the lists have different
-        names.
+        The position in `given` of each wanted name, 0, 1, ... where the orders agree; None where the lists have
+        different names.
 
     Raises:
         ValueError: Several classes have the same name, and the orders differ.
@@ -86,8 +86,8 @@ class ClassIds:
 
         Args:
             names: The class names, in the order of the model's outputs.
-            numbers: The class index for each number 0, 1, ... that is a label. None: the number itself. Where a class name is a
-                whole number, numbers are taken for names.
+            numbers: The class index for each number 0, 1, ... that is a label. None: the number itself. Where a class
+                name is a whole number, numbers are taken for names.
 
         Returns:
             The class indices by name and number.
@@ -101,7 +101,7 @@ class ClassIds:
         return bool(self.exact)
 
     def get(self, label: Any) -> int | None:
-        """The class index of a label, a name (in any case if that is unambiguous) or a number; None for an unknown label."""
+        """The class index of a label, a name (in any case if unambiguous) or a number; None for an unknown label."""
         key = str(label)
         if key not in self.exact and isinstance(label, float) and label.is_integer():
             key = str(int(label))  # whole numbers of a column with missing values are read as floats

@@ -42,7 +42,7 @@ def without_texts_of(texts: Dataset, evaluation: Iterable[str], column: str = "t
 def packed(
     texts: Texts, tokenizer: PreTrainedTokenizerBase, length: int, column: str = "text", **options: Any
 ) -> Texts:
-    """Concatenate all texts, with special tokens between them, and cut them into sequences of equal length without padding.
+    """Concatenate all texts, with special tokens between them, and cut them into sequences of equal length.
 
     Args:
         texts: A data set or a stream of texts; empty texts are skipped.

@@ -50,6 +50,6 @@ def encode_images(rows: Dataset, processor: Any, config: PretrainedConfig) -> Da
 
 
 def image_labels(rows: Dataset, config: PretrainedConfig) -> Callable[[Sequence[Any]], list[int | float]]:
-    """A function from values of the column label to the model's classes, matched by name where the data set has names."""
+    """A function from values of the column label to the model's classes, matched by name if the column has names."""
     ids, value_of = label_ids(config), label_values(rows.features["label"])
     return lambda values: [encode_label(value_of(value), ids) for value in values]

@@ -76,8 +76,8 @@ def example_lengths(dataset: Dataset, column: str = "length") -> list[int] | Non
         column: The column of lengths, used if there is one.
 
     Returns:
-        The length of each row, from `column` or from `input_ids`; None for any other data set, and for one whose rows are
-        computed when they are read (`set_transform`).
+        The length of each row, from `column` or from `input_ids`; None for any other data set, and for one whose rows
+        are computed when they are read (`set_transform`).
     """
     if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
         return None

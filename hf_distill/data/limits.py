@@ -29,8 +29,8 @@ class ReadingLimits:
         name: The model's role and class, for error messages.
         vocabulary_size: Number of word embeddings. None: the model has no word embeddings.
         max_length: Number of tokens of the longest input. None: the length is not limited.
-        padding_id: The id of the padding token, if the model gives padding no position, as RoBERTa does, so that padding does
-            not count towards the length. None: it counts.
+        padding_id: The id of the padding token, if the model gives padding no position, as RoBERTa does, so that
+            padding does not count towards the length. None: it counts.
         prefix: The prefix of the names of the model's inputs, such as "teacher_".
     """
 
@@ -150,8 +150,8 @@ class ReadingLimits:
 class WithinLimits:
     """A data collator that wraps another one, and refuses batches beyond the limits of a model.
 
-    Unlike a check of the data set before training it covers streams, rows computed when they are read, and what the data collator
-    adds.
+    Unlike a check of the data set before training it covers streams, rows computed when they are read, and what the
+    data collator adds.
 
     Args:
         data_collator: The wrapped data collator.
@@ -182,8 +182,8 @@ class WithinLimits:
 def require_readable(dataset: Any, name: str, limits: Sequence[ReadingLimits]) -> None:
     """Refuse a data set with rows that are empty or beyond the limits of a model.
 
-    Only token ids stored in Arrow are checked; other data sets, and those whose rows are computed when they are read, are
-    accepted without a check.
+    Only token ids stored in Arrow are checked; other data sets, and those whose rows are computed when they are read,
+    are accepted without a check.
 
     Args:
         dataset: Any data set.
@@ -250,7 +250,7 @@ def _word_embeddings(model: nn.Module) -> nn.Embedding | None:
 
 
 def _position_embeddings(model: nn.Module, words: nn.Embedding) -> nn.Embedding | None:
-    """The position embeddings beside the word embeddings, or beside a copy that shares their weights (encoder-decoders)."""
+    """The position embeddings beside the word embeddings, or beside a module that shares their weights."""
     for module in model.modules():
         children = dict(module.named_children())
         if any(getattr(child, "weight", None) is words.weight for child in children.values()):

@@ -22,7 +22,8 @@ class WindowEncoder:
         tokenizer: The model's tokenizer, a fast one.
         max_length: Tokens per window, question included; longer contexts are split into several windows.
         doc_stride: Tokens by which consecutive windows overlap.
-        pad: Pad every window to `max_length`, not to the longest of its batch; tokenizers that pad on the left always do.
+        pad: Pad every window to `max_length`, not to the longest of its batch; tokenizers that pad on the left always
+            do.
         segments: Whether to return token type ids. None: if the model uses them.
         cached: Use the cached result of an earlier call with the same arguments.
         num_proc: Number of processes that tokenize. None: one.
@@ -47,7 +48,8 @@ class WindowEncoder:
 
         Args:
             rows: Rows with the columns question, context and, if there are labels, answers.
-            for_training: Leave out the columns `NO_INPUTS`, which are needed to extract answers from the model's outputs.
+            for_training: Leave out the columns `NO_INPUTS`, which are needed to extract answers from the model's
+                outputs.
 
         Returns:
             The windows, at least one per row.

@@ -29,7 +29,7 @@ def label_ids(config: PretrainedConfig) -> ClassIds:
 
 
 def label_values(feature: Any) -> Callable[[Any], Any]:
-    """A function from the values of a column of labels to class names, if the column has names; None for a missing label."""
+    """A function from values of a column of labels to class names, if it has names; None for a missing label."""
     int2str = getattr(feature, "int2str", None)
     return (lambda value: None if value in MISSING else int2str(value)) if int2str else lambda value: value
 

@@ -30,8 +30,8 @@ def word_columns(features: Features) -> tuple[str, str]:
         features: The features of the data set.
 
     Returns:
-        The column of words: "tokens", or else the first column of lists of strings; and the column of labels: "ner_tags",
-        or else the last of the other columns of lists.
+        The column of words: "tokens", or else the first column of lists of strings; and the column of labels:
+        "ner_tags", or else the last of the other columns of lists.
 
     Raises:
         ValueError: There are no such columns.

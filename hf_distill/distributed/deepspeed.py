@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Attributes of DeepSpeed's optimizers, which wrap torch's: the model's parameters by group, and this process's partition of
-# each group's flattened fp32 copies.
+# Attributes of DeepSpeed's optimizers, which wrap torch's: the model's parameters by group, and this process's
+# partition of each group's flattened fp32 copies.
 _FLAT_PARTS = (("bit16_groups", "single_partition_of_fp32_groups"), ("bf16_groups", "fp32_groups_flat_partition"))
 # Attributes of an engine that are preserved when it is initialized again.
 _KEPT = ("global_steps", "global_samples", "micro_steps", "skipped_steps", "lr_scheduler", "client_lr_scheduler")
@@ -25,8 +25,8 @@ def before_steps(engine: Any, condition: Callable[[], bool], callback: Callable[
 
     Args:
         engine: The `deepspeed.DeepSpeedEngine`.
-        condition: Whether to run the callback before the next optimizer step, for which gradients have to be gathered; the
-            same on all processes.
+        condition: Whether to run the callback before the next optimizer step, for which gradients have to be gathered;
+            the same on all processes.
         callback: The function to call.
     """
     step = engine.step
@@ -59,14 +59,15 @@ def _full_gradients(engine: Any) -> Iterator[None]:
 
 
 def change_shapes(engine: Any, change: Callable[[torch.optim.Optimizer], None]) -> None:
-    """Change the shapes of a model's parameters inside its engine, which is then initialized again with the same settings.
+    """Change the shapes of a model's parameters inside its engine, and initialize the engine again.
 
     Called on all processes together.
 
     Args:
-        engine: The `deepspeed.DeepSpeedEngine`, which stays the same object.
-        change: Function that gives parameters and optimizer state new shapes, the same on all processes. It is called with
-            torch's optimizer as it would be without an engine: with the model's own parameters, in fp32, and its full state.
+        engine: The `deepspeed.DeepSpeedEngine`, which stays the same object with the same settings.
+        change: Function that gives parameters and optimizer state new shapes, the same on all processes. It is called
+            with torch's optimizer as it would be without an engine: with the model's own parameters, in fp32, and its
+            full state.
     """
     module, optimizer = engine.module, engine.basic_optimizer
     groups, weights, states = _full_state(engine)
@@ -143,7 +144,7 @@ def _set_full_state(engine: Any, weights: dict[nn.Parameter, Tensor], states: di
 
 
 def _flat_parts(engine: Any) -> list[tuple[list[Any], Tensor]] | None:
-    """For each group its parameters, to which DeepSpeed adds methods, and this process's flat partition; None without ZeRO."""
+    """Each group's parameters, to which DeepSpeed adds methods, and this process's partition; None without ZeRO."""
     for groups, parts in _FLAT_PARTS:
         if hasattr(engine.optimizer, parts):
             return list(zip(getattr(engine.optimizer, groups), getattr(engine.optimizer, parts), strict=True))
@@ -162,7 +163,7 @@ def _groups_of_copies(engine: Any) -> list[list[nn.Parameter]]:
 
 
 def _link_states(engine: Any, flat_parts: list[tuple[list[Any], Tensor]]) -> None:
-    """Link every parameter to its part of the flat optimizer state; DeepSpeed 0.19.8 itself links the first group only."""
+    """Link every parameter to its part of the flat optimizer state; DeepSpeed 0.19.8 links the first group only."""
     if all(flat in engine.basic_optimizer.state for _, flat in flat_parts):
         engine.optimizer._hp_optimizer_states_linked = False
         engine.optimizer._lazy_init_hp_params_optimizer_state()

@@ -61,7 +61,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
 
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:
-    """The layers of an encoder: the elements of its module lists, because not every model class names its layer classes."""
+    """The layers of an encoder: the elements of its module lists, since not every model names its layer classes."""
     for part in model.children():
         if isinstance(model, nn.ModuleList) and not isinstance(part, nn.ModuleList):
             yield part

@@ -17,7 +17,7 @@ from transformers.integrations import deepspeed as integration
 
 @contextmanager
 def unsharded_loading() -> Iterator[None]:
-    """Create models unsharded within this context, also after `TrainingArguments` with ZeRO-3, which shard new models."""
+    """Create models unsharded within this context, even if `TrainingArguments` have set up ZeRO-3."""
     # transformers 5.23 can unset its DeepSpeed configuration, but not suspend it.
     reference, integration._hf_deepspeed_config_weak_ref = integration._hf_deepspeed_config_weak_ref, None
     try:
@@ -63,8 +63,8 @@ def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor], strict: 
     Args:
         model: The model, which stays sharded if it is.
         state: The full state dict, the same on all processes.
-        strict: Whether the state dict must have exactly the model's names; False for a file in which tied weights have only
-            one of their names.
+        strict: Whether the state dict must have exactly the model's names; False for a file in which tied weights have
+            only one of their names.
     """
     parts = [parameter for parameter in model.parameters() if _is_zero3(parameter)]
     if parts:

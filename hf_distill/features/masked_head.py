@@ -1,4 +1,4 @@
-"""A masked-language-model head that runs at the masked positions only, a small part of them, to save time and memory."""
+"""A masked-language-model head that runs at the masked positions only, to save time and memory."""
 
 from __future__ import annotations
 

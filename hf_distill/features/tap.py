@@ -29,7 +29,7 @@ _STATES_SUPPORTED = (
     "embedding_weight to 0 (soft labels work), and precompute no hidden states."
 )
 
-# The taps whose models are running: an attention function is called deep inside a model, without a reference to its tap.
+# The taps of running models: an attention function is called deep inside a model, without a reference to its tap.
 _active: list[FeatureTap] = []
 
 
@@ -88,13 +88,13 @@ class FeatureTap:
             hook.remove()
 
     def record(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> None:
-        """Record the vectors of one attention layer, if they were requested; layers are identified by the order of calls.
+        """Record the vectors of one attention layer, if they are requested; layers are numbered in the order of calls.
 
         Args:
             module: The attention module that is running.
-            query: Its query vectors, (batch, heads, sequence, head size).
-            key: Its key vectors, (batch, key heads, sequence, head size).
-            value: Its value vectors, (batch, key heads, sequence, head size).
+            query: The query vectors, (batch, heads, sequence, head size).
+            key: The key vectors, (batch, key heads, sequence, head size).
+            value: The value vectors, (batch, key heads, sequence, head size).
             scaling: The factor by which the module scales attention scores. None: 1 / √(head size).
 
         Raises:
@@ -115,7 +115,7 @@ class FeatureTap:
         for name, vectors in zip(_ATTENTION, (query, key, value), strict=True):
             self._attention[name][layer] = vectors
             if unit is not None and vectors.requires_grad:
-                # FSDP2 gathers weights when the layer's output gets a gradient; with a loss on these vectors alone it gets none.
+                # FSDP2 gathers weights when the layer's output gets a gradient, which a loss on vectors does not give.
                 vectors.register_hook(lambda gradient: unit.unshard())
 
     def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -220,7 +220,7 @@ def _record_attention(model: PreTrainedModel) -> None:
 
 
 def _eager(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-    """The eager attention of an architecture, which is not registered but defined in the module of its attention layer."""
+    """Eager attention, which is not registered: each architecture defines it beside its attention layer."""
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
 
 

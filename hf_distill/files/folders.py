@@ -32,7 +32,7 @@ def named_file(folder: Path, name: str, source: str) -> Path:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a path is a regular file and not a link, except a link from a snapshot of the Hub's cache to its blobs."""
+    """Whether a path is a regular file, and not a link unless from a snapshot of the Hub's cache to its blobs."""
     if not path.is_symlink():
         return path.is_file()
     target = path.resolve()

@@ -33,7 +33,8 @@ def folder_lock(folder: str | os.PathLike[str], purpose: str, timeout: float) ->
 
     Args:
         folder: An existing folder.
-        purpose: What this process does in the folder, shown to others that wait, such as "precomputing teacher outputs".
+        purpose: What this process does in the folder, shown to others that wait, such as "precomputing teacher
+            outputs".
         timeout: Seconds to wait for another process. 0: do not wait.
 
     Raises:

@@ -44,8 +44,8 @@ def read_json(
         The content, of type `kind`.
 
     Raises:
-        FileFormatError: The file is too large or nested too deeply, is not JSON in UTF-8, has a repeated key, invalid Unicode
-            or a number beyond the range of a float, or its content has other types.
+        FileFormatError: The file is too large or nested too deeply, is not JSON in UTF-8, has a repeated key, invalid
+            Unicode or a number beyond the range of a float, or its content has other types.
         OSError: The file does not exist, or is not a regular file.
     """
     return parse_json(_content_of(Path(path)), str(path), keys, kind=kind, finite=finite)

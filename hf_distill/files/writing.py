@@ -60,7 +60,7 @@ def json_bytes(content: Any) -> bytes:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete temporary files left by processes killed within `replacing`; no other process may be writing into the folder."""
+    """Delete temporary files of processes killed within `replacing`; no other process may be writing here."""
     for path in folder.glob(f".*{_PARTIAL}"):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Distances between the attention of two models, from queries and keys: one value per query position, 0 where both agree."""
+"""Distances between the attention of two models, from queries and keys: one value per query position."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def attention_scores(query: Tensor, key: Tensor) -> Tensor:
 
     Args:
         query: Query vectors, (batch, heads, sequence, head size).
-        key: Key vectors, (batch, key heads, sequence, head size); with fewer key heads than heads, neighboring query heads
-            share one (grouped-query attention).
+        key: Key vectors, (batch, key heads, sequence, head size); with fewer key heads than heads, neighboring query
+            heads share one (grouped-query attention).
 
     Returns:
         Scores of every query position (third dimension) for every key position, (batch, heads, sequence, sequence).

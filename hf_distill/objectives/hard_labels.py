@@ -1,4 +1,4 @@
-"""Loss on float labels some of which are ignored, for which the loss inside a transformers model has no ignore index."""
+"""Loss on float labels, some of them ignored: the loss inside a transformers model has no ignore index for these."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
     """Mean squared error over the hidden dimensions.
 
     Args:
-        student_states: The student's hidden states, (..., hidden), projected to the teacher's width where widths differ.
+        student_states: The student's hidden states, (..., hidden), projected to the teacher's width where widths
+            differ.
         teacher_states: The teacher's hidden states, (..., hidden).
 
     Returns:
@@ -53,8 +54,9 @@ def normalized_mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
         A dimensionless distance per position, (...).
 
     Source:
-        Sun et al. 2019 (Patient Knowledge Distillation), arXiv 1908.09355, equation 7, which sums over dimensions and layers;
-        the authors' code, for which their grid of weights (10 to 1000) was made, averages over both, and so does this.
+        Sun et al. 2019 (Patient Knowledge Distillation), arXiv 1908.09355, equation 7, which sums over dimensions and
+        layers; the authors' code, for which their grid of weights (10 to 1000) was made, averages over both, and so
+        does this.
     """
     directions = (normalize(widened(states), dim=-1) for states in (student_states, teacher_states))
     student_direction, teacher_direction = directions

@@ -18,9 +18,10 @@ def layer_map(spec: str, student_layers: int, teacher_layers: int) -> list[tuple
     """Pairs of student and teacher layer, both counted from 0.
 
     Args:
-        spec: The name of a rule, or pairs such as "0:2,1:5". Rules: "uniform", student layer m of M imitates teacher layer
-            m · N / M (TinyBERT); "first", layer m imitates layer m; "last", the teacher's top M layers in order; "skip",
-            every (N // M)-th layer, none for the student's last (Patient KD); "final", the last layer imitates the last.
+        spec: The name of a rule, or pairs such as "0:2,1:5". Rules: "uniform", student layer m of M imitates teacher
+            layer m · N / M (TinyBERT); "first", layer m imitates layer m; "last", the teacher's top M layers in order;
+            "skip", every (N // M)-th layer, none for the student's last (Patient KD); "final", the last layer imitates
+            the last.
         student_layers: The student's number of layers, M.
         teacher_layers: The teacher's number of layers, N.
 

@@ -123,7 +123,8 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     Twice the limit of the softened KL as the temperature grows, for logits whose means over the classes agree.
 
     Args:
-        student_logits: The student's logits, (..., classes); classes masked on both sides (`is_masked_logit`) do not count.
+        student_logits: The student's logits, (..., classes); classes masked on both sides (`is_masked_logit`) do not
+            count.
         teacher_logits: The teacher's logits, (..., classes).
         temperature: Accepted for a common signature, without effect: T² · (z_S / T - z_T / T)² does not depend on T.
 
@@ -131,8 +132,8 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
         Squared logit units per position, (...).
 
     Source:
-        Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there half the sum over classes); the limit: Hinton et al. 2015,
-        arXiv 1503.02531, section 2.1.
+        Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there half the sum over classes); the limit: Hinton et al.
+        2015, arXiv 1503.02531, section 2.1.
     """
     student_logits, teacher_logits = widened(student_logits), widened(teacher_logits)
     counted = ~(is_masked_logit(student_logits) & is_masked_logit(teacher_logits))
@@ -142,7 +143,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 def average_probabilities(logits: Sequence[Tensor], weights: Sequence[float], temperature: float = 1.0) -> Tensor:
-    """Logits T · log Σ_i w_i softmax(z_i / T), whose softmax at temperature T is the mean of the softened probabilities.
+    """Logits T · log Σ_i w_i softmax(z_i / T), whose softmax at temperature T is the mean of softened probabilities.
 
     Args:
         logits: The logits of each teacher, (..., classes).

@@ -51,7 +51,8 @@ class TopClasses:
         """A model's logits at these positions.
 
         Args:
-            logits: The model's logits, (batch, sequence, classes), or already at these positions, (real items, classes).
+            logits: The model's logits, (batch, sequence, classes), or already at these positions, (real items,
+                classes).
 
         Returns:
             The logits of the items that are not padding, (real items, classes).
@@ -67,15 +68,16 @@ class Features:
     """The logits and captured features of one model's forward pass.
 
     Attributes:
-        logits: The model's logits: (batch, classes); (batch, sequence, classes) for token tasks; (batch, 2, sequence) for the
-            start and end of an answer; (items, vocabulary) where a masked-language-model head ran at the masked positions
-            only.
+        logits: The model's logits: (batch, classes); (batch, sequence, classes) for token tasks; (batch, 2, sequence)
+            for the start and end of an answer; (items, vocabulary) where a masked-language-model head ran at the masked
+            positions only.
         hidden_states: Hidden states by index (0 is the embeddings' output), each (batch, sequence, hidden).
-        queries: Query vectors by layer, counted from 0, each (batch, heads, sequence, head size), scaled so that attention
-            scores are Q Kᵀ / √(head size).
+        queries: Query vectors by layer, counted from 0, each (batch, heads, sequence, head size), scaled so that
+            attention scores are Q Kᵀ / √(head size).
         keys: Key vectors by layer, counted from 0, each (batch, key heads, sequence, head size).
         values: Value vectors by layer, counted from 0, each (batch, key heads, sequence, head size).
-        top: In place of logits, the truncated distributions of a precomputed masked-language-model teacher. None: logits.
+        top: The truncated distributions of a precomputed masked-language-model teacher, which has no logits. None
+            for every other model.
     """
 
     logits: Tensor | None
@@ -93,8 +95,8 @@ class ModelOutputs:
     Attributes:
         student: The student's outputs.
         teacher: The teacher's outputs. None: there is no teacher.
-        hard_label_loss: The student's loss on the labels, averaged over the labels of this micro-batch, scalar. None: it was
-            not computed.
+        hard_label_loss: The student's loss on the labels, averaged over the labels of this micro-batch, scalar. None:
+            it was not computed.
         valid: True at positions that are not padding, bool (batch, sequence). None: there is no padding.
         inputs: The micro-batch's model inputs, with labels if it has any.
     """

@@ -92,8 +92,8 @@ class Objective:
         Args:
             model_outputs: The outputs of student and teacher for the micro-batch.
             inputs: The micro-batch's model inputs.
-            total_items: Number of items of each term in the whole optimizer step, (terms,), or one number for all terms.
-                None: the step consists of this micro-batch.
+            total_items: Number of items of each term in the whole optimizer step, (terms,), or one number for all
+                terms. None: the step consists of this micro-batch.
 
         Returns:
             The weighted sum, scalar; its unweighted terms, detached, (terms,); and the micro-batch's share of the

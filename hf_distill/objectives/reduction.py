@@ -44,8 +44,8 @@ def mean_over_items(values: Tensor, items: Tensor) -> Tensor:
     """Mean of the items' values, 0 without items; dimensions of the values beyond those of the items are averaged.
 
     Args:
-        values: One value per element of `items`, (*items.shape, ...); or values of the items alone, (number of items, ...);
-            or their mean, scalar.
+        values: One value per element of `items`, (*items.shape, ...); or values of the items alone, (number of items,
+            ...); or their mean, scalar.
         items: True at the elements that count as items, bool of any shape.
 
     Returns:
@@ -103,9 +103,10 @@ def label_items(
     Args:
         inputs: Model inputs.
         label_names: The names of inputs that are labels; the first one present is used.
-        causal_shift: Whether the label at position i + 1 is the target at position i, so that the first never is a target.
-        multi_label: Whether float labels are independent yes/no labels, where -100 marks a missing one. For regression -100 is
-            a value like any other.
+        causal_shift: Whether the label at position i + 1 is the target at position i, so that the first never is a
+            target.
+        multi_label: Whether float labels are independent yes/no labels, where -100 marks a missing one. For regression
+            -100 is a value like any other.
 
     Returns:
         True at the positions whose output is compared with a label, bool of the labels' shape.
@@ -123,8 +124,8 @@ def label_items(
 def token_items(inputs: Mapping[str, Any], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
     """The positions of a token task whose soft labels are compared.
 
-    In a row with labels these are its labeled positions; in a row or batch without labels (a partly labeled data set) all that
-    are not padding. In causal language modeling a row whose labels are all -100 has no such position.
+    In a row with labels these are its labeled positions; in a row or batch without labels (a partly labeled data set)
+    all that are not padding. In causal language modeling a row whose labels are all -100 has no such position.
 
     Args:
         inputs: Model inputs.

@@ -1,4 +1,4 @@
-"""Self-attention relations (MiniLM, MiniLMv2): similarities between the positions of one layer, for any number of heads."""
+"""Self-attention relations (MiniLM, MiniLMv2): similarities between positions, for any number of heads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def relation_kl(student: Tensor, teacher: Tensor, num_relation_heads: int, valid
 
     Args:
         student: The student's queries, keys or values, (batch, heads, sequence, head size).
-        teacher: The teacher's vectors of the same kind, (batch, heads, sequence, head size), of any number and size of heads.
+        teacher: The teacher's vectors of the same kind, (batch, heads, sequence, head size), of any number and size of
+            heads.
         num_relation_heads: Number of relation heads; must divide heads · head size of both models.
         valid: True at positions that are not padding, bool (batch, sequence). None: there is no padding.
 

@@ -45,10 +45,10 @@ def soft_label_term(
         loss: A key of `SOFT_LABEL_LOSSES`.
         temperature: Temperature above 0 that softens both distributions.
         multi_label: Whether the head's logits are of independent yes/no labels.
-        items: Function from the model inputs to a mask of the distributions that count; by default one per example, labeled
-            or not.
-        top_k: Compare only the teacher's k most probable classes and all others as one class; forward KL only. None: compare
-            all classes.
+        items: Function from the model inputs to a mask of the distributions that count; by default one per example,
+            labeled or not.
+        top_k: Compare only the teacher's k most probable classes and all others as one class; forward KL only. None:
+            compare all classes.
 
     Returns:
         The term "soft_label".
@@ -100,13 +100,13 @@ def hard_label_term(
 def hidden_state_term(
     weight: float, loss: str, layers: LayerPairs, first_position_only: bool = False, name: str = "hidden_state"
 ) -> Term:
-    """A term that compares hidden states, summed over pairs of layers, or averaged for the losses in `MEAN_OVER_LAYERS`.
+    """A term that compares hidden states, summed over pairs of layers (averaged for losses in `MEAN_OVER_LAYERS`).
 
     Args:
         weight: Factor of the term in the total loss.
         loss: A key of `HIDDEN_STATE_LOSSES`.
-        layers: Pairs of hidden-state indices of student and teacher (0: the embeddings' output, i: the output of layer i,
-            counted from 1).
+        layers: Pairs of hidden-state indices of student and teacher (0: the embeddings' output, i: the output of layer
+            i, counted from 1).
         first_position_only: Compare the first position ([CLS]) instead of all positions.
         name: The term's name; its key in the logs is this followed by `_loss`.
 

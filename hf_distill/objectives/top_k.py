@@ -15,8 +15,9 @@ from hf_distill.objectives.reduction import widened
 def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The k most probable classes, and all other classes summed in one tail bucket.
 
-    The k + 1 probabilities are exact, whereas k of them rescaled to sum to 1 would all be too large. How the tail is distributed
-    over its classes is lost, so `top_k_kl` does not have the gradient of `forward_kl`; with `sampled_classes` it has, on average.
+    The k + 1 probabilities are exact, whereas k of them rescaled to sum to 1 would all be too large. How the tail is
+    distributed over its classes is lost, so `top_k_kl` does not have the gradient of `forward_kl`; with
+    `sampled_classes` it has, on average.
 
     Args:
         logits: Logits of all classes, (..., classes).
@@ -42,15 +43,16 @@ def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[T
 def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """Forward KL over the buckets of `top_k_with_tail`: T² · Σ_b p_T(b) · (log p_T(b) - log p_S(b)).
 
-    A lower bound of `forward_kl`, equal to it where teacher and student distribute the tail alike. With `sampled_classes` it is
-    the divergence of the student from the empirical distribution of the draws: 0 where the student has each class's share of
-    the draws, and above 0, by the sampling error, where the student equals the teacher.
+    A lower bound of `forward_kl`, equal to it where teacher and student distribute the tail alike. With
+    `sampled_classes` it is the divergence of the student from the empirical distribution of the draws: 0 where the
+    student has each class's share of the draws, and above 0, by the sampling error, where the student equals the
+    teacher.
 
     Args:
         student_logits: The student's logits of all classes, (..., classes).
         indices: The teacher's classes, (..., k); one that occurs n times has n times the given probability.
-        log_teacher: The teacher's log-probabilities of these classes and of all others together, (..., k + 1), softened by the
-            same temperature; equal for repetitions of a class.
+        log_teacher: The teacher's log-probabilities of these classes and of all others together, (..., k + 1), softened
+            by the same temperature; equal for repetitions of a class.
         temperature: Temperature T > 0 that softens both distributions.
 
     Returns:
@@ -69,7 +71,8 @@ def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, tempe
 def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """A sample of k classes, drawn with replacement, each with the weight 1 / k.
 
-    With them `top_k_kl` has the gradient of `forward_kl` on average, which it does not have with the k most probable classes.
+    With them `top_k_kl` has the gradient of `forward_kl` on average, which it does not have with the k most probable
+    classes.
 
     Args:
         logits: Logits of all classes, (..., classes).
@@ -77,7 +80,8 @@ def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> 
         temperature: Temperature T > 0 that softens the distribution before the draws.
 
     Returns:
-        Class indices (..., k), and log-probabilities (..., k + 1): -log k for each draw, `MASKED_LOGIT` for all other classes.
+        Class indices (..., k), and log-probabilities (..., k + 1): -log k for each draw, `MASKED_LOGIT` for all other
+        classes.
 
     Source:
         Anshumann et al. 2025, arXiv 2503.16870, section 4, with the distribution itself as proposal.

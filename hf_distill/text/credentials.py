@@ -122,8 +122,8 @@ def find_credential(text: str, with_names: bool = True) -> int:
 
     Args:
         text: The text to search.
-        with_names: Detect credentials also by the name before them, as in `password: x`, not only by their format and in
-            URLs.
+        with_names: Detect credentials also by the name before them, as in `password: x`, not only by their format and
+            in URLs.
 
     Returns:
         The index of its first character, -1 if there is none.
@@ -221,7 +221,7 @@ def _is_credential(name: str, value: str, in_mapping: bool = False) -> bool:
 
 
 def _grade(name: str) -> str:
-    """How clearly a name indicates a credential: "strong", "bare" (a single word such as "key"), "weak" or "" for not at all."""
+    """How clearly a name indicates a credential: "strong", "bare" (one word such as "key"), "weak" or "" (not)."""
     words = "_".join(_WORDS.findall(name)).lower()
     if _STRONG.search(words):
         return "strong"

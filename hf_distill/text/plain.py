@@ -9,7 +9,7 @@ _UNSEEN = ("Cc", "Cf", "Cs")  # control characters, direction marks, unpaired su
 
 
 def plain(value: object) -> str:
-    """A value on one line, without control characters, marks that change the direction of text, or unpaired surrogates."""
+    """A value on one line, without control characters, direction marks of text, or unpaired surrogates."""
     text = str(value)
     if text.isascii() and text.isprintable():
         return text
@@ -18,7 +18,7 @@ def plain(value: object) -> str:
 
 
 def printable(value: object) -> str:
-    """A value whose control characters are escaped as in Python, so that a terminal does not obey them; newlines are kept."""
+    """A value with control characters escaped as in Python, so that a terminal does not obey them; newlines stay."""
     text = str(value)
     return "".join(
         repr(character)[1:-1] if unicodedata.category(character) in _UNSEEN and character not in "\n\t" else character
@@ -33,5 +33,5 @@ def shortened(value: object, most: int) -> str:
 
 
 def without_address(value: object) -> str:
-    """A value as text without memory addresses, as in the repr of a function, so that it is the same in every process."""
+    """A value as text without memory addresses (in the repr of functions), so that it is equal in every process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))

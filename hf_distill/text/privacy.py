@@ -9,8 +9,8 @@ from typing import Any
 
 from hf_distill.text.credentials import REMOVED, hides_value, names_credential, without_credentials
 
-# A path that begins at a root, at a home folder, above the working folder, or at a Windows drive; not the path of a URL. After
-# a colon or a bracket, as in a ratio or a formula, only that of a home folder.
+# A path that begins at a root, at a home folder, above the working folder, or at a Windows drive; not that of a URL.
+# After a colon or a bracket, as in a ratio or a formula, only the path of a home folder.
 _PATHS = re.compile(
     r"""(?:(?<![\w.:/\\~)\]<-])(?:file://)?(?:~[A-Za-z]*/|(?:\.\./)+|/(?=[^\s/'"])|[A-Za-z]:[\\/]|\\\\)"""
     r"""|(?<=[:)\]<-])(?:~[A-Za-z]*/|/+(?i:home/|users/|root\b)|[A-Za-z]:[\\/]+(?i:users)[\\/]))"""
