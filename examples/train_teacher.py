@@ -27,7 +27,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.distributed.weights import whole
+from hf_distill.distributed.weights import gathered_copy
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.output_folder import OutputFolderArguments
@@ -148,7 +148,7 @@ def with_adapters(model: PreTrainedModel, tokenizer: Any, rank: int, folder: Pat
     """LoRA on a base that is saved with its labels, because adapters only name their base."""
     from peft import LoraConfig, TaskType, get_peft_model
 
-    model = whole(model)
+    model = gathered_copy(model)
     once(lambda: [part.save_pretrained(folder) for part in (model, tokenizer)])
     base = AutoModelForSequenceClassification.from_pretrained(folder.resolve(), trust_remote_code=False)
     heads = [name for name, part in base.named_children() if name != base.base_model_prefix and list(part.parameters())]

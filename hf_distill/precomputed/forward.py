@@ -16,9 +16,9 @@ from transformers.utils.generic import find_labels
 from hf_distill.compute.forward_cost import batch_shape, model_forward_cost
 from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.features.masked_head import HeadAtPositions
-from hf_distill.objectives.logits import sampled_classes, top_k_with_tail
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
+from hf_distill.objectives.top_k import sampled_classes, top_k_with_tail
 from hf_distill.precomputed.input_fingerprints import token_fingerprints, value_fingerprints
 from hf_distill.precomputed.labeling_options import LabelingOptions
 from hf_distill.precomputed.masking import FixedMasks

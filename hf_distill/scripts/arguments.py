@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from transformers.hf_argparser import HfArgumentParser
 
+from hf_distill.files import read_json
 from hf_distill.scripts.user_errors import WrongUsage
 from hf_distill.text.suggestions import suggestion
 
@@ -59,7 +58,7 @@ class ScriptParser(HfArgumentParser):
 
     def parse_json_file(self, json_file: str, allow_extra_keys: bool = False) -> tuple[Any, ...]:
         """As transformers' does."""
-        given = json.loads(Path(json_file).read_text(encoding="utf-8"))
+        given = read_json(json_file, finite=False)
         known = {action.dest for action in self._actions}
         for key in given.keys() - known if not allow_extra_keys else ():
             raise WrongUsage(f"{json_file} has the argument {key!r}, which there is not{suggestion(key, known)}")

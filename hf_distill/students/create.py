@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from hf_distill.distributed.weights import unsharded_loading, whole
+from hf_distill.distributed.weights import gathered_copy, unsharded_loading
 from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.pretrained.loading import config_of, load_as_saved
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
@@ -112,7 +112,7 @@ def _model_of(teacher: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
         raise ValueError(
             f"teacher must be a model of transformers, a Hub id or a folder, got a {type(teacher).__name__}"
         )
-    return whole(teacher)
+    return gathered_copy(teacher)
 
 
 def _chosen(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from hf_distill.distributed.sharding import is_to_be_sharded, shard
-from hf_distill.distributed.weights import whole
+from hf_distill.distributed.weights import gathered_copy
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.hardware import fast_bfloat16
@@ -65,7 +65,7 @@ class FrozenTeacher(LiveTeacher):
         input_prefix: str = "",
         sharding: str = "never",
     ):
-        self.model = whole(model).requires_grad_(False).eval()
+        self.model = gathered_copy(model).requires_grad_(False).eval()
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
         self.input_prefix = input_prefix

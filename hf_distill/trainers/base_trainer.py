@@ -20,7 +20,7 @@ from hf_distill.distributed.deepspeed import destroy_engine
 from hf_distill.distributed.fsdp import aliases_hidden
 from hf_distill.distributed.padded_batches import fill_up_rows, without, without_repeats
 from hf_distill.distributed.sharding import layers_of
-from hf_distill.distributed.weights import is_sharded, load_full_state_dict, whole
+from hf_distill.distributed.weights import gathered_copy, is_sharded, load_full_state_dict
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
 from hf_distill.objectives.model_outputs import Features, ModelOutputs
 from hf_distill.objectives.objective import Objective
@@ -228,7 +228,7 @@ class BaseTrainer(Trainer):
         if is_for_checkpoint or not merges or not hasattr(self.model, "merge_and_unload"):
             super().save_model(output_dir, _internal_call)
             return
-        model = whole(self.model)
+        model = gathered_copy(self.model)
         if self.args.should_save:
             folder = output_dir or str(self.args.output_dir)
             cast(Any, copy.deepcopy(model)).merge_and_unload().save_pretrained(folder)

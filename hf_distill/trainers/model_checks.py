@@ -189,8 +189,8 @@ def require_sound_inputs(trainer: Any) -> None:
     require_readable_inputs(limits, {"": tokenizer} | own_encodings(trainer.data_collator), sets)
     require_precomputed_vocabulary(sets, trainer.model)
     for limit in limits[1:]:
-        if limits[0].words and limit.words and not limit.prefix:
-            trainer.shared_vocabulary.require(limits[0].words, limit.words)
+        if limits[0].vocabulary_size and limit.vocabulary_size and not limit.prefix:
+            trainer.shared_vocabulary.require(limits[0].vocabulary_size, limit.vocabulary_size)
     for member in () if trainer.teacher is None else trainer.teacher.members:
         require_head(member.model, "teacher")
         require_padding_token(member.model, "teacher", task)

@@ -178,7 +178,7 @@ def test_an_unknown_model_is_estimated_from_its_parameters(arguments, caplog):
     trainer.train()
     spent = trainer.cost()
     assert spent["student_flops"] == 3 * 2 * 18 * (spent["tokens"] + spent["padding_tokens"])
-    assert "operations of Own are estimated" in caplog.text
+    assert "FLOPs of Own are estimated" in caplog.text
 
 
 def test_a_run_ends_within_a_step_of_its_budget_and_its_rate_reaches_the_floor(arguments):
