@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +156,7 @@ class _Lengths:
 def student_cost(student: nn.Module, objective: Objective) -> Cost:
     """Forward, and backward as far as the objective reaches; with its projections, and its side of what is compared."""
     learned = _learned_share(student)
-    config, task = getattr(student, "config", None), task_of(student)
+    config, task = cast(Any, getattr(student, "config", None)), task_of(student)
     if not is_known(student):
         return model_forward_cost(student) * (2 + learned)
     cost = forward_cost(config, task) + backward_cost(config, task, learned, reach_of(objective))
@@ -187,7 +187,11 @@ def reach_of(objective: Objective) -> Reach:
 
 
 def _vectors_of(term: Term) -> tuple[str, ...]:
-    return _VECTORS_COMPARED.get(term.name) or tuple(term.settings["relations"])
+    return _VECTORS_COMPARED.get(term.name) or tuple(_names_in(term, "relations"))
+
+
+def _names_in(term: Term, setting: str) -> list[Any]:
+    return cast(list[Any], term.settings[setting])
 
 
 def _comparison_cost(config: Any, objective: Objective) -> Cost:
@@ -196,10 +200,10 @@ def _comparison_cost(config: Any, objective: Objective) -> Cost:
     total = Cost()
     for term in objective.terms:
         if term.name == "attention":
-            total += score_cost(width) * len(term.settings["layers"])
+            total += score_cost(width) * len(_names_in(term, "layers"))
         elif term.name == "relation":
-            widths = (width if name == "queries" else key_width for name in term.settings["relations"])
-            total += score_cost(sum(widths)) * len(term.settings["layers"])
+            widths = (width if name == "queries" else key_width for name in _names_in(term, "relations"))
+            total += score_cost(sum(widths)) * len(_names_in(term, "layers"))
     return total
 
 

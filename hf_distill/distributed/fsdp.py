@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 from torch import nn
 
@@ -20,9 +21,9 @@ def aliases_hidden(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    head = getattr(model, "get_output_embeddings", lambda: None)()
+    head: nn.Module | None = getattr(model, "get_output_embeddings", lambda: None)()
     own = {} if head is None else dict(head.named_parameters(recurse=False))
-    embeddings = {id(parameter) for parameter in model.get_input_embeddings().parameters()} if own else set()
+    embeddings = {id(parameter) for parameter in cast(Any, model).get_input_embeddings().parameters()} if own else set()
     hidden = [
         (module, alias, name)
         for module in model.modules()

@@ -78,10 +78,6 @@ class PrecomputedTeacher(Teacher):
         """Whether the batch carries logits."""
         return TEACHER_LOGITS in inputs
 
-    def is_precomputed(self, inputs: Mapping[str, Any]) -> bool:
-        """No output costs a forward pass."""
-        return True
-
     def identity(self) -> Any:
         """The fingerprint of the weights, as far as the provenance tells it."""
         return {"weights with sha256": (self._description or {}).get("weights_sha256")}
@@ -147,7 +143,7 @@ class PrecomputedCollator:
         rest = [{name: value for name, value in example.items() if name not in names} for example in examples]
         batch = dict(self.data_collator(rest))
         tokens = batch.get("input_ids")
-        length = None if tokens is None else tokens.shape[1]
+        length = 0 if tokens is None else tokens.shape[1]
         tokenizer = getattr(self.data_collator, "tokenizer", None)
         is_left = getattr(tokenizer, "padding_side", "right") == "left"
         columns = {}

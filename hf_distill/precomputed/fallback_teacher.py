@@ -73,8 +73,11 @@ class FallbackTeacher(Teacher):
         """The live teacher's."""
         return self._live.can_pick_positions
 
-    def is_precomputed(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether the batch holds all that is compared."""
+    def running_members(self, inputs: Mapping[str, Any]) -> tuple[LiveTeacher, ...]:
+        """The live teacher's, unless the batch holds all that is compared."""
+        return () if self._is_precomputed(inputs) else self._live.running_members(inputs)
+
+    def _is_precomputed(self, inputs: Mapping[str, Any]) -> bool:
         if TEACHER_LOGITS not in inputs or (TEACHER_CLASSES in inputs and self._all_positions):
             return False
         states = self._request.hidden_states
@@ -82,7 +85,7 @@ class FallbackTeacher(Teacher):
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         """The columns of the batch, or the live teacher's outputs."""
-        return (self.precomputed if self.is_precomputed(inputs) else self._live).outputs(inputs)
+        return (self.precomputed if self._is_precomputed(inputs) else self._live).outputs(inputs)
 
     def record(self, request: FeatureRequest, all_positions: bool = False) -> None:
         """See `Teacher.record`; what it asks for decides whether the columns suffice."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel
 
 from hf_distill.precomputed.columns import PrecomputedCollator, PrecomputedTeacher
 from hf_distill.precomputed.fallback_teacher import FallbackTeacher
@@ -21,7 +21,7 @@ from hf_distill.teachers.column_names import (
     has_teacher_logits,
     precomputed_columns,
 )
-from hf_distill.teachers.resolve import live_teacher, separate_encodings
+from hf_distill.teachers.resolve import LiveTeacherArguments, live_teacher, separate_encodings
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,14 @@ class ResolvedTeacher:
     columns: frozenset[str]
 
 
+class TeacherArguments(LiveTeacherArguments, Protocol):
+    """The training arguments that decide on a teacher; see `DistillationTrainingArguments`."""
+
+    soft_label_weight: float | None
+
+
 def resolve_teacher(
-    args: TrainingArguments,
+    args: TeacherArguments,
     teacher_model: Any,
     teacher_processing_class: Any,
     student: PreTrainedModel,

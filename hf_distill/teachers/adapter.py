@@ -46,7 +46,8 @@ class AdapterTeacher(LiveTeacher):
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         """Its logits for a batch of model inputs; inputs its forward does not name are left out."""
-        model, training, learning = self.model, self.model.training, self.model.active_adapter
+        model: Any = self.model
+        training, learning = model.training, model.active_adapter
         model.set_adapter(self.adapter)
         model.eval()
         try:

@@ -103,9 +103,9 @@ class Teacher:
         """Whether there are outputs for this batch."""
         return True
 
-    def is_precomputed(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether the outputs for this batch cost no forward pass."""
-        return False
+    def running_members(self, inputs: Mapping[str, Any]) -> tuple[LiveTeacher, ...]:
+        """The members that run a forward pass for this batch."""
+        return self.members
 
     def record(self, request: FeatureRequest, all_positions: bool = False) -> None:
         """Let all further outputs hold these features.

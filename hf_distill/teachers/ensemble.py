@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from hf_distill.objectives.logits import as_binary, average_probabilities
 from hf_distill.teachers.base import LiveTeacher, Teacher, TeacherOutputs
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -75,9 +77,10 @@ class TeacherEnsemble(Teacher):
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         """The mean outputs for a batch of model inputs, logits (batch, classes)."""
-        logits = [teacher.outputs(inputs).logits for teacher in self.teachers]
+        logits = [teacher.outputs(inputs).require_logits() for teacher in self.teachers]
         if self.problem_type() == "regression":
-            return TeacherOutputs(sum(weight * output for weight, output in zip(self.weights, logits, strict=True)))
+            weighted = [weight * output for weight, output in zip(self.weights, logits, strict=True)]
+            return TeacherOutputs(torch.stack(weighted).sum(dim=0))
         temperature = self.temperature()
         if self.problem_type() == "multi_label_classification":
             mean = average_probabilities([as_binary(output) for output in logits], self.weights, temperature)

@@ -150,14 +150,15 @@ class FrozenTeacher(LiveTeacher):
             output = self.model(**accepted)
             features = features_of(output, logits_of(output, valid_positions(inputs)))
         # Copies made outside inference mode can be saved for the backward pass.
-        logits = features.logits.to(torch.promote_types(features.logits.dtype, torch.float32), copy=True)
+        logits = features.require_logits()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
         if self.label_permutation is not None:
             logits = logits[..., self.label_permutation.to(logits.device)]
-        copied = {
-            name: {index: tensor.clone() for index, tensor in getattr(features, name).items()}
-            for name in ("hidden_states", "queries", "keys", "values")
-        }
-        return TeacherOutputs(logits, **copied)
+        states, queries, keys, values = (
+            {index: tensor.clone() for index, tensor in each.items()}
+            for each in (features.hidden_states, features.queries, features.keys, features.values)
+        )
+        return TeacherOutputs(logits, states, queries, keys, values)
 
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
         """Decide "auto": keep bfloat16 when it is fast here and these inputs get the same predictions as before.
@@ -174,11 +175,11 @@ class FrozenTeacher(LiveTeacher):
         self._dtype_is_open = False
         if self.dtype != torch.float32 or not fast_bfloat16(self.device):
             return
-        full = self.outputs(inputs).logits
+        full = self.outputs(inputs).require_logits()
         original = self.model
         self._convert(torch.bfloat16)
         problem_type = problem_type_of(getattr(original, "config", None))
-        if not _same_predictions(full, self.outputs(inputs).logits, problem_type):
+        if not _same_predictions(full, self.outputs(inputs).require_logits(), problem_type):
             self.model, self._original_sha256 = original, None
 
     def _convert(self, dtype: torch.dtype) -> None:

@@ -120,16 +120,17 @@ class BaseTrainer(Trainer):
             return self.compute_loss_func(outputs, labels, num_items_in_batch=count), outputs
         if positions is not None:
             model_inputs |= {name: model_inputs[name][positions] for name in self.label_names}
-        labels = model_inputs.get("labels")
-        is_float = isinstance(labels, Tensor) and labels.is_floating_point()
+        labels, counted = model_inputs.get("labels"), None
+        is_numeric = self.task is not None and self.task.has_problem_type
+        if is_numeric and isinstance(labels, Tensor) and labels.is_floating_point():
+            counted = label_items(inputs, self.label_names, multi_label=multi_label)
+            model_inputs["labels"] = labels = zero_where_ignored(labels, counted)
         # Without num_items_in_batch every head gives the mean over this micro-batch.
-        if not (is_float and self.task is not None and self.task.has_problem_type):
-            return super().compute_loss(model, model_inputs, return_outputs=True)
-        counted = label_items(inputs, self.label_names, multi_label=multi_label)
-        model_inputs["labels"] = labels = zero_where_ignored(labels, counted)
-        loss, outputs = super().compute_loss(model, model_inputs, return_outputs=True)
-        of_counted = float_label_loss(outputs["logits"], labels, counted, multi_label)
-        return torch.where(counted.all(), loss, of_counted), outputs
+        loss, outputs = cast(tuple[Tensor, Any], super().compute_loss(model, model_inputs, return_outputs=True))
+        if counted is not None and labels is not None:
+            of_counted = float_label_loss(outputs["logits"], labels, counted, multi_label)
+            loss = torch.where(counted.all(), loss, of_counted)
+        return loss, outputs
 
     @property
     def gradient_divisor(self) -> int:
@@ -209,7 +210,7 @@ class BaseTrainer(Trainer):
             return super().evaluation_loop(*args, **kwargs)
         engines = self.is_deepspeed_enabled, self.is_fsdp_enabled
         self.is_deepspeed_enabled = self.is_fsdp_enabled = False
-        self.model.to(self.args.device)
+        cast(nn.Module, self.model).to(self.args.device)
         try:
             return super().evaluation_loop(*args, **kwargs)
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 from hf_distill.compute.budget import ComputeBudget, RunCost
 
 
+# A mixin for dataclasses derived from TrainingArguments, which it stands before.
 @dataclass
 class BudgetArguments:
     """A compute budget. Once there is one, warm-up and decay of the learning rate follow what is spent of it.
@@ -53,7 +54,7 @@ class BudgetArguments:
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[misc]  # that of TrainingArguments
         require_valid_budget(self)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_distill.distributed.weights import is_sharded
 from hf_distill.hardware import hardware_name
@@ -33,7 +33,7 @@ class RunRecordCallback(TrainerCallback):
         record: What was written last, to which evaluations are added; None before.
     """
 
-    def __init__(self, trainer: Trainer):
+    def __init__(self, trainer: Any):
         self._trainer = trainer
         self.record: RunRecord | None = None
 
@@ -53,7 +53,7 @@ class RunRecordCallback(TrainerCallback):
         record = self._record_of(args, state)  # on every process, where each holds parts of the weights
         if args.should_save:
             self.record = record
-            self.record.save(args.output_dir)
+            self.record.save(str(args.output_dir))
 
     def on_evaluate(
         self,
@@ -65,7 +65,7 @@ class RunRecordCallback(TrainerCallback):
     ) -> None:
         if self.record is not None and metrics:
             self.record.metrics = metrics
-            self.record.save(args.output_dir)
+            self.record.save(str(args.output_dir))
 
     def _record_of(self, args: TrainingArguments, state: TrainerState) -> RunRecord:
         trainer = self._trainer
@@ -74,7 +74,7 @@ class RunRecordCallback(TrainerCallback):
         return RunRecord(
             trainer=type(trainer).__name__,
             student=describe_model(unwrapped(trainer.model))
-            | {"saved_as": Path(args.output_dir).resolve().name}
+            | {"saved_as": Path(str(args.output_dir)).resolve().name}
             | _describe_use(trainer),
             teacher=teacher,
             objective=[
@@ -134,7 +134,7 @@ class ObjectiveCheckCallback(TrainerCallback):
             )
 
 
-def _describe_use(trainer: Trainer) -> dict[str, Any]:
+def _describe_use(trainer: Any) -> dict[str, Any]:
     """What one must know of a student to use it: its problem, its inputs, and whether it was saved as an adapter."""
     model, found = unwrapped(trainer.model), {}
     config = getattr(model, "config", None)
@@ -154,7 +154,7 @@ def _describe_use(trainer: Trainer) -> dict[str, Any]:
     return found
 
 
-def _settings(trainer: Trainer) -> dict[str, Any]:
+def _settings(trainer: Any) -> dict[str, Any]:
     """Batch, optimizer and schedule as they were, the defaults too."""
     args, optimizer = trainer.args, trainer.optimizer
     while hasattr(optimizer, "optimizer"):
@@ -232,7 +232,7 @@ def _describe_data(**splits: Any) -> dict[str, Any]:
             info = getattr(dataset, "info", None)
             for name, of_info in _INFO.items():
                 value = getattr(info, of_info, None)
-                if value and value != info.builder_name:  # "csv" is no name of a data set
+                if value and value != getattr(info, "builder_name", None):  # "csv" is no name of a data set
                     found.setdefault(name, value)
     return found
 
@@ -249,7 +249,7 @@ def reads_pairs(tokenizer: Any, examples: Any) -> bool:
     return by_tokens or 1 in (row.get("token_type_ids") or ())
 
 
-def _emissions(trainer: Trainer) -> dict[str, float]:
+def _emissions(trainer: Any) -> dict[str, float]:
     """What transformers' CodeCarbonCallback, which runs before ours, measured, in grams of CO2 equivalent."""
     for callback in trainer.callback_handler.callbacks:
         kilograms = getattr(getattr(callback, "tracker", None), "final_emissions", None)

@@ -212,7 +212,7 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
             "random. False: any examples together."
         },
     )
-    bf16: bool | None = field(
+    bf16: bool | None = field(  # type: ignore[assignment]  # None until the device is known
         default=None,
         metadata={
             "help": "Train the student under bfloat16 autocast. None: where the device is fast at it, unless fp16, "
@@ -263,4 +263,5 @@ def with_distillation_defaults(args: TrainingArguments) -> TrainingArguments:
 
 
 def _default_device() -> str:
-    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if found is None else found.type

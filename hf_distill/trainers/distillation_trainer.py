@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import torch
@@ -17,7 +17,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from hf_distill.data.length_bucket_sampler import length_bucket_sampler
 from hf_distill.distributed.padded_batches import without
-from hf_distill.features.hooks import FeatureHooks
 from hf_distill.features.tap import features_of
 from hf_distill.objectives.model_outputs import ModelOutputs
 from hf_distill.objectives.objective import Objective
@@ -25,7 +24,7 @@ from hf_distill.objectives.reduction import SoftLabelPositions, has_labels, labe
 from hf_distill.precomputed.checks import require_same_teacher
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.resolve import resolve_teacher
-from hf_distill.tasks import Task, logits_of, unwrapped
+from hf_distill.tasks import logits_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
 from hf_distill.teachers.base import GivesOutputs, Teacher, TeacherOutputs
 from hf_distill.teachers.shared_vocabulary import SharedVocabulary, tokenizer_of
@@ -41,7 +40,6 @@ from hf_distill.trainers.model_checks import (
     require_sound_inputs,
 )
 from hf_distill.trainers.objective_builder import (
-    build_feature_hooks,
     build_objective,
     evaluation_objective,
     soft_label_items,
@@ -51,7 +49,7 @@ from hf_distill.trainers.preflight import (
     require_own_process_group,
     require_writable,
 )
-from hf_distill.trainers.preparation import prepared_hooks
+from hf_distill.trainers.preparation import build_hooks, prepared_hooks
 from hf_distill.trainers.publishing_trainer import PublishingTrainer
 from hf_distill.trainers.resuming import load_finished, resume_point, training_lock
 from hf_distill.trainers.run_settings import add_run_settings, add_teacher_identity
@@ -152,6 +150,11 @@ class DistillationTrainer(PublishingTrainer):
         return self.teacher is None and super().is_plain
 
     @property
+    def _teacher(self) -> Teacher:
+        assert self.teacher is not None, "there is no teacher"
+        return self.teacher
+
+    @property
     def training_objective(self) -> Objective:
         """The weighted terms of the loss, as the arguments (which a hyper-parameter search may change) say."""
         student = unwrapped(self.model)
@@ -183,14 +186,20 @@ class DistillationTrainer(PublishingTrainer):
         positions = self._positions_to_predict(inputs, training)
         with self.feature_hooks.capture(bool(objective.student_needs), positions):
             label_loss, outputs = self.student_forward(model, inputs, objective, positions)
-            asks_teacher = self.teacher.provides(inputs) if evaluates else objective.needs_teacher
+            asks_teacher = self._teacher.provides(inputs) if evaluates else objective.needs_teacher
             teacher = self.teacher_forward(inputs, training) if asks_teacher else None
         valid = valid_positions(inputs)
         student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
         model_outputs = ModelOutputs(*self.shared_vocabulary.of_both(student, teacher), label_loss, valid, inputs)
         loss, parts, shares = objective(model_outputs, inputs, num_items_in_batch if training else None)
         if training:
-            self._note_step(inputs, objective, torch.stack([parts, shares], dim=1), loss, teacher, outputs, positions)
+            members = () if teacher is None else self._teacher.running_members(inputs)
+            predictions = None if positions is None else len(outputs["logits"])
+            self.cost_tracker.add_step(unwrapped(self.model), members, inputs, objective, predictions)
+            self._finite_checks.losses.add(loss, step=self.state.global_step + 1)
+            sums = zip(objective.terms, torch.stack([parts, shares], dim=1), strict=True)
+            self._term_means.add({f"{term.name}_loss": part_and_share for term, part_and_share in sums})
+            self.has_computed_objective = True
             loss = loss * self.gradient_divisor
         elif evaluates:
             items = soft_label_items(self.task, self.label_names)
@@ -228,8 +237,8 @@ class DistillationTrainer(PublishingTrainer):
         Raises:
             FloatingPointError: On a CPU, for logits that are not finite.
         """
-        outputs = self.teacher.outputs(without(inputs, self.label_names))
-        logits = outputs.logits if outputs.top is None else outputs.top.log_probabilities
+        outputs = self._teacher.outputs(without(inputs, self.label_names))
+        logits = outputs.require_logits() if outputs.top is None else outputs.top.log_probabilities
         self._finite_checks.logits.add(logits, inputs, step=self.state.global_step + 1)
         return outputs
 
@@ -240,25 +249,6 @@ class DistillationTrainer(PublishingTrainer):
         if not is_possible or (self._wants_predictions and not training) or self.compute_loss_func is not None:
             return None
         return label_items(inputs, self.label_names)
-
-    def _note_step(
-        self,
-        inputs: Mapping[str, Any],
-        objective: Objective,
-        sums: Tensor,
-        loss: Tensor,
-        teacher: TeacherOutputs | None,
-        outputs: Mapping[str, Any],
-        positions: Tensor | None,
-    ) -> None:
-        """Note the cost of a micro-batch, its loss, and the value and share of each term, (terms, 2), for the logs."""
-        is_live = teacher is not None and not self.teacher.is_precomputed(inputs)
-        members = self.teacher.members if is_live else ()
-        predictions = None if positions is None else len(outputs["logits"])
-        self.cost_tracker.add_step(unwrapped(self.model), members, inputs, objective, predictions)
-        self._finite_checks.losses.add(loss, step=self.state.global_step + 1)
-        self._term_means.add({f"{term.name}_loss": both for term, both in zip(objective.terms, sums, strict=True)})
-        self.has_computed_objective = True
 
     @property
     def has_loss_without_labels(self) -> bool:
@@ -300,7 +290,8 @@ class DistillationTrainer(PublishingTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns += [name for name in self._teacher_inputs if name not in self._signature_columns]
+        columns = cast(list[str], self._signature_columns)  # which Trainer has just set
+        columns += [name for name in self._teacher_inputs if name not in columns]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Trainer's; an optimizer passed as `optimizers` gets a parameter group for the projections, with its own defaults."""
@@ -314,30 +305,13 @@ class DistillationTrainer(PublishingTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.args.length_bucketing and self.args.train_sampling_strategy == "random":
-            dataset = self.train_dataset if train_dataset is None else train_dataset
+            dataset: Any = self.train_dataset if train_dataset is None else train_dataset
             sampler = length_bucket_sampler(
                 dataset, self.args, self._train_batch_size, lambda: int(self.state.epoch or 0)
             )
             if sampler is not None:
                 return sampler
         return super()._get_train_sampler(train_dataset)
-
-    def build_hooks(self, objective: Objective, batch: Mapping[str, Any] | None) -> FeatureHooks:
-        """Attach to student and teacher what an objective needs.
-
-        Args:
-            objective: The objective.
-            batch: Example inputs without labels. None: not known.
-
-        Returns:
-            The hooks.
-
-        Raises:
-            ValueError: A model cannot give what the objective needs.
-        """
-        can_pick = self.teacher is None or self.teacher.can_pick_positions
-        picks = self.task is Task.MASKED_LM and self.args.n_gpu <= 1 and can_pick
-        return build_feature_hooks(self.args, objective, unwrapped(self.model), self.teacher, batch, picks)
 
     def _hp_search_setup(self, trial: Any) -> None:
         """Trainer's, called when a training begins, with its student and before its optimizer.
@@ -353,14 +327,14 @@ class DistillationTrainer(PublishingTrainer):
             resolve_defaults(self.args)
             require_valid_objective(self.args)
         if self.model_init is not None and not self.is_plain:
-            self.feature_hooks = self.build_hooks(self.training_objective, self.feature_hooks.example)
+            self.feature_hooks = build_hooks(self, self.training_objective, self.feature_hooks.example)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh student for a trial of a hyper-parameter search, with the label names and problem type of the first."""
         model = super().call_model_init(trial)
         known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "feature_hooks") else None
         if known is not None:
-            new = unwrapped(model).config
+            new: Any = unwrapped(model).config
             take_over_label_names(new, known)
             take_over_problem_type(new, getattr(known, "problem_type", None), "the student before")
         return model
@@ -382,13 +356,13 @@ class DistillationTrainer(PublishingTrainer):
         """
         if self.is_plain:
             if resume_from_checkpoint is True:
-                resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir) or True
+                resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir)) or True
             return super().train(resume_from_checkpoint, *args, **kwargs)
         point = resume_point(self, resume_from_checkpoint)
         self.extensions = point.extensions
         if point.finished is not None:
             return load_finished(self, point)
-        with training_lock(self.args, self.args.output_dir):
+        with training_lock(self.args, str(self.args.output_dir)):
             return super().train(point.checkpoint, *args, **kwargs)
 
     def training_notes(self) -> dict[str, Any]:
@@ -401,7 +375,7 @@ class DistillationTrainer(PublishingTrainer):
 
     def require_same_teacher(self, found: Mapping[str, Provenance]) -> None:
         """Refuse precomputed outputs, by column, of another teacher than the live one."""
-        require_same_teacher(list(found.values()), self.teacher.live)
+        require_same_teacher(list(found.values()), cast(Teacher, self._teacher.live))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""

@@ -113,8 +113,8 @@ def _require_same_positions(student: Features | None, teacher: Features | None, 
         return
     for name, dim in (("queries", 2),) if first_only else (("hidden_states", 1), ("queries", 2)):
         both = [next(iter(getattr(side, name).values()), None) for side in (student, teacher)]
-        if all(each is not None for each in both) and both[0].shape[dim] != both[1].shape[dim]:
-            numbers = [each.shape[dim] for each in both]
+        numbers = [each.shape[dim] for each in both if each is not None]
+        if len(numbers) == 2 and numbers[0] != numbers[1]:
             raise ValueError(
                 f"the student makes {numbers[0]} positions of the example inputs, the teacher {numbers[1]}: what is inside "
                 "them is compared position by position. Give them the same patch size or tokenizer, or learn from soft "
@@ -137,7 +137,7 @@ def require_comparable_outputs(
         ValueError: Names what is different.
     """
     if teacher is not None:
-        require_logits_of_task(teacher.logits, trainer.task)
+        require_logits_of_task(teacher.require_logits(), trainer.task)
     elif student is not None and trainer.teacher.members:
         teacher = trainer.teacher.outputs(example)
     _require_same_positions(student, teacher, trainer.args.hidden_state_positions is HiddenStatePositions.FIRST)

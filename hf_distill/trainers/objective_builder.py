@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import PretrainedConfig, TrainingArguments
+from transformers import PretrainedConfig
 
-from hf_distill.features.hooks import FeatureHooks
 from hf_distill.features.projections import Projection, Projections
 from hf_distill.features.tap import require_one_stack
-from hf_distill.objectives.hidden_states import HiddenStatePositions
+from hf_distill.objectives.attention import AttentionLoss
+from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
 from hf_distill.objectives.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
 from hf_distill.objectives.reduction import (
@@ -34,13 +34,14 @@ from hf_distill.objectives.terms import (
 from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
 from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.argument_rules import resolved_weights
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.preflight import soft_label_loss_for
 
 _NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
 
 def build_objective(
-    args: TrainingArguments,
+    args: DistillationTrainingArguments,
     student: nn.Module,
     teacher: Teacher | None,
     task: Task | None,
@@ -69,7 +70,7 @@ def build_objective(
             soft_label_term(
                 weights["soft_label_weight"],
                 soft_label_loss_for(args.soft_label_loss, problem_type),
-                args.temperature,
+                cast(float, args.temperature),
                 problem_type == MULTI_LABEL,
                 soft_label_items(task, label_names, args.soft_label_positions),
                 args.soft_label_top_k,
@@ -138,7 +139,9 @@ def soft_label_items(
     return example_items
 
 
-def _require_compared_positions(args: TrainingArguments, teacher: Teacher | None, task: Task | None) -> None:
+def _require_compared_positions(
+    args: DistillationTrainingArguments, teacher: Teacher | None, task: Task | None
+) -> None:
     if args.soft_label_positions is SoftLabelPositions.MASKED:
         return
     if task is not Task.MASKED_LM:
@@ -162,7 +165,9 @@ def _labeled_positions(inputs: Mapping[str, object], label_names: Sequence[str])
     return label_items(inputs, label_names)
 
 
-def build_projections(args: TrainingArguments, objective: Objective, student: nn.Module, teacher: Teacher | None):
+def build_projections(
+    args: DistillationTrainingArguments, objective: Objective, student: nn.Module, teacher: Teacher | None
+):
     """Maps to the teacher's width for the hidden states that need one; None where none does.
 
     Raises:
@@ -171,7 +176,7 @@ def build_projections(args: TrainingArguments, objective: Objective, student: nn
     indices = objective.student_needs.hidden_states
     if not indices:
         return None
-    student_size, teacher_size = student.config.hidden_size, teacher.config.hidden_size
+    student_size, teacher_size = cast(Any, student).config.hidden_size, cast(Teacher, teacher).config.hidden_size
     if student_size == teacher_size and args.projection is not Projection.ALWAYS:
         return None
     if args.projection is Projection.NEVER:
@@ -183,40 +188,8 @@ def build_projections(args: TrainingArguments, objective: Objective, student: nn
     return Projections(indices, student_size, teacher_size, args.seed)
 
 
-def build_feature_hooks(
-    args: TrainingArguments,
-    objective: Objective,
-    student: nn.Module,
-    teacher: Teacher | None,
-    batch: Mapping[str, Any] | None,
-    picks_positions: bool,
-) -> FeatureHooks:
-    """The hooks that an objective needs; the teacher is told what to record.
-
-    Args:
-        args: The training arguments.
-        objective: The training objective.
-        student: The student itself, not its wrapper.
-        teacher: The teacher. None: there is none.
-        batch: Example inputs without labels. None: not known.
-        picks_positions: Heads of masked language models may run at the masked positions only.
-
-    Returns:
-        The hooks, attached.
-
-    Raises:
-        ValueError: A model cannot give what the objective needs.
-    """
-    projections = build_projections(args, objective, student, teacher)
-    if teacher is not None:
-        teacher.record(objective.teacher_needs, args.soft_label_positions is SoftLabelPositions.ATTENDED)
-    members = () if teacher is None else teacher.members
-    models = [student, *(member.model for member in members)] if picks_positions else []
-    return FeatureHooks(student, objective.student_needs, projections, models, batch)
-
-
 def _feature_terms(
-    args: TrainingArguments, weights: Mapping[str, float], student: nn.Module, teacher: Teacher | None
+    args: DistillationTrainingArguments, weights: Mapping[str, float], student: nn.Module, teacher: Teacher | None
 ) -> list[Term]:
     hidden, embedding, attention, relation = (
         weights[name] for name in ("hidden_state_weight", "embedding_weight", "attention_weight", "relation_weight")
@@ -231,22 +204,24 @@ def _feature_terms(
             require_one_stack(unwrapped(model))
     terms = []
     if hidden or attention:
-        pairs = layer_map(args.layer_map, *depths)
+        pairs = layer_map(cast(str, args.layer_map), *depths)
     if hidden:
         # Hidden state 0 is the embeddings' output, so layer i leaves hidden state i + 1.
         states = [(student_layer + 1, teacher_layer + 1) for student_layer, teacher_layer in pairs]
         first_only = args.hidden_state_positions is HiddenStatePositions.FIRST
         teacher.require_states((state for _, state in states), first_only)
-        terms.append(hidden_state_term(hidden, args.hidden_state_loss.value, states, first_only))
+        terms.append(hidden_state_term(hidden, cast(HiddenStateLoss, args.hidden_state_loss).value, states, first_only))
     if embedding:
         teacher.require_states([0], first_position_only=False)
         terms.append(hidden_state_term(embedding, "mse", [(0, 0)], name="embedding"))
     if attention:
         _require_equal_heads(student_config, teacher_config)
-        terms.append(attention_term(attention, args.attention_loss.value, pairs))
+        terms.append(attention_term(attention, cast(AttentionLoss, args.attention_loss).value, pairs))
     if relation:
         heads = _relation_heads(args.relation_heads, student_config, teacher_config)
-        terms.append(relation_term(relation, _relations(args), heads, layer_map(args.relation_layer_map, *depths)))
+        terms.append(
+            relation_term(relation, _relations(args), heads, layer_map(cast(str, args.relation_layer_map), *depths))
+        )
     return terms
 
 
@@ -301,8 +276,8 @@ def _widths(config: PretrainedConfig) -> set[int]:
     return {config.num_attention_heads * head_size, key_heads * head_size}
 
 
-def _relations(args: TrainingArguments) -> list[Relation]:
-    names = [name.strip() for name in args.relations.split(",")]
+def _relations(args: DistillationTrainingArguments) -> list[Relation]:
+    names = [name.strip() for name in cast(str, args.relations).split(",")]
     allowed = [relation.value for relation in Relation]
     if not names or not set(names) <= set(allowed) or len(set(names)) < len(names):
         raise ValueError(f"relations must be some of {','.join(allowed)}, each once, got {args.relations!r}")

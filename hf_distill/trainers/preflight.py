@@ -34,7 +34,7 @@ def require_writable(args: TrainingArguments) -> None:
     if not args.should_save:
         return
     try:
-        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+        Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=args.output_dir):
             pass
     except OSError as error:
@@ -87,7 +87,7 @@ def require_findable_rows(dataset: Any, passes: int, checkpoint: str) -> None:
         )
 
 
-def warn_of_unused(args: TrainingArguments, compute_loss_func: Any) -> None:
+def warn_of_unused(args: Any, compute_loss_func: Any) -> None:
     """Say what of the loss on labels was given although no term learns from labels."""
     given = {"label_smoothing_factor": args.label_smoothing_factor, "compute_loss_func": compute_loss_func}
     if unused := [name for name, value in given.items() if value]:

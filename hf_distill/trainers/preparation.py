@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hf_distill.distributed.padded_batches import without
 from hf_distill.features.hooks import FeatureHooks
 from hf_distill.objectives.model_outputs import FeatureRequest
+from hf_distill.objectives.objective import Objective
+from hf_distill.objectives.reduction import SoftLabelPositions
 from hf_distill.tasks import Task, unwrapped
 from hf_distill.teachers.column_names import TEACHER_LOGITS
 from hf_distill.teachers.resolve import require_comparable
 from hf_distill.trainers.model_checks import own_encodings, require_comparable_outputs, require_own_precomputed_outputs
+from hf_distill.trainers.objective_builder import build_projections
 from hf_distill.trainers.preflight import (
     first_batch,
     require_gradients_under_zero3,
@@ -61,7 +64,7 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
         require_teacher_inputs(batch, given, trainer.teacher, trainer.label_names)
         if TEACHER_LOGITS not in batch:
             trainer.teacher.resolve_dtype(unlabeled)
-    hooks = trainer.build_hooks(objective, unlabeled)
+    hooks = build_hooks(trainer, objective, unlabeled)
     if hooks.projections is not None:
         require_no_scheduler(trainer.lr_scheduler)
     if batch is not None and trainer.teacher is not None:
@@ -69,3 +72,27 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
         teacher = None if trainer.task is Task.MASKED_LM else trainer.teacher_forward(batch, training=False)
         require_comparable_outputs(trainer, features, teacher, hooks.example)
     return hooks
+
+
+def build_hooks(trainer: Any, objective: Objective, batch: Mapping[str, Any] | None) -> FeatureHooks:
+    """Attach to student and teacher what an objective needs; the teacher is told what to record.
+
+    Args:
+        trainer: A `DistillationTrainer` with its teacher.
+        objective: The training objective.
+        batch: Example inputs without labels. None: not known.
+
+    Returns:
+        The hooks.
+
+    Raises:
+        ValueError: A model cannot give what the objective needs.
+    """
+    args, student, teacher = trainer.args, unwrapped(trainer.model), trainer.teacher
+    projections = build_projections(args, objective, student, teacher)
+    if teacher is not None:
+        teacher.record(objective.teacher_needs, args.soft_label_positions is SoftLabelPositions.ATTENDED)
+    members = () if teacher is None else teacher.members
+    can_pick = trainer.task is Task.MASKED_LM and args.n_gpu <= 1 and (teacher is None or teacher.can_pick_positions)
+    models = [student, *(member.model for member in members)] if can_pick else []
+    return FeatureHooks(student, objective.student_needs, projections, models, batch)

@@ -28,12 +28,12 @@ class ProblemTypeResolver:
         """Take the problem type of the configuration, single-label where it has none."""
         self.value = problem_type_of(getattr(student, "config", None)) or SINGLE_LABEL
 
-    def infer(self, inputs: Mapping[str, Any], student: nn.Module) -> None:
+    def infer(self, inputs: Mapping[str, Any], student: Any) -> None:
         """Infer by the first labels what the configuration leaves open; only types and shapes are read.
 
         Args:
             inputs: A batch of model inputs.
-            student: The model, whose configuration gets a multi-label problem type.
+            student: The model itself, whose configuration gets a multi-label problem type.
 
         Raises:
             ValueError: The labels mean something else.

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput, set_seed
 
 from hf_distill.compute.budget import ComputeBudget
@@ -91,11 +91,11 @@ class ProgressiveTrainer(DistillationTrainer):
         *trainer_args: Any,
         **trainer_kwargs: Any,
     ):
-        if not getattr(args, "teacher_checkpoints", None) or trainer_kwargs.get("teacher_model") is not None:
+        folders = getattr(args, "teacher_checkpoints", None)
+        if args is None or not folders or trainer_kwargs.get("teacher_model") is not None:
             raise ValueError(
                 "the teachers are named by ProgressiveTrainingArguments(teacher_checkpoints=...), got none there"
             )
-        folders = args.teacher_checkpoints
         source = folders[0] if len(folders) == 1 else folders
         self.trajectory = Trajectory(find_checkpoints(source, args.skip_unreadable_checkpoints))
         self._temperatures: list[float] = []  # of the general stage's steps so far
@@ -103,7 +103,7 @@ class ProgressiveTrainer(DistillationTrainer):
         self.stage, self._logit_scale = Stage.GENERAL, 1.0
         if args.max_steps > 0:
             last_steps(self._shares, args.max_steps)  # refuses too few
-        trainer_kwargs["teacher_model"] = self.trajectory.first_model(model)
+        trainer_kwargs["teacher_model"] = self.trajectory.first_model(cast(nn.Module, model))
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
         if args.has_final_stage and not (self.optimizer is None and self.lr_scheduler is None):
             raise ValueError(
@@ -111,7 +111,7 @@ class ProgressiveTrainer(DistillationTrainer):
                 "optimizer_cls_and_kwargs, or optim and lr_scheduler_type, which serve both stages"
             )
         self._require_labels_for_the_final_stage()
-        self.add_callback(_FollowTheTeacher(self))
+        self.add_callback(_FollowCheckpoints(self))
 
     @property
     def training_objective(self) -> Objective:
@@ -136,7 +136,7 @@ class ProgressiveTrainer(DistillationTrainer):
             ValueError: There is nothing to go on from.
             FolderInUseError: Another process trains into `output_dir`; names it.
         """
-        root = Path(self.args.output_dir)
+        root = Path(str(self.args.output_dir))
         with training_lock(self.args, root):
             before = self.cost_tracker.previous
             try:
@@ -149,14 +149,14 @@ class ProgressiveTrainer(DistillationTrainer):
     ) -> TrainOutput:
         stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
         if stage is Stage.GENERAL:
-            output, history = self._train_general_stage(root, checkpoint, *args, **kwargs)
-            checkpoint = None
+            output = self._train_general_stage(root, checkpoint, *args, **kwargs)
+            history, checkpoint = self.state.log_history, None
         else:
             self._require_same_general_stage(root)
             finished = self._finished(root)
-            output, history = None, finished["log_history"]
+            history = finished["log_history"]
             self.continue_from(finished["cost"])
-        if self.args.has_final_stage:
+        if stage is Stage.FINAL or self.args.has_final_stage:
             output = self._train_final_stage(root, checkpoint, *args, **kwargs)
             self.state.log_history = history + self.state.log_history
         self._write_record(root)
@@ -185,24 +185,21 @@ class ProgressiveTrainer(DistillationTrainer):
             raise ValueError(f"no checkpoint to resume from in {root / Stage.GENERAL.value}")
         return Stage.GENERAL, last
 
-    def _train_general_stage(
-        self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any
-    ) -> tuple[TrainOutput, list[dict]]:
+    def _train_general_stage(self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
         folder = root / Stage.GENERAL.value
         with self._in_general_stage(folder):
             output = super().train(checkpoint, *args, **kwargs)
             self.save_model(str(folder))
         self.continue_from(self.cost())
-        history = self.state.log_history
         if self.args.should_save:
             content = {
                 "best_checkpoint": self.state.best_model_checkpoint,
-                "log_history": history,
+                "log_history": self.state.log_history,
                 "cost": self.cost(),
             }
             atomic_write(folder / _FINISHED, json.dumps(content) + "\n")
         self.accelerator.wait_for_everyone()
-        return output, history
+        return output
 
     def _train_final_stage(self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
         self.load_weights(root / Stage.GENERAL.value)
@@ -257,7 +254,7 @@ class ProgressiveTrainer(DistillationTrainer):
     @property
     def _live(self) -> FrozenTeacher:
         """The teacher whose weights follow the trajectory."""
-        return self.teacher.members[0]
+        return cast(FrozenTeacher, self._teacher.members[0])
 
     def follow(self, step: int, total_steps: int) -> None:
         """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
@@ -297,15 +294,15 @@ class ProgressiveTrainer(DistillationTrainer):
     def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
         """`DistillationTrainer`'s, of the checkpoint that teaches; in training its logits are scaled by φ."""
         outputs, checkpoints = super().teacher_forward(inputs, training), len(self.trajectory.checkpoints)
+        logits = outputs.require_logits()
         of_one = 3 if self.task is not None and self.task.is_per_token else 2
-        if TEACHER_LOGITS in inputs and outputs.logits.ndim != of_one:
-            if (recorded := outputs.logits.shape[1]) != checkpoints:
+        if TEACHER_LOGITS in inputs and logits.ndim != of_one:
+            if (recorded := logits.shape[1]) != checkpoints:
                 raise ValueError(f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {recorded}")
-            outputs = dataclasses.replace(outputs, logits=outputs.logits[:, self.trajectory.current])
-        if not training or self._logit_scale == 1.0:
-            return outputs
-        scaled = torch.where(is_masked_logit(outputs.logits), outputs.logits, self._logit_scale * outputs.logits)
-        return dataclasses.replace(outputs, logits=scaled)
+            logits = logits[:, self.trajectory.current]
+        if training and self._logit_scale != 1.0:
+            logits = torch.where(is_masked_logit(logits), logits, self._logit_scale * logits)
+        return dataclasses.replace(outputs, logits=logits)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""
@@ -313,10 +310,10 @@ class ProgressiveTrainer(DistillationTrainer):
             logs["stage"] = list(Stage).index(self.stage) + 1
             if self.stage is Stage.GENERAL:
                 logs["teacher_step"] = self.trajectory.checkpoints[self.trajectory.current].step
-                is_mse = self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE
-                logs["logit_scale" if is_mse else "temperature"] = (
-                    self._logit_scale if is_mse else self.args.temperature
-                )
+                if self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE:
+                    logs["logit_scale"] = self._logit_scale
+                else:
+                    logs["temperature"] = cast(float, self.args.temperature)
         super().log(logs, start_time)
 
     def _require_labels_for_the_final_stage(self) -> None:
@@ -351,11 +348,13 @@ class ProgressiveTrainer(DistillationTrainer):
         return read_json(root / Stage.GENERAL.value / _FINISHED, finite=False)
 
 
-class _FollowTheTeacher(TrainerCallback):
+class _FollowCheckpoints(TrainerCallback):
     def __init__(self, trainer: ProgressiveTrainer):
         self._trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._trainer.follow(*self._trainer.training_position())
 
     on_step_begin = on_train_begin

@@ -108,7 +108,8 @@ def load_finished(trainer: Any, point: ResumePoint) -> TrainOutput:
     Returns:
         Steps and loss of the finished run.
     """
-    checkpoint, state = Path(point.checkpoint), point.finished
+    checkpoint, state = Path(str(point.checkpoint)), point.finished
+    assert state is not None, "the run in the checkpoint is not finished"
     logger.warning(
         f"The run in {checkpoint.parent} is finished: it made all of its {state.global_step} steps. Nothing is "
         "trained; for a longer one raise max_steps or num_train_epochs, for another one choose another output_dir."

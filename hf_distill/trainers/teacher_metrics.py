@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from hf_distill.evaluation.fidelity import evaluation_sums
-from hf_distill.objectives.logits import spread_tail
-from hf_distill.objectives.model_outputs import ModelOutputs, TopClasses
+from hf_distill.objectives.model_outputs import Features, ModelOutputs, TopClasses
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, row_count
+from hf_distill.objectives.top_k import spread_tail
 from hf_distill.trainers.running_mean import RunningMean
 
 _ADDED_LOSS = "added_loss"
@@ -83,10 +83,6 @@ class TeacherMetrics:
 
 def _with_all_classes(model_outputs: ModelOutputs, top: TopClasses) -> ModelOutputs:
     """With logits of both sides at the masked positions alone, the teacher's over the whole vocabulary."""
-    logits = top.at_positions(model_outputs.student.logits)
+    logits = top.at_positions(model_outputs.student.require_logits())
     spread = spread_tail(top.classes[top.real].long(), top.log_probabilities[top.real], logits.shape[-1])
-    return replace(
-        model_outputs,
-        student=replace(model_outputs.student, logits=logits),
-        teacher=replace(model_outputs.teacher, logits=spread),
-    )
+    return replace(model_outputs, student=replace(model_outputs.student, logits=logits), teacher=Features(spread))
