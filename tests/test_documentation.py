@@ -141,6 +141,8 @@ def test_every_block_of_a_page_runs(page, page_folder, namespace):
         ("bash", "# nothing\nname=value\n", AssertionError, "runs nothing"),
         ("bash", "hf-distill nothing\n", AssertionError, "No such command"),
         ("bash", "hf-distill evaluate outputs/absent --dataset movie_reviews\n", AssertionError, "outputs/absent"),
+        ("bash", "pip install '.[nothing]'\n", AssertionError, "no extras.*nothing"),
+        ("bash", "pip install other\n", AssertionError, "no rule installs other"),
         ("bash", "make nothing\n", subprocess.CalledProcessError, "nothing"),
         ("bash", "python examples/nothing.py\n", FileNotFoundError, "nothing.py"),
         ("bash", "python benchmarks/nothing.py\n", AssertionError, "no rule runs benchmarks/nothing.py"),
