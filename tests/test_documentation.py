@@ -188,7 +188,7 @@ def figures_in(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*_trainer.md")), ids=lambda page: page.stem)
 def test_what_a_page_says_was_measured_is_in_the_measurements(page):
-    section = re.search(r"^## Measured\n(.*?)(?=^## )", read(page), re.MULTILINE | re.DOTALL)[1]
+    section = re.search(r"^## Results\n(.*?)(?=^## )", read(page), re.MULTILINE | re.DOTALL)[1]
     measured = figures_in("".join(read(REPOSITORY / name) for name in ("README.md", "benchmarks/README.md")))
     assert figures_in(section) and figures_in(section) - measured == set()
 
