@@ -1,18 +1,18 @@
-r"""The questions of Turc et al. (2019) on data of one's own: a table, a plot and a JSON file for each.
+r"""The ablations of Pre-trained Distillation (Turc et al. 2019) on your own data: a table, a plot and a JSON file each.
 
     python examples/ablations.py --question initialization --teacher_model_name_or_path outputs/teacher --dataset_name movie_reviews \
         --students tiny mini --distillation_steps 500 --output_dir outputs/ablations
 
-    initialization    how a student starts (random, the teacher's embeddings, its layers, pre-training), for every size
-    transfer_size     how many texts the teacher labels
-    transfer_domain   which texts it labels
+    initialization    initialization of the student (random, teacher embeddings, teacher layers, pre-training), per size
+    transfer_size     number of texts in the transfer set
+    transfer_domain   domain of the transfer set
     arms              pre-training and distillation on the same text: D, PD, PD-F, PF, B, TF
     depth_width       deep and narrow against shallow and wide, with equally many parameters in the layers
-    reduction         the smallest student not much worse than the teacher, for every way to start: how much smaller, and
-                      by measurement how much faster, it is
+    reduction         the smallest student not much worse than the teacher, for every initialization: how much smaller it
+                      is, and how much faster (measured)
 
-Every cell is a run of pretrained_distillation.py, whose arguments hold here too. A cell that is finished is not run
-again, also not for another question; one that was stopped goes on, and a size is pre-trained once per seed.
+Every cell of a table is a run of pretrained_distillation.py, whose arguments are accepted here too. Finished cells are
+not repeated, also not for another question; interrupted ones are resumed. A size is pre-trained once per seed.
 """
 
 from __future__ import annotations
@@ -49,32 +49,38 @@ QUESTIONS = ("initialization", "transfer_size", "transfer_domain", "arms", "dept
 
 @dataclass
 class AblationArguments:
-    """Which question, for which students."""
+    """The question, and the students it is answered for."""
 
     question: str = HfArg(help=f"One of {', '.join(QUESTIONS)}.")
     students: list[str] = field(
-        default_factory=lambda: ["tiny", "mini", "small"], metadata={"help": "Names or layers/hidden sizes."}
+        default_factory=lambda: ["tiny", "mini", "small"],
+        metadata={"help": "Sizes of the students: names, or layers/hidden size."},
     )
     initializations: list[str] = field(
         default_factory=lambda: ["random", "embeddings", PRETRAINING],
-        metadata={"help": f"random, embeddings, truncated, width, pretrained (published) or {PRETRAINING} (here)."},
+        metadata={
+            "help": f"Initializations to compare: random, embeddings, truncated, width, pretrained (published weights) or "
+            f"{PRETRAINING} (by this script)."
+        },
     )
     transfer_sizes: list[int] = field(
-        default_factory=lambda: [1000, 4000, 16000], metadata={"help": "Numbers of texts the teacher labels."}
+        default_factory=lambda: [1000, 4000, 16000], metadata={"help": "Sizes of the transfer set, in texts."}
     )
     transfer_sets: list[str] = field(
         default_factory=lambda: list(DOMAINS),
-        metadata={"help": "What the teacher labels: files, folders, datasets, built-in domains."},
+        metadata={"help": "Transfer sets to compare: files, folders, datasets, or built-in domains."},
     )
     arms: list[str] = field(
-        default_factory=lambda: ["D", "PD", "PD-F", "PF", "B"], metadata={"help": "Arms to be compared."}
+        default_factory=lambda: ["D", "PD", "PD-F", "PF", "B"], metadata={"help": "Arms to compare."}
     )
     shapes: list[str] = field(
         default_factory=lambda: ["8/128", "2/256"],
-        metadata={"help": "For depth_width: sizes with equal layers · hidden size²."},
+        metadata={"help": "Sizes to compare in depth_width, with equal layers · hidden size²."},
     )
-    points: float = HfArg(default=2.0, help="For reduction: percentage points a student may be behind the teacher.")
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every cell for each."})
+    points: float = HfArg(default=2.0, help="Percentage points a student may be behind the teacher, in reduction.")
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Random seeds; every cell is run once per seed."}
+    )
 
     def __post_init__(self) -> None:
         if self.question not in QUESTIONS:

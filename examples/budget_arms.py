@@ -1,14 +1,14 @@
-"""The arms of compare_under_budget.py: how each of them spends the budget on a student.
+"""The arms of compare_under_budget.py: how each of them uses the compute budget to train a student.
 
     Arm                     no_kd and recipes: one `DistillationTrainer`, without a teacher or with one
-    Untrained               untrained: the student as it is created, which is only fine-tuned; spends nothing
-    PreTrainedDistillation  pd: masked words without a teacher, then a teacher's soft labels (Turc et al. 2019)
+    Untrained               untrained: the student as it is created, which is only fine-tuned; costs nothing
+    PreTrainedDistillation  pd: masked language modeling without a teacher, then soft labels (Turc et al. 2019)
     ProKD                   pro_kd: `ProgressiveTrainer` on the teacher's checkpoints, then labels (Rezagholizadeh et al. 2021)
-    HomoDistil              homodistil: `PruningDistillTrainer` narrows a copy of the teacher (Liang et al. 2023)
+    HomoDistil              homodistil: `PruningDistillTrainer` prunes a copy of the teacher (Liang et al. 2023)
 
-All that train do so by `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalized in one place, learning rates
-that follow what is spent, `Snapshots` after equal parts of the whole budget, and a stopped run that goes on. What is
-compared on which data, the cells, the judging and the verdict are in compare_under_budget.py.
+All arms that train use `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalized in one place,
+learning rates that follow the budget, `Snapshots` after equal parts of it, and resuming after an interruption. The data,
+the cells, the evaluation and the verdict are in compare_under_budget.py.
 """
 
 from __future__ import annotations

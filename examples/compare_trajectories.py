@@ -1,4 +1,4 @@
-r"""Pro-KD (Rezagholizadeh et al. 2021) against its baselines at equally many student steps: table, plots and JSON file.
+r"""Pro-KD (Rezagholizadeh et al. 2021) compared with its baselines at equal student steps: table, plots and JSON file.
 
     python examples/train_teacher.py --checkpoints 8 ... --output_dir outputs/teacher
     python examples/compare_trajectories.py --teacher_checkpoints outputs/teacher --dataset_name movie_reviews \
@@ -9,11 +9,11 @@ r"""Pro-KD (Rezagholizadeh et al. 2021) against its baselines at equally many st
     annealing_kd     the last checkpoint, its logits    best_checkpoint  vanilla KD from each; the best is kept
                      scaled up to 1, then labels        takd             vanilla KD from an assistant, see --assistant
 
-Every arm takes --steps optimizer steps of the student, of which annealing_kd and pro_kd spend --final_share on labels.
-Each picks its learning rate, best_checkpoint also its checkpoint, by validation accuracy with the first seed. A run
-that is finished is not run again, one that was stopped goes on. The data are those of run_glue.py, or --dataset_name
-movie_reviews, amazon_reviews, nyt_editorials or tweets, built in; takes `ProgressiveTrainingArguments`. With
---other_teachers a further plot shows students against the size of their teacher: the capacity gap.
+Every arm takes --steps optimizer steps of the student; annealing_kd and pro_kd train for --final_share of them on labels.
+Each chooses its learning rate, best_checkpoint also its checkpoint, by validation accuracy with the first seed. Finished
+runs are not repeated, interrupted ones are resumed. The data are those of run_glue.py, or the built-in --dataset_name
+movie_reviews, amazon_reviews, nyt_editorials or tweets. Accepts all `ProgressiveTrainingArguments`. With
+--other_teachers, another plot shows students against the size of their teacher: the capacity gap.
 """
 
 from __future__ import annotations
@@ -59,31 +59,37 @@ NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_
 
 @dataclass
 class ComparisonArguments:
-    """Which arms, for which students, for how long."""
+    """The arms, the students, and the length of their training."""
 
     students: list[str] = field(
-        default_factory=lambda: ["tiny", "mini"], metadata={"help": "Names or layers/hidden sizes."}
+        default_factory=lambda: ["tiny", "mini"],
+        metadata={"help": "Sizes of the students: names, or layers/hidden size."},
     )
-    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"Of {', '.join(ARMS)}."})
-    assistant: str | None = HfArg(default=None, help="Size of takd's assistant, between teacher and students.")
-    initialization: str = HfArg(default="random", help="How students start; see create_student.")
+    arms: list[str] = field(
+        default_factory=lambda: list(ARMS), metadata={"help": f"Arms to compare, of {', '.join(ARMS)}."}
+    )
+    assistant: str | None = HfArg(
+        default=None, help="Size of the teacher assistant of takd, between teacher and students."
+    )
+    initialization: str = HfArg(default="random", help="Initialization of the students; see create_student.")
     steps: int = HfArg(default=600, help="Optimizer steps of the student in every arm.")
-    final_share: float = HfArg(default=1 / 3, help="Share of them that annealing_kd and pro_kd spend on labels.")
+    final_share: float = HfArg(default=1 / 3, help="Share of the steps that annealing_kd and pro_kd train on labels.")
     learning_rates: list[float] = field(
-        default_factory=lambda: [5e-5, 1e-4, 3e-4], metadata={"help": "To choose from."}
+        default_factory=lambda: [5e-5, 1e-4, 3e-4], metadata={"help": "Learning rates to choose from."}
     )
     live_teachers: bool = HfArg(
         default=False,
-        help="Run the teachers in every step, as terms besides soft labels need. Else they answer each text once.",
+        help="Run the teachers in every step, which terms other than soft labels need. False: precompute their outputs.",
     )
     seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2], metadata={"help": "One run for each; the first chooses."}
+        default_factory=lambda: [0, 1, 2],
+        metadata={"help": "Random seeds, one run each; the first chooses learning rates."},
     )
     other_teachers: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Output folders of teachers of other sizes, trained on the same data: students of vanilla_kd and "
-            "pro_kd are compared from each, which shows the capacity gap."
+            "help": "Output folders of teachers of other sizes, trained on the same data. vanilla_kd and pro_kd are also run "
+            "with each of them, which shows the capacity gap."
         },
     )
 

@@ -1,19 +1,24 @@
-r"""Which way of training deserves the budget? The same student and data, the same counted cost, with a teacher and without.
+r"""Compare training methods under one compute budget: the same student, data and cost, with and without a teacher.
 
     python examples/compare_under_budget.py --teacher_model_name_or_path bert-base-uncased --student 4/256 \
         --dataset_name movie_reviews --max_flops 1e16 --output_dir outputs/budget
 
-Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe;
-untrained (not the stage but fine-tuning alone: what the others have to beat); pd (masked words for a share of the budget,
-then soft labels of unlabeled texts; of a classifier only), pro_kd (along --teacher_checkpoints) and homodistil (a copy of
-the teacher that shrinks). What the teacher computes is paid from the same budget (--max_flops, or --max_seconds), and
-learning rates follow what is spent of it. The stage is masked_lm, on a corpus, or classification, on the task itself;
-fine-tuning, equally long for all and outside the budget, follows. Regimes: unlimited (the whole corpus, meant to be read
-once) and limited (a fraction of it, repeated).
+The arms:
 
-After Bui et al. 2024, arXiv 2404.19319. How an arm trains is in budget_arms.py, all else here. Every cell (regime, arm,
-learning rate, seed) leaves a folder; a finished one is not run again. What came out: results.json, a plot of quality over
-what was spent, a table, and a verdict. Takes the arguments of all trainers.
+    no_kd         labels alone; masked language modeling if the stage is masked_lm
+    vanilla_kd, tinybert, minilmv2, or any recipe
+    untrained     fine-tuning alone, without the stage: the baseline of all others
+    pd            masked language modeling for a share of the budget, then soft labels (teacher: a classifier)
+    pro_kd        distillation along --teacher_checkpoints
+    homodistil    a copy of the teacher that is pruned
+
+The teacher's FLOPs are charged to the same budget (--max_flops, or --max_seconds), and learning rates follow the budget.
+The stage is masked_lm, on a corpus, or classification, on the task itself. Fine-tuning follows, equally long for all and
+outside of the budget. Regimes: unlimited (the whole corpus, meant to be read once) and limited (a fraction, repeated).
+
+After Bui et al. 2024, arXiv 2404.19319. The training of each arm is in budget_arms.py. Every cell (regime, arm, learning
+rate, seed) has a folder; finished cells are not repeated. Results: results.json, a plot of quality over cost, a table,
+and a verdict. Accepts the arguments of all trainers.
 """
 
 from __future__ import annotations
@@ -84,37 +89,55 @@ NOT_OF_A_CELL = ("arms", "regimes", "learning_rates", "seeds", "pretraining_shar
 
 @dataclass
 class ComparisonArguments:
-    """What is compared, on what."""
+    """The arms to compare, their student and teacher, and the data."""
 
-    teacher_model_name_or_path: str = HfArg(help="Of the stage: a masked-word model, or a classifier of the task.")
-    student: str = HfArg(default="mini", help="Name or layers/hidden size, such as 4/256; it starts at random.")
-    stage: str = HfArg(default=MASKED_LM, help=f"What the budget is for: {MASKED_LM} or {CLASSIFICATION}.")
+    teacher_model_name_or_path: str = HfArg(
+        help="Teacher of the stage: a masked language model, or a classifier of the task."
+    )
+    student: str = HfArg(
+        default="mini", help="Size: a name, or layers/hidden size such as 4/256; its weights are random."
+    )
+    stage: str = HfArg(default=MASKED_LM, help=f"Stage under the budget: {MASKED_LM} or {CLASSIFICATION}.")
     arms: list[str] = field(
         default_factory=lambda: [NO_KD, "vanilla_kd", "tinybert", "minilmv2"],
-        metadata={"help": f"{', '.join([NO_KD, 'tinybert', *KINDS])}, or names of recipes (hf-distill recipes)."},
+        metadata={
+            "help": f"Arms to compare: {', '.join([NO_KD, 'tinybert', *KINDS])}, or names of recipes (hf-distill recipes)."
+        },
     )
-    regimes: list[str] = field(default_factory=lambda: list(REGIMES), metadata={"help": " and ".join(REGIMES) + "."})
+    regimes: list[str] = field(
+        default_factory=lambda: list(REGIMES), metadata={"help": f"Regimes to compare: {' and '.join(REGIMES)}."}
+    )
     limited_fraction: float = HfArg(default=0.1, help="Share of the data in the limited regime, above 0 to 1.")
     corpus: str | None = HfArg(
         default=None,
-        help=f"Text for {MASKED_LM} and {PD}: file, folder, dataset, or built-in {PROSE} (manuals and a book) or "
+        help=f"Text for {MASKED_LM} and {PD}: a file, folder or dataset, or built-in {PROSE} (manuals and a book) or "
         f"{ALL_DOMAINS} (short texts of four domains). None: {ALL_DOMAINS}.",
     )
-    dataset_name: str | None = HfArg(default=None, help=f"The task: a dataset, or built-in {', '.join(DOMAINS)}.")
-    train_file: str | None = HfArg(default=None, help="In its place: .csv or .json with the columns text and label.")
-    validation_file: str | None = HfArg(default=None, help="Decides on learning rates.")
-    test_file: str | None = HfArg(default=None, help="Reported. None: the validation split is.")
-    max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut from the corpus.")
-    points: int = HfArg(default=4, help="Equal parts of the budget after each of which quality is measured.")
+    dataset_name: str | None = HfArg(
+        default=None, help=f"Data of the task: a dataset, or built-in {', '.join(DOMAINS)}."
+    )
+    train_file: str | None = HfArg(
+        default=None, help="In place of --dataset_name: .csv or .json with the columns text and label."
+    )
+    validation_file: str | None = HfArg(default=None, help="Validation data, which decide on learning rates.")
+    test_file: str | None = HfArg(
+        default=None, help="Test data, whose results are reported. None: the validation data."
+    )
+    max_seq_length: int = HfArg(
+        default=128, help="Maximum tokens of a text, and tokens of the sequences cut from the corpus."
+    )
+    points: int = HfArg(default=4, help="Number of measurements of quality, after equal parts of the budget.")
     learning_rates: list[float] = field(
         default_factory=lambda: [1e-3, 5e-4],
-        metadata={"help": "Tried with the first seed; each arm takes the one best on the validation split."},
+        metadata={"help": "Learning rates to choose from, by validation with the first seed, for each arm."},
     )
     fine_tuning_steps: int = HfArg(default=500, help="Optimizer steps on labels after the stage. 0: none.")
-    fine_tuning_learning_rate: float = HfArg(default=2e-4, help="Highest learning rate of fine-tuning.")
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every arm for each."})
+    fine_tuning_learning_rate: float = HfArg(default=2e-4, help="Peak learning rate of fine-tuning.")
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Random seeds; every arm is run once per seed."}
+    )
     pretraining_share: float = HfArg(
-        default=0.5, help=f"Share of the budget that {PD} spends on masked words; 0 to 1, both excluded."
+        default=0.5, help=f"Share of the budget of {PD} for masked language modeling, above 0 and below 1."
     )
 
     def __post_init__(self) -> None:

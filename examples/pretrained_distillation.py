@@ -10,9 +10,9 @@ The arms of the paper, and the stages they have:
     PD-F  pre-training, distillation, fine-tuning       B   fine-tuning (from random weights)
     PF    pre-training, fine-tuning                     TF  fine-tuning (from the teacher's bottom layers)
 
-Every stage leaves a folder in output_dir. Started again, the script goes on where it stopped, in the middle of a stage
-too. --initialization pretrained takes the published miniature, or a checkpoint of one's own, and skips pre-training.
-Takes every argument of `DistillationTrainingArguments`; steps and learning rate are set per stage.
+Every stage has a folder in output_dir. An interrupted run is resumed by the same command, also in the middle of a stage.
+--initialization pretrained uses the published miniature, or another checkpoint, and skips pre-training. Accepts all
+`DistillationTrainingArguments`; steps and learning rate are set per stage.
 """
 
 from __future__ import annotations
@@ -78,45 +78,57 @@ SOFT_LABELS_ONLY = {"soft_label_weight": 1.0, "hard_label_weight": 0.0, "tempera
 
 @dataclass
 class PipelineArguments:
-    """Which student, from which teacher, through which stages, on what."""
+    """The student, its teacher, the stages, and the data of each."""
 
-    teacher_model_name_or_path: str = HfArg(help="A classifier trained on the task; gives architecture and labels.")
-    arm: str = HfArg(default="PD-F", help=f"One of {', '.join(ARMS)}.")
-    student: str = HfArg(default="mini", help="tiny, mini, small, medium, base, or layers/hidden size such as 3/384.")
+    teacher_model_name_or_path: str = HfArg(
+        help="A classifier trained on the task, whose architecture and labels the student gets."
+    )
+    arm: str = HfArg(default="PD-F", help=f"Stages to run: {', '.join(ARMS)}.")
+    student: str = HfArg(
+        default="mini", help="Size: tiny, mini, small, medium, base, or layers/hidden size such as 3/384."
+    )
     initialization: str | None = HfArg(
         default=None,
-        help="random, embeddings, truncated, width or pretrained (skips pre-training). None: truncated for TF, else "
-        "random.",
+        help="Initialization of the student: random, embeddings, truncated, width or pretrained (skips pre-training). "
+        "None: truncated for TF, else random.",
     )
     pretrained_model_name_or_path: str | None = HfArg(
-        default=None, help="For --initialization pretrained. None: the published miniature."
+        default=None, help="Weights for --initialization pretrained. None: the published miniature."
     )
     corpus: str | None = HfArg(
         default=None, help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {PROSE}."
     )
-    transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are not read.")
-    train_file: str | None = HfArg(default=None, help="For fine-tuning: .csv or .json with the columns text and label.")
-    validation_file: str | None = HfArg(default=None, help="Evaluated after distillation and after fine-tuning.")
-    test_file: str | None = HfArg(default=None, help="Evaluated once, at the end.")
+    transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are ignored.")
+    train_file: str | None = HfArg(
+        default=None, help="Data for fine-tuning: .csv or .json with the columns text and label."
+    )
+    validation_file: str | None = HfArg(
+        default=None, help="Data for evaluation after distillation and after fine-tuning."
+    )
+    test_file: str | None = HfArg(default=None, help="Data for evaluation at the end.")
     dataset_name: str | None = HfArg(
         default=None,
         help="Labeled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
-        f"tweets, for which corpus and transfer set are {ALL_DOMAINS} unless given.",
+        f"tweets, whose corpus and transfer set are {ALL_DOMAINS} unless given.",
     )
     teacher_answers: str | None = HfArg(
         default=None,
-        help="Folder that keeps the teacher's answers for this run and others: it answers every text once. None: it "
-        "answers while the student trains.",
+        help="Folder of precomputed teacher outputs, for this run and others. None: run the teacher while the student "
+        "trains.",
     )
-    max_transfer_samples: int | None = HfArg(default=None, help="Distill on only this many texts, chosen at random.")
-    max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut for pre-training.")
-    streaming: bool = HfArg(default=False, help="Read the corpus while training on it.")
+    max_transfer_samples: int | None = HfArg(
+        default=None, help="Distill on this many texts, chosen at random. None: all."
+    )
+    max_seq_length: int = HfArg(
+        default=128, help="Maximum tokens of a text, and tokens of the sequences cut for pre-training."
+    )
+    streaming: bool = HfArg(default=False, help="Stream the corpus during training.")
     pretraining_steps: int = HfArg(default=10_000, help="Optimizer steps of masked language modeling.")
     distillation_steps: int = HfArg(default=10_000, help="Optimizer steps on soft labels.")
     fine_tuning_steps: int = HfArg(default=2_000, help="Optimizer steps on labels.")
-    pretraining_learning_rate: float = HfArg(default=5e-4, help="Highest learning rate of that stage.")
-    distillation_learning_rate: float = HfArg(default=3e-4, help="Highest learning rate of that stage.")
-    fine_tuning_learning_rate: float = HfArg(default=1e-4, help="Highest learning rate of that stage.")
+    pretraining_learning_rate: float = HfArg(default=5e-4, help="Peak learning rate of pre-training.")
+    distillation_learning_rate: float = HfArg(default=3e-4, help="Peak learning rate of distillation.")
+    fine_tuning_learning_rate: float = HfArg(default=1e-4, help="Peak learning rate of fine-tuning.")
 
     def __post_init__(self) -> None:
         if self.arm not in ARMS:

@@ -2,10 +2,10 @@
 
     python examples/quickstart.py
 
-Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label more of them, also those without a label of their own, and
-trains each student twice from the same first weights: on the labeled reviews alone, and on the teacher's soft labels,
-as many steps each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
-a plot. Interrupted and started again, it continues.
+Fine-tunes all-MiniLM-L6-v2 on movie reviews and uses it as the teacher of labeled and unlabeled reviews. Each student is
+trained twice from the same initial weights, for equally many steps: on the labeled reviews alone, and on the teacher's
+soft labels. Saves a folder per student with weights, run.json and model card, and results.json and a plot in
+outputs/quickstart. An interrupted run is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -238,9 +238,11 @@ def _write_json(path: Path, content: dict) -> None:
 
 def main() -> None:
     parser = ScriptParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
-    parser.add_argument("--steps", type=int, default=300, help="optimizer steps of each student's training")
-    parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="folder for all results")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps per student")
+    parser.add_argument(
+        "--examples", type=int, default=None, help="use this many examples of each data set; all if not given"
+    )
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     say_that_there_is_a_cpu()

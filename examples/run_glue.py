@@ -1,6 +1,6 @@
 r"""Fine-tune or distill an encoder on a GLUE task, a dataset of the Hub, or CSV and JSON files.
 
-Takes the arguments of transformers' examples/pytorch/text-classification/run_glue.py and those of
+Accepts the arguments of transformers' examples/pytorch/text-classification/run_glue.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_glue.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
@@ -67,41 +67,41 @@ Config = transformers.PretrainedConfig
 
 @dataclass
 class ModelArguments(FineTuningArguments):
-    """Which models to start from."""
+    """The models to start from."""
 
     teacher_tokenizer_name: str | None = HfArg(
-        default=None, help="Its own tokenizer, for a teacher with another vocabulary. None: the model's."
+        default=None, help="Tokenizer of a teacher with another vocabulary. None: the model's."
     )
 
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
     task_name: str | None = HfArg(default=None, help=f"A GLUE task: {', '.join(GLUE_TASKS)}.")
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(
         default=None,
-        help="Training data, .csv, .json or .jsonl: the columns label (not needed to learn from a teacher's soft labels "
-        "alone), and text or else the first one or two of strings.",
+        help="Training data, .csv, .json or .jsonl, with the column label (not needed for the teacher's soft labels alone), "
+        "and the column text or else the first one or two columns of strings.",
     )
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
     test_file: str | None = HfArg(default=None, help="Data for --do_predict; columns as in --train_file.")
     text_column_names: str | None = HfArg(
-        default=None, help="The column of texts, or two with a comma between for pairs. None: as --train_file says."
+        default=None, help="Column of texts, or two columns a,b of text pairs. None: as described at --train_file."
     )
-    label_column_name: str | None = HfArg(default=None, help="The column of labels. None: label.")
-    max_seq_length: int = HfArg(default=128, help="Longer inputs are cut to this many tokens.")
+    label_column_name: str | None = HfArg(default=None, help="Column of labels. None: label.")
+    max_seq_length: int = HfArg(default=128, help="Maximum tokens of an input; longer ones are truncated.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
     pad_to_max_length: bool = HfArg(
         default=False,
-        help="Pad every input to --max_seq_length, not to the longest of its batch. transformers' script does so by "
+        help="Pad every input to --max_seq_length instead of to the longest of its batch. transformers' script does so by "
         "default, which wastes most of the computation and changes no result.",
     )
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples.")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
-    max_predict_samples: int | None = HfArg(default=None, help="Use only this many test examples.")
+    max_train_samples: int | None = HfArg(default=None, help="Use this many training examples. None: all.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation examples. None: all.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use this many test examples. None: all.")
 
     def __post_init__(self) -> None:
         self.task_name = self.task_name and self.task_name.lower()

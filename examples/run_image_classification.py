@@ -1,6 +1,6 @@
 r"""Fine-tune or distill an image classifier on folders of images, a dataset of the Hub, or scikit-learn's digits.
 
-Takes the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
+Accepts the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Without a download:
 
     small=image_size=8,patch_size=2,num_channels=1,num_attention_heads=4
@@ -61,28 +61,33 @@ SPLIT_SEED = 0  # the same validation images whatever the seed of the run
 
 @dataclass
 class ModelArguments(AnyModelArguments):
-    """Which models to start from."""
+    """The models to start from."""
 
     image_processor_name: str | None = HfArg(
-        default=None, help="Hub id or path of the image processor. None: the model's, else the teacher's, else plain."
+        default=None,
+        help="Hub id or path of the image processor. None: the model's, else the teacher's, else a default.",
     )
-    ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
+    ignore_mismatched_sizes: bool = HfArg(
+        default=False, help="Initialize weights of other shapes at random, such as another head."
+    )
 
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, a local folder with one, or digits.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_dir: str | None = HfArg(default=None, help="Training images, one folder per class.")
     validation_dir: str | None = HfArg(default=None, help="Images for --do_eval, in the same form.")
-    train_val_split: float = HfArg(default=0.15, help="Share of the training images for validation, if no other are.")
-    image_column_name: str = HfArg(default="image", help="Column of images; pixel_values are taken as they are.")
-    label_column_name: str = HfArg(default="label", help="Column of classes; not needed to learn from a teacher alone.")
-    augment: bool = HfArg(default=True, help="Train on random crops and mirror images; not for pixel_values.")
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training images, at random.")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation images, at random.")
+    train_val_split: float = HfArg(
+        default=0.15, help="Share of training images used for validation if there are no others."
+    )
+    image_column_name: str = HfArg(default="image", help="Column of images; pixel_values are used unprocessed.")
+    label_column_name: str = HfArg(default="label", help="Column of classes; not needed for soft labels alone.")
+    augment: bool = HfArg(default=True, help="Train on random crops and horizontal flips; not for pixel_values.")
+    max_train_samples: int | None = HfArg(default=None, help="Use this many training images, at random. None: all.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation images, at random. None: all.")
 
     def __post_init__(self) -> None:
         self.folders = {"train": self.train_dir, "validation": self.validation_dir}

@@ -1,13 +1,13 @@
 r"""Train or distill an encoder by masked language modeling, on a dataset of the Hub or on text, CSV and JSON files.
 
-Takes the arguments of transformers' examples/pytorch/language-modeling/run_mlm.py and those of
+Accepts the arguments of transformers' examples/pytorch/language-modeling/run_mlm.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Task-agnostic distillation:
 
     python examples/run_mlm.py --teacher_model_name_or_path google-bert/bert-base-uncased --recipe distilbert \
         --model_type bert --config_overrides num_hidden_layers=6 --train_file corpus.txt \
         --do_train --do_eval --output_dir outputs/student
 
-Or a copy of the teacher that becomes narrower while it learns (HomoDistil):
+Or prune a copy of the teacher while it is distilled (HomoDistil):
 
     python examples/run_mlm.py --model_name_or_path google-bert/bert-base-uncased --recipe homodistil \
         --teacher_model_name_or_path google-bert/bert-base-uncased --target_hidden_size 384 --train_file corpus.txt \
@@ -63,31 +63,45 @@ LONGEST_BLOCK = 1024  # for tokenizers without a limit of their own, as in trans
 
 @dataclass
 class ModelArguments(AnyModelArguments):
-    """Which models to start from; with --recipe minilmv2 or tinybert_general any encoder can teach."""
+    """The models to start from; with --recipe minilmv2 or tinybert_general the teacher can be any encoder."""
 
-    tokenizer_name: str | None = HfArg(default=None, help="Its Hub id or path. None: the model's, else the teacher's.")
+    tokenizer_name: str | None = HfArg(
+        default=None, help="Hub id or path of the tokenizer. None: the model's, else the teacher's."
+    )
     dtype: str | None = HfArg(default=None, help="Load the weights as float32, bfloat16 or float16. None: float32.")
 
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
-    train_file: str | None = HfArg(default=None, help=".txt, a text per line; .csv, .json: column text or the first.")
+    train_file: str | None = HfArg(
+        default=None, help="Texts: .txt with one per line; .csv or .json with the column text or else the first."
+    )
     validation_file: str | None = HfArg(default=None, help="Texts for --do_eval, in the same form.")
-    text_column_name: str | None = HfArg(default=None, help="The column of texts. None: text, else the first.")
-    validation_split_percentage: int = HfArg(default=5, help="Percent of the training texts, if no other are given.")
-    max_seq_length: int | None = HfArg(default=None, help="Of a block or line. None: the tokenizer's, at most 1024.")
-    mlm_probability: float = HfArg(default=0.15, help="Share of the tokens to be predicted.")
-    line_by_line: bool = HfArg(default=False, help="Every text is one example. False: blocks cut from joined texts.")
-    pad_to_max_length: bool = HfArg(default=False, help="Pad lines to --max_seq_length, not to the longest of a batch.")
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples (blocks or lines).")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
-    streaming: bool = HfArg(default=False, help="Read the data while training; needs --max_steps.")
+    text_column_name: str | None = HfArg(default=None, help="Column of texts. None: text, else the first.")
+    validation_split_percentage: int = HfArg(
+        default=5, help="Percentage of training texts used for validation if there are no others."
+    )
+    max_seq_length: int | None = HfArg(
+        default=None, help="Maximum tokens of a block or line. None: the tokenizer's, at most 1024."
+    )
+    mlm_probability: float = HfArg(default=0.15, help="Share of the tokens that are masked and predicted.")
+    line_by_line: bool = HfArg(
+        default=False, help="Use every text as one example. False: blocks of concatenated texts."
+    )
+    pad_to_max_length: bool = HfArg(
+        default=False, help="Pad lines to --max_seq_length instead of to the longest of the batch."
+    )
+    max_train_samples: int | None = HfArg(
+        default=None, help="Use this many training examples (blocks or lines). None: all."
+    )
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation examples. None: all.")
+    streaming: bool = HfArg(default=False, help="Stream the data during training; needs --max_steps.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
-    preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Number of processes that tokenize. None: one.")
 
     def __post_init__(self) -> None:
         files = {"train_file": self.train_file, "validation_file": self.validation_file}

@@ -1,6 +1,6 @@
-r"""Fine-tune or distill an encoder that labels words (entities, parts of speech, chunks), on the Hub's data or files.
+r"""Fine-tune or distill an encoder for token classification (entities, parts of speech, chunks), on a dataset or files.
 
-Takes the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
+Accepts the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_ner.py --model_name_or_path google-bert/bert-base-cased --dataset_name lhoestq/conll2003 \
@@ -55,25 +55,37 @@ Config = transformers.PretrainedConfig
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
-    task_name: str = HfArg(default="ner", help="ner, pos or chunk: the labels are in a column such as ner_tags.")
+    task_name: str = HfArg(
+        default="ner", help="ner, pos or chunk; the labels are in the column ner_tags, pos_tags or chunk_tags."
+    )
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(default=None, help="Training data: .json, .jsonl, or .csv with lists in JSON.")
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
     test_file: str | None = HfArg(default=None, help="Data for --do_predict; columns as in --train_file.")
-    text_column_name: str | None = HfArg(default=None, help="Of the words. None: tokens, else the first of lists.")
-    label_column_name: str | None = HfArg(default=None, help="None: TASK_tags, else the next column of lists.")
-    max_seq_length: int | None = HfArg(default=None, help="Longer inputs are cut. None: to what the model can read.")
-    pad_to_max_length: bool = HfArg(default=False, help="Pad to --max_seq_length, not to the longest of the batch.")
-    label_all_tokens: bool = HfArg(default=False, help="Label not only a word's first token; after B- follows I-.")
-    return_entity_level_metrics: bool = HfArg(default=False, help="Also give the F1 of each type of entity.")
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples.")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
-    max_predict_samples: int | None = HfArg(default=None, help="Use only this many test examples.")
+    text_column_name: str | None = HfArg(
+        default=None, help="Column of words. None: tokens, else the first column of lists."
+    )
+    label_column_name: str | None = HfArg(
+        default=None, help="Column of labels. None: TASK_tags, else the next column of lists."
+    )
+    max_seq_length: int | None = HfArg(
+        default=None, help="Maximum tokens of an input; longer ones are truncated. None: the model's maximum."
+    )
+    pad_to_max_length: bool = HfArg(
+        default=False, help="Pad to --max_seq_length instead of to the longest of the batch."
+    )
+    label_all_tokens: bool = HfArg(
+        default=False, help="Label all tokens of a word (I- after B-). False: the first token only."
+    )
+    return_entity_level_metrics: bool = HfArg(default=False, help="Also report the F1 of each entity type.")
+    max_train_samples: int | None = HfArg(default=None, help="Use this many training examples. None: all.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation examples. None: all.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use this many test examples. None: all.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
-    preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Number of processes that tokenize. None: one.")
 
     def __post_init__(self) -> None:
         self.files = {f"{split}_file": getattr(self, f"{split}_file") for split in STAGES}

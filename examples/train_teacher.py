@@ -1,7 +1,7 @@
-r"""Fine-tune a text classifier that leaves its trajectory: the checkpoints a student of `ProgressiveTrainer` follows.
+r"""Fine-tune a text classifier and keep its training trajectory: the teacher checkpoints of `ProgressiveTrainer`.
 
-Takes run_glue.py's arguments and data, or --dataset_name movie_reviews or another built-in domain; and how many
-checkpoints, how far apart, of all weights or of LoRA adapters:
+Accepts run_glue.py's arguments and data, --dataset_name movie_reviews or another built-in domain, and the number and
+spacing of checkpoints, of all weights or of LoRA adapters:
 
     python examples/train_teacher.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
         --checkpoints 8 --spacing loss --save_only_model --do_train --do_eval --output_dir outputs/teacher
@@ -9,7 +9,7 @@ checkpoints, how far apart, of all weights or of LoRA adapters:
     python examples/run_glue.py --model_name_or_path google/bert_uncased_L-4_H-256_A-4 --task_name sst2 \
         --teacher_checkpoints outputs/teacher --do_train --do_eval --output_dir outputs/student
 
-With --lora_rank adapters need output_dir/base where it is. With --save_only_model a stopped run cannot go on.
+With --lora_rank, the adapters need output_dir/base in its place. With --save_only_model, a run cannot be resumed.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ QUERIES_AND_VALUES = ["query", "value", "query_proj", "value_proj", "q_lin", "v_
 
 @dataclass
 class TeacherTrainingArguments(OutputFolderArguments, DistillationTrainingArguments):
-    """Those of the trainer, and of the output folder."""
+    """The arguments of the trainer and of the output folder."""
 
 
 @dataclass
 class TrajectoryArguments:
-    """What the training leaves behind."""
+    """The checkpoints that are kept, and the weights they contain."""
 
-    checkpoints: int = HfArg(default=8, help="How many checkpoints stay; the last one is the finished model.")
+    checkpoints: int = HfArg(default=8, help="Number of checkpoints to keep; the last one is the finished model.")
     spacing: str = HfArg(
         default=STEPS,
-        help=f"{STEPS}: evenly spaced in optimizer steps. {LOSS}: evenly spaced in the smoothed training loss, so that "
-        f"they are denser where it falls fastest; chosen among {CANDIDATES} times as many, which need more disk.",
+        help=f"{STEPS}: evenly spaced in optimizer steps. {LOSS}: evenly spaced in the smoothed training loss, so denser "
+        f"where it falls fastest; chosen among {CANDIDATES} times as many, which need more disk space.",
     )
     lora_rank: int = HfArg(
-        default=0, help="Train LoRA adapters of this rank on queries and values, and the head. 0: all weights."
+        default=0, help="Rank of LoRA adapters on queries and values, trained with the head. 0: train all weights."
     )
 
     def __post_init__(self) -> None:

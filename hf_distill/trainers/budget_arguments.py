@@ -39,8 +39,9 @@ class BudgetArguments:
     teacher_labeling_flops: float | None = field(
         default=None,
         metadata={
-            "help": "FLOPs of precomputing the teacher outputs (printed by hf-distill label, stored in cost.json), charged to "
-            "this run before its first step. None: not charged, since several runs can share the outputs."
+            "help": "FLOPs of precomputing the teacher outputs (printed by hf-distill label, stored in cost.json; see "
+            "hf_distill.compute.flops.batch_flops for other labels), charged to this run before its first step. None: not "
+            "charged, since several runs can share the outputs."
         },
     )
     teacher_labeling_seconds: float | None = field(
