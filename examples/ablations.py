@@ -92,7 +92,7 @@ class AblationArguments:
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table: where it stands, and the pipeline's arguments that make it."""
+    """One cell of a table: its row, its column, and the arguments of the pipeline that differ for it."""
 
     row: str
     column: str
@@ -100,7 +100,7 @@ class Cell:
 
 
 def cells_of(args: AblationArguments) -> list[Cell]:
-    """The table of a question, row by row."""
+    """The cells of the question's table, row by row."""
     if args.question in ("initialization", "reduction"):
         starts = {start: {"arm": "D", "initialization": start} for start in args.initializations}
         starts |= {PRETRAINING: {"arm": "PD", "initialization": "random"}} if PRETRAINING in starts else {}
@@ -117,7 +117,7 @@ def cells_of(args: AblationArguments) -> list[Cell]:
 
 @dataclass
 class Grid:
-    """Runs the cells of a question and keeps what came out."""
+    """Runs the cells of a question and stores their results."""
 
     args: AblationArguments
     pipeline: PipelineArguments
@@ -128,11 +128,11 @@ class Grid:
         self.pipeline.teacher_answers = self.pipeline.teacher_answers or str(self.folder / "teacher_answers")
 
     def accuracies(self, cell: Cell) -> list[float]:
-        """Of the finished students on the test split, else on the validation split, one per seed."""
+        """Accuracy of the trained students on the test split, else on the validation split, one per seed."""
         return [self._accuracy(dataclasses.replace(self.pipeline, **cell.changes), seed) for seed in self.args.seeds]
 
     def _accuracy(self, arguments: PipelineArguments, seed: int) -> float:
-        """Questions share cells, and cells share the stages they have in common."""
+        """Accuracy of one run; questions share cells, and cells share the stages they have in common."""
         transfer = arguments.transfer_set, arguments.max_transfer_samples
         parts = [arguments.student, arguments.initialization, *transfer, seed]
         start = "_".join(str(part).replace("/", "-") for part in parts if part is not None)
@@ -146,7 +146,7 @@ class Grid:
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
     def measure(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
-        """Add to the entries how much smaller and faster than the teacher they are; returns the teacher's own."""
+        """Add size and speed relative to the teacher to the entries; returns the teacher's own entry."""
         pipeline = Pipeline(self.pipeline, self.given)
         split = pipeline.splits["test" if "test" in pipeline.splits else "validation"]
         answers, labels = np.array(split[TEACHER_LOGITS]).argmax(-1), np.array(split["labels"])
@@ -162,7 +162,7 @@ class Grid:
 
 
 def smallest_within(points: float, teacher: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """For every way to start the smallest student at most so many percentage points behind the teacher, if any is."""
+    """For each initialization, the smallest student at most `points` percentage points behind the teacher, if any."""
     found: dict[str, Any] = dict.fromkeys(entry["row"] for entry in entries)
     for entry in sorted(entries, key=lambda entry: -entry["parameters"]):
         if 100 * (teacher["accuracy"] - entry["mean"]) <= points:
@@ -184,7 +184,7 @@ def say_reduction(points: float, teacher: dict[str, Any], found: dict[str, Any])
 def conditions_of(
     args: AblationArguments, pipeline: PipelineArguments, training: DistillationTrainingArguments
 ) -> dict[str, Any]:
-    """What all cells have in common."""
+    """The settings that all cells share."""
     stages = {
         stage: {name: getattr(pipeline, f"{stage}_{name}") for name in ("steps", "learning_rate")} for stage in STAGES
     }
@@ -201,7 +201,7 @@ def conditions_of(
 
 
 def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
-    """The table on the terminal, the plot as a file."""
+    """Print the table and save the plot."""
     rows, columns = (list(dict.fromkeys(result[key] for result in results)) for key in ("row", "column"))
     found = {(result["row"], result["column"]): result for result in results}
     table = Table("", *columns, title=f"{question}: accuracy %, {what_is_shown(len(results[0]['accuracies']))}")

@@ -111,7 +111,7 @@ class ComparisonArguments:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train a student: training arguments, and what teaches beside `teacher_checkpoints`."""
+    """A way to train a student: its training arguments, and the teacher if it is not `teacher_checkpoints`."""
 
     name: str
     arguments: dict[str, Any]
@@ -119,13 +119,13 @@ class Method:
 
 
 def whole_model(checkpoint: Checkpoint) -> PreTrainedModel:
-    """The model of a checkpoint, an adapter merged into its base; whole on every process, also under ZeRO-3."""
+    """The model of a checkpoint, with an adapter merged into its base; not sharded, also under ZeRO-3."""
     with unsharded_loading():
         return SavedModel.find(str(checkpoint.folder)).load(AutoModelForSequenceClassification)[0]
 
 
 def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrainedModel) -> dict[str, Dataset]:
-    """Model inputs with labels: train, validation, and test where it has labels that are no secret.
+    """Model inputs with labels: train, validation, and test if its labels are public.
 
     Raises:
         ValueError: The data's classes are not the teacher's.
@@ -145,14 +145,14 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
 
 
 def with_one_answer(split: Dataset, index: int | None) -> Dataset:
-    """With only the answers of the checkpoint at an index, or without any."""
+    """The split with the teacher outputs of one checkpoint as the only ones, or with none."""
     recorded = precomputed_columns(split.column_names)
     wanted = {} if index is None else {checkpoint_column(index, of): of for of in (TEACHER_LOGITS, TEACHER_PROVENANCE)}
     return split.remove_columns([name for name in recorded if name not in wanted]).rename_columns(wanted)
 
 
 class Comparison:
-    """Trains students in every arm; `given` are fields of `ProgressiveTrainingArguments`, of which arms change some."""
+    """Trains students in every arm; `given` are fields of `ProgressiveTrainingArguments`, some of which arms change."""
 
     def __init__(self, args: ComparisonArguments, data: DataTrainingArguments, given: dict[str, Any]):
         self.args, self.given, self.folder = args, given, Path(given["output_dir"])
@@ -171,13 +171,13 @@ class Comparison:
             self.splits = {name: self._answered(split) for name, split in self.splits.items()}
 
     def _answered(self, split: Dataset) -> Dataset:
-        """With the answers of every checkpoint."""
+        """The split with the precomputed outputs of every checkpoint."""
         teachers = (FrozenTeacher(whole_model(checkpoint)) for checkpoint in self.checkpoints)
         collator = DataCollatorWithPadding(self.tokenizer)
         return label_with_trajectory(split, teachers, collator, cache_folder=self.folder / "teacher_answers")
 
     def _splits_for(self, method: Method) -> dict[str, Dataset]:
-        """With the answers of the checkpoints that teach in a method, if any does."""
+        """The splits with the precomputed outputs of the checkpoints that a method uses, if any."""
         followed = method.arguments.get("teacher_checkpoints")
         if self.args.live_teachers or followed == self.given["teacher_checkpoints"]:
             return self.splits
@@ -186,7 +186,7 @@ class Comparison:
         return {name: with_one_answer(split, index) for name, split in self.splits.items()}
 
     def methods(self, arm: str) -> list[Method]:
-        """What an arm chooses from: one method, or one per checkpoint."""
+        """The methods from which an arm chooses: one, or one per checkpoint."""
         args, last = self.args, self.checkpoints[-1]
         staged = {"max_steps": args.steps - args.final_steps, "final_stage_steps": args.final_steps, "recipe": None}
         if arm == "fine_tuning":
@@ -209,12 +209,12 @@ class Comparison:
         return [Method(f"kd_from_{checkpoint.step}", vanilla, checkpoint) for checkpoint in taught]
 
     def choose(self, arm: str, student: str) -> tuple[Method, float]:
-        """Method and learning rate, by validation accuracy with the first seed."""
+        """Choose method and learning rate by validation accuracy with the first seed."""
         tried = [(method, rate) for method in self.methods(arm) for rate in self.args.learning_rates]
         return max(tried, key=lambda pair: self.run(student, *pair, self.args.seeds[0])["validation_accuracy"])
 
     def entry(self, arm: str, student: str) -> dict[str, Any]:
-        """An arm's row of results for a student."""
+        """The results of an arm for a student."""
         args = self.args
         method, rate = self.choose(arm, student)
         runs = [self.run(student, method, rate, seed) for seed in args.seeds]
@@ -232,7 +232,7 @@ class Comparison:
         }
 
     def conditions(self, training: ProgressiveTrainingArguments) -> dict[str, Any]:
-        """What all arms have in common."""
+        """The settings that all arms share."""
         return {
             "initialization": self.args.initialization,
             "learning_rates": self.args.learning_rates,
@@ -248,7 +248,7 @@ class Comparison:
         }
 
     def search(self, student: str) -> list[dict[str, Any]]:
-        """How well each checkpoint teaches a student, with the first seed and the learning rate best for it."""
+        """Accuracy of a student distilled from each checkpoint, with the first seed and its best learning rate."""
         first, found = self.args.seeds[0], []
         for method in self.methods("best_checkpoint"):
             runs = [self.run(student, method, rate, first) for rate in self.args.learning_rates]
@@ -260,7 +260,7 @@ class Comparison:
         return self.folder / f"{student}_{method.name}_{rate:g}_{seed}".replace("/", "-")
 
     def run(self, student: str, method: Method, rate: float, seed: int) -> dict[str, Any]:
-        """What came out of a run, which is trained unless it is finished; one with other settings is refused."""
+        """Results of a run, which is trained unless it is finished; a run with other settings is refused."""
         folder = self._folder(student, method, rate, seed)
         result = folder / "result.json"
         teacher = method.teacher and str(method.teacher.folder)
@@ -307,7 +307,7 @@ def close(folder: Path) -> int:
 
 
 def across_teachers(comparison: Comparison, data: DataTrainingArguments) -> list[dict[str, Any]]:
-    """What students of every teacher come to, the smallest teacher first."""
+    """Results of the students of every teacher, the smallest teacher first."""
     args, given = comparison.args, comparison.given
     comparisons = [comparison]
     for folder in args.other_teachers:
@@ -323,13 +323,13 @@ def across_teachers(comparison: Comparison, data: DataTrainingArguments) -> list
 
 
 def cost_of(entry: dict[str, Any]) -> str:
-    """Its optimizer steps, and those of other models that were needed for it."""
+    """The optimizer steps of a student, and those of other models that it needed."""
     reason = {"best_checkpoint": "searching", "takd": "of the assistant"}.get(entry["arm"], "")
     return f"{entry['steps']}" + (f" + {entry['extra_steps']} {reason}" if reason else "")
 
 
 def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> None:
-    """The table on the terminal; the plots and the numbers as files."""
+    """Print the table; save plots and numbers."""
     entries = {(entry["arm"], entry["student"]): entry for entry in results["arms"]}
     arms, students = (list(dict.fromkeys(key[position] for key in entries)) for position in (0, 1))
     seeds = len(results["arms"][0]["accuracies"])
@@ -353,7 +353,7 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
 
 
 def plot_search(found: list[dict[str, Any]], split: str, path: Path) -> None:
-    """Accuracy of students against the checkpoint that taught them."""
+    """Plot the accuracy of students against the checkpoint from which they were distilled."""
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
     for student in dict.fromkeys(run["student"] for run in found):
@@ -367,7 +367,7 @@ def plot_search(found: list[dict[str, Any]], split: str, path: Path) -> None:
 
 
 def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
-    """Accuracy of students against the size of their teacher."""
+    """Plot the accuracy of students against the size of their teacher."""
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
     for arm, student in dict.fromkeys((entry["arm"], entry["student"]) for entry in found):

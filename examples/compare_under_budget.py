@@ -162,12 +162,12 @@ class ComparisonArguments:
 
 
 class Comparison:
-    """Trains the student in every arm; `given` are fields of `ScriptTrainingArguments`, of which arms change some.
+    """Trains the student in every arm; `given` are fields of `ScriptTrainingArguments`, some of which arms change.
 
     Attributes:
-        arms: By name.
-        splits: The task's rows with labels, as model inputs.
-        data: By regime, what the budget is spent on in the stage.
+        arms: The arms, by name.
+        splits: The task's rows with labels, as model inputs, by split.
+        data: The training data of the stage, by regime.
     """
 
     def __init__(self, args: ComparisonArguments, given: dict[str, Any]):
@@ -212,14 +212,14 @@ class Comparison:
         return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
     def _part(self, whole: Dataset, regime: str) -> Dataset:
-        """Of shuffled rows those that a regime has."""
+        """The part of the shuffled rows that belongs to a regime."""
         whole = whole.shuffle(seed=0)
         few = max(1, round(self.args.limited_fraction * len(whole)))
         return first_rows(whole, {"unlimited": None, "limited": few}[regime])
 
     @cached_property
     def _texts(self) -> Dataset:
-        """The corpus, without what students are judged on."""
+        """The corpus without evaluation texts."""
         texts = unlabeled_texts(self.args.corpus or ALL_DOMAINS)
         return without_texts_of(texts, self._evaluated, texts.column_names[0])[0]
 
@@ -228,7 +228,7 @@ class Comparison:
 
     @cached_property
     def unlabeled(self) -> dict[str, tuple[Dataset, Dataset]]:
-        """By regime the corpus in sequences of equal length, and its texts one by one."""
+        """For each regime, the corpus in sequences of equal length, and its single texts."""
         column, tokenizer, length = self._texts.column_names[0], self.tokenizer, self.args.max_seq_length
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
@@ -241,7 +241,7 @@ class Comparison:
         return {regime: (self._part(sequences, regime), self._part(texts, regime)) for regime in self.args.regimes}
 
     def entry(self, regime: str, arm: str) -> dict[str, Any]:
-        """An arm's row of results."""
+        """The results of an arm."""
         first, rates = self.args.seeds[0], self.arms[arm].learning_rates
         tried = {rate: self.run(regime, arm, rate, first)["validation_accuracy"] for rate in rates}
         rate = max(tried, key=tried.get)
@@ -265,7 +265,7 @@ class Comparison:
         } | over_seeds([run["accuracy"] for run in runs])
 
     def run(self, regime: str, arm: str, rate: float, seed: int) -> dict[str, Any]:
-        """What came out of a cell, which is run unless it is finished; one with other settings is refused."""
+        """Results of a cell, which is run unless it is finished; a cell with other settings is refused."""
         folder = self.folder / f"{self.args.student}_{regime}_{arm}_{rate:g}_{seed}".replace("/", "-")
         settings, result = self._settings(arm), folder / "result.json"
         if not once(result.exists):
@@ -285,7 +285,7 @@ class Comparison:
         return found
 
     def _settings(self, arm: str) -> dict[str, Any]:
-        """What makes a cell of an arm: arguments that only other arms depend on, and those that came later, are left out."""
+        """Settings that identify an arm's cell, without arguments that only other arms use or that were added later."""
         settings = dataclasses.asdict(self.args) | {name: self.given[name] for name in BUDGET}
         for name in NOT_OF_A_CELL:
             del settings[name]
@@ -293,7 +293,7 @@ class Comparison:
         return settings | charged | self.arms[arm].settings
 
     def _judged(self, folder: Path, regime: str, seed: int) -> dict[str, Any]:
-        """What was spent on a student, and how good it is once it is fine-tuned."""
+        """The cost of a student, and its quality after fine-tuning."""
         if not once(folder.exists):
             raise ValueError(f"the budget is too small: a single step took more than 1/{self.args.points} of it")
         set_seed(seed)  # the new head's weights
@@ -318,25 +318,25 @@ class Comparison:
 
 
 def class_names(rows: Dataset) -> list[str]:
-    """Of a column label, whose order is that of the classes."""
+    """Class names of the column label, in the order of their indices."""
     found = set(rows["label"]) - {None}
     return getattr(rows.features["label"], "names", None) or sorted(map(str, found))
 
 
 def is_right(output: Any) -> list[int]:
-    """1 for every example answered rightly, else 0; of those that have a label."""
+    """1 for every correctly predicted example, else 0; for examples with a label."""
     is_counted = output.label_ids != IGNORE_INDEX
     return (output.predictions.argmax(axis=-1) == output.label_ids)[is_counted].astype(int).tolist()
 
 
 def difference(ours: list[list[int]], theirs: list[list[int]]) -> tuple[float, float, float]:
-    """How much more often the one is right, and its 95 % interval over examples and over seeds.
+    """Difference in accuracy, and its 95 % interval over examples and seeds.
 
     A bootstrap that draws rows and columns (the pigeonhole bootstrap, Owen 2007, arXiv 0712.1111); both are paired.
 
     Args:
-        ours: By seed, 1 for every example answered rightly, else 0.
-        theirs: Likewise, of the same seeds and examples.
+        ours: For each seed, 1 for every correctly predicted example, else 0.
+        theirs: The same of the other arm, for the same seeds and examples.
     """
     gaps, rng = np.array(ours) - np.array(theirs), np.random.default_rng(0)
     drawn = [gaps[np.ix_(*(rng.integers(n, size=n) for n in gaps.shape))].mean() for _ in range(RESAMPLES)]
@@ -345,7 +345,7 @@ def difference(ours: list[list[int]], theirs: list[list[int]]) -> tuple[float, f
 
 
 def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
-    """Each arm against training without a teacher, and against fine-tuning alone, in plain words."""
+    """Sentences that compare each arm with training without a teacher, and with fine-tuning alone."""
     said = []
     for regime in dict.fromkeys(entry["regime"] for entry in entries):
         arms = {entry["arm"]: entry for entry in entries if entry["regime"] == regime}
@@ -375,7 +375,7 @@ def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
 
 
 def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> None:
-    """The table on the terminal, the curves as a file."""
+    """Print the table and save the curves."""
     regimes = list(dict.fromkeys(entry["regime"] for entry in entries))
     seeds = len(entries[0]["accuracies"])
     title = f"accuracy % on {split}, {what_is_shown(seeds)}"

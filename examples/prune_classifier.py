@@ -55,7 +55,7 @@ class SizeArguments:
 
 
 def most_important_layers(model: PreTrainedModel, rows: Dataset, collator: Any, number: int) -> list[int]:
-    """The layers with the most sensitive weights, by the gradients of some labeled rows."""
+    """The layers with the most sensitive weights, by the gradients of a sample of labeled rows."""
     judged = copy.deepcopy(model).eval()
     rows = rows.shuffle(seed=0).select(range(min(len(rows), ROWS_TO_JUDGE_LAYERS)))
     for start in range(0, len(rows), BATCH_SIZE):

@@ -130,7 +130,7 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Sp
 
 
 def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
-    """Names of the classes in the order of the outputs, and the class each label stands for; none for regression."""
+    """Class names in the order of the outputs, and the class of each label; none for regression."""
     # The classes of the training data, else of the teacher, else of the model as it comes.
     column = raw["train"].features.get("label") if "train" in raw else None
     source = teacher or own
@@ -152,7 +152,7 @@ def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[
 
 
 def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None) -> tuple:
-    """Model, tokenizer, and classes; by the classes' names the trainer puts a teacher's outputs in order."""
+    """Model, tokenizer, and classes, by whose names the trainer matches the teacher's outputs."""
     config = args.config()
     names, ids = find_labels(raw, config, teacher_config)
     config.problem_type = "single_label_classification" if names else "regression"
@@ -168,7 +168,7 @@ def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None)
 
 @dataclass
 class Encoder:
-    """Makes model inputs from texts, with labels where the data have them, and with a teacher's own inputs if it has such."""
+    """Makes model inputs from texts, with labels if the data have them, and with the teacher's own inputs if it has any."""
 
     args: DataTrainingArguments
     tokenizer: Any
@@ -177,7 +177,7 @@ class Encoder:
     segments: bool | None = None  # which of two texts a token is of; None: where the model reads it
 
     def __call__(self, raw: Dataset, texts: list[str]) -> Dataset:
-        """From the columns of texts."""
+        """Model inputs from the columns of texts."""
         length, args = self.args.max_seq_length, self.args
         encode = SequenceEncoder(
             self.tokenizer, self.ids, length, args.pad_to_max_length, self.segments, not args.overwrite_cache
@@ -191,7 +191,7 @@ class Encoder:
 
 
 def prepare(raw: Splits, stage: str, args: DataTrainingArguments, encode: Encoder) -> Splits:
-    """Model inputs by split; the first split of a stage is the one watched during training."""
+    """Model inputs by split; the first split of a stage is evaluated during training."""
     texts = text_columns((raw["train"] if "train" in raw else next(iter(raw.values()))).features)
     flag, _, limit = STAGES[stage]
     prepared = {}

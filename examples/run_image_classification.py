@@ -103,7 +103,7 @@ class DataTrainingArguments:
 
 
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Dataset]:
-    """The images by split; a validation set is taken off the training set where there is none."""
+    """Images by split; without a validation set, a part of the training set is split off."""
     shared = model_args.source
     if args.dataset_name == "digits":
         raw = dict(load_digits_dataset())
@@ -134,7 +134,7 @@ def find_classes(raw: dict[str, Dataset], column: str, own: PretrainedConfig, te
 def load_model(
     model_args: ModelArguments, args: DistillationTrainingArguments, raw: dict[str, Dataset], label_column: str
 ) -> tuple[PreTrainedModel, Any]:
-    """Model and image processor; by the classes' names the trainer puts a teacher's outputs in order."""
+    """Model and image processor; the trainer matches the teacher's outputs by class name."""
     start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
     config = model_args.config()
     names = find_classes(raw, label_column, config, config_of_teacher(teacher, args))
@@ -160,7 +160,7 @@ def load_model(
 
 
 def random_view(image: Image.Image) -> Image.Image:
-    """A random part of an image, 8 % to all of its area and at most 4:3 wide or high, every second time mirrored.
+    """A random crop of 8 to 100 % of the area with an aspect ratio up to 4:3, flipped with probability one half.
 
     Source: Szegedy et al. 2014, arXiv 1409.4842, section 6.
     """
@@ -182,7 +182,7 @@ def prepare(
     model: PreTrainedModel,
     processor: Any,
 ) -> Dataset:
-    """Model inputs, made when they are read; with labels where the data have them."""
+    """Model inputs, computed when they are read; with labels if the data have them."""
     augment = args.augment and split == "train"
     if limit is not None:  # at random, because images come sorted by class
         images = first_rows(images.shuffle(SPLIT_SEED), limit)

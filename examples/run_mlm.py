@@ -113,7 +113,7 @@ class DataTrainingArguments:
 
 
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Texts]:
-    """The texts by split; a validation set is taken off the training set where there is none."""
+    """Texts by split; without a validation set, a part of the training set is split off."""
     options = model_args.source | {"streaming": args.streaming}
     if args.dataset_name:
         raw = dict(load_named(args.dataset_name, args.dataset_config_name, **options))
@@ -126,7 +126,7 @@ def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[st
 
 
 def split_off_validation(texts: Texts, percentage: int) -> dict[str, Texts]:
-    """The first texts for validation and the others for training; of a stream the first of every hundred."""
+    """The first texts for validation and the others for training; in a stream, the first of every hundred."""
     if isinstance(texts, IterableDataset):
         for_validation = texts.filter(lambda _, index: index % 100 < percentage, with_indices=True)
         for_training = texts.filter(lambda _, index: index % 100 >= percentage, with_indices=True)
@@ -163,7 +163,7 @@ def load_model(
 def choose_teacher(
     name: str | None, args: DistillationTrainingArguments, tokenizer: PreTrainedTokenizerBase
 ) -> str | PreTrainedModel | None:
-    """The teacher's name for the trainer to load; as a model if only its body was trained and no prediction is used."""
+    """The teacher's name for the trainer, or the loaded model if only its body is trained and no logits are used."""
     if name is None or args.soft_label_weight != 0:
         return name
     kwargs = teacher_options(args)
@@ -183,7 +183,7 @@ def choose_teacher(
 
 
 def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingArguments, limit: int | None) -> Texts:
-    """Model inputs: one example per line, or blocks of equal length cut from all texts in a row."""
+    """Model inputs: one example per line, or blocks of equal length of concatenated texts."""
     length = min(args.max_seq_length or LONGEST_BLOCK, tokenizer.model_max_length)
     padding = "max_length" if args.pad_to_max_length else False
     columns = texts.column_names or list(next(iter(texts)))
@@ -212,7 +212,7 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
 
 
 def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, float]:
-    """With the perplexity over the masked tokens, from the loss that the labels give."""
+    """Metrics with the perplexity over the masked tokens, from the loss on the labels."""
     metrics = trainer.evaluate()
     if not teacher_predicts:
         metrics = {name: value for name, value in metrics.items() if not name.startswith("eval_teacher_")}

@@ -94,7 +94,7 @@ class DataTrainingArguments:
             raise ValueError(f"max_seq_length must be at least 1, got {self.max_seq_length}")
 
     def encoder(self, tokenizer: Any, ids: ClassIds) -> WordEncoder:
-        """Makes model inputs."""
+        """The encoder that makes model inputs."""
         how = self.max_seq_length, self.pad_to_max_length, self.label_all_tokens
         return WordEncoder(tokenizer, ids, *how, not self.overwrite_cache, self.preprocessing_num_workers)
 
@@ -108,7 +108,7 @@ def load_raw(model_args: FineTuningArguments, args: DataTrainingArguments) -> Sp
 
 
 def read_lists(table: Dataset) -> Dataset:
-    """The table of a .csv file, with those columns read as JSON that begin with a list."""
+    """The table of a .csv file, with columns of lists parsed from JSON."""
     firsts = {name: next((value for value in table[name] if value is not None), None) for name in table.column_names}
     columns = [name for name, value in firsts.items() if str(value).startswith("[")]
 
@@ -122,7 +122,7 @@ def read_lists(table: Dataset) -> Dataset:
 
 
 def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) -> tuple[str, str | None]:
-    """The columns of words, which every split has, and of labels, which some may lack; None if all do."""
+    """The column of words, which every split has, and that of labels; None if no split has labels."""
     features = {name: feature for split in splits for name, feature in raw[split].features.items()}
     lists = [name for name, feature in features.items() if hasattr(feature, "feature")]
     text = args.text_column_name or next((name for name in ("tokens", *lists) if name in lists), None)
@@ -138,7 +138,7 @@ def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) ->
 
 
 def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
-    """Names of the classes in the order of the outputs, and the class each name or number stands for."""
+    """Class names in the order of the outputs, and the class of each name or number."""
     # The classes of the training data, else of the teacher, else of the model as it comes.
     source = teacher or own
     names = label_names(source)
@@ -160,7 +160,7 @@ def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | 
 
 
 def load_model(args: FineTuningArguments, names: list[str], config: Config) -> tuple:
-    """Model and tokenizer; by the classes' names the trainer puts a teacher's outputs in order."""
+    """Model and tokenizer; the trainer matches the teacher's outputs by class name."""
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in config.id2label.items()}
     tokenizer_name = args.tokenizer_name or args.model_name_or_path
@@ -176,7 +176,7 @@ def load_model(args: FineTuningArguments, names: list[str], config: Config) -> t
 
 
 def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) -> None:
-    """Write a line per sentence with a label per word; words that are cut off or have no token get O."""
+    """Write a line per sentence with a label per word; truncated words and words without a token get O."""
     output = trainer.predict(dataset.remove_columns(FIRST_TOKENS), metric_key_prefix="predict")
     report(trainer, "predict", output.metrics, dataset)
     lines = []

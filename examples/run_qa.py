@@ -102,7 +102,7 @@ class DataTrainingArguments:
             raise ValueError(f"n_best_size and max_answer_length must be at least 1, got {given}")
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, segments: bool | None = None) -> WindowEncoder:
-        """Makes windows."""
+        """The encoder that makes windows."""
         length = min(self.max_seq_length, tokenizer.model_max_length)
         stride = min(WindowEncoder.doc_stride, length // 3) if self.doc_stride is None else self.doc_stride
         how = stride, self.pad_to_max_length, segments, not self.overwrite_cache, self.preprocessing_num_workers
@@ -138,7 +138,7 @@ def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTo
 
 @dataclass
 class Predictions:
-    """The answers a model gives to the questions of a split, read off its logits for the windows, and kept in files."""
+    """Predicted answers to the questions of a split, from the logits of its windows, and their files."""
 
     args: DataTrainingArguments
     rows: Dataset
@@ -171,7 +171,7 @@ class Predictions:
         return [answers["text"] for answers in self.rows["answers"]]
 
     def read(self, logits: tuple[np.ndarray, ...], to_files: Path | None) -> list[str]:
-        """From start and end logits of all windows; files of answers and score differences begin with `to_files`."""
+        """Answers from start and end logits of all windows; `to_files` is the prefix of the files written."""
         arrays = self.windows.with_format("numpy")
         texts, differences = answers_from_logits(
             *logits[:2],
