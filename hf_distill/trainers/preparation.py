@@ -67,7 +67,7 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
     hooks = build_hooks(trainer, objective, unlabeled)
     if hooks.projections is not None:
         require_no_scheduler(trainer.lr_scheduler)
-    if batch is not None and trainer.teacher is not None:
+    if batch is not None and unlabeled is not None and trainer.teacher is not None:
         features = hooks.probe(student, unlabeled)
         teacher = None if trainer.task is Task.MASKED_LM else trainer.teacher_forward(batch, training=False)
         require_comparable_outputs(trainer, features, teacher, hooks.example)
