@@ -56,7 +56,7 @@ def test_public_name_documents_its_arguments(name):
     undocumented = [
         parameter for parameter in inspect.signature(value).parameters if f"    {parameter}: " not in arguments
     ]
-    assert arguments
+    assert arguments or not inspect.signature(value).parameters
     assert not undocumented
 
 

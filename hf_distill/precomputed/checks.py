@@ -67,8 +67,7 @@ def require_same_teacher(recorded: Sequence[Provenance], teacher: Teacher) -> No
         ValueError: Names both.
     """
     if len(teacher.members) != 1:
-        kind = teacher.identity() if isinstance(teacher.identity(), str) else type(teacher).__name__
-        raise refusal(f"of {recorded[0].teacher['name']}", f"teacher_model is a {kind}")
+        raise refusal(f"of {recorded[0].teacher['name']}", f"teacher_model is a {teacher.kind}")
     (member,) = teacher.members
     sha256 = member.weights_sha256
     for provenance in recorded:

@@ -31,7 +31,11 @@ class GivesOutputs(Protocol):
 
 
 class Teacher:
-    """A source of teacher outputs. Subclasses override `outputs`, and of the rest what they can do more."""
+    """A source of teacher outputs.
+
+    A subclass overrides `outputs`, and the other methods and properties as far as it can do more than their defaults say. Any
+    other object with a method `outputs(inputs)` is accepted as a teacher too, and has these defaults.
+    """
 
     @property
     def input_names(self) -> Collection[str]:
@@ -52,6 +56,11 @@ class Teacher:
     def description(self) -> Mapping[str, Any] | None:
         """What is known of that model, for run records, where there is no live model to describe."""
         return None
+
+    @property
+    def kind(self) -> str:
+        """The name of its class, for messages."""
+        return type(self).__name__
 
     @property
     def has_hidden_states(self) -> bool:
@@ -134,7 +143,7 @@ class Teacher:
 
     def identity(self) -> Any:
         """What tells it from other teachers, as JSON; to be called on every process, each of which may hold a part."""
-        return type(self).__name__
+        return self.kind
 
 
 class LiveTeacher(Teacher):
@@ -198,7 +207,8 @@ class _Adapted(Teacher):
         """The outputs of the object."""
         return self._source.outputs(inputs)
 
-    def identity(self) -> Any:
+    @property
+    def kind(self) -> str:
         """The name of the object's class."""
         return type(self._source).__name__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from numbers import Real
-from typing import Any, cast
+from typing import Any
 
 from hf_distill.features.projections import Projection
 from hf_distill.objectives.attention import AttentionLoss
@@ -39,7 +39,7 @@ DEFAULTS = {
     "relations": "queries,keys,values",
 }
 _CHOICES: dict[str, type[Enum]] = {
-    "recipe": cast(type[Enum], RecipeName),
+    "recipe": RecipeName,
     "soft_label_loss": SoftLabelLoss,
     "soft_label_positions": SoftLabelPositions,
     "hidden_state_loss": HiddenStateLoss,
@@ -52,7 +52,7 @@ _CHOICES: dict[str, type[Enum]] = {
 def resolve_defaults(args: Any) -> None:
     """Fill fields that are None from the recipe, then with their plain values; turn names into choices."""
     if args.recipe is not None:
-        args.recipe = choice(cast(Any, RecipeName), args.recipe, "recipe")
+        args.recipe = choice(RecipeName, args.recipe, "recipe")
         for name, value in RECIPES[args.recipe.value].arguments.items():
             if getattr(args, name) is None:
                 setattr(args, name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -150,7 +151,9 @@ class BudgetTrainer(BaseTrainer):
         finally:
             self.args.lr_scheduler_kwargs = given
         if isinstance(scheduler, LambdaLR):
-            scheduler.lr_lambdas = [self._following_the_budget(schedule) for schedule in scheduler.lr_lambdas]
+            scheduler.lr_lambdas = [
+                partial(_at_share, schedule, self.cost_tracker) for schedule in scheduler.lr_lambdas
+            ]
         return scheduler
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -222,8 +225,10 @@ class BudgetTrainer(BaseTrainer):
     def _is_endless(self) -> bool:
         return bool(self.cost_tracker.budget) and self.args.max_steps <= 0
 
-    def _following_the_budget(self, schedule: Callable[[Any], float]) -> Callable[[int], float]:
-        return lambda step: schedule(min(self.cost_tracker.share, 1.0) * PARTS)
+
+def _at_share(schedule: Callable[[Any], float], tracker: CostTracker, step: int) -> float:
+    """A schedule's factor where the budget is spent as far as it is, whatever the step."""
+    return schedule(min(tracker.share, 1.0) * PARTS)
 
 
 class CostCallback(TrainerCallback, ExportableState):

@@ -35,20 +35,9 @@ from hf_distill.trainers.callbacks import ObjectiveCheckCallback, RunRecordCallb
 from hf_distill.trainers.checkpoints import last_complete_checkpoint, require_optimizer_state
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, with_distillation_defaults
 from hf_distill.trainers.finite_checks import FiniteChecks
-from hf_distill.trainers.model_checks import (
-    named_sets,
-    require_sound_inputs,
-)
-from hf_distill.trainers.objective_builder import (
-    build_objective,
-    evaluation_objective,
-    soft_label_items,
-)
-from hf_distill.trainers.preflight import (
-    require_nonempty,
-    require_own_process_group,
-    require_writable,
-)
+from hf_distill.trainers.model_checks import named_sets, require_sound_inputs
+from hf_distill.trainers.objective_builder import build_objective, evaluation_objective, soft_label_items
+from hf_distill.trainers.preflight import require_nonempty, require_own_process_group, require_writable
 from hf_distill.trainers.preparation import build_hooks, prepared_hooks
 from hf_distill.trainers.publishing_trainer import PublishingTrainer
 from hf_distill.trainers.resuming import load_finished, resume_point, training_lock

@@ -232,18 +232,11 @@ def _require_features(student: nn.Module, teacher: Teacher | None, of_attention:
     if teacher is None or not isinstance(student_config, PretrainedConfig) or not gives:
         raise ValueError(
             "hidden states, attention and relations are compared between two live transformers models; the student is "
-            f"a {type(student).__name__}, the teacher {_described(teacher)}. Pass teacher_model as a model or its "
+            f"a {type(student).__name__}, the teacher {'None' if teacher is None else f'a {teacher.kind}'}. Pass teacher_model as a model or its "
             "name (--teacher_model_name_or_path), or learn from soft and hard labels alone, or from hidden states that "
             "label_transfer_set recorded."
         )
     return student_config, teacher
-
-
-def _described(teacher: Teacher | None) -> str:
-    if teacher is None:
-        return "None"
-    kind = teacher.identity() if not teacher.members else type(teacher).__name__
-    return f"a {kind if isinstance(kind, str) else type(teacher).__name__}"
 
 
 def _require_equal_heads(student: PretrainedConfig, teacher: PretrainedConfig) -> None:

@@ -11,8 +11,8 @@ from transformers.modeling_outputs import ModelOutput
 
 from hf_distill import DistillationTrainer
 from hf_distill.publishing.run_record import RUN_RECORD_NAME
-from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.budget_trainer import CostCallback
+from hf_distill.trainers.callbacks import RunRecordCallback
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 from tests.trainers.test_drop_in import masked_lm, summed_cross_entropy
 
@@ -180,9 +180,7 @@ def test_a_loss_function_has_the_same_gradients_whatever_it_makes_of_the_number_
 def test_what_is_spent_is_asked_in_vain(tmp_path):
     trainer = trainer_of(DistillationTrainer, tmp_path, save_strategy="no")
     trainer.train()
-    with pytest.raises(
-        ValueError, match=r"TrainingArguments count no cost.*DistillationTrainingArguments"
-    ):
+    with pytest.raises(ValueError, match=r"TrainingArguments count no cost.*DistillationTrainingArguments"):
         trainer.cost()
 
 
