@@ -13,7 +13,7 @@ from hf_distill.pruning.importance import Scores, require_distinct_scores
 _LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
 
-def layers_worth_most(scores: Scores, number: int) -> list[int]:
+def highest_scoring_layers(scores: Scores, number: int) -> list[int]:
     """The layers whose units together count most, ascending.
 
     Args:
