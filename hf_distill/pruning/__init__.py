@@ -1,4 +1,4 @@
-"""Narrower models: the units of an encoder, what each is worth, and the encoder without some of them."""
+"""Structured pruning of encoders: importance of heads, neurons, dimensions and layers, and smaller dense models."""
 
 from hf_distill.pruning.compaction import Keep, compact, compact_in_place
 from hf_distill.pruning.depth import highest_scoring_layers, keep_layers
