@@ -57,16 +57,15 @@ def create_student(
 
     Args:
         shape: The name of a miniature (tiny, mini, small, medium, base), or "layers/hidden size" such as "3/384". With
-            the teacher's hidden size, the heads and the feed-forward size are the teacher's. With another hidden size,
-            heads have 64 dimensions (the teacher's head size with initialization "width"), and the feed-forward size
-            keeps the ratio that is the default of the architecture.
+            the teacher's hidden size, heads and feed-forward size are the teacher's. Otherwise heads have 64 dimensions
+            ("width": the teacher's head size), and the feed-forward ratio is the default of the architecture.
         teacher: The model that gives configuration, labels and weights; it is not modified. A Hub id or a folder is
             loaded with the head it was saved with. None: the student is a BERT.
         initialization: The source of the initial weights: "random"; "embeddings", the teacher's embedding tables
             (projected on their leading principal directions when the student is narrower); "truncated", layers,
             embeddings and head of a teacher of the same width; "width", the same of a wider teacher, without some of
             its dimensions, heads and neurons; "pretrained", a published miniature, or the checkpoint named. None: the
-            first of truncated, width, embeddings and random that fits, logged with the reason; random without a teacher.
+            first of truncated, width, embeddings and random that fits, which is logged; random without a teacher.
         task: The task of the student's head. None: the teacher's task.
         layers: The teacher's layers that "truncated" and "width" copy: "bottom", "top", or "uniform" (evenly spaced).
         dimensions: The units that "width" keeps: the "leading" ones, or the "largest" by the sum of squared weights.
@@ -101,8 +100,7 @@ def create_student(
         student = _new(model_class, _updated(BertConfig(**Miniature(*size).sizes), config))
     else:
         raise ValueError(f"initialization {initialization.value!r} takes weights of a teacher, which is None")
-    # The run record reads it. nn.Module is typed to hold tensors and modules alone.
-    student.hf_distill_initialization = initialization.value  # type: ignore[assignment]
+    student.hf_distill_initialization = initialization.value  # type: ignore[assignment]  # for the run record
     return student.train()
 
 
