@@ -20,8 +20,8 @@ def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type
     Args:
         student_logits: The student's logits, (..., classes).
         teacher_logits: The teacher's logits, (..., classes).
-        problem_type: "single_label_classification", "multi_label_classification" or "regression", as in
-            `PretrainedConfig.problem_type`.
+        problem_type: The meaning of the logits, as in `PretrainedConfig.problem_type`: "single_label_classification",
+            "multi_label_classification" or "regression".
 
     Returns:
         The values by name: for classification `teacher_agreement` (1 where both predict the same class, else 0) and

@@ -37,8 +37,8 @@ def in_format(
 
     Args:
         model: A model of transformers, in single precision.
-        number_format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and dynamically quantized activations
-            (torch, CPU only); "onnx", single precision in ONNX Runtime (CPU only, needs the extra `onnx`).
+        number_format: The format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and dynamically quantized
+            activations (torch, CPU only); "onnx", single precision in ONNX Runtime (CPU only, needs the extra `onnx`).
         example: Model inputs that the model is exported with, of at least two rows.
         device: The device to run on.
 

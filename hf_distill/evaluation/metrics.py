@@ -20,7 +20,7 @@ _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "pearson": lambda labels, predicted: pearsonr(labels, predicted).statistic,
     "spearmanr": lambda labels, predicted: spearmanr(labels, predicted).statistic,
 }
-# The metrics of `hf-distill evaluate`, which is not told a GLUE task; models are compared by the first one.
+# The metrics of `hf-distill evaluate`, for which no GLUE task is given; models are compared by the first one.
 CLASSIFICATION_METRICS = ("accuracy", "f1_macro", "matthews_correlation")
 REGRESSION_METRICS = ("pearson", "spearmanr", "mse")
 _OF_TASK = {

@@ -30,8 +30,8 @@ def exact_match_and_f1(
     Args:
         predictions: One predicted answer per question, (questions,).
         answers: The gold answers to each question, (questions,); empty for an unanswerable one.
-        version_2: Questions may be unanswerable, as in SQuAD 2.0. Such a question scores 1 for a prediction that is
-            empty after normalization, else 0; the same holds if its gold answers are all articles and punctuation.
+        version_2: Whether questions may be unanswerable, as in SQuAD 2.0. Such a question scores 1 for a prediction that
+            is empty after normalization, else 0; the same holds if its gold answers are all articles and punctuation.
 
     Returns:
         The metrics by name, in percent: `exact_match` and `f1`, the F1 over the bags of words of prediction and answer.
@@ -91,7 +91,7 @@ def answers_from_logits(
         n_best_size: The number of positions with the highest start logits, and with the highest end logits, that spans
             are made of.
         max_answer_length: The largest number of tokens of a span.
-        version_2: Questions may be unanswerable: the answer is empty if the difference exceeds the threshold.
+        version_2: Whether questions may be unanswerable; then the answer is empty if the difference exceeds the threshold.
         null_score_diff_threshold: The threshold; the higher it is, the fewer questions are left unanswered.
 
     Returns:

@@ -108,8 +108,8 @@ def _with_tokens(
 ) -> PreTrainedTokenizerBase:
     """A copy of the tokenizer with only these tokens, whose new ids are their positions in the list."""
     places = {old: new for new, old in enumerate(order)}
-    words = rules["model"]["vocab"]
-    rules["model"]["vocab"] = {word: places[index] for word, index in words.items() if index in places}
+    vocabulary = rules["model"]["vocab"]
+    rules["model"]["vocab"] = {token: places[index] for token, index in vocabulary.items() if index in places}
     for token in rules["added_tokens"]:
         token["id"] = places[token["id"]]
     ending = rules["post_processor"] or {}

@@ -195,7 +195,7 @@ class _Push:
             self.changed = self.parent not in (None, head.sha)
             return _commit_of(head)
         if self.parent not in (None, head.sha):
-            raise PublishError("somebody else committed to the repository meanwhile; look at it before you go on")
+            raise PublishError("somebody else committed to the repository meanwhile; look at it before you try again")
         self.parent = head.sha
         made = self._send_commit(head)
         self.changed = True

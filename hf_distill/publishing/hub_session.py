@@ -147,7 +147,7 @@ def _explain(error: BaseException, timeout: float) -> tuple[str, bool, float]:
             reason, passing = _explain_status(each.response.status_code, each.server_message or "")
             return reason, passing, float(after) if after.isdigit() else 0.0
         if isinstance(each, httpx2.TimeoutException):
-            return f"no answer within {timeout:g} seconds", True, 0.0
+            return f"no response within {timeout:g} seconds", True, 0.0
         if isinstance(each, LocalTokenNotFoundError):
             return f"there is no token: {_LOG_IN}", False, 0.0
         if isinstance(each, OfflineModeIsEnabled):
@@ -158,7 +158,7 @@ def _explain(error: BaseException, timeout: float) -> tuple[str, bool, float]:
                 return (*_explain_status(int(status[1]), ""), 0.0)
             return "the Hub cannot be reached, or broke the connection off", True, 0.0
         if isinstance(each, (json.JSONDecodeError, KeyError)):
-            return "the Hub's answer is not one of a Hub: it may be down", True, 0.0
+            return "the response is not one of the Hub: it may be down", True, 0.0
     return f"{error}", False, 0.0
 
 

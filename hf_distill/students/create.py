@@ -99,7 +99,7 @@ def create_student(
     elif initialization is Initialization.RANDOM:
         student = _new(model_class, _updated(BertConfig(**Miniature(*size).sizes), config))
     else:
-        raise ValueError(f"initialization {initialization.value!r} takes weights of a teacher, which is None")
+        raise ValueError(f"initialization {initialization.value!r} needs the weights of a teacher, got None")
     student.hf_distill_initialization = initialization.value  # type: ignore[assignment]  # for the run record
     return student.train()
 
@@ -224,7 +224,7 @@ def _pretrained(
     shape = f"{size[0]}/{size[1]}"
     if name is None and shape not in MINIATURES:
         raise ValueError(
-            f"no checkpoint of size {shape} is published; published are {list(MINIATURES)}; create_student takes another as "
+            f"no checkpoint of size {shape} is published; published are {list(MINIATURES)}; create_student loads another one as "
             "pretrained_model_name_or_path"
         )
     name = MINIATURES[shape].hub_id if name is None else name

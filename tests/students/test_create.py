@@ -171,7 +171,7 @@ def test_a_published_checkpoint_or_one_of_ones_own(tmp_path, monkeypatch):
     ("arguments", "options", "message"),
     [
         (("2/128",), {}, r"without a teacher a student needs a task, one of \['sequence_classification'.* got None"),
-        (("2/128", None, "truncated"), {"task": "masked_lm"}, r"'truncated' takes weights of a teacher, which is None"),
+        (("2/128", None, "truncated"), {"task": "masked_lm"}, r"'truncated' needs the weights of a teacher, got None"),
         (("2/128",), {"task": "translation"}, r"task must be one of \['sequence_.*got 'translation'"),
         (
             ("2/128",),
