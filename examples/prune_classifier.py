@@ -27,7 +27,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
 from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.pruning import Criterion, keep_layers, layers_worth_most, score, trim_vocabulary
+from hf_distill.pruning import Criterion, highest_scoring_layers, keep_layers, score, trim_vocabulary
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.models import FineTuningArguments, load_student
@@ -61,7 +61,7 @@ def most_important_layers(model: PreTrainedModel, rows: Dataset, collator: Any, 
     for start in range(0, len(rows), BATCH_SIZE):
         batch = collator([rows[index] for index in range(start, min(start + BATCH_SIZE, len(rows)))])
         judged(**batch).loss.backward()
-    return layers_worth_most(score(judged, Criterion.SENSITIVITY), number)
+    return highest_scoring_layers(score(judged, Criterion.SENSITIVITY), number)
 
 
 def main() -> None:

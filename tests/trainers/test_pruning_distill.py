@@ -329,7 +329,7 @@ def test_a_number_of_parameters_becomes_the_nearest_shape(shrinking):
         ),
         (
             dict(target_parameters=10, target_hidden_size=None),
-            r"target_parameters must be from [\d,]+ \(2 wide\) to below the student's [\d,]+, got 10",
+            r"target_parameters must be from [\d,]+ \(hidden size 2\) to below the student's [\d,]+, got 10",
         ),
         (dict(projection="always"), r"projection 'auto' or 'never', got .*'always'"),
     ],
