@@ -82,7 +82,7 @@ class FeatureHooks:
         """
         with ExitStack() as stack:
             if self._tap is not None:
-                stack.enter_context(self._tap.on(features))
+                stack.enter_context(self._tap.capture(features))
             for head in self._heads:
                 stack.enter_context(head.at(positions))
             yield
@@ -96,7 +96,7 @@ class FeatureHooks:
         if self._tap is None:
             return None
         training = student.training
-        with random_state_kept(), torch.no_grad(), gathered(student), self._tap.on():
+        with random_state_kept(), torch.no_grad(), gathered(student), self._tap.capture():
             output = student.eval()(**batch)
         student.train(training)
         return features_of(output, None)

@@ -34,7 +34,7 @@ _active: list[FeatureTap] = []
 
 
 class FeatureTap:
-    """Adds the requested features to the output of a model's forward pass, within `on()`.
+    """Adds the requested features to the output of a model's forward pass, within `capture()`.
 
     The output becomes a plain dict with one more entry, `distillation_features`, which `features_of` reads: wrappers
     such as DistributedDataParallel have to find every tensor that the loss uses in the output.
@@ -74,7 +74,7 @@ class FeatureTap:
         ]
 
     @contextmanager
-    def on(self, enabled: bool = True) -> Iterator[None]:
+    def capture(self, enabled: bool = True) -> Iterator[None]:
         """Within this context the model's output has its features; outside the model is unchanged."""
         self._enabled = enabled
         try:

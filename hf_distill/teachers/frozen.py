@@ -146,7 +146,7 @@ class FrozenTeacher(LiveTeacher):
             if name.startswith(self.input_prefix)
         }
         accepted = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
-        with torch.inference_mode(), nullcontext() if self._tap is None else self._tap.on():
+        with torch.inference_mode(), nullcontext() if self._tap is None else self._tap.capture():
             output = self.model(**accepted)
             features = features_of(output, logits_of(output, valid_positions(inputs)))
         # Copies made outside inference mode can be saved for the backward pass.
