@@ -128,7 +128,9 @@ def _require_same_comparison(provenance: Provenance, args: Any) -> None:
     if args.temperature != kept["temperature"]:
         raise refusal(f"softened by temperature {kept['temperature']}", f"temperature is {args.temperature}")
     if args.soft_label_top_k not in (None, kept["top_k"]):
-        raise refusal(f"truncated to {kept['top_k']} tokens per masked position", f"soft_label_top_k is {args.soft_label_top_k}")
+        raise refusal(
+            f"truncated to {kept['top_k']} tokens per masked position", f"soft_label_top_k is {args.soft_label_top_k}"
+        )
     loss = getattr(args.soft_label_loss, "value", args.soft_label_loss)
     if loss not in (None, "forward_kl"):
         raise refusal("truncated to the top tokens, which forward_kl alone compares", f"soft_label_loss is {loss}")
