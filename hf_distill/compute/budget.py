@@ -39,7 +39,8 @@ class RunCost:
         teacher_flops: FLOPs of the teachers' forward passes during training.
         labeling_flops: FLOPs of precomputing teacher outputs, as far as they are charged to this run.
         pruning_flops: FLOPs of computing the importance of a shrinking student's units.
-        padding_flops: FLOPs of student and teachers that were computed for padding; they are part of the above.
+        padding_flops: FLOPs of student and teachers that were computed for padding, included in `student_flops` and
+            `teacher_flops`.
         tokens: Tokens the student has read (for images patches and class tokens), without padding.
         padding_tokens: Padding tokens the student has read.
         seconds: Seconds of training without evaluations, and of precomputing teacher outputs, as far as they are charged to

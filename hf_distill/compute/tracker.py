@@ -45,7 +45,7 @@ class CostTracker:
         self._started: float | None = None
 
     def start(self, budget: ComputeBudget, run_budget: ComputeBudget, labeling: RunCost) -> None:
-        """Start to track a training.
+        """Start tracking a training.
 
         Args:
             budget: The budget of the current stage.
@@ -68,7 +68,7 @@ class CostTracker:
         self._logged, self._started = self.total, time.perf_counter()
 
     def stop_clock(self) -> None:
-        """Stop to measure time."""
+        """Stop measuring time."""
         self._started = None
 
     def continue_clock(self) -> None:

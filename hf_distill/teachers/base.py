@@ -54,7 +54,7 @@ class Teacher:
 
     @property
     def description(self) -> Mapping[str, Any] | None:
-        """Description of that model for run records, where there is no live model to describe. None: there is one."""
+        """Description of that model for run records. None: it is unknown, or the live model itself is described."""
         return None
 
     @property

@@ -299,5 +299,5 @@ class BaseTrainer(Trainer):
 
 
 def is_training(model: nn.Module) -> bool:
-    """Whether a model is in training mode, which the engine of DeepSpeed does not tell of the model it holds."""
+    """Whether a model is in training mode; for a DeepSpeed engine the model inside, whose mode may differ."""
     return getattr(model, "module", model).training

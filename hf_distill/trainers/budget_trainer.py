@@ -210,7 +210,7 @@ class BudgetTrainer(BaseTrainer):
         self.cost_tracker.start(self.stage_budget, budget_of(self.args), labeling_cost_of(self.args))
 
     def _start_clock(self, state: TrainerState) -> None:
-        """Start to measure time, from the cost in a checkpoint's state if there is one."""
+        """Start measuring time, from the cost in a checkpoint's state if there is one."""
         self.cost_tracker.start_clock(saved_attributes(state, CostCallback).get("cost"))
         self._update_share(state.global_step)
         if self.cost_tracker.is_spent:

@@ -124,8 +124,8 @@ def _require_same_positions(student: Features | None, teacher: Features | None, 
         if len(numbers) == 2 and numbers[0] != numbers[1]:
             raise ValueError(
                 f"the student makes {numbers[0]} positions of the example inputs, the teacher {numbers[1]}: their hidden "
-                "states and attention are compared position by position. Give them the same patch size or tokenizer, or learn from soft "
-                "labels alone."
+                "states and attention are compared position by position. Give them the same patch size or tokenizer, or learn "
+                "from soft labels alone."
             )
 
 

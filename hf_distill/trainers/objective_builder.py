@@ -246,7 +246,7 @@ def _require_features(student: nn.Module, teacher: Teacher | None, of_attention:
             "hidden states, attention and relations are compared between two live transformers models; the student is "
             f"a {type(student).__name__}, the teacher {'None' if teacher is None else f'a {teacher.kind}'}. Pass teacher_model as a model or its "
             "name (--teacher_model_name_or_path), or learn from soft and hard labels alone, or from hidden states that "
-            "label_transfer_set recorded."
+            "label_transfer_set precomputed."
         )
     return student_config, teacher
 

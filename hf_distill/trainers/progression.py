@@ -18,7 +18,7 @@ class GeneralStageLoss(str, Enum):
 
 
 def last_steps(shares: Sequence[float], total_steps: int) -> list[int]:
-    """The step before which each checkpoint stops to be the teacher.
+    """The step before which each checkpoint stops being the teacher.
 
     Args:
         shares: One number above 0 per checkpoint; only their proportions matter.

@@ -35,7 +35,7 @@ _OF_TRAINER = [
     "data_seed",
     "train_sampling_strategy",
 ]
-# Of our own arguments those that may differ between machines, or that say the same in other words.
+# Arguments of this library that may differ between machines, or that repeat what other arguments say.
 _FREE = {
     *("teacher_dtype", "teacher_sharding", "teacher_revision", "teacher_model_init_kwargs", "teacher_checkpoints"),
     *("skip_unreadable_checkpoints", "merge_adapters", "recipe", "max_flops", "max_seconds", "max_tokens"),
