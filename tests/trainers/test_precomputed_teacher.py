@@ -273,7 +273,7 @@ def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tm
     make(teacher_model=teacher).train()
     make(teacher_model=FrozenTeacher(teacher, dtype="bfloat16"))
     other = tiny_bert(32, 2, seed=2)
-    with pytest.raises(ValueError, match=r"are of BertForSeq.* with sha256 .*; teacher_model is .* with sha256"):
+    with pytest.raises(ValueError, match=r"are from BertForSeq.* with sha256 .*; teacher_model is .* with sha256"):
         make(teacher_model=other)
     with pytest.raises(ValueError, match=r"teacher_model is a TeacherEnsemble"):
         make(teacher_model=[teacher, other])
@@ -308,7 +308,7 @@ def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tm
         with pytest.raises(ValueError, match=r"gave other input_ids when read again"):
             make(labeled.with_transform(augmented))
         beside = labeled.remove_columns("input_ids").add_column("input_ids", labeled["input_ids"][::-1])
-        with pytest.raises(ValueError, match=r"answers were put beside other rows"):
+        with pytest.raises(ValueError, match=r"outputs were put beside other rows"):
             make(beside)
 
 
@@ -476,7 +476,7 @@ def test_recorded_labels_that_differ_by_case_alone_or_not_at_all_keep_their_orde
 def test_fixed_masks_keep_their_collator_and_temperature(trainer_of, arguments):
     teacher, student, rows, collator, _ = case("masked words")
     labeled = label_transfer_set(rows, teacher, collator, top_k=6, mask_epochs=2, disable_tqdm=True)
-    with pytest.raises(ValueError, match=r"to fixed masks; data_collator is a DataCollatorForLanguageModeling"):
+    with pytest.raises(ValueError, match=r"for fixed masks; data_collator is a DataCollatorForLanguageModeling"):
         DistillationTrainer(student, arguments(), collator, train_dataset=labeled, processing_class=masking_tokenizer())
     with pytest.raises(ValueError, match=r"softened by temperature 1.0; temperature is 2.0"):
         trainer_of("masked words", student, labeled, temperature=2.0)
