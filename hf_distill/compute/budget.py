@@ -1,4 +1,4 @@
-"""What a run spends (operations, tokens, seconds; its teacher's included) and when it must stop."""
+"""The cost of a run in FLOPs, tokens and seconds, teacher included, and the budget that ends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-# Dense bfloat16 operations per second of one GPU, accumulated in single precision, as its maker says. From the data sheets
+# Dense bfloat16 FLOPs per second of one GPU, accumulated in single precision, as its maker says. From the data sheets
 # of NVIDIA, half of what is given "with sparsity": A100 (2021), A10, A30, A40, L4, L40S, H100, H200, B200 (HGX B200); of
 # the GeForce cards from the white papers of GA102 and AD102.
 GPU_PEAKS = {
@@ -32,17 +32,19 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
 
 @dataclass
 class RunCost:
-    """What a run has cost so far, over all processes.
+    """The cost of a run so far, over all processes.
 
     Attributes:
-        student_flops: Operations of the student's passes, forward and backward.
-        teacher_flops: Of its teachers, who answered while it trained.
-        labeling_flops: Of a teacher who answered before, as far as they are charged to this run.
-        pruning_flops: Of finding out which units of a shrinking student matter.
-        padding_flops: Those among the student's and teachers' that padding took.
-        tokens: Positions the student has read (patches and class tokens of images), without padding.
-        padding_tokens: Positions of padding.
-        seconds: Of training, evaluations left out; of labeling too, as far as it is charged to this run.
+        student_flops: FLOPs of the student's forward and backward passes.
+        teacher_flops: FLOPs of the teachers' forward passes during training.
+        labeling_flops: FLOPs of precomputing teacher outputs, as far as they are charged to this run.
+        pruning_flops: FLOPs of computing the importance of a shrinking student's units.
+        padding_flops: FLOPs of student and teachers that were computed for padding, included in `student_flops` and
+            `teacher_flops`.
+        tokens: Tokens the student has read (for images patches and class tokens), without padding.
+        padding_tokens: Padding tokens the student has read.
+        seconds: Seconds of training without evaluations, and of precomputing teacher outputs, as far as they are charged to
+            this run.
     """
 
     student_flops: float = 0.0
@@ -56,18 +58,18 @@ class RunCost:
 
     @property
     def flops(self) -> float:
-        """All operations."""
+        """The sum of all FLOPs."""
         return self.student_flops + self.teacher_flops + self.labeling_flops + self.pruning_flops
 
     def values(self) -> list[float]:
-        """The attributes in their order."""
+        """The values of the attributes, in their order."""
         return [getattr(self, each) for each in _NAMES]
 
     def __add__(self, other: RunCost) -> RunCost:
         return RunCost(*map(sum, zip(self.values(), other.values(), strict=True)))
 
     def as_dict(self) -> dict[str, float]:
-        """For a record; tokens as whole numbers."""
+        """The attributes and `flops` by name, for a run record; tokens as integers."""
         content = dict(zip(_NAMES, self.values(), strict=True))
         return content | {
             "tokens": round(self.tokens),
@@ -77,7 +79,7 @@ class RunCost:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, float]) -> RunCost:
-        """What `as_dict` gave."""
+        """The cost that `as_dict` returned."""
         return cls(**{name: content[name] for name in _NAMES})
 
 
@@ -86,12 +88,12 @@ _NAMES = tuple(each.name for each in fields(RunCost))
 
 @dataclass(frozen=True)
 class ComputeBudget:
-    """What a run may cost; it ends when the first of the limits is reached.
+    """Limits of the cost of a run, which ends when the first of them is reached.
 
     Attributes:
-        max_flops: Operations of all models together. None: no limit.
-        max_seconds: Seconds of training. None: no limit.
-        max_tokens: Tokens the student may read, without padding. None: no limit.
+        max_flops: Maximum FLOPs of all models together. None: no limit.
+        max_seconds: Maximum seconds of training. None: no limit.
+        max_tokens: Maximum tokens that the student reads, without padding. None: no limit.
 
     Raises:
         ValueError: A limit is not a finite number above 0.
@@ -113,11 +115,14 @@ class ComputeBudget:
         return ComputeBudget(*(None if limit is None else share * limit for limit in vars(self).values()))
 
     def share_spent(self, spent: RunCost, begun: RunCost) -> float:
-        """How much of what there was at the beginning is spent, by the limit that is nearest; 1 or more: it must stop.
+        """The share of the budget that is used, by the limit that is nearest to be reached.
 
         Args:
-            spent: So far.
-            begun: What was spent when the training, or its stage, began.
+            spent: The cost so far.
+            begun: The cost when the training, or its stage, started.
+
+        Returns:
+            The share, at least 0; 1 or more: the training must stop.
         """
         pairs = ((self.max_flops, "flops"), (self.max_seconds, "seconds"), (self.max_tokens, "tokens"))
         shares = [0.0]
@@ -130,13 +135,13 @@ class ComputeBudget:
 
 @dataclass(frozen=True)
 class BudgetSpec:
-    """A budget in the words of those who grant it.
+    """A compute budget as it is granted: devices and time, FLOPs, or time.
 
     Attributes:
-        flops: Operations. None: as many as the time allows.
-        seconds: Of wall-clock time. None: as many as the operations take.
-        devices: How many.
-        gpu: A key of `GPU_PEAKS`. None: the machine at hand.
+        flops: Number of FLOPs. None: as many as the time allows.
+        seconds: Seconds of wall-clock time. None: as many as the FLOPs take.
+        devices: Number of devices.
+        gpu: The kind of GPU, a key of `GPU_PEAKS`. None: the device at hand.
     """
 
     flops: float | None = None
@@ -146,14 +151,18 @@ class BudgetSpec:
 
 
 def parse_budget_spec(text: str) -> BudgetSpec:
-    """Read "8xH200x13h" (devices and time), "3e18" (operations) or "2h" (time on the machine at hand).
+    """Parse "8xH200x13h" (devices and time), "3e18" (FLOPs) or "2h" (time on the device at hand).
 
-    Times are in s, min, h or d.
+    Args:
+        text: The budget; times are in s, min, h or d.
+
+    Returns:
+        The budget's FLOPs or seconds, and its devices.
 
     Raises:
-        ValueError: It is none of these, nothing, or of a GPU whose peak is not known.
+        ValueError: The text is none of these, an amount is not positive and finite, or the GPU's peak is not known.
     """
-    refusal = ValueError(f"a budget is written like 8xH200x13h, 3e18 (operations) or 2h (s, min, h, d), got {text!r}")
+    refusal = ValueError(f"a budget is written like 8xH200x13h, 3e18 (FLOPs) or 2h (s, min, h, d), got {text!r}")
     if time := _TIME.fullmatch(text):
         found = BudgetSpec(seconds=float(time[1]) * _SECONDS[time[2]])
     elif granted := _DEVICE_TIME.fullmatch(text):

@@ -1,4 +1,4 @@
-"""What training steps cost, counted from shapes: nothing waits for the device until it is read."""
+"""The cost of training steps, computed from shapes; nothing synchronizes with the device until the tokens are read."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _VECTORS_COMPARED = {"attention": ("queries", "keys")}
 
 
 class StepCosts:
-    """Counts the operations of student, teacher and objective, and the tokens read, since it was last cleared.
+    """Counts the FLOPs of student, teacher and objective, and the tokens read, since it was last cleared.
 
-    The student's backward pass is counted from where the objective looks: hidden states and relations leave what lies above
-    them without gradients. For families other than `FAMILIES` the number of parameters stands in. A teacher that is no
-    model costs nothing.
+    The student's backward pass is counted from the highest layer that the objective compares: layers above hidden states and
+    relations get no gradients. For families other than `FAMILIES` the FLOPs are estimated from the number of parameters.
+    Precomputed teacher outputs cost nothing.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class StepCosts:
         self.clear()
 
     def clear(self) -> None:
-        """Begin to count anew."""
+        """Reset all counts to 0."""
         self.student_flops = self.teacher_flops = self.pruning_flops = 0.0
         self._lengths: dict[tuple[float, float, bool], _Lengths] = {}
 
     def forget_shapes(self) -> None:
-        """To be called when a model has changed its shape, or the objective its terms."""
+        """Discard cached costs; to be called when the shapes of a model or the terms of the objective have changed."""
         self._costs.clear()
 
     def add(
@@ -61,7 +61,7 @@ class StepCosts:
 
         Args:
             student: The student itself, not its wrapper.
-            members: The live teachers that ran, each with a `model` and an `input_prefix`.
+            members: The live teachers that ran a forward pass, each with a `model` and an `input_prefix`.
             inputs: The model inputs.
             objective: The training objective.
             predictions: The number of positions at which language-model heads ran. None: all of them.
@@ -91,10 +91,13 @@ class StepCosts:
         return operations
 
     def pending(self, wait: bool) -> RunCost:
-        """What was counted.
+        """The cost counted since it was last cleared.
 
         Args:
-            wait: Read from the device how many tokens were no padding; else nothing is said about tokens and padding.
+            wait: Whether to synchronize with the device, for the numbers of tokens and padding; else they are 0.
+
+        Returns:
+            The FLOPs, tokens and padding of this process.
         """
         spent = RunCost(self.student_flops, self.teacher_flops, pruning_flops=self.pruning_flops)
         for (per_token, per_pair, is_student), lengths in self._lengths.items() if wait else ():
@@ -121,7 +124,7 @@ class StepCosts:
 
 
 class _Lengths:
-    """Sums of the lengths of sequences, and of their squares: with padding, and without."""
+    """Sums of sequence lengths and of their squares, with and without padding."""
 
     def __init__(self) -> None:
         self.tokens = self.pairs = 0
@@ -140,7 +143,7 @@ class _Lengths:
             self._known = [self._known[0] + rows * length, self._known[1] + rows * length * length]
 
     def real(self) -> tuple[int, int]:
-        """Without padding; waits for the device."""
+        """The sums without padding; synchronizes with the device."""
         if self._waiting:
             self._fold()
         tokens, pairs = (0, 0) if self._sums is None else self._sums.tolist()
@@ -154,7 +157,7 @@ class _Lengths:
 
 
 def student_cost(student: nn.Module, objective: Objective) -> Cost:
-    """Forward, and backward as far as the objective reaches; with its projections, and its side of what is compared."""
+    """Cost of the student: forward, backward as far as the objective reaches, projections, and scores to compare."""
     learned = _learned_share(student)
     config, task = cast(Any, getattr(student, "config", None)), task_of(student)
     if not is_known(student):
@@ -168,14 +171,14 @@ def student_cost(student: nn.Module, objective: Objective) -> Cost:
 
 
 def teacher_cost(teacher: nn.Module, objective: Objective) -> Cost:
-    """Forward, and its side of what is compared."""
+    """Cost of a teacher: forward, and scores to compare."""
     teacher = unwrapped(teacher)
     cost = model_forward_cost(teacher)
     return cost + _comparison_cost(teacher.config, objective) if is_known(teacher) else cost
 
 
 def reach_of(objective: Objective) -> Reach:
-    """From where an objective sends gradients into the student."""
+    """The part of the student that gets gradients from an objective."""
     if "soft_label" in objective or "hard_label" in objective:
         return Reach()
     needs = objective.student_needs
@@ -195,7 +198,7 @@ def _names_in(term: Term, setting: str) -> list[Any]:
 
 
 def _comparison_cost(config: Any, objective: Objective) -> Cost:
-    """One model's scores and relations, forward."""
+    """Cost of one model's attention scores and relations, forward."""
     width, key_width = attention_widths(config)
     total = Cost()
     for term in objective.terms:
@@ -208,7 +211,7 @@ def _comparison_cost(config: Any, objective: Objective) -> Cost:
 
 
 def _learned_share(model: nn.Module) -> float:
-    """Of the matrices that are no embeddings."""
+    """The share of parameters to be trained among the matrices that are no embeddings."""
     embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
     matrices = [each for each in model.parameters() if each.dim() >= 2 and id(each) not in embeddings]
     total, learned = (sum(map(Tensor.numel, some)) for some in (matrices, [m for m in matrices if m.requires_grad]))

@@ -1,4 +1,4 @@
-"""The account of a training: what it has cost so far, and how much of its budget that is. It knows no Trainer."""
+"""Tracks the cost of a training and the share of its budget that is used, independently of Trainer."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class CostTracker:
     """Adds up the cost of a training over all its processes, stages and interruptions.
 
     Args:
-        sum_over_processes: Sums a float64 tensor over all processes; all of them call it together.
-        has_clock: The seconds of this process count; of several processes one has the clock.
+        sum_over_processes: Function that sums a float64 tensor over all processes; all of them call it together.
+        has_clock: Whether this process measures the seconds; one of several processes does.
 
     Attributes:
-        total: The cost up to the last `sync`.
-        stage_start: The total when the training, or its present stage, started.
-        previous: The cost of other trainings and of earlier stages, which the next training starts with.
-        budget: What may have been spent when the stage ends.
-        run_budget: What may have been spent when all stages have ended.
-        share: The part of the stage's budget that is spent; 1 and more: the stage has to end.
-        run_share: The part of the whole budget that is spent.
-        step_costs: Counts what is not yet in `total`.
+        total: The cost until the last `sync`.
+        stage_start: The total when the training, or its current stage, started.
+        previous: The cost of other trainings and of earlier stages, with which the next training starts.
+        budget: The maximum total when the current stage ends.
+        run_budget: The maximum total when all stages have ended.
+        share: The share of the stage's budget that is used; 1 or more: the stage must end.
+        run_share: The share of the whole budget that is used.
+        step_costs: The costs that are not yet part of `total`.
         step_flops: FLOPs of the last micro-batch.
-        peak_flops: FLOPs per second of which all devices together are capable. None: not known.
+        peak_flops: Peak FLOPs per second of all devices together. None: unknown.
     """
 
     def __init__(self, sum_over_processes: Callable[[Tensor], Tensor], has_clock: bool = True):
@@ -45,21 +45,21 @@ class CostTracker:
         self._started: float | None = None
 
     def start(self, budget: ComputeBudget, run_budget: ComputeBudget, labeling: RunCost) -> None:
-        """Start the account of a training.
+        """Start tracking a training.
 
         Args:
-            budget: The stage's.
-            run_budget: That of all stages.
-            labeling: What is charged for labeling the transfer set, where nothing was spent before.
+            budget: The budget of the current stage.
+            run_budget: The budget of all stages.
+            labeling: The cost of precomputing teacher outputs, charged where `previous` is empty.
         """
         self.budget, self.run_budget = budget, run_budget
         self.total = self.stage_start = self.previous if any(self.previous.values()) else labeling
 
     def start_clock(self, state: Mapping[str, Mapping[str, float]] | None) -> None:
-        """Let time count from now on.
+        """Measure time from now on.
 
         Args:
-            state: What `state_dict` gave when a checkpoint was written. None: the training starts.
+            state: The `state_dict` in the checkpoint that is resumed. None: the training starts.
         """
         if state:
             self.total, self.stage_start = (RunCost.from_dict(state[name]) for name in ("total", "stage_start"))
@@ -68,11 +68,11 @@ class CostTracker:
         self._logged, self._started = self.total, time.perf_counter()
 
     def stop_clock(self) -> None:
-        """Let time count no more."""
+        """Stop measuring time."""
         self._started = None
 
     def continue_clock(self) -> None:
-        """Leave out the time since the last `sync`, such as that of an evaluation."""
+        """Exclude the time since the last `sync`, such as that of an evaluation."""
         self._started = time.perf_counter()
 
     def add_step(
@@ -83,21 +83,21 @@ class CostTracker:
         objective: Objective,
         predictions: int | None = None,
     ) -> None:
-        """Count a micro-batch; see `StepCosts.add`."""
+        """Add the cost of a micro-batch, see `StepCosts.add`."""
         self.step_flops = self.step_costs.add(student, members, inputs, objective, predictions)
 
     def sync(self) -> None:
-        """Bring `total` up to date. All processes must call it, and the device is waited for."""
+        """Update `total`. All processes must call it; it synchronizes with the device."""
         self.total = self._up_to_now(wait=True)
         self.step_costs.clear()
         if self._started is not None:
             self._started = time.perf_counter()
 
     def update_share(self, share_of_steps: float) -> None:
-        """Find out how much of the budgets is spent. All processes must call it.
+        """Update `share` and `run_share`. All processes must call it.
 
         Args:
-            share_of_steps: The part of its steps that the stage has made, which may end it too; 0: they are not limited.
+            share_of_steps: The share of its optimizer steps that the stage has made, which may end it too; 0: unlimited.
         """
         if self.budget:
             cost = self._up_to_now(wait=self.budget.max_tokens is not None)
@@ -106,7 +106,7 @@ class CostTracker:
 
     @property
     def is_spent(self) -> bool:
-        """Whether there is a budget and nothing is left of it."""
+        """Whether there is a budget and it is used up."""
         return bool(self.budget) and self.share >= 1
 
     @property
@@ -115,7 +115,7 @@ class CostTracker:
         return self.total.seconds - self.stage_start.seconds
 
     def log_entries(self) -> dict[str, float]:
-        """Cost, speed since the last call, and what is left of the budget, by name; to be logged after a `sync`."""
+        """Cost, speed since the last call, and the remaining share of the budget, by log key; called after a `sync`."""
         before, self._logged = self._logged, self.total
         seconds = max(self.total.seconds - before.seconds, 1e-9)
         entries = {
@@ -129,7 +129,7 @@ class CostTracker:
         return entries
 
     def state_dict(self) -> dict[str, dict[str, float]]:
-        """The account, for a checkpoint."""
+        """The total and the start of the stage, for a checkpoint."""
         return {"total": self.total.as_dict(), "stage_start": self.stage_start.as_dict()}
 
     def _up_to_now(self, wait: bool) -> RunCost:

@@ -1,4 +1,4 @@
-"""DistributedDataParallel around a model whose parameters change their shapes between two steps."""
+"""DistributedDataParallel around a model whose parameters change shape between two steps."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SETTINGS = (
 
 
 def change_wrapped_shapes(wrapper: DistributedDataParallel, change: Callable[[], None]) -> None:
-    """Let a function change the shapes of a wrapped model's parameters.
+    """Change the shapes of a wrapped model's parameters and register hooks for them.
 
     Args:
-        wrapper: The wrapper, which is the same object afterwards, with hooks for the new parameters.
-        change: Gives the model inside parameters of other shapes, the same on every process.
+        wrapper: The wrapper; it stays the same object, with hooks for the new parameters.
+        change: Function that replaces parameters of the model inside, the same on every process.
     """
     settings = {name: getattr(wrapper, name) for name in _SETTINGS}
     del wrapper.reducer, wrapper.logger  # their hooks expect gradients of the old shapes

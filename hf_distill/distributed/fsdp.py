@@ -1,4 +1,4 @@
-"""What FSDP2 needs to know of a transformers model before it wraps it."""
+"""Prepares a transformers model to be wrapped by FSDP2."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import nn
 
 @contextmanager
 def aliases_hidden(model: nn.Module) -> Iterator[None]:
-    """Within it a parameter of the output layer has no second name, as the bias of BERT's masked-token head has.
+    """Context in which parameters of the output layer have no second name, as the bias of BERT's masked-token head has.
 
-    accelerate 1.15 gives FSDP2 the output layer apart from the rest, and torch 2.13 refuses a parameter in two parts.
+    accelerate 1.15 wraps the output layer separately, and torch 2.13 refuses a parameter that two FSDP2 modules share.
 
     Args:
         model: A transformers model, not yet wrapped.

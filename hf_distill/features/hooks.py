@@ -1,4 +1,4 @@
-"""Hooks on student and teachers, by which their forward passes leave behind what an objective compares."""
+"""Hooks on student and teachers that capture the features an objective compares during forward passes."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _OTHER_EVERY_TIME = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "num
 
 
 class FeatureHooks:
-    """What is attached to a student and its teachers so that they leave behind what an objective compares.
+    """The hooks on a student and its teachers that capture the features an objective compares.
 
-    A feature tap and projections of the student, and heads of masked language models that run at chosen positions only.
+    These are a feature tap and projections of the student, and masked-language-model heads that run at chosen positions only.
 
     Args:
         student: The student itself, not its wrapper; the projections become a submodule of it.
-        request: The features that the student's forward pass has to leave behind.
-        projections: Maps of the student's hidden states to the teacher's width. None: there are none.
-        picking_models: The models whose heads are to run at chosen positions, where all of them can.
-        batch: Model inputs without labels; two rows of them are kept as `example`. Empty: not known.
+        request: The features to capture in the student's forward pass.
+        projections: Linear maps of the student's hidden states to the teacher's width. None: there are none.
+        picking_models: The models whose heads are to run at chosen positions, if all of them can.
+        batch: Model inputs without labels; two rows of them are kept as `example`. None or empty: unknown.
 
     Attributes:
-        projections: The projections.
-        example: Two rows of model inputs.
+        projections: The projections. None: there are none.
+        example: Two rows of model inputs by name; empty where they are unknown.
 
     Raises:
-        ValueError: The student cannot give the features.
+        ValueError: The student cannot provide the features.
     """
 
     def __init__(
@@ -74,11 +74,14 @@ class FeatureHooks:
 
     @contextmanager
     def capture(self, features: bool, positions: Tensor | None) -> Iterator[None]:
-        """Within it the models leave their features behind and give logits at the positions only.
+        """Context in which the models capture features and compute logits at the chosen positions only.
 
         Args:
-            features: The objective at hand compares features of the student.
-            positions: Bool (batch, sequence); None: all.
+            features: Whether the objective compares features of the student.
+            positions: The chosen positions, bool (batch, sequence). None: all of them.
+
+        Yields:
+            Nothing.
         """
         with ExitStack() as stack:
             if self._tap is not None:
@@ -88,10 +91,14 @@ class FeatureHooks:
             yield
 
     def probe(self, student: nn.Module, batch: Mapping[str, Any]) -> Features | None:
-        """One forward of the student on example inputs: it raises what would otherwise come up at the first step.
+        """Run one forward pass of the student on example inputs, which raises errors before the first step.
+
+        Args:
+            student: The student itself, not its wrapper.
+            batch: Example inputs on its device.
 
         Returns:
-            What the student left behind; None where nothing is asked of it.
+            The captured features of the student; None where the objective compares none.
         """
         if self._tap is None:
             return None
@@ -102,14 +109,15 @@ class FeatureHooks:
         return features_of(output, None)
 
     def has_unused_parameters(self, student: nn.Module, objective: Objective) -> bool | None:
-        """Whether the student has parameters to be trained that an objective does not depend on.
+        """Whether the student has trainable parameters that an objective does not depend on.
 
         Args:
-            student: The student itself, where its example inputs are.
-            objective: Of the training.
+            student: The student itself, on the device of the example inputs.
+            objective: The training objective.
 
         Returns:
-            None where that cannot be told: there is no example, or which parameters a pass uses is a matter of chance or inputs.
+            Whether there are any; None where it is unknown: there is no example, or the parameters in use are random or depend
+            on the inputs.
         """
         config = getattr(student, "config", None)
         if not self.example or any(getattr(config, name, None) for name in _OTHER_EVERY_TIME):
@@ -129,7 +137,7 @@ class FeatureHooks:
         return any(gradient is None for gradient in torch.autograd.grad(total, trained, allow_unused=True))
 
     def save(self, folder: Path, writes: bool) -> None:
-        """Write the projections, if there are any, into a checkpoint; called on every process, one of which writes."""
+        """Save the projections, if there are any, in a checkpoint; called on every process, one of which writes."""
         if self.projections is not None:
             state = full_state_dict(self.projections)
             if writes:
@@ -137,10 +145,13 @@ class FeatureHooks:
                 atomic_write(folder / _FILE, save(state))
 
     def load(self, folder: Path) -> None:
-        """Read the projections, if there are any, from a checkpoint.
+        """Load the projections, if there are any, from a checkpoint.
+
+        Args:
+            folder: The checkpoint's folder.
 
         Raises:
-            FileNotFoundError: The checkpoint has none.
+            FileNotFoundError: The checkpoint has no projections.
         """
         if self.projections is None:
             return

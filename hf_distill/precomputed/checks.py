@@ -1,4 +1,4 @@
-"""What makes a teacher's recorded answers somebody else's: another teacher, tokenizer or order of labels."""
+"""Checks that precomputed teacher outputs belong to this teacher, tokenizer and order of labels."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from hf_distill.teachers.trajectory import Trajectory
 
 
 def require_matching_outputs(provenance: Provenance, trainer: Any) -> None:
-    """Refuse answers for another task, tokenizer or image processor, order of labels, problem type, or way to compare.
+    """Refuse outputs for another task, tokenizer or image processor, label order, problem type, temperature or loss.
 
-    A student whose configuration has no problem type takes over that of the answers.
+    A student whose configuration has no problem type takes over that of the outputs.
 
     Args:
-        provenance: Of the answers.
-        trainer: Has the student, its processing class, its data collator and its arguments.
+        provenance: The provenance of the precomputed teacher outputs.
+        trainer: A `DistillationTrainer` with its student, processing class, data collator and arguments.
 
     Raises:
-        ValueError: Names both sides.
+        ValueError: The outputs do not match; names what they were computed for and what is given.
     """
     if trainer.task is not None and trainer.task.value != provenance.task:
         raise refusal(f"for the task {provenance.task}", f"the student's is {trainer.task.value}")
@@ -35,14 +35,14 @@ def require_matching_outputs(provenance: Provenance, trainer: Any) -> None:
     if own is not None and recorded is not None and own != recorded["sha256"]:
         name = getattr(trainer.processing_class, "name_or_path", "") or type(trainer.processing_class).__name__
         raise refusal(
-            f"to inputs made by {recorded['name']} (sha256 {recorded['sha256'][:16]})",
+            f"for inputs made by {recorded['name']} (sha256 {recorded['sha256'][:16]})",
             f"processing_class is {name} (sha256 {own[:16]})",
         )
     config = getattr(unwrapped(trainer.model), "config", None)
     if provenance.labels is not None and config is not None:
         _require_same_labels(provenance.labels, label_names(config))
     if config is not None:
-        take_over_problem_type(config, provenance.problem_type, "the recorded teacher")
+        take_over_problem_type(config, provenance.problem_type, "the teacher of the precomputed outputs")
     _require_same_comparison(provenance, trainer.args)
     collator = trainer.data_collator
     while hasattr(collator, "data_collator"):
@@ -50,7 +50,7 @@ def require_matching_outputs(provenance: Provenance, trainer: Any) -> None:
     if isinstance(collator, DataCollatorForLanguageModeling):
         given = "fixed masks" if provenance.top_classes is not None else "inputs without masks"
         raise refusal(
-            f"to {given}",
+            f"for {given}",
             f"data_collator is a {type(collator).__name__}, which makes masks or labels of its own at every epoch; use "
             "DataCollatorForTokenClassification, which only pads",
         )
@@ -60,14 +60,14 @@ def require_same_teacher(recorded: Sequence[Provenance], teacher: Teacher) -> No
     """Refuse outputs of another teacher than a live one.
 
     Args:
-        recorded: The provenances of the precomputed outputs.
+        recorded: The provenances of the precomputed outputs, at least one.
         teacher: The live teacher.
 
     Raises:
-        ValueError: Names both.
+        ValueError: The outputs are from another teacher; names both.
     """
     if len(teacher.members) != 1:
-        raise refusal(f"of {recorded[0].teacher['name']}", f"teacher_model is a {teacher.kind}")
+        raise refusal(f"from {recorded[0].teacher['name']}", f"teacher_model is a {teacher.kind}")
     (member,) = teacher.members
     sha256 = member.weights_sha256
     for provenance in recorded:
@@ -77,29 +77,29 @@ def require_same_teacher(recorded: Sequence[Provenance], teacher: Teacher) -> No
                 getattr(getattr(member.model, "config", None), "_name_or_path", "") or class_of(member.model).__name__
             )
             raise refusal(
-                f"of {theirs['name']} (weights with sha256 {theirs['weights_sha256'][:16]})",
+                f"from {theirs['name']} (weights with sha256 {theirs['weights_sha256'][:16]})",
                 f"teacher_model is {name} (weights with sha256 {sha256[:16]})",
             )
 
 
 def require_same_trajectory(found: Mapping[str, Provenance], trajectory: Trajectory, teacher: FrozenTeacher) -> None:
-    """Refuse answers of other checkpoints than those of a trajectory, or of words cut to a few.
+    """Refuse outputs of other checkpoints than those of a trajectory, or outputs truncated to the top tokens.
 
-    Adapters, and teachers in another precision than their checkpoints, are not compared but counted.
+    Only the number of checkpoints is compared for adapters, and for teachers in another precision than their checkpoints.
 
     Args:
-        found: By column.
-        trajectory: At its first checkpoint, where it is again afterwards.
-        teacher: Whose weights the trajectory changes.
+        found: The provenances of the precomputed outputs, by column.
+        trajectory: The teacher's checkpoints; it is at the first one before and after the call.
+        teacher: The teacher that loads the weights of the checkpoints.
 
     Raises:
-        ValueError: Names both sides.
+        ValueError: The outputs are from other checkpoints or truncated; names both sides.
     """
     recorded = [found[column] for column in sorted(found, key=lambda name: (len(name), name))]
     if len(recorded) != len(trajectory.checkpoints):
-        raise refusal(f"of {len(recorded)} checkpoints", f"teacher_checkpoints names {len(trajectory.checkpoints)}")
+        raise refusal(f"from {len(recorded)} checkpoints", f"teacher_checkpoints names {len(trajectory.checkpoints)}")
     if recorded[0].top_classes is not None:
-        raise refusal("cut to a few words at one temperature", "a trajectory is followed at changing ones")
+        raise refusal("truncated to the top tokens at one temperature", "a trajectory is followed at changing ones")
     if trajectory.checkpoints[0].is_adapter or teacher.is_converted:
         return
     for index, provenance in enumerate(recorded):
@@ -128,17 +128,22 @@ def _require_same_comparison(provenance: Provenance, args: Any) -> None:
     if args.temperature != kept["temperature"]:
         raise refusal(f"softened by temperature {kept['temperature']}", f"temperature is {args.temperature}")
     if args.soft_label_top_k not in (None, kept["top_k"]):
-        raise refusal(f"of {kept['top_k']} words per masked one", f"soft_label_top_k is {args.soft_label_top_k}")
+        raise refusal(
+            f"truncated to {kept['top_k']} tokens per masked position", f"soft_label_top_k is {args.soft_label_top_k}"
+        )
     loss = getattr(args.soft_label_loss, "value", args.soft_label_loss)
     if loss not in (None, "forward_kl"):
-        raise refusal("cut to a few words, which forward_kl alone compares", f"soft_label_loss is {loss}")
+        raise refusal("truncated to the top tokens, which forward_kl alone compares", f"soft_label_loss is {loss}")
 
 
 def refusal(recorded: str, given: str) -> ValueError:
-    """What is said when answers are somebody else's.
+    """The error for precomputed teacher outputs that do not match.
 
     Args:
-        recorded: What they are, or what they are to.
+        recorded: What the outputs are, or were computed for, such as "for the task fill-mask".
         given: What they would be used for.
+
+    Returns:
+        The error, to be raised.
     """
-    return ValueError(f"the transfer set's recorded answers are {recorded}; {given}")
+    return ValueError(f"the transfer set's precomputed teacher outputs are {recorded}; {given}")

@@ -1,4 +1,4 @@
-"""Labels and recorded answers that are not about the student's classes or words, found in the columns themselves."""
+"""Checks of columns: labels and precomputed teacher outputs for the student's own classes and vocabulary."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from hf_distill.teachers.column_names import TEACHER_CLASSES, TEACHER_LOGITS, pr
 
 
 def require_precomputed_vocabulary(named_sets: Mapping[str, Any], student: nn.Module) -> None:
-    """Refuse recorded answers about words that the student's head does not have.
+    """Refuse precomputed teacher outputs for token ids beyond the student's vocabulary.
+
+    Args:
+        named_sets: The data sets, by name.
+        student: The student, or its wrapper.
 
     Raises:
-        ValueError: Names the row, the word and the size.
+        ValueError: A token id is too large; names the rows, the token id and the vocabulary's size.
     """
     words = getattr(getattr(unwrapped(student), "config", None), "vocab_size", None)
     for name, dataset in named_sets.items() if words else ():
@@ -30,23 +34,28 @@ def require_precomputed_vocabulary(named_sets: Mapping[str, Any], student: nn.Mo
             if highest is not None and highest >= words:
                 rows = f"rows {first} to {first + len(classes) - 1} of {name}"
                 raise ValueError(
-                    f"the recorded answers of {rows} are about the word {highest}, but the student has {words} words: label "
-                    "the rows with processing_class given, which leaves out what stands for no token, or with a teacher "
+                    f"the precomputed teacher outputs of {rows} hold token id {highest}, but the student has {words} tokens: label "
+                    "the rows with processing_class given, which leaves out ids that stand for no token, or with a teacher "
                     "of the student's vocabulary"
                 )
 
 
 def require_precomputed_classes(named_sets: Mapping[str, Any], student: nn.Module, task: Task | None) -> None:
-    """Refuse recorded logits of a classifier that are not one per class of the student in every row.
+    """Refuse precomputed logits of a classifier that are not one per class of the student in every row.
+
+    Args:
+        named_sets: The data sets, by name; those with a provenance are not checked here.
+        student: The student, or its wrapper.
+        task: The task of its head; other tasks than classification of texts and images are not checked.
 
     Raises:
-        ValueError: Names the row, its number of logits and the student's number of classes.
+        ValueError: A row has another number of logits; names the row, its number and the number of classes.
     """
     config = getattr(unwrapped(student), "config", None)
     if task not in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION) or config is None:
         return
     for name, dataset in named_sets.items():
-        if provenances(dataset):  # which say whose answers they are, and are asked first
+        if provenances(dataset):  # which name the teacher's labels, and are checked first
             continue
         columns = [each for each in precomputed_columns(columns_of({name: dataset})) if each.startswith(TEACHER_LOGITS)]
         for column in columns:
@@ -60,10 +69,15 @@ def require_precomputed_classes(named_sets: Mapping[str, Any], student: nn.Modul
 
 
 def require_known_classes(named_sets: Mapping[str, Any], model: nn.Module, task: Task | None) -> None:
-    """Refuse labels that are no class of a classifier; only whole numbers in columns are looked at.
+    """Refuse labels that are no class of a classifier; only columns of integers are checked.
+
+    Args:
+        named_sets: The data sets, by name.
+        model: The classifier, or its wrapper.
+        task: The task of its head; other tasks than classification are not checked.
 
     Raises:
-        ValueError: Names the data set, the label, and the classes there are.
+        ValueError: A label is no class; names the data set, the label and the range of classes.
     """
     config = getattr(unwrapped(model), "config", None)
     kinds = (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
@@ -95,5 +109,5 @@ def require_known_classes(named_sets: Mapping[str, Any], model: nn.Module, task:
 
 
 def columns_of(named_sets: Mapping[str, Any]) -> set[str]:
-    """Names of the columns there are, as far as they are known."""
+    """The names of all columns of the data sets, as far as they are known."""
     return {name for dataset in named_sets.values() for name in getattr(dataset, "column_names", None) or ()}

@@ -28,11 +28,11 @@ from hf_distill.teachers.column_names import (
 
 
 class PrecomputedTeacher(Teacher):
-    """Reads what a batch carries of its teacher; costs no forward pass.
+    """Reads the teacher outputs from columns of the batch, without a forward pass.
 
     Args:
-        columns: Names of the transfer set's columns; those that hold hidden states can be compared.
-        description: The `teacher` in the provenance of the outputs, where they have one.
+        columns: Names of the transfer set's columns, among which those of hidden states are looked up.
+        description: The `teacher` in the provenance of the outputs. None: they have no provenance.
     """
 
     def __init__(self, columns: Iterable[str] = (), description: Mapping[str, Any] | None = None):
@@ -46,12 +46,12 @@ class PrecomputedTeacher(Teacher):
 
     @property
     def live(self) -> None:
-        """There is none."""
+        """None: there is no live teacher."""
         return None
 
     @property
     def config(self) -> SimpleNamespace:
-        """What is known of the model: `model_type`, `hidden_size` and `num_hidden_layers`, or None for each."""
+        """`model_type`, `hidden_size` and `num_hidden_layers` of the teacher, each None where it is unknown."""
         return self._config
 
     @property
@@ -61,51 +61,62 @@ class PrecomputedTeacher(Teacher):
 
     @property
     def has_hidden_states(self) -> bool:
-        """Whether the model is known; `require_states` says which of its hidden states are recorded."""
+        """Whether the teacher's depth is known; `require_states` checks which hidden states were precomputed."""
         return bool(self._config.num_hidden_layers)
 
     @property
     def has_all_positions(self) -> bool:
-        """Outputs of masked language models are recorded at the masked positions alone."""
+        """False: outputs of masked language models are precomputed at the masked positions alone."""
         return False
 
     @property
     def can_pick_positions(self) -> bool:
-        """The recorded positions are the masked ones."""
+        """True: the precomputed positions are the masked ones."""
         return True
 
     def provides(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether the batch carries logits."""
+        """Whether the batch has a column of logits."""
         return TEACHER_LOGITS in inputs
 
     def identity(self) -> Any:
-        """The fingerprint of the weights, as far as the provenance tells it."""
+        """The fingerprint of the teacher's weights in the provenance, None where it is unknown."""
         return {"weights with sha256": (self._description or {}).get("weights_sha256")}
 
     def require_states(self, indices: Iterable[int], first_position_only: bool) -> None:
-        """Refuse hidden states that were not recorded.
+        """Refuse hidden states that were not precomputed.
+
+        Args:
+            indices: Indices of hidden states, 0 for the embeddings' output.
+            first_position_only: Whether those of the first position alone are compared.
 
         Raises:
-            ValueError: Names those that are needed and those there are.
+            ValueError: Some are missing; names those that are compared, missing and present.
         """
         there = self._recorded["hidden"] | (self._recorded["cls"] if first_position_only else set())
         compared = sorted(set(indices))
         if missing := [index for index in compared if index not in there]:
             raise ValueError(
                 f"the objective compares the teacher's hidden states {compared}, of which {missing} are not "
-                f"recorded; the transfer set has {sorted(there) or 'none'}. Label it with label_transfer_set("
+                f"precomputed; the transfer set has {sorted(there) or 'none'}. Label it with label_transfer_set("
                 f"hidden_states=...), or pass teacher_model (--teacher_model_name_or_path)."
             )
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The batch's own columns: `teacher_logits`, (batch, classes), in the student's order of labels, and the others.
+        """The outputs in the batch's columns.
+
+        Args:
+            inputs: The model inputs with the columns of precomputed teacher outputs.
+
+        Returns:
+            `teacher_logits`, (batch, classes) with labels in the student's order, or the top classes at masked positions;
+            and hidden states.
 
         Raises:
-            ValueError: The batch carries none.
+            ValueError: The batch has no column of logits.
         """
         if TEACHER_LOGITS not in inputs:
             raise ValueError(
-                f"no teacher answers for this batch: it has no {TEACHER_LOGITS!r} column (it has {sorted(inputs)}) and "
+                f"there are no teacher outputs for this batch: it has no {TEACHER_LOGITS!r} column (it has {sorted(inputs)}) and "
                 "no teacher was given. Pass teacher_model (--teacher_model_name_or_path), or label the data set with "
                 "`hf-distill label` or label_transfer_set."
             )
@@ -122,21 +133,21 @@ class PrecomputedTeacher(Teacher):
 
 
 class PrecomputedCollator:
-    """A data collator that makes model inputs as ever, and puts what a teacher's answers were recorded in beside them.
+    """A data collator that adds the columns of precomputed teacher outputs to the model inputs of another collator.
 
-    Answers at positions are padded to the inputs' length. Answers of several checkpoints become one `teacher_logits`,
-    (batch, checkpoints, ...).
+    Outputs per position are padded to the inputs' length. Outputs of several checkpoints are stacked to one
+    `teacher_logits`, (batch, checkpoints, ...).
 
     Args:
-        data_collator: Makes the model inputs.
-        task: What the logits are of; None: one distribution per example.
+        data_collator: The collator that makes the model inputs.
+        task: The task of the teacher's head. None: unknown, the logits are one distribution per example.
     """
 
     def __init__(self, data_collator: Callable[[list], dict], task: Task | None):
         self.data_collator, self.task = data_collator, task
 
     def __call__(self, examples: list[Any]) -> dict[str, Any]:
-        """One batch of model inputs."""
+        """Collate one batch of model inputs and teacher outputs."""
         names = precomputed_columns(examples[0]) if isinstance(examples[0], Mapping) else []
         if not names:
             return self.data_collator(examples)
@@ -177,7 +188,7 @@ class PrecomputedCollator:
 
 
 def _items(name: str, rows: list[Tensor]) -> Tensor:
-    """Of masked positions, (batch, items, ...): rows may have different numbers of them, or none."""
+    """Stack outputs at masked positions to (batch, items, ...); rows may have different numbers of items, or none."""
     width = next(
         (row.shape[1:] for row in rows if row.numel()), {TEACHER_LOGITS: (2,), TEACHER_CLASSES: (1,)}.get(name)
     )
@@ -194,6 +205,6 @@ def _filled_up(row: Tensor, dim: int, length: int, filling: float, is_left: bool
 
 
 def _tensor(values: Any) -> Tensor:
-    """Python's numbers as torch reads them: single precision."""
+    """Numbers as a tensor, with Python's floats in single precision as torch converts them."""
     tensor = torch.as_tensor(values)
     return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor

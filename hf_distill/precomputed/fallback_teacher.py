@@ -12,7 +12,7 @@ from hf_distill.teachers.column_names import TEACHER_CLASSES, TEACHER_LOGITS, hi
 
 
 class FallbackTeacher(Teacher):
-    """Reads the outputs that a batch carries, if they are all that is compared; else a live teacher runs.
+    """Reads precomputed outputs from the batch if it has all that is compared, else runs a live teacher.
 
     Args:
         precomputed: The teacher that reads columns.
@@ -30,51 +30,51 @@ class FallbackTeacher(Teacher):
 
     @property
     def members(self) -> tuple[LiveTeacher, ...]:
-        """The live teacher's."""
+        """The members of the live teacher."""
         return self._live.members
 
     @property
     def member_weights(self) -> Sequence[float] | None:
-        """The live teacher's."""
+        """The weights of the live teacher's members."""
         return self._live.member_weights
 
     @property
     def config(self) -> Any:
-        """The live teacher's."""
+        """The configuration of the live teacher."""
         return self._live.config
 
     @property
     def description(self) -> Mapping[str, Any] | None:
-        """The live teacher's."""
+        """The description of the live teacher."""
         return self._live.description
 
     @property
     def input_names(self) -> Collection[str]:
-        """The live teacher's."""
+        """The model inputs that the live teacher reads."""
         return self._live.input_names
 
     @property
     def main_inputs(self) -> Collection[str]:
-        """The live teacher's."""
+        """The model inputs without which the live teacher has no outputs."""
         return self._live.main_inputs
 
     @property
     def has_hidden_states(self) -> bool:
-        """The live teacher's."""
+        """Whether the live teacher can give hidden states."""
         return self._live.has_hidden_states
 
     @property
     def has_attention(self) -> bool:
-        """The live teacher's."""
+        """Whether the live teacher can give queries, keys and values."""
         return self._live.has_attention
 
     @property
     def can_pick_positions(self) -> bool:
-        """The live teacher's."""
+        """Whether the live teacher can compute logits at chosen positions alone."""
         return self._live.can_pick_positions
 
     def running_members(self, inputs: Mapping[str, Any]) -> tuple[LiveTeacher, ...]:
-        """The live teacher's, unless the batch holds all that is compared."""
+        """The live teacher's running members; none where the batch has all that is compared."""
         return () if self._is_precomputed(inputs) else self._live.running_members(inputs)
 
     def _is_precomputed(self, inputs: Mapping[str, Any]) -> bool:
@@ -84,18 +84,18 @@ class FallbackTeacher(Teacher):
         return not self._request.attention and all(hidden_state_column(index) in inputs for index in states)
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The columns of the batch, or the live teacher's outputs."""
+        """The precomputed outputs in the batch, or the live teacher's outputs."""
         return (self.precomputed if self._is_precomputed(inputs) else self._live).outputs(inputs)
 
     def record(self, request: FeatureRequest, all_positions: bool = False) -> None:
-        """See `Teacher.record`; what it asks for decides whether the columns suffice."""
+        """Include these features in all further outputs, see `Teacher.record`; batches without them need the live teacher."""
         self._request, self._all_positions = request, all_positions
         self._live.record(request, all_positions)
 
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
-        """Decide on the live teacher's precision."""
+        """Resolve the live teacher's precision."""
         self._live.resolve_dtype(inputs)
 
     def identity(self) -> Any:
-        """The live teacher's."""
+        """The identity of the live teacher."""
         return self._live.identity()

@@ -1,4 +1,4 @@
-"""What makes a teacher's recorded answers those to other inputs: other rows, truncation or transforms, or chance."""
+"""Checks that precomputed teacher outputs belong to the model inputs: the same rows, truncation and transforms."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def require_matching_inputs(
     found: Mapping[str, Provenance],
     recorded: Collection[str],
 ) -> None:
-    """Refuse answers to other inputs than those that a data set and a collator make, or to ones that change each time.
+    """Refuse outputs for other inputs than those made by a data set and a collator, or for inputs that are random.
 
-    A few rows become model inputs, which are compared with what the teacher read: those whose stored `input_ids` are
-    others, for which all rows of a `datasets.Dataset` are searched, else the first ones.
+    Model inputs are made of a few rows and compared with those the teacher read: of rows whose stored `input_ids` differ,
+    for which all rows of a `datasets.Dataset` are searched, else of the first rows.
 
     Args:
-        dataset: Has the answers. Of a stream the first rows are read once, else rows are read twice.
-        collate: Makes model inputs of rows, twice.
-        found: Provenances of the answers, by column.
-        recorded: Names of the answers themselves.
+        dataset: The data set with the precomputed teacher outputs. The first rows of a stream are read once, others twice.
+        collate: Makes model inputs of rows; called twice.
+        found: The provenances of the outputs, by column.
+        recorded: The names of the columns that hold the outputs.
 
     Raises:
-        ValueError: Names the input, what it was and what it is.
+        ValueError: An input differs; names it, its value then and its value now.
     """
     others = {column: _others(dataset, column) for column in found}
     numbers = np.unique(np.concatenate(list(others.values())))[:_ROWS_LOOKED_AT].tolist()
@@ -77,7 +77,7 @@ def require_matching_inputs(
 
 
 def _others(dataset: Any, column: str) -> np.ndarray:
-    """Numbers of the stored rows whose `input_ids` are not those that were answered."""
+    """Numbers of the stored rows whose `input_ids` are not those that the teacher read."""
     found, start = [np.zeros(0, np.int64)], 0
     if (
         isinstance(dataset, datasets.Dataset)
@@ -101,14 +101,14 @@ def _rows(dataset: Any, numbers: Sequence[int] | None) -> list[Mapping[str, Any]
 def _read_by_teacher(
     dataset: Any, column: str, numbers: Sequence[int], rows: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """What rows say about the inputs that were answered, whatever a transform leaves of them."""
+    """The fingerprints in rows of the inputs that the teacher read, bypassing transforms."""
     if isinstance(dataset, datasets.Dataset):
         return dataset.with_format(None).select_columns([column])[numbers][column]
     return [row[column] for row in rows if column in row]
 
 
 def _require_steady(inputs: Mapping[str, Any], again: Mapping[str, Any], recorded: Collection[str]) -> None:
-    """Refuse model inputs that are others when made again of the same rows: answers are to one of them only."""
+    """Refuse model inputs that differ when made again of the same rows: the outputs are for one of them only."""
     for name, value in inputs.items():
         other = again[name]
         if name in recorded or not isinstance(value, Tensor) or torch.equal(value, other):
@@ -117,7 +117,7 @@ def _require_steady(inputs: Mapping[str, Any], again: Mapping[str, Any], recorde
         if value.shape == other.shape:
             place = tuple((value != other).nonzero()[0].tolist())
             values = f"at {place} first {value[place].item()} and then {other[place].item()}"
-        raise refusal("to inputs that stay as they are", f"the same rows gave other {name} when read again, {values}")
+        raise refusal("for inputs that stay the same", f"the same rows gave other {name} when read again, {values}")
 
 
 def _require_same_tokens(
@@ -127,14 +127,14 @@ def _require_same_tokens(
     are_others: np.ndarray,
     searched: tuple[int, int],
 ) -> None:
-    """Refuse rows with other tokens than were answered.
+    """Refuse rows with other tokens than the teacher read.
 
     Args:
-        read: By row what the teacher read.
-        inputs: Made of the rows.
-        provenance: Of the answers.
-        are_others: Which rows have other tokens as they are stored.
-        searched: How many of how many stored rows do; of none where none does.
+        read: The fingerprints of what the teacher read, by row.
+        inputs: The model inputs made of the rows.
+        provenance: The provenance of the precomputed teacher outputs.
+        are_others: Whether the stored tokens of each row differ, bool (rows,).
+        searched: The number of stored rows that differ, and of the rows searched, 0 where none differs.
     """
     known = np.array([int(row[TOKENS_READ]) for row in read])
     tokens = token_fingerprints(inputs)
@@ -148,15 +148,15 @@ def _require_same_tokens(
 
 def _other_tokens(provenance: Provenance, count: int, rows: int, longest: int) -> ValueError:
     return refusal(
-        f"to rows of at most {provenance.max_length or 'an unknown number of'} tokens, cut there",
+        f"for rows truncated to {provenance.max_length or 'an unknown number of'} tokens",
         f"{count} of {rows} rows have other input_ids than those, the longest of those looked at {longest} tokens: texts were "
-        "encoded anew, with another truncation or tokenizer, or answers were put beside other rows. Encode them as they were "
+        "encoded anew, with another truncation or tokenizer, or the outputs were put beside other rows. Encode them as they were "
         "labeled, or label them again",
     )
 
 
 def _require_same_values(read: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any], numbers: Sequence[int]) -> None:
-    """Refuse rows whose inputs of numbers, such as `pixel_values`, are not those that were answered."""
+    """Refuse rows whose floating-point inputs, such as `pixel_values`, are not those that the teacher read."""
     for name in read[0].keys() - {"teacher", TOKENS_READ}:
         values = inputs.get(name)
         if not isinstance(values, Tensor) or values.dim() < 2 or len(values) != len(read):
@@ -166,7 +166,7 @@ def _require_same_values(read: Sequence[Mapping[str, Any]], inputs: Mapping[str,
             if difference is not None:
                 number = numbers[index] if numbers else index
                 raise refusal(
-                    f"to {name} {difference[0]} in row {number}",
+                    f"for {name} {difference[0]} in row {number}",
                     f"this data set and data_collator make them {difference[1]}. Resize and normalize as when the rows were "
                     "labeled (the same transform or image processor), or label them again with this one",
                 )

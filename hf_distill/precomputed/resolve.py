@@ -1,4 +1,4 @@
-"""The teacher of a training: a live one, columns of the data, or the columns with a live one to fall back on."""
+"""Resolves the teacher of a training: a live one, precomputed outputs, or these with a live one as fallback."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from hf_distill.teachers.resolve import LiveTeacherArguments, live_teacher, sepa
 
 @dataclass(frozen=True)
 class ResolvedTeacher:
-    """A teacher, and what its data need.
+    """A teacher, and the data collator and columns that it needs.
 
     Attributes:
-        teacher: The teacher. None: there is neither a live one nor a column of logits to learn from.
-        data_collator: The given collator, which now keeps the teacher's columns and encodings.
-        columns: Names of the data columns that hold precomputed outputs.
+        teacher: The teacher. None: there is neither a live teacher nor a column of logits to learn from.
+        data_collator: The given collator, wrapped to keep the teacher's columns and encodings.
+        columns: Names of the data columns that hold precomputed teacher outputs.
     """
 
     teacher: Teacher | None
@@ -40,7 +40,7 @@ class ResolvedTeacher:
 
 
 class TeacherArguments(LiveTeacherArguments, Protocol):
-    """The training arguments that decide on a teacher; see `DistillationTrainingArguments`."""
+    """The training arguments that determine the teacher, see `DistillationTrainingArguments`."""
 
     soft_label_weight: float | None
 
@@ -56,24 +56,24 @@ def resolve_teacher(
     train_dataset: Any,
     eval_datasets: Collection[Any],
 ) -> ResolvedTeacher:
-    """The teacher that the arguments and the data name; nothing passed in is modified but a model, which is frozen.
+    """The teacher of the arguments and the data; nothing passed in is modified but a model, which is frozen.
 
     Args:
         args: The training arguments, with the fields of `DistillationTrainingArguments`.
-        teacher_model: What the user passed: a model, a name, a teacher, a list of these, or None.
+        teacher_model: A model, a name, a `Teacher`, a list of these, or None, as the user passed it.
         teacher_processing_class: The teacher's own tokenizer or image processor, or a list of them.
-        student: The model to be taught.
+        student: The student.
         processing_class: The student's tokenizer or image processor.
-        problem_type: Gives the student's problem type, which labels may decide later.
-        data_collator: Makes model inputs of examples.
-        train_dataset: The training set; its columns are the teacher's outputs where there are any.
+        problem_type: Returns the student's problem type, which may be inferred from labels later.
+        data_collator: The collator that makes model inputs of examples.
+        train_dataset: The training set, which may have columns of precomputed teacher outputs.
         eval_datasets: All evaluation sets.
 
     Returns:
-        The teacher, the data collator and the precomputed columns.
+        The teacher, the data collator and the columns of precomputed teacher outputs.
 
     Raises:
-        ValueError: Teacher and student do not fit.
+        ValueError: Teacher and student do not match.
     """
     datasets = [dataset for dataset in (train_dataset, *eval_datasets) if dataset is not None]
     found = {name for dataset in datasets for name in precomputed_columns(column_names_of(dataset))}
@@ -95,7 +95,7 @@ def resolve_teacher(
 
 
 def column_names_of(dataset: Any) -> Collection[str]:
-    """Names of a data set's columns; of a stream whose columns are not known, those of its first row."""
+    """The names of a data set's columns; for a stream with unknown columns, those of its first row."""
     names = getattr(dataset, "column_names", None)
     if names is None and hasattr(dataset, "features"):
         names = next(iter(dataset), None)

@@ -1,4 +1,4 @@
-"""A teacher that is another adapter of the student's own base: one model in memory, two sets of small weights."""
+"""A teacher that is another PEFT adapter of the student's base model, so that one base model is in memory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 
 class AdapterTeacher(LiveTeacher):
-    """Answers with one adapter of a PEFT model whose other adapter learns.
+    """One adapter of a PEFT model as teacher of another adapter, which is trained.
 
-    For the time of an answer the model has the teacher's adapter and is in evaluation mode; then it has the student's
-    again and the mode it was in, so that the student keeps its dropout. It gives logits, not what is inside.
+    During a forward pass of the teacher, its adapter is active and the model is in evaluation mode; afterwards the student's
+    adapter is active in the previous mode, so that the student keeps its dropout. The outputs are logits, without hidden
+    states or attention.
 
     Args:
-        model: The student, with both adapters; the active one learns.
-        adapter: Name of the teacher's.
+        model: The student, with both adapters; the active one is trained.
+        adapter: The name of the teacher's adapter.
 
     Raises:
-        ValueError: The model has no such adapter, or it is the one that learns.
+        ValueError: The model has no such adapter, or it is the one that is trained.
     """
 
     def __init__(self, model: PeftModel, adapter: str):
@@ -45,7 +46,7 @@ class AdapterTeacher(LiveTeacher):
         return self._accepted
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """Its logits for a batch of model inputs; inputs its forward does not name are left out."""
+        """The logits for a batch of model inputs, of which those its forward does not name are ignored."""
         model: Any = self.model
         training, learning = model.training, model.active_adapter
         model.set_adapter(self.adapter)

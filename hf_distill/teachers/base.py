@@ -1,4 +1,4 @@
-"""What trainers ask of a teacher: the protocol, with defaults under which anything with `outputs(inputs)` is one."""
+"""The protocol of teachers; its defaults make a teacher of any object with a method `outputs(inputs)`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hf_distill.objectives.model_outputs import FeatureRequest, Features
 class TeacherOutputs(Features):
     """A teacher's outputs for one batch, without gradient; logits in the student's order of labels.
 
-    See `Features` for the shapes. A teacher that gives nothing but logits serves soft labels alone.
+    See `Features` for the shapes. A teacher that returns logits alone supports soft labels only.
     """
 
 
 @runtime_checkable
 class GivesOutputs(Protocol):
-    """The least a teacher must have; `as_teacher` makes a `Teacher` of it."""
+    """The minimum interface of a teacher; `as_teacher` makes a `Teacher` of it."""
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         """The outputs for a batch of model inputs without labels."""
@@ -33,13 +33,13 @@ class GivesOutputs(Protocol):
 class Teacher:
     """A source of teacher outputs.
 
-    A subclass overrides `outputs`, and the other methods and properties as far as it can do more than their defaults say. Any
-    other object with a method `outputs(inputs)` is accepted as a teacher too, and has these defaults.
+    A subclass overrides `outputs`, and the other methods and properties where it supports more than their defaults. Any
+    other object with a method `outputs(inputs)` is accepted as a teacher too, with these defaults.
     """
 
     @property
     def input_names(self) -> Collection[str]:
-        """Names of the model inputs it reads, which data collators may not drop. Empty: not known."""
+        """Names of the model inputs it reads, which data collators may not drop. Empty: unknown."""
         return ()
 
     @property
@@ -49,17 +49,17 @@ class Teacher:
 
     @property
     def config(self) -> Any:
-        """Configuration of the model the outputs are from, as far as it is known. None: not known."""
+        """Configuration of the model that computes the outputs, as far as it is known. None: unknown."""
         return None
 
     @property
     def description(self) -> Mapping[str, Any] | None:
-        """What is known of that model, for run records, where there is no live model to describe."""
+        """Description of that model for run records. None: it is unknown, or the live model itself is described."""
         return None
 
     @property
     def kind(self) -> str:
-        """The name of its class, for messages."""
+        """The name of its class, for error messages."""
         return type(self).__name__
 
     @property
@@ -74,22 +74,22 @@ class Teacher:
 
     @property
     def has_all_positions(self) -> bool:
-        """Whether logits of a masked language model are there at every position, not at the masked ones alone."""
+        """Whether logits of a masked language model cover every position, not the masked positions alone."""
         return True
 
     @property
     def can_pick_positions(self) -> bool:
-        """Whether its logits can be limited to the positions that an objective compares."""
+        """Whether it can compute logits at the positions that an objective compares alone."""
         return False
 
     @property
     def members(self) -> tuple[LiveTeacher, ...]:
-        """The live models that run forward passes: itself, those of an ensemble, or none."""
+        """The live models that run forward passes: the teacher itself, the members of an ensemble, or none."""
         return ()
 
     @property
     def member_weights(self) -> Sequence[float] | None:
-        """Share of each member in the outputs. None: there is one member at most."""
+        """Weight of each member in the mean of their outputs. None: there is one member at most."""
         return None
 
     @property
@@ -104,7 +104,7 @@ class Teacher:
             inputs: Model inputs without labels.
 
         Returns:
-            Logits of the shapes in `Features`, and what `record` asked for.
+            Logits with the shapes of `Features`, and the features that `record` requested.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method outputs(inputs)")
 
@@ -117,32 +117,32 @@ class Teacher:
         return self.members
 
     def record(self, request: FeatureRequest, all_positions: bool = False) -> None:
-        """Let all further outputs hold these features.
+        """Include these features in all further outputs.
 
         Args:
             request: Hidden states, queries, keys and values that the objective compares.
-            all_positions: Logits of masked language models are compared at every position.
+            all_positions: Whether logits of masked language models are compared at every position.
 
         Raises:
-            ValueError: It cannot give them.
+            ValueError: The teacher cannot provide them.
         """
 
     def require_states(self, indices: Iterable[int], first_position_only: bool) -> None:
-        """Refuse hidden states that it cannot give.
+        """Refuse hidden states that the teacher cannot provide.
 
         Args:
             indices: Indices of hidden states, 0 for the embeddings' output.
-            first_position_only: The first position's alone are compared.
+            first_position_only: Whether those of the first position alone are compared.
 
         Raises:
-            ValueError: Names those that are missing.
+            ValueError: Some are missing; names them.
         """
 
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
-        """Decide on a precision that was left open, by example inputs on its device."""
+        """Choose a precision that was left open (`dtype="auto"`) by its outputs for example inputs on its device."""
 
     def identity(self) -> Any:
-        """What tells it from other teachers, as JSON; to be called on every process, each of which may hold a part."""
+        """What distinguishes it from other teachers, as JSON; called on every process, each of which may hold a shard."""
         return self.kind
 
 
@@ -151,7 +151,7 @@ class LiveTeacher(Teacher):
 
     Attributes:
         model: The model.
-        input_prefix: What the names of its own inputs start with in a batch that also holds the student's.
+        input_prefix: Prefix of its own inputs' names in a batch that also holds the student's. "": it reads the student's.
     """
 
     model: nn.Module
@@ -164,17 +164,17 @@ class LiveTeacher(Teacher):
 
     @property
     def weights_sha256(self) -> str:
-        """See `fingerprints.weights_sha256`."""
+        """Fingerprint of the weights, see `fingerprints.weights_sha256`."""
         return weights_sha256(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision it computes in."""
+        """The data type of its weights."""
         return next(self.model.parameters()).dtype
 
     @property
     def members(self) -> tuple[LiveTeacher, ...]:
-        """Itself."""
+        """The teacher itself."""
         return (self,)
 
 
@@ -186,21 +186,21 @@ class _Adapted(Teacher):
 
     @property
     def input_names(self) -> Collection[str]:
-        """The object's own, if it has any."""
+        """The object's `input_names`, if it has any."""
         return getattr(self._source, "input_names", ())
 
     @property
     def main_inputs(self) -> Collection[str]:
-        """The object's own, if it has any."""
+        """The object's `main_inputs`, if it has any."""
         return getattr(self._source, "main_inputs", ())
 
     @property
     def config(self) -> Any:
-        """The object's own, if it has one."""
+        """The object's `config`, if it has one."""
         return getattr(self._source, "config", None)
 
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
-        """The object's own way, if it has one."""
+        """Call the object's `resolve_dtype`, if it has one."""
         getattr(self._source, "resolve_dtype", super().resolve_dtype)(inputs)
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
@@ -214,5 +214,5 @@ class _Adapted(Teacher):
 
 
 def as_teacher(source: GivesOutputs) -> Teacher:
-    """A `Teacher` as it is; any other object with `outputs(inputs)` with the defaults of one."""
+    """A `Teacher` unchanged; any other object with `outputs(inputs)` wrapped with the defaults of `Teacher`."""
     return source if isinstance(source, Teacher) else _Adapted(source)

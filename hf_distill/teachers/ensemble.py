@@ -15,18 +15,18 @@ from hf_distill.teachers.frozen import FrozenTeacher
 class TeacherEnsemble(Teacher):
     """The weighted mean of several teachers' probabilities (of their outputs, for regression).
 
-    Averaged are the probabilities softened by the temperature, not the divergences from each teacher; the answer is
+    The probabilities softened by the temperature are averaged, not the divergences from each teacher; the outputs are
     logits whose softmax at that temperature is the mean.
 
     Args:
-        teachers: At least one, their labels in the student's order.
-        weights: One per teacher, above 0; only their proportions count. None: equal.
-        problem_type: Asked at every answer: "single_label_classification", "multi_label_classification" or
-            "regression".
-        temperature: Asked at every answer; the objective's.
+        teachers: One or more teachers, their labels in the student's order.
+        weights: One weight per teacher, above 0; only their proportions matter. None: equal.
+        problem_type: Returns "single_label_classification", "multi_label_classification" or "regression"; called for
+            every batch.
+        temperature: Returns the objective's temperature, above 0; called for every batch.
 
     Raises:
-        ValueError: The weights do not fit.
+        ValueError: The weights are not one positive, finite number per teacher.
 
     Source:
         Hinton et al. 2015, arXiv 1503.02531, section 2 (an ensemble's arithmetic mean of predictive distributions).
@@ -53,7 +53,7 @@ class TeacherEnsemble(Teacher):
 
     @property
     def member_weights(self) -> Sequence[float]:
-        """One per teacher; they add up to 1."""
+        """The weights, one per teacher; they add up to 1."""
         return self.weights
 
     def identity(self) -> Any:
@@ -67,11 +67,11 @@ class TeacherEnsemble(Teacher):
 
     @property
     def main_inputs(self) -> set[str]:
-        """The model inputs the teachers cannot do without."""
+        """The model inputs without which a teacher has no outputs."""
         return set().union(*(teacher.main_inputs for teacher in self.teachers))
 
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
-        """See `FrozenTeacher.resolve_dtype`."""
+        """Resolve the precision of every teacher, see `FrozenTeacher.resolve_dtype`."""
         for teacher in self.teachers:
             teacher.resolve_dtype(inputs)
 

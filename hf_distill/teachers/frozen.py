@@ -41,19 +41,19 @@ class FrozenTeacher(LiveTeacher):
     """A model in evaluation mode, without gradients, in a precision of its own.
 
     The model passed in is frozen in place (`requires_grad` off, evaluation mode). The teacher is a copy, and the original
-    left as it was, when the precision differs from the model's own; also where ZeRO-3 or FSDP2 holds the model in parts,
-    of which all processes together make a whole one.
+    is left unmodified, where the precision differs from the model's own, and where ZeRO-3 or FSDP2 holds the model sharded:
+    all processes together gather the copy.
 
     Args:
         model: The teacher.
         dtype: "auto", or the precision to compute in: "float32", "bfloat16" or "float16". "auto" is bfloat16 where
             `fast_bfloat16` says the device gains from it and `resolve_dtype` found the predictions unchanged, else
             the model's own precision.
-        device: Where to compute; None leaves the model where it is.
-        label_permutation: Teacher label for each student label; None when the orders agree.
-        input_prefix: What the names of the teacher's own inputs start with in a batch that also holds the student's.
-        sharding: "always", "never" or "auto", see `is_to_be_sharded`. In parts it computes in the model's own precision
-            unless `dtype` names one.
+        device: The device to compute on; None leaves the model where it is.
+        label_permutation: The teacher's label index for each student label; None when the orders agree.
+        input_prefix: Prefix of the teacher's own inputs' names in a batch that also holds the student's.
+        sharding: "always", "never" or "auto", see `is_to_be_sharded`. A sharded teacher computes in the model's own
+            precision unless `dtype` names one.
     """
 
     def __init__(
@@ -88,27 +88,27 @@ class FrozenTeacher(LiveTeacher):
 
     @property
     def main_inputs(self) -> set[str]:
-        """The model inputs it cannot do without."""
+        """The model inputs without which it has no outputs."""
         main = getattr(self.model, "main_input_name", None)
         return set() if main is None else {self.input_prefix + main}
 
     @property
     def has_hidden_states(self) -> bool:
-        """Whether it is a transformers model."""
+        """Whether it is a transformers model, whose hidden states can be captured."""
         return isinstance(self.config, PretrainedConfig)
 
     @property
     def has_attention(self) -> bool:
-        """Whether it is a transformers model."""
+        """Whether it is a transformers model, whose queries, keys and values can be captured."""
         return isinstance(self.config, PretrainedConfig)
 
     @property
     def can_pick_positions(self) -> bool:
-        """Its head can run at chosen positions, see `HeadAtPositions`."""
+        """True: the head can run at chosen positions, see `HeadAtPositions`."""
         return True
 
     def identity(self) -> Any:
-        """The fingerprint of its weights."""
+        """The fingerprint of the weights."""
         return {"weights with sha256": self.weights_sha256}
 
     @property
@@ -118,18 +118,18 @@ class FrozenTeacher(LiveTeacher):
 
     @property
     def weights_sha256(self) -> str:
-        """See `fingerprints.weights_sha256`; of the model as it was given, in whatever precision it computes."""
+        """Fingerprint of the model as it was passed in, before any conversion, see `fingerprints.weights_sha256`."""
         return self._original_sha256 or weights_sha256(self.model)
 
     def record(self, request: FeatureRequest, all_positions: bool = False) -> None:
-        """Let all further outputs hold these features; logits are those at every position anyway.
+        """Include these features in all further outputs; logits cover every position anyway.
 
         Args:
             request: Hidden states, queries, keys and values to record.
             all_positions: Without effect here.
 
         Raises:
-            ValueError: The teacher's class cannot give them.
+            ValueError: The features of this class of model cannot be captured.
         """
         if self._tap is not None:
             self._tap.remove()
@@ -137,7 +137,7 @@ class FrozenTeacher(LiveTeacher):
         self._dtype_is_open = False  # a converted copy would not be tapped
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The teacher's outputs for a batch of model inputs; inputs its forward does not name are left out."""
+        """The teacher's outputs for a batch of model inputs, of which those its forward does not name are ignored."""
         if self.model.training:
             self.model.eval()
         inputs = {
@@ -161,10 +161,10 @@ class FrozenTeacher(LiveTeacher):
         return TeacherOutputs(logits, states, queries, keys, values)
 
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
-        """Decide "auto": keep bfloat16 when it is fast here and these inputs get the same predictions as before.
+        """Resolve "auto": keep bfloat16 when the device has fast bfloat16 and the predictions for these inputs stay the same.
 
-        "The same" means at least 99 % equal top classes (of multi-label heads equal yes/no answers; where the two leading
-        classes are within 0.02 of each other, either counts) and no probability moved by more than 0.02. Regression heads
+        "The same" means at least 99 % equal top classes (for multi-label heads equal yes/no predictions; where the two top
+        classes are within 0.02 of each other, either counts) and no probability changed by more than 0.02. Regression heads
         compare their outputs, scaled by their standard deviation.
 
         Args:

@@ -1,4 +1,4 @@
-"""Load a teacher by name and check it against its student."""
+"""Load a teacher by name and check that it matches its student."""
 
 from __future__ import annotations
 
@@ -38,27 +38,29 @@ def load_teacher(
 ) -> Teacher:
     """A frozen teacher for this student, with its labels in the student's order.
 
-    A student whose labels have only their default names takes over the teacher's names, and one whose configuration has no
-    `problem_type` the teacher's.
+    A student whose labels have default names takes over the teacher's label names, and one whose configuration has no
+    `problem_type` takes over the teacher's.
 
     Args:
         teacher_model: A model, a Hub id or a local path, of a whole model or a PEFT adapter, which is merged into its base;
             or an object with `outputs(inputs)`, see `Teacher`.
-        student: The model it will teach.
-        student_tokenizer: Compared with the teacher's, when it is a tokenizer and one was saved with the teacher.
-        dtype: See `FrozenTeacher`.
-        device: Where the teacher computes; None leaves it where it is.
+        student: The student.
+        student_tokenizer: The student's tokenizer, whose vocabulary is compared with that of a tokenizer saved with the teacher;
+            anything but a tokenizer is ignored.
+        dtype: The teacher's precision, see `FrozenTeacher`.
+        device: The device the teacher computes on; None leaves it where it is.
         revision: Branch, tag or commit of a Hub id.
-        init_kwargs: Further arguments of `from_pretrained`.
-        input_prefix: Of the teacher's own encoding; the vocabularies are then not compared. "": it reads the student's.
-        sharding: See `FrozenTeacher`.
+        init_kwargs: Additional arguments of `from_pretrained`.
+        input_prefix: Prefix of the names of the teacher's own inputs; the vocabularies are then not compared. "": the teacher
+            reads the student's inputs.
+        sharding: Whether the teacher is sharded over the processes, see `FrozenTeacher`.
 
     Returns:
         A `FrozenTeacher`, or the teacher given, see `as_teacher`.
 
     Raises:
-        ValueError: Other labels, another problem type, another vocabulary, a tokenizer that cannot be read, an untrained head,
-            weights that are no floating-point numbers, or the student itself as teacher.
+        ValueError: The teacher has other labels, another problem type or another vocabulary than the student, a tokenizer that
+            cannot be read, an untrained head or weights that are no floating-point numbers, or is the student itself.
     """
     if teacher_model is student:
         raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")

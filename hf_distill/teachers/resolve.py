@@ -1,4 +1,4 @@
-"""From what a user passes as `teacher_model` to a live teacher."""
+"""Makes a live teacher of what a user passes as `teacher_model`."""
 
 from __future__ import annotations
 
@@ -44,15 +44,18 @@ def live_teacher(
     """One frozen teacher, or an ensemble of several.
 
     Args:
-        args: Precision, revision, loading arguments, weights of several teachers.
+        args: The training arguments with the teacher's precision, sharding, revision, loading arguments and weights.
         teacher_model: A model, a name or a `Teacher`, or a list of them.
-        teacher_processing_class: The teacher's own, or a list with one or None per teacher.
-        student: The model to be taught.
-        processing_class: The student's.
-        problem_type: Asked by an ensemble.
+        teacher_processing_class: The teacher's own tokenizer or image processor, or a list with one or None per teacher.
+        student: The student.
+        processing_class: The student's tokenizer or image processor.
+        problem_type: Returns the student's problem type; called by an ensemble for every batch.
+
+    Returns:
+        The teacher, or an ensemble where `teacher_model` is a list.
 
     Raises:
-        ValueError: Teacher and student do not fit, or one of several is no plain model.
+        ValueError: Teacher and student do not match, or `teacher_weights` or the task do not fit the number of teachers.
     """
     models = list(teacher_model) if isinstance(teacher_model, list | tuple) else [teacher_model]
     if not models:
@@ -84,7 +87,7 @@ def live_teacher(
 
 
 def separate_encodings(collator: Callable, teacher_processing_class: Any, teacher_model: Any) -> Callable:
-    """The collator, made to give each teacher with a processing class its own encoding."""
+    """The collator, wrapped to encode the inputs of each teacher that has a processing class of its own."""
     models = list(teacher_model) if isinstance(teacher_model, list | tuple) else [teacher_model]
     own = {
         teacher_prefix(index, len(models)): processing_class
@@ -95,10 +98,15 @@ def separate_encodings(collator: Callable, teacher_processing_class: Any, teache
 
 
 def require_comparable(student: PreTrainedModel, has_own_encoding: bool, term_names: set[str]) -> None:
-    """Refuse what compares positions of two models that split the same text differently.
+    """Refuse an objective that compares positions of two models with different tokenizers.
+
+    Args:
+        student: The student.
+        has_own_encoding: Whether a teacher has a processing class of its own.
+        term_names: The names of the objective's terms.
 
     Raises:
-        ValueError: Names the task or the terms.
+        ValueError: The task or a term compares position by position; names it.
     """
     if not has_own_encoding:
         return

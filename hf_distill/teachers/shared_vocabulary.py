@@ -1,4 +1,4 @@
-"""Teacher and student with one tokenizer and heads of different sizes, of which one has rows that stand for no token."""
+"""Logits of teacher and student with one tokenizer and heads of different sizes, one of them padded beyond the tokens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hf_distill.teachers.base import TeacherOutputs
 
 
 class SharedVocabulary:
-    """Cuts logits over two vocabularies, of which one has more rows that stand for no token, to those of both.
+    """Truncates the logits of two language-model heads, one of which has more padding rows, to the vocabulary they share.
 
     Args:
-        task: What the heads are for; of those that do not give words nothing is cut.
-        tokenizer: Of both models; None or anything else where it is not known.
+        task: The task of the heads; only logits of masked and causal language models are truncated.
+        tokenizer: The tokenizer of both models; None or anything that is no tokenizer: unknown.
     """
 
     def __init__(self, task: Task | None, tokenizer: Any):
@@ -25,10 +25,14 @@ class SharedVocabulary:
         self._tokenizer = tokenizer if isinstance(tokenizer, PreTrainedTokenizerBase) else None
 
     def require(self, student: int, teacher: int) -> None:
-        """Refuse two numbers of words whose difference may be more than rows that stand for no token.
+        """Refuse two vocabulary sizes whose difference may be more than padding rows.
+
+        Args:
+            student: The size of the student's vocabulary.
+            teacher: The size of the teacher's vocabulary.
 
         Raises:
-            ValueError: Names both.
+            ValueError: The smaller size does not cover all tokens of the tokenizer, or the tokenizer is unknown.
         """
         if not self._is_of_words or student == teacher:
             return
@@ -36,16 +40,23 @@ class SharedVocabulary:
         if tokens is None or tokens > min(student, teacher):
             known = "is not known (pass processing_class)" if tokens is None else f"has {tokens} tokens"
             raise ValueError(
-                f"the teacher's logits are over {teacher} words, the student's over {student}, and the tokenizer {known}: "
+                f"the teacher's logits are over {teacher} tokens, the student's over {student}, and the tokenizer {known}: "
                 "only rows that stand for no token may be left out. Give both models the same vocabulary, for example "
                 f"with student.resize_token_embeddings({teacher})."
             )
 
     def of_both(self, student: Features, teacher: TeacherOutputs | None) -> tuple[Features, TeacherOutputs | None]:
-        """Both answers, (..., words), over the words that both models have.
+        """The outputs of both models with logits, (..., vocabulary), over the vocabulary that they share.
+
+        Args:
+            student: The student's outputs.
+            teacher: The teacher's outputs. None: nothing is truncated.
+
+        Returns:
+            The outputs of student and teacher.
 
         Raises:
-            ValueError: They may not be cut.
+            ValueError: The logits may not be truncated, see `require`.
         """
         if not self._is_of_words or teacher is None or teacher.logits is None:
             return student, teacher
@@ -59,7 +70,7 @@ class SharedVocabulary:
 
 
 def tokenizer_of(trainer: Any) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a trainer's student, that of its collator where it has none itself; None where there is none."""
+    """The tokenizer of a trainer, else that of its data collator; None where there is none."""
     found, data_collator = trainer.processing_class, trainer.data_collator
     found = getattr(found, "tokenizer", found)
     while found is None and data_collator is not None:

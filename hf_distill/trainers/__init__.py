@@ -1,1 +1,1 @@
-"""Trainers and their arguments: who runs, when, and on what."""
+"""The trainers, their arguments, and the checks that run before training."""

@@ -1,4 +1,4 @@
-"""What the arguments mean together: recipes filled in, impossible values refused."""
+"""Resolves training arguments: fills in recipes and defaults, and refuses impossible values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _CHOICES: dict[str, type[Enum]] = {
 
 
 def resolve_defaults(args: Any) -> None:
-    """Fill fields that are None from the recipe, then with their plain values; turn names into choices."""
+    """Fill fields that are None from the recipe, then with their defaults; convert names to enum members."""
     if args.recipe is not None:
         args.recipe = choice(RecipeName, args.recipe, "recipe")
         for name, value in RECIPES[args.recipe.value].arguments.items():
@@ -65,13 +65,20 @@ def resolve_defaults(args: Any) -> None:
 
 
 def left_open(args: Any) -> list[str]:
-    """The fields that `resolve_defaults` will fill."""
+    """The names of the fields that are None and that `resolve_defaults` will fill."""
     filled_by_recipes = {name for recipe in RECIPES.values() for name in recipe.arguments}
     return [name for name in sorted({*DEFAULTS, *filled_by_recipes}) if getattr(args, name) is None]
 
 
 def resolved_weights(args: Any, has_teacher: bool) -> dict[str, float]:
-    """The weights of all terms by field name, None replaced by its meaning.
+    """The weights of all terms, with None replaced by the default.
+
+    Args:
+        args: Training arguments with the fields of `DistillationTrainingArguments`.
+        has_teacher: Whether there is a teacher.
+
+    Returns:
+        The weights by field name.
 
     Raises:
         ValueError: A term that needs a teacher has none, or all weights are 0.
@@ -102,8 +109,11 @@ def resolved_weights(args: Any, has_teacher: bool) -> dict[str, float]:
 def require_valid_objective(args: Any) -> None:
     """Refuse weights, temperatures and combinations that no objective can be made of.
 
+    Args:
+        args: Training arguments with the fields of `DistillationTrainingArguments`.
+
     Raises:
-        ValueError: Names the field, the value got and the values allowed.
+        ValueError: A value is out of range; names the field, the value and the values allowed.
     """
     weights = {name: getattr(args, name) for name in WEIGHTS}
     for name, weight in weights.items():

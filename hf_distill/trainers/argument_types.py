@@ -1,4 +1,4 @@
-"""Whether what a user passes is of a kind that a trainer can do anything with."""
+"""Checks of the types of what a user passes to a trainer."""
 
 from __future__ import annotations
 
@@ -16,20 +16,27 @@ from hf_distill.tasks import class_of, unwrapped
 
 
 def require_arguments(args: Any, kind: type[TrainingArguments] = TrainingArguments) -> None:
-    """Refuse arguments that are no object of a class.
+    """Refuse arguments that are no instance of a class.
+
+    Args:
+        args: The training arguments.
+        kind: The class they must be an instance of.
 
     Raises:
-        ValueError: Names the class.
+        ValueError: They are no instance; names the class.
     """
     if not isinstance(args, kind):
         raise ValueError(f"args must be {kind.__name__}, got {_described(args)}")
 
 
 def require_model(model: Any) -> None:
-    """Refuse a student that is no model, but None, of which `model_init` makes one.
+    """Refuse a student that is no model.
+
+    Args:
+        model: The student. None: `model_init` makes it.
 
     Raises:
-        ValueError: Says what was given.
+        ValueError: The student is neither a model nor None; names what was given.
     """
     if model is not None and not isinstance(model, nn.Module):
         raise ValueError(
@@ -39,10 +46,13 @@ def require_model(model: Any) -> None:
 
 
 def require_data_sets(named_sets: Mapping[str, Any]) -> None:
-    """Refuse data sets that are names or splits by name.
+    """Refuse data sets that are names, or dicts of splits.
+
+    Args:
+        named_sets: The data sets, by name.
 
     Raises:
-        ValueError: Says which, and what was given.
+        ValueError: A data set is a name or a dict; names the data set and what was given.
     """
     for name, dataset in named_sets.items():
         if isinstance(dataset, str | os.PathLike):
@@ -55,13 +65,13 @@ def require_inputs(named_sets: Mapping[str, Any], model: nn.Module, args: Traini
     """Refuse data sets without any column that the student reads, such as texts that were never tokenized.
 
     Args:
-        named_sets: By name; those that make their rows when asked are let pass.
+        named_sets: The data sets, by name; only a `datasets.Dataset` without a transform is checked.
         model: The student.
-        args: Say whether other columns are removed.
-        also: Labels, and what is the teacher's alone.
+        args: The training arguments, of which `remove_unused_columns` turns the check on.
+        also: Names of columns that do not count: labels, and inputs that the teacher alone reads.
 
     Raises:
-        ValueError: Names the columns there are.
+        ValueError: A data set has none of the student's inputs; names the columns it has.
     """
     read = set(inspect.signature(unwrapped(model).forward).parameters) - also - {"label", "label_ids"}
     for name, dataset in named_sets.items() if args.remove_unused_columns else ():
@@ -76,10 +86,14 @@ def require_inputs(named_sets: Mapping[str, Any], model: nn.Module, args: Traini
 
 
 def require_head(model: nn.Module, role: str) -> None:
-    """Refuse a body without a head, which answers nothing.
+    """Refuse a base model without a head, which gives no logits.
+
+    Args:
+        model: The model, or its wrapper.
+        role: The model's role for the error message, such as "teacher".
 
     Raises:
-        ValueError: Names the class.
+        ValueError: The model has no head; names its class.
     """
     bodies = {name for names in MODEL_MAPPING_NAMES.values() for name in ([names] if isinstance(names, str) else names)}
     name = class_of(model).__name__
@@ -93,8 +107,11 @@ def require_head(model: nn.Module, role: str) -> None:
 def require_weights_that_learn(model: nn.Module) -> None:
     """Refuse a student all of whose weights are frozen.
 
+    Args:
+        model: The student.
+
     Raises:
-        ValueError: Says how they are freed.
+        ValueError: No parameter requires a gradient.
     """
     if not any(each.requires_grad for each in model.parameters()):
         raise ValueError(

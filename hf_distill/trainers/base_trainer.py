@@ -1,4 +1,4 @@
-"""A `transformers.Trainer` that is exact under any partition of a batch, and whose model can leave its wrappers."""
+"""A `transformers.Trainer` whose gradient is exact under any partition of a batch, and whose model can be unwrapped."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from hf_distill.trainers.problem_type import ProblemTypeResolver
 class BaseTrainer(Trainer):
     """`transformers.Trainer` with the gradient of the whole batch, however it is split.
 
-    Over micro-batches and processes the loss is a mean over all labels of the optimizer step that count, also for heads that
-    ignore `num_items_in_batch`, such as BERT's; labels of -100 and NaN do not count; rows that a distributed loader repeats
-    count once, in training and in evaluation. DeepSpeed engines, DDP and FSDP2 are left after a training, so that a trainer
-    may be evaluated first, trained again, and given other weights.
+    Over micro-batches and processes the loss is the mean over all labels of the optimizer step, also for heads that ignore
+    `num_items_in_batch`, such as BERT's; labels of -100 and NaN are ignored; rows that a distributed loader repeats count
+    once, in training and in evaluation. The model is unwrapped from DeepSpeed engines, DDP and FSDP2 after a training, so
+    that a trainer may be evaluated first, trained again, and given other weights.
 
     Args:
-        args: The positional arguments of Trainer.
-        kwargs: The keyword arguments of Trainer.
+        *args: Positional arguments of Trainer.
+        **kwargs: Keyword arguments of Trainer.
 
     Attributes:
-        task: What the model's head is for; None for a model that is none of transformers'.
+        task: The task of the model's head. None: the model is no transformers model.
     """
 
     model: PreTrainedModel  # or any other module; typed as what it nearly always is
@@ -60,12 +60,12 @@ class BaseTrainer(Trainer):
 
     @property
     def problem_type(self) -> str:
-        """What the logits of a classifier of texts or images mean, as in `PretrainedConfig.problem_type`."""
+        """The problem type of a classifier of texts or images, as in `PretrainedConfig.problem_type`."""
         return self._problem_type.value
 
     @property
     def training_objective(self) -> Objective:
-        """The weighted terms of the loss: here labels alone."""
+        """The weighted terms of the loss: here the loss on labels alone."""
         return Objective([label_term(1.0, self.label_names, self.task, self.problem_type)])
 
     def compute_loss(
@@ -80,8 +80,8 @@ class BaseTrainer(Trainer):
         Args:
             model: The model as wrapped for training.
             inputs: The model inputs.
-            return_outputs: Also return the model's outputs.
-            num_items_in_batch: Items of each term in the whole step, over all processes, (terms,), or one number for all.
+            return_outputs: Whether to return the model's outputs too.
+            num_items_in_batch: Items of each term in the optimizer step over all processes, (terms,), or one number for all terms.
 
         Returns:
             The scalar loss; with `return_outputs` the pair of loss and outputs.
@@ -108,7 +108,7 @@ class BaseTrainer(Trainer):
             positions: The positions that have logits, bool (batch, sequence). None: all of them.
 
         Returns:
-            The mean over the micro-batch's labels that count, scalar, and the model's outputs.
+            The mean over the micro-batch's labels that are not ignored, scalar, and the model's outputs.
         """
         multi_label = self.problem_type == MULTI_LABEL
         model_inputs = without(inputs, self._not_for_model)
@@ -134,13 +134,13 @@ class BaseTrainer(Trainer):
 
     @property
     def gradient_divisor(self) -> int:
-        """By how much gradients of the processes are divided: items are counted, but gradients averaged, over them."""
+        """The factor that undoes the averaging of gradients over processes, over which items are counted already."""
         return self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[dict], Tensor | None]:
-        """Trainer's micro-batches of a step; rows repeated to give every process equally many are taken out again."""
+        """Trainer's micro-batches of a step, without the rows repeated to give every process equally many."""
         batches = list(islice(epoch_iterator, num_batches))
         for batch in batches:
             self._problem_type.infer(batch, unwrapped(self.model))
@@ -149,7 +149,7 @@ class BaseTrainer(Trainer):
         return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict], device: torch.device) -> Tensor | None:
-        """Items of each term over the micro-batches of a step and all processes, (terms,)."""
+        """Number of items of each term over the micro-batches of a step and all processes, (terms,)."""
         if not batch_samples:
             return None
         objective = self.training_objective
@@ -174,7 +174,7 @@ class BaseTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Any, Any]:
-        """Trainer's prediction step, in which no example counts twice."""
+        """Trainer's prediction step, in which rows that a distributed loader repeats count once."""
         self._problem_type.infer(inputs, unwrapped(self.model))
         is_labeled = has_labels(inputs, self.label_names)
         if not (is_labeled or self.has_loss_without_labels):
@@ -192,7 +192,7 @@ class BaseTrainer(Trainer):
         return loss, logits, labels
 
     def _predictions(self, outputs: Mapping[str, Any], ignore_keys: list[str] | None) -> Any:
-        """A model's outputs as Trainer returns them: one tensor where there is one, else all in a tuple."""
+        """A model's outputs as Trainer returns them: a single tensor, or a tuple of several."""
         if ignore_keys is None:
             config = getattr(unwrapped(self.model), "config", None)
             ignore_keys = getattr(config, "keys_to_ignore_at_inference", ["past_key_values"])
@@ -200,7 +200,7 @@ class BaseTrainer(Trainer):
         return predictions[0] if len(predictions) == 1 else predictions
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's; a model that nothing has wrapped so far is evaluated as it is, and nothing wraps it afterwards.
+        """Trainer's evaluation loop; a model that is not wrapped yet is evaluated as it is, and stays unwrapped.
 
         transformers 5.23 would afterwards train it without DDP, and refuses to put it into an engine.
         """
@@ -218,12 +218,12 @@ class BaseTrainer(Trainer):
             self._unwrap()
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trainer's; the engine of an earlier training is left first, which transformers 5.23 refuses to start twice."""
+        """Trainer's training; the DeepSpeed engine of an earlier one, which cannot start twice, is destroyed first."""
         self._leave_engine()
         return super().train(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Trainer's; with `merge_adapters` a model with adapters is saved as one ordinary model, unless for a checkpoint."""
+        """Trainer's; with `merge_adapters` a model with adapters is saved merged, except in checkpoints."""
         is_for_checkpoint = _internal_call and output_dir is not None
         merges = vars(self.args).get("merge_adapters", False)
         if is_for_checkpoint or not merges or not hasattr(self.model, "merge_and_unload"):
@@ -239,7 +239,7 @@ class BaseTrainer(Trainer):
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Trainer's; what an engine has gathered is saved as one process would save it."""
+        """Trainer's; a state dict gathered by an engine is saved as a single process would save it."""
         if state_dict is not None and isinstance(self.model, PreTrainedModel):
             own, tied = self.model.state_dict().keys(), self.model.all_tied_weights_keys
             state_dict = {
@@ -253,7 +253,7 @@ class BaseTrainer(Trainer):
         super()._save(output_dir, state_dict)
 
     def has_unused_parameters(self) -> bool | None:
-        """Whether the loss leaves out parameters that are trained. None: not known."""
+        """Whether there are trainable parameters that the loss does not depend on. None: unknown."""
         return None
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
@@ -276,7 +276,7 @@ class BaseTrainer(Trainer):
         super()._load_from_checkpoint(*args, **kwargs)
 
     def load_weights(self, folder: Path) -> None:
-        """Give the model the weights in a folder, and forget the optimizer and schedule of the training before."""
+        """Load the weights in a folder, and discard the optimizer and schedule of the training before."""
         self._leave_engine()
         if is_sharded(self.model):
             load_full_state_dict(self.model, load_file(folder / SAFE_WEIGHTS_NAME), strict=False)
@@ -299,5 +299,5 @@ class BaseTrainer(Trainer):
 
 
 def is_training(model: nn.Module) -> bool:
-    """Whether a model trains; a DeepSpeed engine says so of itself whatever it holds."""
+    """Whether a model is in training mode; for a DeepSpeed engine the model inside, whose mode may differ."""
     return getattr(model, "module", model).training

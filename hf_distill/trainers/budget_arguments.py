@@ -59,12 +59,12 @@ class BudgetArguments:
 
 
 def budget_of(args: Any) -> ComputeBudget:
-    """The budget in some arguments; none in plain `TrainingArguments`."""
+    """The budget in training arguments; without limits for plain `TrainingArguments`."""
     return ComputeBudget(*(vars(args).get(name) for name in ("max_flops", "max_seconds", "max_tokens")))
 
 
 def labeling_cost_of(args: Any) -> RunCost:
-    """What the arguments charge for labeling the transfer set."""
+    """The cost that the arguments charge for precomputing teacher outputs."""
     flops, seconds = (vars(args).get(f"teacher_labeling_{unit}") or 0.0 for unit in ("flops", "seconds"))
     return RunCost(labeling_flops=flops, seconds=seconds)
 
@@ -76,7 +76,7 @@ def require_valid_budget(args: Any) -> None:
         args: Training arguments with the fields of `BudgetArguments`.
 
     Raises:
-        ValueError: Names the field, the value got and the values allowed.
+        ValueError: A value is out of range; names the field, the value and the values allowed.
     """
     budget = budget_of(args)
     for unit in ("flops", "seconds"):

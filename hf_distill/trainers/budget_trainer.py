@@ -1,4 +1,4 @@
-"""A trainer that counts what its training costs, and ends it when a compute budget is spent."""
+"""A trainer that tracks the cost of training, and ends it when a compute budget is used up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hf_distill.trainers.base_trainer import BaseTrainer, is_training
 from hf_distill.trainers.budget_arguments import BudgetArguments, budget_of, labeling_cost_of
 from hf_distill.trainers.callback_state import saved_attributes
 
-# What is spent of a budget, in parts: the steps of learning-rate schedules, and of what else changes in the course of a run.
+# Parts of a budget, which serve as steps of learning-rate schedules and of what else changes in the course of a run.
 PARTS = 100_000
 _ENDLESS = 10**12  # steps of a training that its budget ends
 
@@ -30,15 +30,15 @@ _ENDLESS = 10**12  # steps of a training that its budget ends
 class BudgetTrainer(BaseTrainer):
     """`BaseTrainer` within a compute budget: FLOPs, tokens or seconds (`BudgetArguments`).
 
-    Without `max_steps` the training takes as many epochs as the budget allows; learning rates follow the share that is spent.
+    Without `max_steps` the training takes as many epochs as the budget allows; learning rates follow the share that is used.
     With plain `TrainingArguments` nothing is counted, until they are given a budget.
 
     Args:
-        args: The positional arguments of Trainer.
-        kwargs: The keyword arguments of Trainer.
+        *args: Positional arguments of Trainer.
+        **kwargs: Keyword arguments of Trainer.
 
     Attributes:
-        cost_tracker: The account of the training.
+        cost_tracker: Tracks the cost of the training and the share of its budget that is used.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -53,11 +53,11 @@ class BudgetTrainer(BaseTrainer):
 
     @property
     def stage_budget(self) -> ComputeBudget:
-        """What may have been spent when the present stage of the training ends."""
+        """The maximum total cost when the current stage of the training ends."""
         return budget_of(self.args)
 
     def cost(self) -> dict[str, float]:
-        """What the run has cost, over all processes and stages, up to the last log or checkpoint, or to its end.
+        """The cost of the run, over all processes and stages, until the last log or checkpoint, or its end.
 
         Returns:
             FLOPs of student and teacher, tokens and seconds by name, see `RunCost`.
@@ -73,27 +73,27 @@ class BudgetTrainer(BaseTrainer):
         return self.cost_tracker.total.as_dict()
 
     def continue_from(self, cost: Mapping[str, float]) -> None:
-        """Count the cost of an earlier training, of another trainer, to this one: budgets are over both.
+        """Add the cost of an earlier training by another trainer to this one, so that budgets cover both.
 
-        Learning rates follow what is left. To be called before `train`, also to resume.
+        Learning rates follow the rest of the budget. To be called before `train`, also before resuming.
 
         Args:
-            cost: What `cost()` said there; what is charged for labeling is among it.
+            cost: The `cost()` of the earlier trainer, including the cost charged for labeling.
         """
         self.cost_tracker.previous = RunCost.from_dict(cost)
 
     def training_position(self) -> tuple[int, int]:
-        """How far the training is, and how far it will be: optimizer steps, or parts of its budget."""
+        """The current and the final position of the training, in optimizer steps, or in parts of its budget."""
         if self.cost_tracker.budget:
             return min(int(self.cost_tracker.share * PARTS), PARTS), PARTS
         return self.state.global_step, self.state.max_steps
 
     def budget_position(self) -> tuple[int, int]:
-        """How much is spent of the whole budget, over all stages, in parts, and how many there are."""
+        """The parts of the whole budget, over all stages, that are used, and their total number."""
         return min(int(self.cost_tracker.run_share * PARTS), PARTS), PARTS
 
     def sync_cost(self) -> None:
-        """Bring the account up to date; all processes must call it, and the device is waited for."""
+        """Update the cost; all processes must call it, and it synchronizes with the device."""
         if not self.is_plain:
             self.cost_tracker.sync()
             for callback in self.callback_handler.callbacks:
@@ -101,14 +101,14 @@ class BudgetTrainer(BaseTrainer):
                     callback.cost = self.cost_tracker.state_dict()
 
     def is_finished(self, state: TrainerState) -> bool:
-        """Whether a checkpoint's state is that of the last step."""
+        """Whether a checkpoint's state is that of a finished run."""
         self._start_account()
         self._start_clock(state)
         steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
         return state.global_step >= steps or self.cost_tracker.share >= 1
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trainer's, within the budget; if a checkpoint has spent it, nothing is left to do."""
+        """Trainer's training within the budget; a checkpoint that has used it up is not trained further."""
         self._add_budget_callbacks()  # plain arguments may have been given a budget
         self._start_account()
         return super().train(*args, **kwargs)
@@ -120,7 +120,7 @@ class BudgetTrainer(BaseTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | float | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """`BaseTrainer`'s; the micro-batch's cost is counted."""
+        """`BaseTrainer`'s loss; the micro-batch's cost is counted."""
         if is_training(model) and not self.is_plain:
             self.cost_tracker.add_step(unwrapped(self.model), (), inputs, self.training_objective)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -128,7 +128,7 @@ class BudgetTrainer(BaseTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[dict], Tensor | None]:
-        """`BaseTrainer`'s; none where the budget is spent, and data of unknown length begin again until it is."""
+        """`BaseTrainer`'s; none where the budget is used up, and data of unknown length are repeated until it is."""
         is_spent = self.cost_tracker.is_spent
         batches, num_items = super().get_batch_samples(epoch_iterator, 0 if is_spent else num_batches, device)
         if not batches and is_spent:
@@ -138,7 +138,7 @@ class BudgetTrainer(BaseTrainer):
         return batches, num_items
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """Trainer's; under a budget its steps are parts of the budget."""
+        """Trainer's scheduler; under a budget its steps are parts of the budget."""
         if not self.cost_tracker.budget or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         given = self.args.lr_scheduler_kwargs
@@ -161,14 +161,14 @@ class BudgetTrainer(BaseTrainer):
         return super().floating_point_ops(inputs) if self.is_plain else cast(int, self.cost_tracker.step_flops)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Trainer's log; training steps also say what was spent, how fast, and how much of the budget is left."""
+        """Trainer's log; training steps also report cost, speed, and the remaining share of the budget."""
         if "loss" in logs and not self.is_plain:
             self.sync_cost()
             logs.update(self.cost_tracker.log_entries())
         super().log(logs, start_time)
 
     def set_initial_training_values(self, args: TrainingArguments, dataloader: Any) -> tuple:
-        """Trainer's; a budget, where no number of steps is given, is the only end."""
+        """Trainer's; without `max_steps` the budget alone ends the training."""
         if self._is_endless():
             args = copy.copy(args)
             args.max_steps = _ENDLESS
@@ -201,7 +201,7 @@ class BudgetTrainer(BaseTrainer):
         return super()._finalize_training(trial, num_train_samples, start_time)
 
     def _add_budget_callbacks(self) -> None:
-        """Add the callbacks that follow the cost, unless they are there or nothing is counted."""
+        """Add the callbacks that track the cost, unless they are present or nothing is counted."""
         if not self.is_plain and not any(isinstance(each, CostCallback) for each in self.callback_handler.callbacks):
             self.add_callback(CostCallback())
             self.add_callback(_BudgetCallback(self))
@@ -210,7 +210,7 @@ class BudgetTrainer(BaseTrainer):
         self.cost_tracker.start(self.stage_budget, budget_of(self.args), labeling_cost_of(self.args))
 
     def _start_clock(self, state: TrainerState) -> None:
-        """At the beginning of training, or where a checkpoint left it."""
+        """Start measuring time, from the cost in a checkpoint's state if there is one."""
         self.cost_tracker.start_clock(saved_attributes(state, CostCallback).get("cost"))
         self._update_share(state.global_step)
         if self.cost_tracker.is_spent:
@@ -227,12 +227,16 @@ class BudgetTrainer(BaseTrainer):
 
 
 def _at_share(schedule: Callable[[Any], float], tracker: CostTracker, step: int) -> float:
-    """A schedule's factor where the budget is spent as far as it is, whatever the step."""
+    """A schedule's factor at the share of the budget that is used, whatever the step."""
     return schedule(min(tracker.share, 1.0) * PARTS)
 
 
 class CostCallback(TrainerCallback, ExportableState):
-    """Carries the account into checkpoints, and out of them."""
+    """Saves the cost in checkpoints, and restores it from them.
+
+    Attributes:
+        cost: The cost tracker's `state_dict`.
+    """
 
     def __init__(self) -> None:
         self.cost: dict[str, dict[str, float]] = {}
@@ -258,7 +262,7 @@ class _BudgetCallback(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The step that spends the budget is the last."""
+        """Make the step that uses up the budget the last one."""
         self._trainer._update_share(state.global_step + 1)
         if self._trainer.cost_tracker.is_spent:
             state.max_steps = state.global_step + 1

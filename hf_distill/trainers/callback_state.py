@@ -1,4 +1,4 @@
-"""What exportable callbacks have left in a checkpoint's state."""
+"""Reads the state of exportable callbacks from a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from transformers import TrainerCallback, TrainerState
 
 
 def saved_attributes(state: TrainerState, kind: type[TrainerCallback]) -> dict[str, Any]:
-    """The attributes of a callback of one class, as a checkpoint holds them; empty where there was none."""
+    """The attributes of a class of callback in a checkpoint's state; empty where it has none."""
     saved = cast(dict[str, Any], state.stateful_callbacks or {})  # transformers 5.23 declares a list
     return saved.get(kind.__name__, {}).get("attributes", {})

@@ -1,4 +1,4 @@
-"""What trainers do besides training."""
+"""Callbacks of the trainers: the run record, and the check that the objective is computed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import Teacher
 from hf_distill.text.privacy import public_name
 
-# What a datasets.Dataset may know of itself, by its name in the record.
+# Fields of datasets.DatasetInfo, by their names in the record.
 _INFO = {"name": "dataset_name", "description": "description", "data_license": "license", "citation": "citation"}
-# What a configuration says of a model's inputs and classes.
+# Fields of a configuration about a model's inputs and classes.
 _OF_CONFIG = {"problem_type": str, "num_channels": int, "image_size": int}
 PROGRESS = ("step", "loss", "hidden_size", "parameters", "step_gflops", "step_ms")
 
@@ -27,10 +27,10 @@ class RunRecordCallback(TrainerCallback):
     """Writes `run.json` into the output folder when training ends, and adds later evaluations to it.
 
     Args:
-        trainer: The `DistillationTrainer`, or one derived from it, that the record is about.
+        trainer: The `DistillationTrainer`, or a subclass, that the record describes.
 
     Attributes:
-        record: What was written last, to which evaluations are added; None before.
+        record: The record written last, to which evaluations are added. None: none was written yet.
     """
 
     def __init__(self, trainer: Any):
@@ -40,17 +40,19 @@ class RunRecordCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Discard the record of an earlier training."""
         self.record = None
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Write the record."""
         teacher = self._trainer.teacher
         members = () if teacher is None else teacher.members
         models = [unwrapped(self._trainer.model), *(member.model for member in members)]
         if not (args.should_save or any(is_sharded(model) for model in models)):
             return
-        record = self._record_of(args, state)  # on every process, where each holds parts of the weights
+        record = self._record_of(args, state)  # on every process, where each holds a shard of the weights
         if args.should_save:
             self.record = record
             self.record.save(str(args.output_dir))
@@ -63,6 +65,7 @@ class RunRecordCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Add the metrics of an evaluation after training to the record."""
         if self.record is not None and metrics:
             self.record.metrics = metrics
             self.record.save(str(args.output_dir))
@@ -109,7 +112,7 @@ class RunRecordCallback(TrainerCallback):
 
 
 class ObjectiveCheckCallback(TrainerCallback):
-    """Refuses a subclass whose own `compute_loss` never computes the objective that records would tell of.
+    """Refuses a subclass whose own `compute_loss` never computes the objective, which run records would report.
 
     Args:
         trainer: The `DistillationTrainer`.
@@ -119,10 +122,16 @@ class ObjectiveCheckCallback(TrainerCallback):
         self._trainer = trainer
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look whether the first step has computed it.
+        """Check that the first step has computed the objective.
+
+        Args:
+            args: The training arguments.
+            state: The state of the training.
+            control: The control of the training.
+            **kwargs: Models, optimizer and data, as Trainer passes them.
 
         Raises:
-            ValueError: Names the ways to add to the objective.
+            ValueError: `compute_loss` has not computed the objective; names the ways to add to it.
         """
         trainer = self._trainer
         if trainer.teacher is not None and not trainer.has_computed_objective:
@@ -135,7 +144,7 @@ class ObjectiveCheckCallback(TrainerCallback):
 
 
 def _describe_use(trainer: Any) -> dict[str, Any]:
-    """What one must know of a student to use it: its problem, its inputs, and whether it was saved as an adapter."""
+    """What is needed to use a student: its problem type, its inputs, and the adapter that it was saved as."""
     model, found = unwrapped(trainer.model), {}
     config = getattr(model, "config", None)
     for name, kind in _OF_CONFIG.items():
@@ -155,7 +164,7 @@ def _describe_use(trainer: Any) -> dict[str, Any]:
 
 
 def _settings(trainer: Any) -> dict[str, Any]:
-    """Batch, optimizer and schedule as they were, the defaults too."""
+    """Batch sizes, optimizer and schedule of the training, including defaults."""
     args, optimizer = trainer.args, trainer.optimizer
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
@@ -175,15 +184,15 @@ def _settings(trainer: Any) -> dict[str, Any]:
 
 
 def short_log(history: list[dict[str, Any]], most: int = 10) -> list[dict[str, float]]:
-    """Loss and evaluations of a training, for its card.
+    """A short log of losses and evaluations, for the model card.
 
     Args:
-        history: Of a TrainerState.
-        most: Entries at most.
+        history: The `log_history` of a TrainerState.
+        most: Maximum number of entries.
 
     Returns:
-        One entry per step in order, evenly spread, the last among them: `step`, and of `loss` and the first set's
-        `eval_loss` and scores what was logged there. Where there were evaluations their steps are chosen first.
+        Entries in the order of steps, evenly spaced, with the last one: `step`, and those of `loss`, `eval_loss` and the
+        scores of the first evaluation set that were logged there. With several evaluations their steps alone are chosen.
     """
     by_step: dict[int, dict[str, float]] = {}
     for entry in history:
@@ -204,7 +213,7 @@ def _is_logged(name: str) -> bool:
 
 
 def _describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
-    """A teacher's description; for several that of the first, with the number of parameters of all; None if not known."""
+    """A teacher's description; for an ensemble that of the first, with the parameters of all; None if unknown."""
     if teacher is None:
         return None
     if teacher.description:
@@ -222,7 +231,7 @@ def _describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
 
 
 def _describe_data(**splits: Any) -> dict[str, Any]:
-    """Number of examples and fingerprint of every split there is; of several evaluation sets that of the first."""
+    """Number of examples and fingerprint of every split; of several evaluation sets those of the first."""
     found = {}
     for split, dataset in splits.items():
         dataset = next(iter(dataset.values()), None) if isinstance(dataset, dict) else dataset
@@ -238,7 +247,7 @@ def _describe_data(**splits: Any) -> dict[str, Any]:
 
 
 def reads_pairs(tokenizer: Any, examples: Any) -> bool:
-    """Whether the first example is a pair of texts, as its segments say, or its special tokens."""
+    """Whether the first example is a pair of texts, by its token type ids or its special tokens."""
     columns = examples.column_names if isinstance(examples, Dataset) and len(examples) else []
     if "input_ids" not in columns or not hasattr(tokenizer, "num_special_tokens_to_add"):
         return False
@@ -250,7 +259,7 @@ def reads_pairs(tokenizer: Any, examples: Any) -> bool:
 
 
 def _emissions(trainer: Any) -> dict[str, float]:
-    """What transformers' CodeCarbonCallback, which runs before ours, measured, in grams of CO2 equivalent."""
+    """Emissions in grams of CO2 equivalent, measured by transformers' CodeCarbonCallback, which runs first."""
     for callback in trainer.callback_handler.callbacks:
         kilograms = getattr(getattr(callback, "tracker", None), "final_emissions", None)
         if kilograms is not None:

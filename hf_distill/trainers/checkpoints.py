@@ -1,4 +1,4 @@
-"""Which checkpoint a stopped run goes on from."""
+"""Finds the checkpoint that an interrupted run resumes from."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DEEPSPEED_STATE = "latest"  # names the folder of the state
 
 
 def require_optimizer_state(checkpoint: Path, is_deepspeed: bool) -> None:
-    """Refuse a checkpoint whose optimizer state only DeepSpeed can read, where Trainer would begin with a new one.
+    """Refuse a checkpoint whose optimizer state only DeepSpeed can read, where Trainer would start with a new one.
 
     Args:
-        checkpoint: Of a run.
-        is_deepspeed: The run that goes on from it is under DeepSpeed, which itself refuses another number of processes.
+        checkpoint: The checkpoint's folder.
+        is_deepspeed: Whether the run that resumes is under DeepSpeed, which itself refuses another number of processes.
 
     Raises:
-        ValueError: Names the checkpoint and the ways out.
+        ValueError: The state cannot be read; names the checkpoint and what to do.
     """
     if not is_deepspeed and (checkpoint / _DEEPSPEED_STATE).exists():
         raise ValueError(
@@ -34,11 +34,17 @@ def require_optimizer_state(checkpoint: Path, is_deepspeed: bool) -> None:
 
 
 def last_complete_checkpoint(folder: str | Path) -> str | None:
-    """The latest checkpoint of a Trainer's output folder that was written to its end; None if there is none.
+    """The latest complete checkpoint in a Trainer's output folder; None if there is none.
 
-    Trainer writes `trainer_state.json` last: a checkpoint without it was being written when its process died, and
-    `get_last_checkpoint` of transformers would take it all the same. So is one that lacks the random state of a process, which
-    may have died before the main process wrote that file.
+    Trainer writes `trainer_state.json` last: a checkpoint without it is incomplete, since its process was killed, and
+    `get_last_checkpoint` of transformers would return it all the same. A checkpoint without the random state of a process,
+    which may have been killed before the main process wrote that file, is incomplete too.
+
+    Args:
+        folder: The output folder.
+
+    Returns:
+        The checkpoint's folder, or None.
     """
     found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if re.fullmatch(r".*-\d+", path.name)]
     for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
@@ -57,10 +63,17 @@ def _has_random_states(checkpoint: Path, processes: int) -> bool:
 
 
 def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | None:
-    """The checkpoint that `resume_from_checkpoint` means; True: the last one in the output folder that is whole.
+    """The checkpoint that the argument `resume_from_checkpoint` names.
+
+    Args:
+        wanted: A checkpoint's folder; True: the latest complete checkpoint in the output folder; None or False: none.
+        output_dir: The output folder.
+
+    Returns:
+        The checkpoint's folder. None: the run does not resume.
 
     Raises:
-        ValueError: There is none, or the folder named is none.
+        ValueError: There is no complete checkpoint, or the folder is no checkpoint.
     """
     if wanted is True:
         found = last_complete_checkpoint(output_dir)

@@ -1,4 +1,4 @@
-"""A drop-in `transformers.Trainer` that also learns from a teacher."""
+"""A drop-in replacement of `transformers.Trainer` that also learns from a teacher."""
 
 from __future__ import annotations
 
@@ -50,32 +50,31 @@ class DistillationTrainer(PublishingTrainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
-    adds nothing: its weights are bit-identical to Trainer's, and there is no further callback, file or state; but under
-    gradient accumulation or several processes it gives the gradient of the whole batch, where Trainer gives a multiple of
-    it for heads that ignore `num_items_in_batch`, such as BERT's, and on several processes its loss of an evaluation counts
-    no example twice.
+    adds nothing: its weights are bit-identical to Trainer's, and there is no additional callback, file or state. Only under
+    gradient accumulation or several processes it has the gradient of the whole batch, where Trainer has a multiple of it
+    for heads that ignore `num_items_in_batch`, such as BERT's, and evaluation on several processes counts no example twice.
 
     Args:
         model: The student.
         args: `DistillationTrainingArguments`, or plain `TrainingArguments`, which distill with the defaults.
+        *trainer_args: Further positional arguments of Trainer.
         teacher_model: A model, a Hub id, a local path, or any `Teacher`. None: labels only, unless the training set
             has a `teacher_logits` column (see `label_transfer_set`). A model is frozen in place. A list: the mean of
             their probabilities, weighted by `teacher_weights`.
-        teacher_processing_class: The tokenizer or image processor of a teacher that does not read the student's
-            inputs but its own columns of the data (see `encode_for_teacher`); for several teachers a list, None for
-            those that do.
-        trainer_args: Further positional arguments of Trainer.
-        trainer_kwargs: The keyword arguments of Trainer.
+        teacher_processing_class: The tokenizer or image processor of a teacher that reads its own columns of the data (see
+            `encode_for_teacher`) instead of the student's inputs. For several teachers a list, with None for those that
+            read the student's inputs.
+        **trainer_kwargs: Keyword arguments of Trainer.
 
     Attributes:
-        teacher: The `Teacher`; None: there is none.
-        feature_hooks: What is attached to student and teacher.
-        has_computed_objective: Whether `compute_loss` of this class ran in training, which that of a subclass may leave out.
-        extensions: Where the run was made longer, see `RunSettingsCallback`.
+        teacher: The `Teacher`. None: there is none.
+        feature_hooks: The hooks on student and teacher that capture features.
+        has_computed_objective: Whether `compute_loss` of this class ran in training, which a subclass may not call.
+        extensions: The points at which the run was extended, see `RunSettingsCallback`.
 
     Raises:
-        ValueError: Teacher and student do not fit (labels, vocabulary, untrained head), the weights leave nothing to
-            learn from, or the training set is empty or lacks labels that are needed.
+        ValueError: Teacher and student do not match (labels, vocabulary, untrained head), all weights are 0, or the
+            training set is empty or lacks labels that are needed.
         OSError: The output folder cannot be written.
 
     Source:
@@ -121,7 +120,7 @@ class DistillationTrainer(PublishingTrainer):
         self._finite_checks = FiniteChecks(self.processing_class, is_scaled=self.args.fp16)
         self.has_computed_objective = False
         self.extensions: list[dict[str, Any]] = []
-        self._wants_predictions = False  # the evaluation at hand returns all logits
+        self._wants_predictions = False  # whether the current evaluation returns all logits
         self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self))
         if not self.is_plain:
             require_sound_inputs(self)
@@ -145,7 +144,7 @@ class DistillationTrainer(PublishingTrainer):
 
     @property
     def training_objective(self) -> Objective:
-        """The weighted terms of the loss, as the arguments (which a hyper-parameter search may change) say."""
+        """The weighted terms of the loss, selected by the arguments, which a hyperparameter search may change."""
         student = unwrapped(self.model)
         return build_objective(self.args, student, self.teacher, self.task, self.problem_type, self.label_names)
 
@@ -161,8 +160,8 @@ class DistillationTrainer(PublishingTrainer):
         Args:
             model: The student as wrapped for training.
             inputs: The model inputs, with labels where the batch has them.
-            return_outputs: Also return the student's outputs.
-            num_items_in_batch: Items of each term in the whole step, over all processes, (terms,), or one number for all.
+            return_outputs: Whether to return the student's outputs too.
+            num_items_in_batch: Items of each term in the optimizer step over all processes, (terms,), or one number for all.
 
         Returns:
             The scalar loss; with `return_outputs` the pair of loss and student outputs.
@@ -203,11 +202,11 @@ class DistillationTrainer(PublishingTrainer):
         Args:
             model: The student as wrapped for training.
             inputs: The model inputs.
-            objective: The objective at hand.
+            objective: The objective to be computed.
             positions: The positions that have logits, bool (batch, sequence). None: all of them.
 
         Returns:
-            The student's own loss on labels, scalar, None where the objective has no such term; and its outputs.
+            The student's own loss on labels, scalar (None where the objective has no such term), and its outputs.
         """
         if "hard_label" in objective:
             return self.label_loss(model, inputs, positions)
@@ -218,13 +217,13 @@ class DistillationTrainer(PublishingTrainer):
 
         Args:
             inputs: The model inputs.
-            training: The student trains.
+            training: Whether the student is trained, not evaluated.
 
         Returns:
             The outputs, without gradient.
 
         Raises:
-            FloatingPointError: On a CPU, for logits that are not finite.
+            FloatingPointError: Logits on a CPU are not finite.
         """
         outputs = self._teacher.outputs(without(inputs, self.label_names))
         logits = outputs.require_logits() if outputs.top is None else outputs.top.log_probabilities
@@ -232,7 +231,7 @@ class DistillationTrainer(PublishingTrainer):
         return outputs
 
     def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
-        """The masked positions, when only their logits are needed; else None."""
+        """The masked positions, bool (batch, sequence), if only their logits are needed; else None."""
         of_masked = self.args.soft_label_positions is SoftLabelPositions.MASKED
         is_possible = of_masked and self.feature_hooks.picks_positions and has_labels(inputs, self.label_names)
         if not is_possible or (self._wants_predictions and not training) or self.compute_loss_func is not None:
@@ -241,7 +240,7 @@ class DistillationTrainer(PublishingTrainer):
 
     @property
     def has_loss_without_labels(self) -> bool:
-        """With a teacher batches without labels are evaluated by the terms that compare with it."""
+        """Whether there is a teacher, with whose outputs batches without labels are compared."""
         return self.teacher is not None
 
     def prediction_step(
@@ -251,14 +250,14 @@ class DistillationTrainer(PublishingTrainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Any, Any]:
-        """`BaseTrainer`'s; what a subclass adds to the objective is part of the evaluation's loss too."""
+        """`BaseTrainer`'s; the loss of the evaluation includes what a subclass adds to the objective."""
         self._wants_predictions = not prediction_loss_only
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         self._teacher_metrics.add_own(loss)
         return loss, logits, labels
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Trainer's evaluation loop; with a teacher its metrics also say each term and the fidelity to the teacher."""
+        """Trainer's evaluation loop; with a teacher its metrics include each term and the fidelity to the teacher."""
         dataset = getattr(args[0] if args else kwargs["dataloader"], "dataset", None)
         if not self.is_plain:
             rows = list(dataset.take(1)) if isinstance(dataset, datasets.IterableDataset) else dataset
@@ -269,7 +268,7 @@ class DistillationTrainer(PublishingTrainer):
         return output
 
     def has_unused_parameters(self) -> bool | None:
-        """Whether the objective leaves out parameters of the student that are trained. None: not known."""
+        """Whether the student has trainable parameters that the objective does not depend on. None: unknown."""
         if self.is_plain:
             return None
         student, objective = unwrapped(self.model), self.training_objective
@@ -303,10 +302,10 @@ class DistillationTrainer(PublishingTrainer):
         return super()._get_train_sampler(train_dataset)
 
     def _hp_search_setup(self, trial: Any) -> None:
-        """Trainer's, called when a training begins, with its student and before its optimizer.
+        """Trainer's, called when a training starts, after its student and before its optimizer is created.
 
-        What a recipe fills in is filled in anew, since a trial may choose another one, and a fresh student of `model_init`
-        gets what the objective needs.
+        The arguments that a recipe fills in are resolved again, since a trial may choose another recipe, and hooks are
+        attached to a new student of `model_init`.
         """
         searches = trial is not None and isinstance(self.args, DistillationTrainingArguments)
         if searches:
@@ -319,7 +318,7 @@ class DistillationTrainer(PublishingTrainer):
             self.feature_hooks = build_hooks(self, self.training_objective, self.feature_hooks.example)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
-        """A fresh student for a trial of a hyper-parameter search, with the label names and problem type of the first."""
+        """A new student for a trial of a hyperparameter search, with the label names and problem type of the first."""
         model = super().call_model_init(trial)
         known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "feature_hooks") else None
         if known is not None:
@@ -329,15 +328,15 @@ class DistillationTrainer(PublishingTrainer):
         return model
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trainer's; a checkpoint is resumed as the run it belongs to, and one of a finished run makes no further step.
+        """Trainer's training; only the run that wrote a checkpoint resumes from it, and a finished run makes no further step.
 
         Args:
-            resume_from_checkpoint: A folder, or True: the last checkpoint in `output_dir` that was written to its end.
-            args: Further arguments of `Trainer.train`.
-            kwargs: The keyword arguments of `Trainer.train`.
+            resume_from_checkpoint: A checkpoint's folder, or True: the last complete checkpoint in `output_dir`.
+            *args: Further positional arguments of `Trainer.train`.
+            **kwargs: Keyword arguments of `Trainer.train`.
 
         Returns:
-            Steps, mean loss and metrics.
+            Number of steps, mean loss and metrics.
 
         Raises:
             ValueError: There is no such checkpoint, it is another run's, or the rows it has seen cannot be found again.
@@ -355,11 +354,11 @@ class DistillationTrainer(PublishingTrainer):
             return super().train(point.checkpoint, *args, **kwargs)
 
     def training_notes(self) -> dict[str, Any]:
-        """What the run record says of the course of the training beside its numbers."""
+        """Additional entries of the run record about the training."""
         return {"extensions": self.extensions} if self.extensions else {}
 
     def teacher_identity(self) -> Any:
-        """What tells the teacher from others, as JSON; every process has to call it."""
+        """What distinguishes the teacher from others, as JSON; every process must call it."""
         return None if self.teacher is None else self.teacher.identity()
 
     def require_same_teacher(self, found: Mapping[str, Provenance]) -> None:
@@ -367,7 +366,7 @@ class DistillationTrainer(PublishingTrainer):
         require_same_teacher(list(found.values()), cast(Teacher, self._teacher.live))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""
+        """Trainer's log; with a teacher, training steps also report each term, averaged over the steps since the last log."""
         if not self.is_plain and ("loss" in logs or "train_loss" in logs):
             self._finite_checks.require(self.state.global_step, self.model if "train_loss" in logs else None)
         if self.teacher is not None and "loss" in logs:

@@ -1,4 +1,4 @@
-"""Find NaN and infinity in losses, weights and teacher logits without waiting for the device at every step."""
+"""Detect NaN and infinity in losses, weights and teacher logits without synchronizing with the device at every step."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _TOLERATED_UNDER_FP16 = 20
 
 
 class FiniteChecks:
-    """The checks of a training: of the student's losses and weights, and of the teacher's logits.
+    """The checks of a training: the student's losses and weights, and the teacher's logits.
 
     Args:
         processing_class: The student's tokenizer, which decodes the first bad text for the error.
-        is_scaled: Gradients are scaled as for fp16.
+        is_scaled: Whether gradients are scaled, as for fp16.
 
     Attributes:
-        losses: The check of losses.
-        logits: The check of teacher logits.
+        losses: The check of the student's losses.
+        logits: The check of the teacher's logits.
     """
 
     def __init__(self, processing_class: Any = None, is_scaled: bool = False):
         self.losses, self.logits = FiniteLossCheck(is_scaled), FiniteLogitsCheck(processing_class)
 
     def require(self, step: int, model: nn.Module | None = None) -> None:
-        """Refuse to continue after what was not finite; waits for the device.
+        """Raise where values were not finite; synchronizes with the device.
 
         Args:
-            step: The optimizer steps made.
-            model: The student, whose weights are looked at too. None: they are not.
+            step: The number of optimizer steps made.
+            model: The student, whose weights are checked too. None: they are not.
 
         Raises:
-            FloatingPointError: Names what is not finite, and since when.
+            FloatingPointError: A value is not finite; names it, and the step since when.
         """
         self.logits.require_finite(step)
         self.losses.require_finite_loss()
@@ -44,10 +44,10 @@ class FiniteChecks:
 
 
 class FiniteLossCheck:
-    """Counts how many losses in a row were not finite; the count is read at logs and before anything is saved.
+    """Counts the consecutive losses that were not finite; the count is read at logs and before anything is saved.
 
     Args:
-        is_scaled: Gradients are scaled as for fp16, where single losses that overflow do no harm.
+        is_scaled: Whether gradients are scaled, as for fp16, where single losses may overflow.
     """
 
     def __init__(self, is_scaled: bool):
@@ -56,7 +56,7 @@ class FiniteLossCheck:
         self._last_finite = torch.zeros(())
 
     def add(self, loss: Tensor, step: int) -> None:
-        """Note one loss; nothing waits for the device.
+        """Add one loss, without synchronizing with the device.
 
         Args:
             loss: The loss, scalar.
@@ -70,17 +70,17 @@ class FiniteLossCheck:
         self._last_finite = torch.where(finite, step, self._last_finite)
 
     def require_finite_loss(self) -> None:
-        """Raise where the last losses were not finite; waits for the device.
+        """Raise where the last losses were not finite; synchronizes with the device.
 
         Raises:
-            FloatingPointError: Names the step up to which they were.
+            FloatingPointError: They were not; names the first step without a finite loss.
         """
         if self._in_a_row is not None and self._in_a_row > self._tolerated:
             last = int(self._last_finite)
             raise FloatingPointError(
                 f"the loss has not been finite since optimizer step {last + 1}, and the student's weights are spoiled by it; "
                 "nothing was saved after that. Look for labels or inputs that are NaN or far too large, lower learning_rate, "
-                "or train in float32 or bfloat16 in place of fp16; then go on from the last checkpoint."
+                "or train in float32 or bfloat16 in place of fp16; then resume from the last checkpoint."
             )
 
 
@@ -96,15 +96,15 @@ class FiniteLogitsCheck:
         self._finite_so_far: Tensor | None = None
 
     def add(self, teacher_logits: Tensor, inputs: Mapping[str, Any], step: int) -> None:
-        """Check one batch.
+        """Add one batch; on a CPU it is checked at once.
 
         Args:
             teacher_logits: The teacher's logits, (batch, ...).
-            inputs: The batch of model inputs.
-            step: The optimizer step being made.
+            inputs: The batch of model inputs, of which the error message quotes one.
+            step: The current optimizer step, from 1.
 
         Raises:
-            FloatingPointError: On a CPU, naming step, rows and text.
+            FloatingPointError: The device is a CPU and logits are not finite; names step, rows and text.
         """
         finite = teacher_logits.isfinite().all()
         if teacher_logits.device.type != "cpu":
@@ -113,10 +113,13 @@ class FiniteLogitsCheck:
             raise FloatingPointError(self._description(teacher_logits, inputs, step))
 
     def require_finite(self, step: int) -> None:
-        """Raise for what was seen since the start; waits for the device.
+        """Raise where logits were not finite in any batch so far; synchronizes with the device.
+
+        Args:
+            step: The number of optimizer steps made.
 
         Raises:
-            FloatingPointError: Some batch up to this step was bad.
+            FloatingPointError: The logits of a batch up to this step were not finite.
         """
         if self._finite_so_far is not None and not self._finite_so_far:
             raise FloatingPointError(
@@ -139,16 +142,19 @@ class FiniteLogitsCheck:
 
 
 def require_finite_weights(model: nn.Module) -> None:
-    """Refuse weights of which some are NaN or infinite; of a sharded model those of this process.
+    """Refuse weights with NaN or infinity; of a sharded model those of this process are checked.
+
+    Args:
+        model: The model.
 
     Raises:
-        FloatingPointError: Names the first parameters that hold such values.
+        FloatingPointError: Weights are not finite; names the first parameters that hold such values.
     """
     bad = [name for name, each in model.named_parameters() if not bool(_local(each).isfinite().all())]
     if bad:
         raise FloatingPointError(
             f"the student's weights are not finite in {len(bad)} parameters ({', '.join(bad[:3])}): the last optimizer steps "
-            "spoiled them. Lower learning_rate or max_grad_norm, or train in another precision, and go on from an earlier "
+            "spoiled them. Lower learning_rate or max_grad_norm, or train in another precision, and resume from an earlier "
             "checkpoint."
         )
 

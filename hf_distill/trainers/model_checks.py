@@ -1,4 +1,4 @@
-"""What a student and its teachers cannot read or be trained with, found before training and said of the right model."""
+"""Checks before training that a student and its teachers can read the inputs and can be trained with them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hf_distill.trainers.preflight import require_logits_of_task, require_nonemp
 
 
 def reading_limits(student: nn.Module, teacher: Teacher | None) -> list[ReadingLimits]:
-    """The limits of the student, and of every live teacher."""
+    """The limits of what the student and every live teacher can read."""
     members = () if teacher is None else teacher.members
     roles = ["teacher"] if len(members) == 1 else [f"teacher {index}" for index in range(len(members))]
     own = [ReadingLimits.of(each.model, role, each.input_prefix) for each, role in zip(members, roles, strict=True)]
@@ -45,7 +45,7 @@ def reading_limits(student: nn.Module, teacher: Teacher | None) -> list[ReadingL
 
 
 def own_encodings(data_collator: Any) -> dict[str, Any]:
-    """By prefix of their columns the processing classes of teachers that do not read the student's inputs."""
+    """The processing classes of teachers with inputs of their own, by the prefix of their columns."""
     while data_collator is not None and not isinstance(data_collator, SeparateEncodings):
         data_collator = getattr(data_collator, "data_collator", None)
     return {} if data_collator is None else data_collator.processing_classes
@@ -57,12 +57,12 @@ def require_readable_inputs(
     """Refuse tokenizers and data sets with tokens or texts beyond what a model has embeddings for.
 
     Args:
-        limits: Of every model.
-        tokenizers: By prefix of the inputs they make.
-        named_sets: Data sets by the name that the user knows them by.
+        limits: The limits of every model.
+        tokenizers: The tokenizers by the prefix of the inputs they make.
+        named_sets: The data sets, by name.
 
     Raises:
-        ValueError: Names the token or the row, and the model.
+        ValueError: A token or a row is beyond a limit; names it and the model.
     """
     for limit in limits:
         limit.require_tokenizer(tokenizers.get(limit.prefix))
@@ -71,10 +71,13 @@ def require_readable_inputs(
 
 
 def require_trainable_precision(student: nn.Module) -> None:
-    """Refuse a student with float16 weights to learn, which mixed precision keeps in float32.
+    """Refuse a student with trainable float16 weights, which mixed precision keeps in float32.
+
+    Args:
+        student: The student, or its wrapper.
 
     Raises:
-        ValueError: Says how to come by float32.
+        ValueError: A trainable parameter is in float16.
     """
     if any(each.requires_grad and each.dtype == torch.float16 for each in student.parameters()):
         raise ValueError(
@@ -85,10 +88,14 @@ def require_trainable_precision(student: nn.Module) -> None:
 
 
 def require_full_batch(dataset: Any, args: TrainingArguments) -> None:
-    """Refuse a training set that is smaller than a batch, where what is smaller is dropped.
+    """Refuse a training set that is smaller than a batch where incomplete batches are dropped.
+
+    Args:
+        dataset: The training set.
+        args: The training arguments.
 
     Raises:
-        ValueError: Names both sizes.
+        ValueError: The training set is smaller; names both sizes.
     """
     batch = args.train_batch_size * args.world_size
     if args.dataloader_drop_last and hasattr(dataset, "__len__") and len(dataset) < batch:
@@ -99,15 +106,15 @@ def require_full_batch(dataset: Any, args: TrainingArguments) -> None:
 
 
 def _require_same_positions(student: Features | None, teacher: Features | None, first_only: bool) -> None:
-    """Refuse to compare, position by position, two models that make different numbers of positions of the same inputs.
+    """Refuse to compare features position by position where student and teacher have different numbers of positions.
 
     Args:
-        student: What it left behind of example inputs; None where nothing inside is compared.
-        teacher: The same of the teacher.
-        first_only: Of hidden states the first position alone is compared.
+        student: The student's features for example inputs. None: no features are compared.
+        teacher: The teacher's features for the same inputs.
+        first_only: Whether hidden states of the first position alone are compared.
 
     Raises:
-        ValueError: Names both numbers.
+        ValueError: The numbers of positions differ; names both.
     """
     if student is None or teacher is None:
         return
@@ -116,25 +123,25 @@ def _require_same_positions(student: Features | None, teacher: Features | None, 
         numbers = [each.shape[dim] for each in both if each is not None]
         if len(numbers) == 2 and numbers[0] != numbers[1]:
             raise ValueError(
-                f"the student makes {numbers[0]} positions of the example inputs, the teacher {numbers[1]}: what is inside "
-                "them is compared position by position. Give them the same patch size or tokenizer, or learn from soft "
-                "labels alone."
+                f"the student makes {numbers[0]} positions of the example inputs, the teacher {numbers[1]}: their hidden "
+                "states and attention are compared position by position. Give them the same patch size or tokenizer, or learn "
+                "from soft labels alone."
             )
 
 
 def require_comparable_outputs(
     trainer: Any, student: Features | None, teacher: Features | None, example: Mapping[str, Any]
 ) -> None:
-    """Refuse a teacher whose answers to example inputs cannot be compared with the student's.
+    """Refuse a teacher whose outputs for example inputs cannot be compared with the student's.
 
     Args:
         trainer: A `DistillationTrainer` with its teacher.
-        student: What the student left behind of the inputs; None where nothing inside is compared.
-        teacher: The teacher's answer; None where it was not asked, as for masked words, of which all logits are many.
+        student: The student's features for the inputs. None: no features are compared.
+        teacher: The teacher's outputs. None: they were not computed, as for masked tokens, where logits are large.
         example: A few of the inputs, without labels.
 
     Raises:
-        ValueError: Names what is different.
+        ValueError: The outputs differ in shape; names the difference.
     """
     if teacher is not None:
         require_logits_of_task(teacher.require_logits(), trainer.task)
@@ -146,15 +153,15 @@ def require_comparable_outputs(
 def require_own_precomputed_outputs(
     trainer: Any, collate: Callable[[list], dict[str, Any]], columns: Collection[str]
 ) -> None:
-    """Refuse precomputed outputs that are not of these inputs, not for this student, or not of the live teacher.
+    """Refuse precomputed outputs for other inputs, for another student, or from another teacher than the live one.
 
     Args:
         trainer: A `DistillationTrainer` with its teacher.
-        collate: Makes model inputs of examples, twice.
+        collate: Makes model inputs of examples; called twice.
         columns: Names of the columns that hold precomputed outputs.
 
     Raises:
-        ValueError: Names what the outputs are of, and what is given.
+        ValueError: The outputs do not match; names what they were computed for and what is given.
     """
     for _, dataset in named_sets(trainer.train_dataset, trainer.eval_dataset):
         found = provenances(dataset)
@@ -168,13 +175,13 @@ def require_own_precomputed_outputs(
 
 
 def require_sound_inputs(trainer: Any) -> None:
-    """All of these checks of a trainer's models and data; from now on its collator checks every batch.
+    """Run all checks of a trainer's models and data, and let its collator check every batch.
 
     Args:
         trainer: A `DistillationTrainer` with its teacher.
 
     Raises:
-        ValueError: Names what is wrong, and of which model.
+        ValueError: A check fails; names the problem and the model or data set.
     """
     sets, args, task = dict(named_sets(trainer.train_dataset, trainer.eval_dataset)), trainer.args, trainer.task
     require_data_sets(sets)
@@ -209,7 +216,7 @@ def require_sound_inputs(trainer: Any) -> None:
 
 
 def named_sets(train_dataset: Any, eval_dataset: Any) -> Iterator[tuple[str, Any]]:
-    """The data sets a trainer has, by the names their user knows them by."""
+    """The data sets of a trainer with the names of the arguments that they were passed as."""
     if train_dataset is not None:
         yield "train_dataset", train_dataset
     if isinstance(eval_dataset, dict):

@@ -1,4 +1,4 @@
-"""From arguments and two models to the objective they train with."""
+"""Builds the training objective from the arguments, the student and the teacher."""
 
 from __future__ import annotations
 
@@ -48,18 +48,21 @@ def build_objective(
     problem_type: str,
     label_names: Sequence[str],
 ) -> Objective:
-    """The weighted terms that the arguments ask for.
+    """The weighted terms that the arguments select.
 
     Args:
         args: `DistillationTrainingArguments`, or plain arguments completed with their fields.
-        student: The student itself.
-        teacher: Its teacher, where there is one.
-        task: What the student's head is for; None for a model that is none of transformers'.
+        student: The student itself, not its wrapper.
+        teacher: The teacher. None: there is none.
+        task: The task of the student's head. None: the student is no transformers model.
         problem_type: "single_label_classification", "multi_label_classification" or "regression".
-        label_names: The model inputs that carry labels.
+        label_names: Names of the model inputs that hold labels.
+
+    Returns:
+        The objective.
 
     Raises:
-        ValueError: Weights leave nothing to learn from, or student and teacher cannot be compared as asked.
+        ValueError: All weights are 0, or student and teacher cannot be compared by the terms.
     """
     weights = resolved_weights(args, has_teacher=teacher is not None)
     terms = []
@@ -82,12 +85,12 @@ def build_objective(
 
 
 def label_term(weight: float, label_names: Sequence[str], task: Task | None, problem_type: str) -> Term:
-    """The term that learns from labels, for a head; the other arguments are those of `build_objective`."""
+    """The hard-label term of a head with a weight; the other arguments are those of `build_objective`."""
     return hard_label_term(weight, label_names, task is Task.CAUSAL_LM, problem_type == MULTI_LABEL)
 
 
 def evaluation_objective(trainer: Any, inputs: Mapping[str, Any]) -> Objective:
-    """The training objective as far as a batch allows: labels where there are some, and what the teacher has outputs for.
+    """The terms of the training objective that can be computed for a batch: by its labels and its teacher outputs.
 
     Args:
         trainer: A `DistillationTrainer` with a teacher.
@@ -107,7 +110,7 @@ def evaluation_objective(trainer: Any, inputs: Mapping[str, Any]) -> Objective:
     if not terms:
         raise ValueError(
             f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
-            f"{list(trainer.label_names)} nor anything a teacher answers. Add labels, or pass "
+            f"{list(trainer.label_names)} nor teacher outputs. Add labels, or pass "
             "teacher_model (--teacher_model_name_or_path)."
         )
     return Objective(terms)
@@ -129,7 +132,7 @@ def _require_fitting_top_k(top_k: int | None, student: nn.Module, task: Task | N
 def soft_label_items(
     task: Task | None, label_names: Sequence[str], positions: SoftLabelPositions = SoftLabelPositions.MASKED
 ):
-    """Which of a batch's distributions soft labels compare, as a function of the model inputs."""
+    """The function that finds, in model inputs, the distributions that soft labels compare."""
     if positions is SoftLabelPositions.ATTENDED:
         return position_items
     if task is Task.MASKED_LM:
@@ -151,8 +154,8 @@ def _require_compared_positions(
         )
     if teacher is not None and not teacher.has_all_positions:
         raise ValueError(
-            "soft_label_positions is 'attended', but the teacher's answers were recorded at masked positions only: pass "
-            "teacher_model and leave the recorded columns out, or take 'masked'"
+            "soft_label_positions is 'attended', but the teacher outputs were precomputed at masked positions only: pass "
+            "teacher_model and leave the precomputed columns out, or use 'masked'"
         )
 
 
@@ -168,7 +171,16 @@ def _labeled_positions(inputs: Mapping[str, object], label_names: Sequence[str])
 def build_projections(
     args: DistillationTrainingArguments, objective: Objective, student: nn.Module, teacher: Teacher | None
 ):
-    """Maps to the teacher's width for the hidden states that need one; None where none does.
+    """The projections of the student's hidden states to the teacher's width.
+
+    Args:
+        args: The training arguments.
+        objective: The training objective.
+        student: The student itself, not its wrapper.
+        teacher: The teacher. None: there is none, and no hidden states are compared.
+
+    Returns:
+        The projections; None where hidden states are not compared, or need none.
 
     Raises:
         ValueError: The widths differ and projections are off.
@@ -234,7 +246,7 @@ def _require_features(student: nn.Module, teacher: Teacher | None, of_attention:
             "hidden states, attention and relations are compared between two live transformers models; the student is "
             f"a {type(student).__name__}, the teacher {'None' if teacher is None else f'a {teacher.kind}'}. Pass teacher_model as a model or its "
             "name (--teacher_model_name_or_path), or learn from soft and hard labels alone, or from hidden states that "
-            "label_transfer_set recorded."
+            "label_transfer_set precomputed."
         )
     return student_config, teacher
 
@@ -263,7 +275,7 @@ def _relation_heads(chosen: int | None, student: PretrainedConfig, teacher: Pret
 
 
 def _widths(config: PretrainedConfig) -> set[int]:
-    """Of queries, and of keys and values, which may have fewer heads."""
+    """The widths of queries, and of keys and values, which may have fewer heads."""
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     key_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     return {config.num_attention_heads * head_size, key_heads * head_size}

@@ -1,4 +1,4 @@
-"""What can be found wrong before training starts, said in terms of what was given and what would do."""
+"""Checks before training starts, whose error messages name what was given and what is needed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ _PROBE_EXAMPLES = 64
 
 
 def require_writable(args: TrainingArguments) -> None:
-    """Refuse an output folder that cannot be made or written, on the process that will write.
+    """Refuse an output folder that cannot be created or written, on the process that will write.
+
+    Args:
+        args: The training arguments.
 
     Raises:
-        OSError: Names the folder and the reason.
+        OSError: The folder cannot be written; names it and the reason.
     """
     if not args.should_save:
         return
@@ -47,18 +50,26 @@ def require_writable(args: TrainingArguments) -> None:
 def require_nonempty(dataset: Any, name: str = "train_dataset", purpose: str = "training") -> None:
     """Refuse a data set of known length 0.
 
+    Args:
+        dataset: The data set. None: there is none.
+        name: The data set's name, for the error message.
+        purpose: The use that needs an example, for the error message.
+
     Raises:
-        ValueError: It has no example.
+        ValueError: The data set has no example.
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(f"{name} holds 0 examples; {purpose} needs at least 1")
 
 
 def require_own_process_group(args: TrainingArguments) -> None:
-    """Refuse one of several launched processes that would train alone, all of them into the same folder.
+    """Refuse launched processes that would each train alone, all of them into the same folder.
+
+    Args:
+        args: The training arguments.
 
     Raises:
-        ValueError: WORLD_SIZE says that there are several, and the arguments see one.
+        ValueError: WORLD_SIZE is above 1, and the world size of the arguments is 1.
     """
     launched = int(os.environ.get("WORLD_SIZE") or 1)
     if launched > 1 and args.world_size == 1:
@@ -69,15 +80,15 @@ def require_own_process_group(args: TrainingArguments) -> None:
 
 
 def require_findable_rows(dataset: Any, passes: int, checkpoint: str) -> None:
-    """Refuse to resume on data of unknown length that were begun again: nobody knows how many batches a pass had.
+    """Refuse to resume after the first pass over data of unknown length, since the number of batches per pass is unknown.
 
     Args:
         dataset: The training set.
-        passes: Over it, begun when the checkpoint was written.
-        checkpoint: For the message.
+        passes: Number of passes over it that were started when the checkpoint was written.
+        checkpoint: The checkpoint's folder, for the error message.
 
     Raises:
-        ValueError: Says what to do in its place.
+        ValueError: There was more than one pass; names what to do instead.
     """
     if passes > 1 and not hasattr(dataset, "__len__"):
         raise ValueError(
@@ -88,7 +99,7 @@ def require_findable_rows(dataset: Any, passes: int, checkpoint: str) -> None:
 
 
 def warn_of_unused(args: Any, compute_loss_func: Any) -> None:
-    """Say what of the loss on labels was given although no term learns from labels."""
+    """Warn of arguments that change the loss on labels where no term learns from labels."""
     given = {"label_smoothing_factor": args.label_smoothing_factor, "compute_loss_func": compute_loss_func}
     if unused := [name for name, value in given.items() if value]:
         logger.warning(
@@ -98,10 +109,13 @@ def warn_of_unused(args: Any, compute_loss_func: Any) -> None:
 
 
 def require_no_scheduler(scheduler: Any) -> None:
-    """Refuse a learning-rate scheduler that was made before its optimizer had the projections' parameter group.
+    """Refuse a learning-rate scheduler that was created before its optimizer had the projections' parameter group.
+
+    Args:
+        scheduler: The scheduler that the user passed. None: there is none.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is a scheduler.
     """
     if scheduler is not None:
         raise ValueError(
@@ -113,15 +127,20 @@ def require_no_scheduler(scheduler: Any) -> None:
 
 
 def require_gradients_under_zero3(args: TrainingArguments, objective: Objective) -> None:
-    """Refuse a loss that DeepSpeed ZeRO-3 cannot go backward from under activation checkpoints.
+    """Refuse a loss that DeepSpeed ZeRO-3 cannot backpropagate under activation checkpointing.
+
+    Args:
+        args: The training arguments.
+        objective: The training objective.
 
     Raises:
-        ValueError: It begins inside a layer, whose weights are taken apart again when its forward pass has been repeated.
+        ValueError: The loss depends on queries, keys or values inside a layer alone, whose weights are sharded again when
+            its forward pass has been repeated.
     """
     if is_deepspeed_zero3_enabled() and args.activation_checkpointing and reach_of(objective).vectors:
         raise ValueError(
             f"{[term.name for term in objective.terms]} alone cannot be learned under DeepSpeed ZeRO-3 with "
-            "activation_checkpointing, because no term looks at what a layer puts out: set soft_label_weight or "
+            "activation_checkpointing, because no term depends on the output of a layer: set soft_label_weight or "
             "hidden_state_weight above 0, drop activation_checkpointing, or use ZeRO-2 or FSDP2"
         )
 
@@ -129,15 +148,15 @@ def require_gradients_under_zero3(args: TrainingArguments, objective: Objective)
 def first_batch(
     dataset: Any, collate: Callable[[list], dict[str, Any]]
 ) -> tuple[dict[str, Any] | None, frozenset[str]]:
-    """The first examples of an indexable data set as model inputs, no random number generator moved.
+    """The first examples of an indexable data set as model inputs, without advancing random number generators.
 
     Args:
-        dataset: Any data set.
-        collate: Makes model inputs out of examples.
+        dataset: Any data set. None: there is none.
+        collate: Makes model inputs of examples.
 
     Returns:
-        A batch of up to 64 examples, and the names of what the first example holds; None and no names where looking
-        would consume the data, or there is no data set.
+        A batch of up to 64 examples, and the column names of the first example; None and no names where reading would
+        consume the data, or there is no data set.
     """
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         return None, frozenset()
@@ -148,10 +167,14 @@ def first_batch(
 
 
 def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None:
-    """Refuse a batch without the labels its objective learns from.
+    """Refuse a batch without the labels that the objective learns from.
+
+    Args:
+        batch: The model inputs.
+        label_names: Names of the model inputs that hold labels.
 
     Raises:
-        ValueError: Names the inputs there are and the labels there should be.
+        ValueError: There are no labels; names the inputs that are present and the labels that are missing.
     """
     if label_names and not has_labels(batch, label_names):
         raise ValueError(
@@ -165,16 +188,16 @@ def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None
 def require_teacher_inputs(
     batch: Mapping[str, Any], given: frozenset[str], teacher: Teacher, label_names: Sequence[str]
 ) -> None:
-    """Refuse a collator that drops what the teacher reads, and data that are not for the teacher at all.
+    """Refuse a collator that drops the teacher's inputs, and data without them.
 
     Args:
-        batch: What the collator made.
-        given: Names of what an example holds.
-        teacher: The teacher, whose `input_names` and `main_inputs` are checked where it knows them.
-        label_names: Names of labels, which no teacher is asked with.
+        batch: The model inputs that the collator made.
+        given: The column names of an example.
+        teacher: The teacher, whose `input_names` and `main_inputs` are checked, as far as they are known.
+        label_names: Names of the model inputs that hold labels, which no teacher reads.
 
     Raises:
-        ValueError: Names the inputs that are missing.
+        ValueError: An input of the teacher is missing; names the missing inputs.
     """
     read = set(teacher.input_names) - set(label_names)
     if dropped := sorted((given & read) - set(batch)):
@@ -192,8 +215,12 @@ def require_teacher_inputs(
 def require_logits_of_task(teacher_logits: Tensor, task: Task | None) -> None:
     """Refuse teacher logits that are not one distribution per example, or, for token tasks, per position.
 
+    Args:
+        teacher_logits: The teacher's logits.
+        task: The task of the student's head. None: unknown.
+
     Raises:
-        ValueError: Names their shape.
+        ValueError: The logits have another shape; names it.
     """
     per_token = task is not None and task.is_per_token
     if teacher_logits.dim() != (3 if per_token else 2):
@@ -203,6 +230,13 @@ def require_logits_of_task(teacher_logits: Tensor, task: Task | None) -> None:
 
 def soft_label_loss_for(chosen: str | None, problem_type: str) -> str:
     """The soft-label loss for a head: the chosen one, or the head's default.
+
+    Args:
+        chosen: The name of the chosen loss. None: the default.
+        problem_type: The student's problem type.
+
+    Returns:
+        The name of the loss, a value of `SoftLabelLoss`.
 
     Raises:
         ValueError: A divergence between distributions was chosen for a regression head.

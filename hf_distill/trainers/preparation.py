@@ -1,4 +1,4 @@
-"""Before training: what can be found wrong by a look at the first examples, and the hooks that the objective needs."""
+"""Before training: checks of the first examples, and the hooks that the objective needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hf_distill.trainers.preflight import (
 
 
 def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
-    """Check that the first examples, and both models, give what the objective needs, and attach its hooks.
+    """Check that the first examples and both models provide what the objective needs, and attach its hooks.
 
     Args:
         trainer: A `DistillationTrainer` with its teacher.
@@ -37,10 +37,10 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
         The hooks on student and teacher.
 
     Raises:
-        ValueError: Names what is missing or cannot be compared.
+        ValueError: Something is missing or cannot be compared; names it.
     """
     student = unwrapped(trainer.model)
-    if trainer.is_plain:  # Trainer looks at none, and its errors come when it trains
+    if trainer.is_plain:  # Trainer checks no examples; its errors are raised when it trains
         return FeatureHooks(student, FeatureRequest())
     require_nonempty(trainer.train_dataset)
     collate = trainer._get_collator_with_removed_columns(trainer.data_collator, description="training")
@@ -75,18 +75,18 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
 
 
 def build_hooks(trainer: Any, objective: Objective, batch: Mapping[str, Any] | None) -> FeatureHooks:
-    """Attach to student and teacher what an objective needs; the teacher is told what to record.
+    """Attach the hooks that an objective needs to student and teacher; the teacher includes the features in its outputs.
 
     Args:
         trainer: A `DistillationTrainer` with its teacher.
         objective: The training objective.
-        batch: Example inputs without labels. None: not known.
+        batch: Example inputs without labels. None: unknown.
 
     Returns:
         The hooks.
 
     Raises:
-        ValueError: A model cannot give what the objective needs.
+        ValueError: A model cannot provide the features that the objective needs.
     """
     args, student, teacher = trainer.args, unwrapped(trainer.model), trainer.teacher
     projections = build_projections(args, objective, student, teacher)

@@ -1,4 +1,4 @@
-"""The problem type of a classifier: single-label, multi-label or regression, and whether labels fit it."""
+"""Resolves the problem type of a classifier (single-label, multi-label or regression) and checks labels against it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hf_distill.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task, proble
 
 
 class ProblemTypeResolver:
-    """Resolves a model's problem type from its configuration, or else from the first labels that come.
+    """Resolves a model's problem type from its configuration, or else from the first labels.
 
     Args:
-        task: What the model's head is for. None: not known, and nothing is inferred.
+        task: The task of the model's head. None: unknown, and nothing is inferred.
 
     Attributes:
-        value: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
+        value: The problem type: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
     """
 
     def __init__(self, task: Task | None):
@@ -25,18 +25,18 @@ class ProblemTypeResolver:
         self._task, self._has_seen_labels = task, False
 
     def read_config(self, student: nn.Module) -> None:
-        """Take the problem type of the configuration, single-label where it has none."""
+        """Set the problem type to the configuration's, or to single-label where it has none."""
         self.value = problem_type_of(getattr(student, "config", None)) or SINGLE_LABEL
 
     def infer(self, inputs: Mapping[str, Any], student: Any) -> None:
-        """Infer by the first labels what the configuration leaves open; only types and shapes are read.
+        """Infer a problem type that the configuration leaves open from the first labels; only types and shapes are read.
 
         Args:
             inputs: A batch of model inputs.
-            student: The model itself, whose configuration gets a multi-label problem type.
+            student: The model itself, not its wrapper; a multi-label problem type is set in its configuration.
 
         Raises:
-            ValueError: The labels mean something else.
+            ValueError: The labels do not fit the problem type.
         """
         labels = inputs.get("labels")
         if self._task is None or not self._task.has_problem_type or not isinstance(labels, Tensor):
@@ -50,15 +50,15 @@ class ProblemTypeResolver:
 
 
 def require_fitting_labels(labels: Any, problem_type: str, num_labels: int) -> None:
-    """Refuse labels of another kind than the head of a classifier of texts or images; reads their type and shape alone.
+    """Refuse labels that do not fit the head of a classifier of texts or images; only their type and shape are read.
 
     Args:
-        labels: Of a batch; anything but a tensor is not looked at.
-        problem_type: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
-        num_labels: Outputs of the head.
+        labels: The labels of a batch; anything but a tensor is not checked.
+        problem_type: The problem type: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
+        num_labels: Number of outputs of the head.
 
     Raises:
-        ValueError: Names the labels got and those the head learns from.
+        ValueError: The labels do not fit; names their shape and type, and what the head learns from.
     """
     if not isinstance(labels, Tensor) or problem_type == REGRESSION:
         return

@@ -1,4 +1,4 @@
-"""How a general stage advances: which checkpoint teaches when, and how much of its logits is to be reached."""
+"""Schedules of the general stage: which checkpoint is the teacher at which step, and temperature and scale of its logits."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from transformers import TrainingArguments
 
 
 class GeneralStageLoss(str, Enum):
-    """How a student follows its teacher's checkpoints."""
+    """The loss of the general stage, between the logits of student and teacher checkpoint."""
 
     LOGIT_MSE = "logit_mse"
     FORWARD_KL = "forward_kl"
 
 
 def last_steps(shares: Sequence[float], total_steps: int) -> list[int]:
-    """The step before which each checkpoint's turn ends.
+    """The step before which each checkpoint stops being the teacher.
 
     Args:
-        shares: One number above 0 per checkpoint; only their proportions count.
-        total_steps: Optimizer steps of the stage.
+        shares: One number above 0 per checkpoint; only their proportions matter.
+        total_steps: Number of optimizer steps of the stage.
 
     Returns:
-        Ascending, the last is `total_steps`; every checkpoint has at least one step.
+        The steps in ascending order, the last one `total_steps`; every checkpoint has at least one step.
 
     Raises:
         ValueError: There are fewer steps than checkpoints.
@@ -43,15 +43,15 @@ def last_steps(shares: Sequence[float], total_steps: int) -> list[int]:
 
 
 def annealed_temperature(step: int, total_steps: int, max_temperature: int) -> int:
-    """t, which falls from τ_max to 1 in equal parts of a stage; where it has fewer steps than that, by more than 1 at once.
+    """The temperature t, which falls from τ_max to 1 over a stage, by 1 at a time where the stage has enough steps.
 
     Args:
-        step: Optimizer steps done, from 0 to `total_steps` - 1.
-        total_steps: Of the stage.
-        max_temperature: τ_max, at least 1.
+        step: Number of optimizer steps done, from 0 to `total_steps` - 1.
+        total_steps: Number of optimizer steps of the stage.
+        max_temperature: The initial temperature τ_max, at least 1.
 
     Returns:
-        1 at the last step.
+        The temperature, from 1 to `max_temperature`; 1 at the last step.
 
     Source:
         Jafari et al. 2021, arXiv 2104.07163, section 3.1.
@@ -64,7 +64,14 @@ def annealed_temperature(step: int, total_steps: int, max_temperature: int) -> i
 
 
 def logit_scale(temperature: float, max_temperature: int) -> float:
-    """φ = 1 - (t - 1) / τ_max, which multiplies the teacher's logits: 1 / τ_max at first, 1 in the end.
+    """The factor φ = 1 - (t - 1) / τ_max of the teacher's logits: 1 / τ_max at first, 1 in the end.
+
+    Args:
+        temperature: The temperature t, from 1 to `max_temperature`.
+        max_temperature: The initial temperature τ_max, at least 1.
+
+    Returns:
+        The factor, above 0 and at most 1.
 
     Source:
         Jafari et al. 2021, arXiv 2104.07163, equation 6.
@@ -73,7 +80,7 @@ def logit_scale(temperature: float, max_temperature: int) -> float:
 
 
 def choosing_the_best(args: TrainingArguments, eval_dataset: Any) -> dict[str, Any]:
-    """Arguments of a general stage that ends with its best checkpoint, where it can be known; else none."""
+    """Arguments that load the best checkpoint when the general stage ends; none where saves and evaluations do not coincide."""
     coincide = args.eval_strategy == args.save_strategy and args.eval_strategy != "no"
     if args.eval_strategy == "steps":
         coincide = coincide and args.save_steps % (args.eval_steps or args.save_steps) == 0

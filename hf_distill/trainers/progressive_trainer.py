@@ -1,4 +1,4 @@
-"""A `DistillationTrainer` whose student follows the teacher's own training."""
+"""A `DistillationTrainer` whose student learns from the checkpoints of the teacher's training."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ class ProgressiveTrainer(DistillationTrainer):
 
     One `train()` does both stages. The general stage keeps its checkpoints in `output_dir/general_stage`, where the best
     by `metric_for_best_model` (without it by the loss on labels) is chosen when evaluations and saves coincide, else the
-    last. The final stage begins from that, with a new optimizer and schedule, in `output_dir/final_stage`.
+    last. The final stage starts from that, with a new optimizer and schedule, in `output_dir/final_stage`.
 
-    Columns with the answers of every checkpoint (`label_with_trajectory`) spare asking them.
+    Columns of precomputed outputs of every checkpoint (`label_with_trajectory`) replace the teacher's forward passes.
 
     Args:
         model: The student.
         args: `ProgressiveTrainingArguments`; `teacher_checkpoints` names the teachers.
-        trainer_args: Further positional arguments of Trainer.
-        trainer_kwargs: Its keyword arguments, and `DistillationTrainer`'s, `teacher_model` excepted.
+        *trainer_args: Further positional arguments of Trainer.
+        **trainer_kwargs: Keyword arguments of Trainer and `DistillationTrainer`, except `teacher_model`.
 
     Attributes:
-        stage: The `Stage` it is in, which an own `training_objective` may look at.
-        trajectory: The checkpoints.
+        stage: The current `Stage`, on which an overridden `training_objective` may depend.
+        trajectory: The teacher's checkpoints.
 
     Raises:
         ValueError: The checkpoints do not belong together or cannot be read, or a final stage has no labels.
@@ -115,25 +115,25 @@ class ProgressiveTrainer(DistillationTrainer):
 
     @property
     def training_objective(self) -> Objective:
-        """In the general stage as the arguments say, in the final stage hard labels alone."""
+        """The terms selected by the arguments in the general stage, hard labels alone in the final stage."""
         if self.stage is Stage.GENERAL:
             return super().training_objective
         return Objective([label_term(1.0, self.label_names, self.task, self.problem_type)])
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Both stages.
+        """Train both stages.
 
         Args:
-            resume_from_checkpoint: True: go on where `output_dir` was left, in a stage or between the two. A folder: a
+            resume_from_checkpoint: True: resume the run in `output_dir`, within a stage or between the two. A folder: a
                 checkpoint of either stage. None or False: start afresh.
-            args: Further arguments of `Trainer.train`.
-            kwargs: Its keyword arguments.
+            *args: Further positional arguments of `Trainer.train`.
+            **kwargs: Keyword arguments of `Trainer.train`.
 
         Returns:
-            That of the last stage.
+            The output of the last stage that was trained.
 
         Raises:
-            ValueError: There is nothing to go on from.
+            ValueError: There is no checkpoint to resume from, or it is another run's.
             FolderInUseError: Another process trains into `output_dir`; names it.
         """
         root = Path(str(self.args.output_dir))
@@ -166,7 +166,7 @@ class ProgressiveTrainer(DistillationTrainer):
         if not resume:
             if self.args.should_save:
                 for folder in (root / stage.value for stage in Stage if (root / stage.value).exists()):
-                    logger.warning(f"Beginning anew: {folder}, which an earlier run left, is removed.")
+                    logger.warning(f"Starting afresh: {folder} of an earlier run is removed.")
                     shutil.rmtree(folder)
             self.accelerator.wait_for_everyone()
             return Stage.GENERAL, None
@@ -213,10 +213,13 @@ class ProgressiveTrainer(DistillationTrainer):
             return super().train(checkpoint, *args, **kwargs)
 
     def _require_same_general_stage(self, root: Path) -> None:
-        """Refuse to begin or go on with the final stage after a general stage of another run, or a shorter one.
+        """Refuse to start or resume the final stage after a general stage of another run, or a shorter one.
+
+        Args:
+            root: The output folder of both stages.
 
         Raises:
-            ValueError: Names the differences.
+            ValueError: The general stage is another run's; names the differences.
         """
         folder = root / Stage.GENERAL.value
         if (checkpoint := last_complete_checkpoint(folder)) is not None:
@@ -229,7 +232,7 @@ class ProgressiveTrainer(DistillationTrainer):
 
     @contextmanager
     def _in_stage(self, stage: Stage, **changes: Any) -> Iterator[None]:
-        """Within it the arguments are the stage's."""
+        """Context in which the arguments are those of a stage."""
         before = {name: getattr(self.args, name) for name in (*changes, "temperature")}
         self.stage = stage
         for name, value in changes.items():
@@ -247,7 +250,7 @@ class ProgressiveTrainer(DistillationTrainer):
 
     @property
     def stage_budget(self) -> ComputeBudget:
-        """What may have been spent when the stage ends; the final stage has all that the general stage has left."""
+        """The maximum total cost when the stage ends; the final stage has the rest of the budget."""
         keeps = self.stage is Stage.GENERAL and self.args.has_final_stage
         return super().stage_budget * (1 - self.args.final_stage_budget if keeps else 1)
 
@@ -257,7 +260,7 @@ class ProgressiveTrainer(DistillationTrainer):
         return cast(FrozenTeacher, self._teacher.members[0])
 
     def follow(self, step: int, total_steps: int) -> None:
-        """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
+        """Load the teacher checkpoint of a step of the general stage, and set temperature or scale of its logits."""
         if self.stage is not Stage.GENERAL:
             return
         ends = last_steps(self._shares, total_steps)
@@ -272,11 +275,14 @@ class ProgressiveTrainer(DistillationTrainer):
             self.args.temperature = float(temperature)
 
     def temperature_at(self, step: int, total_steps: int) -> float:
-        """T of a step of the general stage, which φ follows; to be overridden for another schedule.
+        """The temperature at a step of the general stage, which determines φ; may be overridden for another schedule.
 
         Args:
-            step: From 0 to `total_steps` - 1; under a compute budget parts of it, in place of optimizer steps.
-            total_steps: Of the stage.
+            step: The number of steps done, from 0 to `total_steps` - 1; parts of the budget where there is one.
+            total_steps: The number of steps of the stage, or of parts of its budget.
+
+        Returns:
+            The temperature, at least 1.
         """
         return annealed_temperature(step, total_steps, self.args.max_temperature)
 
@@ -292,20 +298,20 @@ class ProgressiveTrainer(DistillationTrainer):
         require_same_trajectory(found, self.trajectory, self._live)
 
     def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
-        """`DistillationTrainer`'s, of the checkpoint that teaches; in training its logits are scaled by φ."""
+        """`DistillationTrainer`'s, of the current checkpoint; in training its logits are scaled by φ."""
         outputs, checkpoints = super().teacher_forward(inputs, training), len(self.trajectory.checkpoints)
         logits = outputs.require_logits()
         of_one = 3 if self.task is not None and self.task.is_per_token else 2
         if TEACHER_LOGITS in inputs and logits.ndim != of_one:
             if (recorded := logits.shape[1]) != checkpoints:
-                raise ValueError(f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {recorded}")
+                raise ValueError(f"{TEACHER_LOGITS} must hold logits of {checkpoints} checkpoints, got {recorded}")
             logits = logits[:, self.trajectory.current]
         if training and self._logit_scale != 1.0:
             logits = torch.where(is_masked_logit(logits), logits, self._logit_scale * logits)
         return dataclasses.replace(outputs, logits=logits)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""
+        """`DistillationTrainer`'s log; training steps also report stage, teacher step, and φ or temperature."""
         if "loss" in logs:
             logs["stage"] = list(Stage).index(self.stage) + 1
             if self.stage is Stage.GENERAL:
@@ -326,7 +332,7 @@ class ProgressiveTrainer(DistillationTrainer):
             )
 
     def _write_record(self, root: Path) -> None:
-        """One record over both stages."""
+        """Write one run record of both stages."""
         if not self.args.should_save:
             return
         records = {stage: root / stage.value for stage in Stage if (root / stage.value / "run.json").exists()}

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class PruningDistillTrainer(DistillationTrainer):
-    """HomoDistil: the student begins as its teacher and loses its least important units while it is distilled.
+    """HomoDistil: the student starts as a copy of its teacher and is pruned while it is distilled.
 
     Nothing is masked: at every event the student's matrices, its config and its optimizer's moments become smaller, so
     that training gets cheaper, and every checkpoint is a stock model. Hidden states are compared with those of the
@@ -40,14 +40,14 @@ class PruningDistillTrainer(DistillationTrainer):
 
     Args:
         model: The student, as wide as its teacher and of its family. None: a copy of the teacher, given as a model.
-        args: `PruningDistillTrainingArguments`.
-        trainer_args: Further positional arguments of Trainer.
-        teacher_model: See `DistillationTrainer`.
-        trainer_kwargs: Its keyword arguments, and `DistillationTrainer`'s.
+        args: `PruningDistillTrainingArguments` with a target size.
+        *trainer_args: Further positional arguments of Trainer.
+        teacher_model: The teacher, see `DistillationTrainer`.
+        **trainer_kwargs: Keyword arguments of Trainer and `DistillationTrainer`.
 
     Raises:
-        ValueError: A target cannot be reached, the student is not of its teacher's shape, or DeepSpeed ZeRO-3 or fp16 or
-            FSDP would hold it.
+        ValueError: A target cannot be reached, the student does not have its teacher's shape, or it would be trained under
+            FSDP, DeepSpeed ZeRO-3, or DeepSpeed with offload or fp16.
 
     Source:
         Liang et al. 2023, arXiv 2302.09632. Slicing in place of masks, and comparing the dimensions that are left, are
@@ -92,7 +92,7 @@ class PruningDistillTrainer(DistillationTrainer):
 
     @property
     def shrinking(self) -> ShrinkingStudent:
-        """The student on its way to its last size."""
+        """The student with its pruning schedule."""
         assert self._shrinking is not None, "the trainer is not yet made"
         return self._shrinking
 
@@ -102,7 +102,7 @@ class PruningDistillTrainer(DistillationTrainer):
         return cast(PreTrainedModel, unwrapped(self.model))
 
     def start_interval(self) -> None:
-        """Let the FLOPs and the time that the next log tells be those from now on."""
+        """Measure the FLOPs and the time of the next log from now on."""
         self._logged_step, self._logged_time = self.state.global_step, time.perf_counter()
         self._logged_flops = self.cost_tracker.total.flops
 
@@ -118,7 +118,7 @@ class PruningDistillTrainer(DistillationTrainer):
             found = f"ZeRO-{plugin.zero_stage}, offload {offload}, mixed precision {precision}"
         raise ValueError(
             "a student shrinks in one process, under DDP, or under DeepSpeed ZeRO-0, 1 or 2 without offload in fp32 or "
-            f"bf16, got {found}. FSDP and ZeRO-3 keep weights in parts, offload and fp16 states that cannot be cut."
+            f"bf16, got {found}. FSDP and ZeRO-3 shard the weights, and the optimizer states of offload and fp16 cannot be cut."
         )
 
     def _require_comparable_shapes(self) -> None:
@@ -150,7 +150,7 @@ class PruningDistillTrainer(DistillationTrainer):
         return dataclasses.replace(outputs, hidden_states=states)
 
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
-        """The next event. All processes have the same gradients, so they keep the same units."""
+        """Run the next pruning event. All processes have the same gradients, so they keep the same units."""
         wrapper: Any = self.model_wrapped
         self.cost_tracker.step_costs.forget_shapes()
         if has_compiled_regions(wrapper):
@@ -164,11 +164,11 @@ class PruningDistillTrainer(DistillationTrainer):
             self.shrinking.shrink(optimizer)
 
     def charge_importance(self) -> None:
-        """Note what a look at the gradients costs: a product, its size and a sum for every parameter."""
+        """Count the cost of computing importance: a product, an absolute value and a sum for every parameter."""
         self.cost_tracker.step_costs.pruning_flops += 3 * self._student.num_parameters()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """`DistillationTrainer`'s log; training steps also say the student's width and parameters, and a step's cost."""
+        """`DistillationTrainer`'s log; training steps also report the student's width, parameters and cost per step."""
         if "loss" in logs:
             student, steps = self._student, max(self.state.global_step - self._logged_step, 1)
             logs |= {"hidden_size": student.config.hidden_size, "parameters": student.num_parameters()}
@@ -212,8 +212,8 @@ class _ShrinkingCallback(TrainerCallback):
         learns_labels = "hard_label" in self._trainer.training_objective
         if self._events[0] == 1 and self._trainer.args.importance.reads_gradients and not learns_labels:
             logger.warning(
-                "the student first shrinks after step 1, judged by gradients at which it still equals its teacher: dropout and "
-                "rounding errors alone; a pruning_start above 0 lets it move first"
+                "the student first shrinks after step 1, by the gradients of a student that still equals its teacher, which are dropout and "
+                "rounding errors alone; with a pruning_start above 0 it learns before it shrinks"
             )
 
     def on_pre_optimizer_step(

@@ -1,4 +1,4 @@
-"""A trainer whose output goes to disk and to the Hub with a model card from its run record, without tokens and pickles."""
+"""A trainer that saves and pushes models with a card made from the run record, without access tokens and pickles."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _IGNORED = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*"]
 
 
 class PublishingTrainer(BudgetTrainer):
-    """`BudgetTrainer` that publishes what Trainer publishes, but for pickles, files with tokens, and links out of the folder.
+    """`BudgetTrainer` that publishes what Trainer does, except pickles, files with access tokens, and links out of the folder.
 
-    Its model card is rendered from the run record in the output folder, where there is one.
+    The model card is rendered from the run record in the output folder, where there is one.
     """
 
     @property
@@ -59,19 +59,19 @@ class PublishingTrainer(BudgetTrainer):
         dataset: str | list[str] | None = None,
         dataset_args: str | list[str] | None = None,
     ) -> None:
-        """Trainer's, which `push_to_hub` calls too.
+        """Write the model card; `push_to_hub` calls it too.
 
         Args:
             language: Language codes of the texts.
-            license: The model's license, as the Hub spells it.
-            tags: Further tags.
+            license: The Hub's identifier of the model's license, such as "apache-2.0".
+            tags: Additional tags.
             model_name: Title of the card. None: the name of the output folder.
-            finetuned_from: Hub id of the model this one derives from. None: what it was loaded from, or its teacher,
-                where that is known to be on the Hub.
-            tasks: The pipeline the model serves. None: that of its head.
+            finetuned_from: Hub id of the base model. None: the model it was loaded from, or its teacher, where that is known
+                to be on the Hub.
+            tasks: The pipeline tag. None: that of the model's head.
             dataset_tags: Hub ids of the data sets.
             dataset: Names of the data sets.
-            dataset_args: Which parts of the data sets were used.
+            dataset_args: Configurations and splits of the data sets that were used.
         """
         if not self.is_world_process_zero():
             return
@@ -116,18 +116,18 @@ class PublishingTrainer(BudgetTrainer):
         private: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Trainer's, without pickles (`training_args.bin`), files that contain a token, and links out of the folder.
+        """Push the output folder, without pickles (`training_args.bin`), files with a token, and links out of the folder.
 
         Args:
             commit_message: Title of the commit.
-            blocking: Return when it is done.
+            blocking: Whether to return only when the push is done.
             token: A token with write permission. None: `hub_token`, else that of HF_TOKEN or of `hf auth login`.
             revision: The branch to commit to. None: `hub_revision`.
             private: Whether a new repository is private. None: `hub_private_repo`.
-            kwargs: Further arguments of `create_model_card`.
+            **kwargs: Additional arguments of `create_model_card`.
 
         Returns:
-            The commit, a Future of it unless `blocking`, or None on processes that do not send.
+            The commit, or a Future of it unless `blocking`; None on processes that do not push.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         place = self.args.hub_model_id or Path(self._folder).name
@@ -146,7 +146,7 @@ class PublishingTrainer(BudgetTrainer):
         return self._send(self._folder, commit_message, token, revision, run_as_future=not blocking)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Trainer's, without pickles and tokens: checkpoints on the Hub have weights, but no state of the optimizer."""
+        """Trainer's, without pickles and tokens: checkpoints on the Hub have weights, but no optimizer state."""
         args = self.args
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
@@ -179,7 +179,7 @@ class PublishingTrainer(BudgetTrainer):
     def _send(
         self, folder: str, message: str | None, token: str | None = None, revision: str | None = None, **options: Any
     ) -> Any:
-        """Send those files of a folder that may go; who trains is told once which may not."""
+        """Upload the files of a folder that may be published; a warning, once, names the others."""
         token = token if token is not None else self.args.hub_token
         sent, kept = files_to_push(folder, token or get_token(), [] if "path_in_repo" in options else _IGNORED)
         for what in sorted(set(kept.values())):
@@ -203,7 +203,7 @@ class PublishingTrainer(BudgetTrainer):
 
     @contextmanager
     def _arguments_without_tokens(self) -> Iterator[None]:
-        """Within it the trainer's arguments are as they may be saved."""
+        """Context in which the trainer's arguments hold no access tokens."""
         running = self.args
         self.args = _to_be_saved(running)
         try:
@@ -213,7 +213,7 @@ class PublishingTrainer(BudgetTrainer):
 
 
 def _to_be_saved(args: TrainingArguments) -> TrainingArguments:
-    """A copy of arguments without tokens, passwords and keys; plain ones also without the fields that are ours."""
+    """A copy of arguments without tokens, passwords and keys; plain ones without the fields added by this library."""
     saved = copy.copy(args)
     names = {field.name for field in fields(args)}
     ours = {field.name for field in fields(DistillationTrainingArguments)} - names

@@ -1,4 +1,4 @@
-"""From a checkpoint a training resumes as the run that wrote it, or not at all."""
+"""Resumes a training from a checkpoint, after checking that the same run wrote it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a training starts.
+    """The point at which a training starts.
 
     Attributes:
         checkpoint: The checkpoint's folder. None: it starts from the beginning.
-        finished: The state of the checkpoint, where it is that of a finished run. None: steps are left.
-        extensions: Where the run was made longer, now included, see `RunSettingsCallback`.
+        finished: The state of the checkpoint, if its run is finished. None: steps are left.
+        extensions: The points at which the run was extended, including this one, see `RunSettingsCallback`.
     """
 
     checkpoint: str | None = None
@@ -43,14 +43,14 @@ class ResumePoint:
 
 
 def resume_point(trainer: Any, wanted: str | bool | None) -> ResumePoint:
-    """The checkpoint to resume from; longer runs and other batch sizes are logged.
+    """The checkpoint to resume from; extended runs and changed batch sizes are logged as warnings.
 
     Args:
         trainer: A `DistillationTrainer`.
         wanted: The argument `resume_from_checkpoint` of `train`.
 
     Returns:
-        The checkpoint, if there is one to resume from.
+        The point to start at; without a checkpoint the beginning.
 
     Raises:
         ValueError: There is no such checkpoint, it is another run's, or the rows it has seen cannot be found again.
@@ -66,12 +66,12 @@ def resume_point(trainer: Any, wanted: str | bool | None) -> ResumePoint:
     if longer:
         lengths = {"step": state.global_step, "from": there["length"], "to": now["length"]}
         extensions.append(lengths)
-        logger.warning(f"{checkpoint} is continued as a longer run: {lengths['from']} becomes {lengths['to']}.")
+        logger.warning(f"{checkpoint} is resumed as a longer run: {lengths['from']} becomes {lengths['to']}.")
     if there and there["total_batch"] != now["total_batch"]:
         logger.warning(
             f"{checkpoint} was written with {there['total_batch']} examples in an optimizer step (processes times "
             f"per_device_train_batch_size times gradient_accumulation_steps), now it is {now['total_batch']}: the run "
-            "goes on, but not as it would have without the interruption."
+            "resumes, but not as it would have continued without the interruption."
         )
     return ResumePoint(checkpoint, None, extensions)
 
@@ -90,7 +90,7 @@ def require_same_run(
         The state in the checkpoint, its run's settings, and the trainer's.
 
     Raises:
-        ValueError: Names the differences.
+        ValueError: The checkpoint is another run's; names the differences.
     """
     state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME)))
     there, now = settings_in(state), settings_of_trainer(trainer) | {"teacher": trainer.teacher_identity()}
@@ -99,7 +99,7 @@ def require_same_run(
 
 
 def load_finished(trainer: Any, point: ResumePoint) -> TrainOutput:
-    """What a finished training left, without a further step, which Trainer would make.
+    """Load the results of a finished training without another step, which Trainer would make.
 
     Args:
         trainer: A `DistillationTrainer`, which gets the weights and the state.
@@ -125,5 +125,5 @@ def load_finished(trainer: Any, point: ResumePoint) -> TrainOutput:
 
 
 def training_lock(args: TrainingArguments, folder: str | Path) -> AbstractContextManager[None]:
-    """Keeps other trainings out of a folder, see `folder_lock`; the processes that save do so for the others."""
+    """A lock that keeps other trainings out of a folder, see `folder_lock`; taken by the processes that save."""
     return folder_lock(folder, "training", timeout=0) if args.should_save else nullcontext()

@@ -1,4 +1,4 @@
-"""What makes a run the run it is: kept in its checkpoints, so that none of them is continued as another run."""
+"""The settings that identify a run, saved in its checkpoints, so that none of them is resumed as another run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OF_TRAINER = [
     "data_seed",
     "train_sampling_strategy",
 ]
-# Of our own arguments those that may differ between machines, or that say the same in other words.
+# Arguments of this library that may differ between machines, or that repeat what other arguments say.
 _FREE = {
     *("teacher_dtype", "teacher_sharding", "teacher_revision", "teacher_model_init_kwargs", "teacher_checkpoints"),
     *("skip_unreadable_checkpoints", "merge_adapters", "recipe", "max_flops", "max_seconds", "max_tokens"),
@@ -45,12 +45,12 @@ _SAMPLED_ROWS = 64
 
 
 class RunSettingsCallback(TrainerCallback, ExportableState):
-    """Carries the settings of a run into its checkpoints.
+    """Saves the settings of a run in its checkpoints.
 
     Attributes:
-        settings: See `settings_of`.
-        passes: Passes over the training set that the training has begun.
-        extensions: Where the run was made longer: at which `step`, `from` which length `to` which.
+        settings: The settings of the run, see `settings_of`.
+        passes: Number of passes over the training set that were started.
+        extensions: The points at which the run was extended: the `step`, the length `from` and the length `to`.
     """
 
     def __init__(self) -> None:
@@ -65,19 +65,22 @@ class RunSettingsCallback(TrainerCallback, ExportableState):
         self.passes += 1
 
     def state(self) -> dict[str, Any]:
-        """For `trainer_state.json`."""
+        """The content of `trainer_state.json`."""
         kept = {"settings": self.settings, "passes": self.passes, "extensions": self.extensions}
         return {"args": {}, "attributes": kept}
 
 
 def settings_of(args: TrainingArguments, objective: Objective, dataset: Any, total_batch: int) -> dict[str, Any]:
-    """What a run is: its objective, data, arguments, length and batch, as JSON can hold them; `Teacher.identity` adds more.
+    """The settings that identify a run, as JSON values; `add_teacher_identity` adds the teacher.
 
     Args:
-        args: As they are when the training begins.
+        args: The training arguments at the start of the training.
         objective: The training objective.
         dataset: The training set.
-        total_batch: Examples of an optimizer step.
+        total_batch: Number of examples in an optimizer step.
+
+    Returns:
+        The objective, data, arguments, length and batch, by name.
     """
     plain = {each.name for each in fields(TrainingArguments)}
     own = [each.name for each in fields(args) if each.init and each.name not in plain | _FREE]
@@ -100,20 +103,20 @@ def settings_of_trainer(trainer: Any) -> dict[str, Any]:
 
 
 def add_run_settings(trainer: Any) -> None:
-    """Let a `DistillationTrainer` keep its settings in its checkpoints."""
+    """Add the callbacks that save the settings of a `DistillationTrainer` in its checkpoints."""
     trainer.add_callback(RunSettingsCallback())
     trainer.add_callback(_NoteSettings(trainer))
 
 
 def add_teacher_identity(trainer: Any) -> None:
-    """Before a checkpoint is written, on every process: note the teacher's identity, for which its weights are read."""
+    """Add the teacher's identity, which hashes its weights; called on every process before a checkpoint is saved."""
     for kept in _kept_settings(trainer):
         if "teacher" not in kept.settings:
             kept.settings["teacher"] = trainer.teacher_identity()
 
 
 def _kept_settings(trainer: Any) -> list[RunSettingsCallback]:
-    """The callback, where there is one; a checkpoint may have brought another object of it."""
+    """The callbacks that hold settings, of which a resumed checkpoint may have replaced the object."""
     return [each for each in trainer.callback_handler.callbacks if isinstance(each, RunSettingsCallback)]
 
 
@@ -130,28 +133,28 @@ class _NoteSettings(TrainerCallback):
 
 
 def settings_in(state: TrainerState) -> dict[str, Any]:
-    """The settings that a checkpoint's state holds; none where it was written without."""
+    """The settings in a checkpoint's state; empty where it has none."""
     return saved_attributes(state, RunSettingsCallback).get("settings", {})
 
 
 def passes_in(state: TrainerState) -> int:
-    """How many passes over the training set a run had begun when its checkpoint was written; 0: not known."""
+    """Number of passes over the training set that were started when a checkpoint was written; 0: unknown."""
     return saved_attributes(state, RunSettingsCallback).get("passes", 0)
 
 
 def require_same_settings(
     there: Mapping[str, Any], now: Mapping[str, Any], place: str, may_be_longer: bool = True
 ) -> None:
-    """Refuse to go on with a run as another one; one that is only to be longer is the same.
+    """Refuse to resume a run with other settings; a run that is only extended is the same.
 
     Args:
-        there: Of the run so far.
-        now: Of the one that is to go on.
-        place: Where the former is, for the message.
-        may_be_longer: Whether the one that is to go on may have more steps or epochs.
+        there: The settings of the run in the checkpoint.
+        now: The settings of the run that resumes.
+        place: The checkpoint's folder, for the error message.
+        may_be_longer: Whether the run that resumes may have more steps or epochs.
 
     Raises:
-        ValueError: Names every difference, with both values.
+        ValueError: The settings differ; names every difference, with both values.
     """
     if not there:
         return
@@ -160,14 +163,14 @@ def require_same_settings(
         found += _differences(there, now, ("length",))
     if found:
         raise ValueError(
-            f"{place} belongs to another run: {'; '.join(found)}. Go on with its settings, choose another output_dir, start "
+            f"{place} belongs to another run: {'; '.join(found)}. Resume it with its settings, choose another output_dir, start "
             "afresh (resume_from_checkpoint=False, on the command line --resume_from_checkpoint false), or begin a new run "
             "from the weights there (as model, or --model_name_or_path)."
         )
 
 
 def is_extended(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a run is to be longer than it was: more steps, or without a number of steps more epochs."""
+    """Whether a run is extended: it has more steps, or, without a number of steps, more epochs."""
     if not there:
         return False
     (steps, epochs), (more_steps, more_epochs) = ([of["length"][name] for name in _LENGTHS] for of in (there, now))
@@ -177,7 +180,7 @@ def is_extended(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def extensions_in(state: TrainerState) -> list[dict[str, Any]]:
-    """Where a run was made longer before its checkpoint was written, see `RunSettingsCallback`."""
+    """The points at which a run was extended before its checkpoint was written, see `RunSettingsCallback`."""
     return list(saved_attributes(state, RunSettingsCallback).get("extensions", ()))
 
 
@@ -192,7 +195,7 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any], parts: tuple[
 
 
 def _described_data(dataset: Any) -> dict[str, Any]:
-    """Number of rows, and SHA-256 of some of them, which are not looked at through transforms; None: not known."""
+    """Number of rows, and SHA-256 of a sample of them, read without transforms; None: unknown."""
     known = isinstance(dataset, datasets.Dataset) and len(dataset) > 0
     sample = None
     if known:

@@ -1,4 +1,4 @@
-"""Running means of what a trainer reports, kept on the device until they are read."""
+"""Running means of the values that a trainer logs, kept on the device until they are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class RunningMean:
-    """Means of named values since the last reading: sums over weights, added up over batches and processes.
+    """Weighted means of named values since the last `read`, over batches and processes.
 
-    In training the value of a term is its contribution to the optimizer step and the weight its share of it; over a
-    whole step the shares add up to 1, so the mean is that over steps. In evaluation they are sum and number of items.
+    In training the sum of a term is its contribution to the optimizer step and the weight its share of the step's items;
+    the shares of a step add up to 1, so the mean is over steps. In evaluation they are the sum over items and their number.
     """
 
     def __init__(self) -> None:
@@ -22,17 +22,17 @@ class RunningMean:
         """Add one batch.
 
         Args:
-            sums: By name the sum and its weight, (2,).
+            sums: The sum and its weight, (2,), by name.
         """
         for name, both in sums.items():
             self._sums[name] = self._sums[name] + both if name in self._sums else both
 
     def clear(self) -> None:
-        """Forget what was added."""
+        """Discard what was added."""
         self._sums = {}
 
     def read(self, sum_over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The means, and a fresh start; what has no weight is left out."""
+        """Compute the means by name and clear them; values without weight are left out."""
         sums, self._sums = self._sums, {}
         if not sums:
             return {}

@@ -1,4 +1,4 @@
-"""What an evaluation with a teacher reports: every term of the loss, and the fidelity to the teacher."""
+"""Metrics of an evaluation with a teacher: every term of the loss, and the fidelity to the teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ADDED_LOSS = "added_loss"
 
 
 class TeacherMetrics:
-    """Means over an evaluation of each term, of the fidelity to the teacher, and of what a subclass adds to the loss."""
+    """Means over an evaluation: each term, the fidelity to the teacher, and the loss that a subclass adds."""
 
     def __init__(self) -> None:
         self._means = RunningMean()
@@ -43,8 +43,8 @@ class TeacherMetrics:
             inputs: The model inputs.
             objective: The terms that were evaluated.
             loss: The objective's value, scalar.
-            problem_type: See `fidelity_values`.
-            items: Model inputs to the distributions that count, as for the soft labels.
+            problem_type: The student's problem type, see `fidelity_values`.
+            items: The function that finds, in model inputs, the distributions that are compared.
         """
         self._last_loss, self._last_rows = loss, row_count(inputs) * (NO_REAL_EXAMPLE not in inputs)
         if model_outputs.teacher is not None and (top := model_outputs.teacher.top) is not None:
@@ -52,10 +52,10 @@ class TeacherMetrics:
         self._means.add(evaluation_sums(model_outputs, inputs, objective, problem_type, items))
 
     def add_own(self, loss: Tensor | None) -> None:
-        """Add what a subclass's `compute_loss` gave beyond the objective's value for the batch added last.
+        """Add the difference between a subclass's loss and the objective's value for the batch added last.
 
         Args:
-            loss: The whole loss, scalar.
+            loss: The subclass's loss, scalar. None: there is none.
         """
         if loss is not None and self._last_loss is not None:
             added = (loss - self._last_loss).float() * self._last_rows
@@ -63,14 +63,14 @@ class TeacherMetrics:
         self._last_loss = None
 
     def read(self, objective: Objective, sum_over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The means, the loss among them, and a fresh start.
+        """Compute the means, with the loss, and clear them.
 
         Args:
-            objective: The training objective, whose weights the loss has.
-            sum_over_processes: Sums a tensor over all processes.
+            objective: The training objective, whose weights apply to the loss.
+            sum_over_processes: Function that sums a tensor over all processes.
 
         Returns:
-            The metrics by name; empty where nothing was compared with a teacher.
+            The metrics by name; empty where no outputs were compared with a teacher's.
         """
         means = self._means.read(sum_over_processes)
         weights = {f"{term.name}_loss": term.weight for term in objective.terms}
@@ -82,7 +82,7 @@ class TeacherMetrics:
 
 
 def _with_all_classes(model_outputs: ModelOutputs, top: TopClasses) -> ModelOutputs:
-    """With logits of both sides at the masked positions alone, the teacher's over the whole vocabulary."""
+    """Model outputs with logits at the masked positions alone, the teacher's spread over the whole vocabulary."""
     logits = top.at_positions(model_outputs.student.require_logits())
     spread = spread_tail(top.classes[top.real].long(), top.log_probabilities[top.real], logits.shape[-1])
     return replace(model_outputs, student=replace(model_outputs.student, logits=logits), teacher=Features(spread))

@@ -260,4 +260,4 @@ def test_recorded_outputs_are_learned_from_in_place_of_the_teacher(tmp_path, mon
     tiny_tokenizer().save_pretrained(tmp_path / "other")
     places[-1] = tmp_path / "another"
     told = invoke("train", tmp_path / "other", *places, *QUICK, exit_code=1).output
-    assert "recorded answers are of teacher (weights with sha256" in told.replace("\n", " ")
+    assert "precomputed teacher outputs are from teacher (weights with sha256" in told.replace("\n", " ")

@@ -1,4 +1,4 @@
-"""A student learns from recorded answers what it learns from the live teacher, and from nobody else's."""
+"""A student learns from precomputed teacher outputs what it learns from the live teacher, and from nobody else's."""
 
 import copy
 
@@ -171,7 +171,7 @@ def test_recorded_hidden_states_are_imitated(positions, trainer_of):
     found, expected = loss_and_gradient(recorded), loss_and_gradient(live)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[1], expected[1], rtol=1e-3, atol=1e-5)
-    with pytest.raises(ValueError, match=r"hidden states \[2\], of which \[2\] are not recorded; .* has none"):
+    with pytest.raises(ValueError, match=r"hidden states \[2\], of which \[2\] are not precomputed; .* has none"):
         trainer_of("sequences", student, label_transfer_set(rows, teacher, collator), hidden_state_weight=1.0)
     with pytest.raises(ValueError, match=r"compared between two live transformers models"):
         trainer_of("sequences", student, labeled, relation_weight=1.0)
@@ -228,7 +228,7 @@ def test_answers_of_other_checkpoints_are_refused(tmp_path, arguments):
             with pytest.raises(ValueError, match=r"rows have other input_ids"):
                 ProgressiveTrainer(student, args, **given | {"train_dataset": cut})
             continue
-        with pytest.raises(ValueError, match=r"answers are of BertForSequenceClassification .*; teacher_model is"):
+        with pytest.raises(ValueError, match=r"outputs are from BertForSequenceClassification .*; teacher_model is"):
             ProgressiveTrainer(student, args, **given)
 
 
@@ -273,7 +273,7 @@ def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tm
     make(teacher_model=teacher).train()
     make(teacher_model=FrozenTeacher(teacher, dtype="bfloat16"))
     other = tiny_bert(32, 2, seed=2)
-    with pytest.raises(ValueError, match=r"are of BertForSeq.* with sha256 .*; teacher_model is .* with sha256"):
+    with pytest.raises(ValueError, match=r"are from BertForSeq.* with sha256 .*; teacher_model is .* with sha256"):
         make(teacher_model=other)
     with pytest.raises(ValueError, match=r"teacher_model is a TeacherEnsemble"):
         make(teacher_model=[teacher, other])
@@ -289,7 +289,7 @@ def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tm
         ):
             make(student=named)
     with pytest.raises(
-        ValueError, match=r"to inputs without masks; data_collator is a DataCollatorForLanguageModeling"
+        ValueError, match=r"for inputs without masks; data_collator is a DataCollatorForLanguageModeling"
     ):
         make(data_collator=DataCollatorForLanguageModeling(masking_tokenizer()))
     with pytest.raises(ValueError, match=r"other attention_mask when read again, at \(\d+, \d+\) first \d and then \d"):
@@ -301,14 +301,14 @@ def test_answers_are_known_whatever_the_rows_went_through(through, arguments, tm
     cut = labeled.map(lambda row: {"input_ids": row["input_ids"][:6], "attention_mask": row["attention_mask"][:6]},
                        **({"features": labeled.features} if through == "stream" else {}))  # fmt: skip
     with pytest.raises(
-        ValueError, match=r"at most 20 tokens, cut there; .* rows have other input_ids .* looked at 6 tokens"
+        ValueError, match=r"for rows truncated to 20 tokens; .* rows have other input_ids .* looked at 6 tokens"
     ):
         make(cut)
     if through != "stream":
         with pytest.raises(ValueError, match=r"gave other input_ids when read again"):
             make(labeled.with_transform(augmented))
         beside = labeled.remove_columns("input_ids").add_column("input_ids", labeled["input_ids"][::-1])
-        with pytest.raises(ValueError, match=r"answers were put beside other rows"):
+        with pytest.raises(ValueError, match=r"outputs were put beside other rows"):
             make(beside)
 
 
@@ -423,7 +423,7 @@ def test_texts_encoded_on_the_fly_are_compared_as_the_collator_gives_them(argume
     answers = padded.remove_columns(["input_ids", "attention_mask"])
     make(answers.map(encoded(8), batched=True))
     for cut in (answers.map(encoded(6), batched=True), padded.map(lambda row: {"input_ids": row["input_ids"][:6]})):
-        with pytest.raises(ValueError, match=r"cut there; \d+ of 87 rows have other input_ids"):
+        with pytest.raises(ValueError, match=r"tokens; \d+ of 87 rows have other input_ids"):
             make(cut)
 
     turned = padded.map(
@@ -476,11 +476,11 @@ def test_recorded_labels_that_differ_by_case_alone_or_not_at_all_keep_their_orde
 def test_fixed_masks_keep_their_collator_and_temperature(trainer_of, arguments):
     teacher, student, rows, collator, _ = case("masked words")
     labeled = label_transfer_set(rows, teacher, collator, top_k=6, mask_epochs=2, disable_tqdm=True)
-    with pytest.raises(ValueError, match=r"to fixed masks; data_collator is a DataCollatorForLanguageModeling"):
+    with pytest.raises(ValueError, match=r"for fixed masks; data_collator is a DataCollatorForLanguageModeling"):
         DistillationTrainer(student, arguments(), collator, train_dataset=labeled, processing_class=masking_tokenizer())
     with pytest.raises(ValueError, match=r"softened by temperature 1.0; temperature is 2.0"):
         trainer_of("masked words", student, labeled, temperature=2.0)
-    with pytest.raises(ValueError, match=r"of 6 words per masked one; soft_label_top_k is 3"):
+    with pytest.raises(ValueError, match=r"truncated to 6 tokens per masked position; soft_label_top_k is 3"):
         trainer_of("masked words", student, labeled, soft_label_top_k=3)
     sampled = label_transfer_set(rows, teacher, collator, top_k=6, sampled=True, disable_tqdm=True)
     trainer = trainer_of("masked words", student, sampled, num_train_epochs=2)
@@ -492,7 +492,7 @@ def test_answers_at_masked_positions_do_not_serve_all_positions(trainer_of):
     teacher, student, rows, collator, _ = case("masked words")
     labeled = label_transfer_set(rows, teacher, collator, top_k=6, disable_tqdm=True)
     everywhere = dict(soft_label_positions="attended", soft_label_top_k=None, max_steps=2)
-    with pytest.raises(ValueError, match="were recorded at masked positions only: pass teacher_model"):
+    with pytest.raises(ValueError, match="were precomputed at masked positions only: pass teacher_model"):
         trainer_of("masked words", student, labeled, **everywhere)
     bare = labeled.remove_columns([column for column in labeled.column_names if column.startswith("teacher")])
     weights = []

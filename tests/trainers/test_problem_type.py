@@ -91,7 +91,9 @@ def test_recorded_outputs_carry_it(make):
     assert provenances(labeled)["teacher_provenance"].problem_type == MULTI
     metrics = make(student, None, labeled, labeled).evaluate()
     assert student.config.problem_type == MULTI and metrics["eval_teacher_agreement"] < 0.9
-    with pytest.raises(ValueError, match=r"problem type of the recorded teacher is 'multi_label.*student's 'single_l"):
+    with pytest.raises(
+        ValueError, match=r"problem type of the teacher of the precomputed outputs is 'multi_label.*student's 'single_l"
+    ):
         make(tiny_bert(num_labels=3, problem_type="single_label_classification"), None, labeled)
 
 

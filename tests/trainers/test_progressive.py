@@ -117,7 +117,7 @@ def test_answers_of_all_checkpoints_in_a_column_teach_as_the_checkpoints_do(prog
         [entry["loss"] for entry in logged(live, 1)], rel=1e-4
     )
     torch.testing.assert_close(parameters_of(recorded.model), parameters_of(live.model), rtol=1e-3, atol=1e-5)
-    with pytest.raises(ValueError, match="answers are of 2 checkpoints; teacher_checkpoints names 3"):
+    with pytest.raises(ValueError, match="outputs are from 2 checkpoints; teacher_checkpoints names 3"):
         progressive(label_with_trajectory(rows, teachers[:2], collator, disable_tqdm=True))
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint is continued as the run it belongs to; a record tells what ran."""
+"""A checkpoint is resumed as the run it belongs to; a record tells what ran."""
 
 import json
 import logging
@@ -73,7 +73,7 @@ def test_a_longer_run_is_the_same_and_its_record_says_so(make, caplog, tmp_path)
         "to": {"max_steps": 12, "num_train_epochs": 1},
     }
     assert record(tmp_path)["training"]["extensions"] == [lengths] and record(tmp_path)["training"]["steps"] == 12
-    assert "is continued as a longer run" in caplog.text
+    assert "is resumed as a longer run" in caplog.text
     assert "extensions" not in json.loads((tmp_path / "whole" / "run.json").read_text())["training"]
 
 

@@ -86,7 +86,7 @@ def test_rows_that_are_tokens_are_not_left_out(arguments, tmp_path):
 def test_without_a_tokenizer_that_says_so_sizes_must_be_equal(arguments, tmp_path):
     with pytest.raises(ValueError, match=r"vocabulary has 112 tokens, the student's 100.*by name"):
         make(arguments, masked(100, 0), masked(112, 1))
-    with pytest.raises(ValueError, match=r"over 112 words, the student's over 100, and the tokenizer has 107 tokens"):
+    with pytest.raises(ValueError, match=r"over 112 tokens, the student's over 100, and the tokenizer has 107 tokens"):
         shifted = tiny_tokenizer(shift=7)
         trainer = make(arguments, causal(112, 0), causal(112, 1), tokenizer=shifted,
                        collator=DataCollatorForLanguageModeling(shifted, mlm=False))  # fmt: skip
@@ -114,9 +114,7 @@ def test_recorded_words_are_those_there_are(arguments):
     assert make(arguments, masked(100, 0), None, labeled, DataCollatorForTokenClassification(tokenizer)).train()
     beyond = [[[104] * 8 for _ in row] for row in labeled["teacher_classes"]]
     wrong = labeled.remove_columns("teacher_classes").add_column("teacher_classes", beyond)
-    with pytest.raises(
-        ValueError, match=r"rows 0 to 8 of train_dataset are about the word 104, but the student has 100"
-    ):
+    with pytest.raises(ValueError, match=r"rows 0 to 8 of train_dataset hold token id 104, but the student has 100"):
         make(arguments, masked(100, 0), None, wrong, DataCollatorForTokenClassification(tokenizer))
 
 
