@@ -40,10 +40,10 @@ from hf_distill.scripts.models import (
 )
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
-    begin,
     first_rows,
     make_trainer,
     parse_arguments,
+    prepare_run,
     require_source,
     require_splits,
     run,
@@ -237,7 +237,7 @@ def main() -> None:
     model_args, data_args, args = parse_arguments(
         ModelArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
     )
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     raw = load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)

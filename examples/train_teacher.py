@@ -31,7 +31,7 @@ from hf_distill.distributed.weights import whole
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.output_folder import OutputFolderArguments
-from hf_distill.scripts.run import begin, once, parse_arguments, report_training, require_splits, run
+from hf_distill.scripts.run import once, parse_arguments, prepare_run, report_training, require_splits, run
 from hf_distill.scripts.user_errors import run_main
 
 STEPS, LOSS = "steps", "loss"
@@ -169,7 +169,7 @@ def main() -> None:
     groups = (glue.ModelArguments, glue.DataTrainingArguments, TrajectoryArguments, TeacherTrainingArguments)
     model_args, data_args, trajectory, args = parse_arguments(*groups, description=__doc__)
     take_over_saving(args, model_args.teacher_model_name_or_path)
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     name = data_args.dataset_name
     raw = load_sentiment(name) if name in DOMAINS else glue.load_raw(model_args, data_args)
     matched = "_matched" if data_args.task_name == "mnli" else ""

@@ -173,7 +173,7 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
     return True if searched and found is not None and has_stages(args) else found
 
 
-def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str | None:
+def prepare_run(args: DistillationTrainingArguments, models: TeacherArguments) -> str | None:
     """Set verbosity and seed, and let the teacher be fetched as the model is.
 
     Returns:

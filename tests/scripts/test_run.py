@@ -159,7 +159,7 @@ def test_the_teacher_is_fetched_as_the_model_is(arguments, tmp_path):
     try:
         models = FineTuningArguments(model_name_or_path="a", teacher_model_name_or_path="b", token="t", cache_dir="c")
         args = arguments(teacher_model_init_kwargs={"cache_dir": "own"}, teacher_revision="v1")
-        scripts.begin(args, models)
+        scripts.prepare_run(args, models)
         assert teacher_options(args) == {"token": "t", "cache_dir": "own", "revision": "v1", "trust_remote_code": False}
         assert models.hub == {"token": "t", "cache_dir": "c", "revision": "main", "trust_remote_code": False}
     finally:
