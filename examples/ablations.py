@@ -37,7 +37,7 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import given_values, once
+from hf_distill.scripts.run import given_values, run_on_main_process
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -132,11 +132,11 @@ class Grid:
         start = "_".join(str(part).replace("/", "-") for part in parts if part is not None)
         folder = self.folder / "students" / f"{arguments.arm}_{start}"
         result = folder / "result.json"
-        if not once(result.exists):
+        if not run_on_main_process(result.exists):
             given = self.given | {"output_dir": str(folder), "seed": seed}
             metrics = Pipeline(arguments, given, self.folder / "stages" / start).run()
-            once(lambda: atomic_write(result, json.dumps(metrics)))
-        metrics = once(lambda: json.loads(result.read_text()))
+            run_on_main_process(lambda: atomic_write(result, json.dumps(metrics)))
+        metrics = run_on_main_process(lambda: json.loads(result.read_text()))
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
     def measure(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Grid:
         split = pipeline.splits["test" if "test" in pipeline.splits else "validation"]
         answers, labels = np.array(split[TEACHER_LOGITS]).argmax(-1), np.array(split["labels"])
         models = {size: create_student(size, pipeline.teacher, "random") for size in {e["column"] for e in entries}}
-        latency = once(lambda: measure_latency({"": pipeline.teacher} | models, runs=100))
+        latency = run_on_main_process(lambda: measure_latency({"": pipeline.teacher} | models, runs=100))
         teacher = {"accuracy": float((answers == labels).mean()), "parameters": pipeline.teacher.num_parameters()}
         for entry in entries:
             size = entry["column"]

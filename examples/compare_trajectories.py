@@ -46,7 +46,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
-from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_trainer, once
+from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_trainer, run_on_main_process
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -260,10 +260,10 @@ class Comparison:
         teacher = method.teacher and str(method.teacher.folder)
         settings = {"max_steps": self.args.steps, "initialization": self.args.initialization, "teacher": teacher}
         settings |= method.arguments
-        if not once(result.exists):
+        if not run_on_main_process(result.exists):
             metrics = self._train(student, method, folder, {"learning_rate": rate, "seed": seed})
-            once(lambda: atomic_write(result, json.dumps(metrics | {"settings": settings}) + "\n"))
-        found = once(lambda: json.loads(result.read_text()))
+            run_on_main_process(lambda: atomic_write(result, json.dumps(metrics | {"settings": settings}) + "\n"))
+        found = run_on_main_process(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
             raise ValueError(f"{folder} holds a run with {was}, not with {settings}; take another --output_dir")
@@ -284,11 +284,11 @@ class Comparison:
             processing_class=self.tokenizer,
             compute_metrics=glue_metric(None),
         )
-        trainer.train(resume_from_checkpoint=once(lambda: checkpoint_to_continue(training)))
+        trainer.train(resume_from_checkpoint=run_on_main_process(lambda: checkpoint_to_continue(training)))
         found = {"validation_accuracy": trainer.evaluate()["eval_accuracy"]}
         reported = trainer.evaluate(splits["test"])["eval_accuracy"] if "test" in splits else None
         trainer.save_model()
-        steps = once(lambda: close(folder))
+        steps = run_on_main_process(lambda: close(folder))
         return found | {"accuracy": found["validation_accuracy"] if reported is None else reported, "steps": steps}
 
 

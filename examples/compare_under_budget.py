@@ -69,7 +69,7 @@ from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, given_values, once
+from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, given_values, run_on_main_process
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -245,7 +245,7 @@ class Comparison:
         """What came out of a cell, which is run unless it is finished; one with other settings is refused."""
         folder = self.folder / f"{self.args.student}_{regime}_{arm}_{rate:g}_{seed}".replace("/", "-")
         settings, result = self._settings(arm), folder / "result.json"
-        if not once(result.exists):
+        if not run_on_main_process(result.exists):
             stage = folder / "stage"
             remarks = self.arms[arm].train(regime, {"learning_rate": rate, "seed": seed, "output_dir": str(stage)})
             points = [self._judged(stage / f"point-{i + 1}", regime, seed) for i in range(self.arms[arm].points)]
@@ -254,8 +254,8 @@ class Comparison:
                 name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
             }
             content |= {"remarks": remarks, "settings": settings}
-            once(lambda: (atomic_write(result, json.dumps(content) + "\n"), shutil.rmtree(stage)))
-        found = once(lambda: json.loads(result.read_text()))
+            run_on_main_process(lambda: (atomic_write(result, json.dumps(content) + "\n"), shutil.rmtree(stage)))
+        found = run_on_main_process(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
             raise ValueError(f"{folder} holds a cell with {was}, not with {settings}; take another --output_dir")
@@ -271,7 +271,7 @@ class Comparison:
 
     def _judged(self, folder: Path, regime: str, seed: int) -> dict[str, Any]:
         """What was spent on a student, and how good it is once it is fine-tuned."""
-        if not once(folder.exists):
+        if not run_on_main_process(folder.exists):
             raise ValueError(f"the budget is too small: a single step took more than 1/{self.args.points} of it")
         set_seed(seed)  # the new head's weights
         student = load_classifier(folder, **self.labels)
@@ -287,7 +287,7 @@ class Comparison:
         if self.args.fine_tuning_steps:
             trainer.train()
         found = {split: is_right(trainer.predict(self.splits[split])) for split in {"validation", self.reported}}
-        return once(lambda: json.loads((folder / "spent.json").read_text())) | {
+        return run_on_main_process(lambda: json.loads((folder / "spent.json").read_text())) | {
             "accuracy": statistics.mean(found[self.reported]),
             "validation_accuracy": statistics.mean(found["validation"]),
             "correct": found[self.reported],

@@ -118,7 +118,7 @@ def given_values(parser: HfArgumentParser, group: type) -> dict[str, Any]:
     return {own.name: values[own.name] for own in fields(group) if own.init}
 
 
-def once(work: Callable[[], Result]) -> Result:
+def run_on_main_process(work: Callable[[], Result]) -> Result:
     """What a function gives, called by the main process alone when all have come here; the others wait, and get the same.
 
     Scripts of several trainings decide, read and write with it between them, so that all processes do the same next.

@@ -174,4 +174,4 @@ def test_given_values_make_one_object_of_arguments_after_another(monkeypatch, tm
     assert "model_name_or_path" not in given and given["learning_rate"] == 0.5
     args = DistillationTrainingArguments(**(given | {"max_steps": 3}))
     assert (args.learning_rate, args.max_steps, args.temperature) == (0.5, 3, 2.0)
-    assert scripts.once(lambda: args.max_steps) == 3  # of one process the main one
+    assert scripts.run_on_main_process(lambda: args.max_steps) == 3  # of one process the main one
