@@ -37,7 +37,7 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import given_values, run_on_main_process
+from hf_distill.scripts.run import parsed_values, run_on_main_process
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -221,7 +221,7 @@ def main() -> None:
     parser = ScriptParser((AblationArguments, PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, pipeline, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    grid, results = Grid(args, pipeline, given_values(parser, DistillationTrainingArguments)), []
+    grid, results = Grid(args, pipeline, parsed_values(parser, DistillationTrainingArguments)), []
     for cell in cells_of(args):
         accuracies = grid.accuracies(cell)
         entry = {"row": cell.row, "column": cell.column} | over_seeds(accuracies)

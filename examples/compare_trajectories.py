@@ -46,7 +46,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
-from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_trainer, run_on_main_process
+from hf_distill.scripts.run import checkpoint_to_continue, make_trainer, parsed_values, run_on_main_process
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -384,7 +384,7 @@ def main() -> None:
     )
     args, data, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    comparison = Comparison(args, data, given_values(parser, ProgressiveTrainingArguments))
+    comparison = Comparison(args, data, parsed_values(parser, ProgressiveTrainingArguments))
     split = "test" if "test" in comparison.splits else "validation"
     results = {"conditions": comparison.conditions(training)}
     results["arms"] = [comparison.entry(arm, student) for arm in args.arms for student in args.students]

@@ -69,7 +69,7 @@ from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, given_values, run_on_main_process
+from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, parsed_values, run_on_main_process
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -378,7 +378,7 @@ def main() -> None:
     parser = ScriptParser((ComparisonArguments, ScriptTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    comparison = Comparison(args, given_values(parser, ScriptTrainingArguments))
+    comparison = Comparison(args, parsed_values(parser, ScriptTrainingArguments))
     entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
     said = verdict(entries, comparison.limit)
     conditions = dataclasses.asdict(args) | {

@@ -54,7 +54,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.prose import load_prose
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import first_rows, given_values, run_on_main_process
+from hf_distill.scripts.run import first_rows, parsed_values, run_on_main_process
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
@@ -370,7 +370,7 @@ def main() -> None:
     parser = ScriptParser((PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    metrics = Pipeline(args, given_values(parser, DistillationTrainingArguments)).run()
+    metrics = Pipeline(args, parsed_values(parser, DistillationTrainingArguments)).run()
     if training.should_log:
         print(json.dumps(metrics, indent=2))
 

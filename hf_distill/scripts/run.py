@@ -109,7 +109,7 @@ def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: 
     return list(wanted.values())
 
 
-def given_values(parser: HfArgumentParser, group: type) -> dict[str, Any]:
+def parsed_values(parser: HfArgumentParser, group: type) -> dict[str, Any]:
     """What the command line says of a group of arguments, for scripts of several trainings: each takes an object of its own.
 
     Trainer and accelerate write into the object, and under DeepSpeed refuse to take it twice.

@@ -14,7 +14,7 @@ import pytest
 
 from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import ScriptTrainingArguments, given_values, parse_arguments
+from hf_distill.scripts.run import ScriptTrainingArguments, parse_arguments, parsed_values
 from hf_distill.scripts.user_errors import WrongUsage
 from hf_distill.text.suggestions import choice, suggestion
 
@@ -55,7 +55,7 @@ def test_values_and_their_order_are_kept(monkeypatch):
     assert rest == ["--other"]
     monkeypatch.setattr("sys.argv", ["script", *PLACE, "--max_stepz", "3"])
     with pytest.raises(WrongUsage, match="--max_stepz"):
-        given_values(parser, ScriptTrainingArguments)
+        parsed_values(parser, ScriptTrainingArguments)
 
 
 def test_keys_of_a_file_are_read_like_options(tmp_path, monkeypatch):

@@ -170,7 +170,7 @@ def test_given_values_make_one_object_of_arguments_after_another(monkeypatch, tm
     command = ["script", "--output_dir", str(tmp_path), "--learning_rate", "0.5", "--recipe", "vanilla_kd"]
     monkeypatch.setattr("sys.argv", [*command, "--use_cpu", "--model_name_or_path", "a"])
     parser = HfArgumentParser((FineTuningArguments, DistillationTrainingArguments))
-    given = scripts.given_values(parser, DistillationTrainingArguments)
+    given = scripts.parsed_values(parser, DistillationTrainingArguments)
     assert "model_name_or_path" not in given and given["learning_rate"] == 0.5
     args = DistillationTrainingArguments(**(given | {"max_steps": 3}))
     assert (args.learning_rate, args.max_steps, args.temperature) == (0.5, 3, 2.0)
