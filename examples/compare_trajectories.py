@@ -46,7 +46,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
-from hf_distill.scripts.run import checkpoint_to_continue, make_trainer, parsed_values, run_on_main_process
+from hf_distill.scripts.run import checkpoint_to_resume, make_trainer, parsed_values, run_on_main_process
 from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -284,7 +284,7 @@ class Comparison:
             processing_class=self.tokenizer,
             compute_metrics=glue_metric(None),
         )
-        trainer.train(resume_from_checkpoint=run_on_main_process(lambda: checkpoint_to_continue(training)))
+        trainer.train(resume_from_checkpoint=run_on_main_process(lambda: checkpoint_to_resume(training)))
         found = {"validation_accuracy": trainer.evaluate()["eval_accuracy"]}
         reported = trainer.evaluate(splits["test"])["eval_accuracy"] if "test" in splits else None
         trainer.save_model()

@@ -56,7 +56,7 @@ def train(
     from hf_distill.evaluation.loading import load_evaluated_model
     from hf_distill.scripts.datasets import load_splits, splits_with_columns
     from hf_distill.scripts.output_folder import how_to_go_on
-    from hf_distill.scripts.run import checkpoint_to_continue
+    from hf_distill.scripts.run import checkpoint_to_resume
     from hf_distill.scripts.splits import for_training
     from hf_distill.scripts.verbosity import set_verbosity
     from hf_distill.students.create import create_student
@@ -64,7 +64,7 @@ def train(
 
     args = _training_arguments(context, output_dir)
     set_verbosity(args)
-    checkpoint = checkpoint_to_continue(args)
+    checkpoint = checkpoint_to_resume(args)
     splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
     splits, held_out = for_training(splits, args.seed)
     found = load_evaluated_model(teacher, Path(teacher).name, "teacher")

@@ -137,7 +137,7 @@ def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
     return dataset.select(range(len(dataset))[:limit])
 
 
-def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
+def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:
     """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any.
 
     Of a run in stages True, which means the last of the last stage. With overwrite_output_dir the checkpoints there are
@@ -183,7 +183,7 @@ def prepare_run(args: DistillationTrainingArguments, models: TeacherArguments) -
     if models.teacher_model_name_or_path:
         args.teacher_model_init_kwargs = models.source | (args.teacher_model_init_kwargs or {})
     transformers.set_seed(args.seed)
-    return checkpoint_to_continue(args)
+    return checkpoint_to_resume(args)
 
 
 def make_trainer(

@@ -17,7 +17,7 @@ from hf_distill.scripts.output_folder import OutputFolderArguments
 
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
     def found(**options):
-        return scripts.checkpoint_to_continue(arguments(**{"output_dir": str(tmp_path), "do_train": True} | options))
+        return scripts.checkpoint_to_resume(arguments(**{"output_dir": str(tmp_path), "do_train": True} | options))
 
     assert found() is None
     with pytest.raises(ValueError, match=r"true where output_dir has a checkpoint, got True"):
@@ -43,7 +43,7 @@ def test_a_run_in_stages_names_the_folder_and_the_stage_it_goes_on_with(tmp_path
     args = ProgressiveTrainingArguments(
         output_dir=str(tmp_path), do_train=True, teacher_checkpoints=["t"], report_to="none", use_cpu=True
     )
-    assert scripts.checkpoint_to_continue(args) is True
+    assert scripts.checkpoint_to_resume(args) is True
     assert said == [
         f"Continuing from {tmp_path}/final_stage/checkpoint-2. To begin anew, pass --overwrite_output_dir true."
     ]
@@ -67,7 +67,7 @@ def used(tmp_path):
 def test_a_run_that_begins_anew_does_not_mix_with_another(used):
     def found(**options):
         args = Arguments(output_dir=str(used), do_train=True, report_to="none", **options)
-        return scripts.checkpoint_to_continue(args)
+        return scripts.checkpoint_to_resume(args)
 
     before = sorted(used.rglob("*"))
     with pytest.raises(
@@ -98,11 +98,11 @@ def test_what_was_never_finished_or_belongs_to_another_kind_of_run(used, argumen
     monkeypatch.setattr(used_folder.logger, "warning", said.append)
     (used / "checkpoint-2" / "trainer_state.json").unlink()
     args = arguments(output_dir=str(used), do_train=True)
-    assert scripts.checkpoint_to_continue(args) is None
+    assert scripts.checkpoint_to_resume(args) is None
     assert len(said) == 1 and "holds the model of an earlier run, which this run replaces" in said[0]
     (used / "general_stage" / "checkpoint-5" / "trainer_state.json").write_text("{}")
     with pytest.raises(ValueError, match="has checkpoints of an earlier run"):
-        scripts.checkpoint_to_continue(args)
+        scripts.checkpoint_to_resume(args)
 
 
 def test_splits_that_are_asked_for_must_be_there(arguments):
