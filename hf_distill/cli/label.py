@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_distill.cli.json_output import print_json
-from hf_distill.scripts.interruption import going_on
+from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def label(
     options = dict(dtype=dtype.value, top_k=top_k, sampled=sampled, mask_epochs=mask_epochs, batch_size=batch_size)
     options |= dict(rows_per_shard=rows_per_shard, text_columns=columns, max_length=max_length)
     answering = FrozenTeacher(model, teacher_dtype, device or _device())
-    with going_on(lambda: _ADVICE):
+    with advice_on_interrupt(lambda: _ADVICE):
         labeled = label_transfer_set(rows, answering, tokenizer, output_dir, disable_tqdm=as_json, **options)
     if os.environ.get("RANK", "0") == "0":  # of several processes one reports
         _report(labeled, output_dir, as_json)

@@ -10,7 +10,7 @@ import typer
 
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
-from hf_distill.scripts.interruption import going_on
+from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def train(
     if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
         typer.echo(printable(_what_is_read(splits["train"])), err=True)
     trainer = _trainer(model, args, found, splits, max_length)
-    with going_on(lambda: how_to_go_on(args)):
+    with advice_on_interrupt(lambda: how_to_go_on(args)):
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         metrics = {} if trainer.eval_dataset is None else trainer.evaluate()

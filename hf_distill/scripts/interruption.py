@@ -12,7 +12,7 @@ SEVERAL_TRAININGS = "The same command goes on: what is finished stays, and a tra
 
 
 @contextmanager
-def going_on(advice: Callable[[], str]) -> Iterator[None]:
+def advice_on_interrupt(advice: Callable[[], str]) -> Iterator[None]:
     """Have an interruption of what is done here say how to go on; of several such advices the innermost counts.
 
     Args:

@@ -20,7 +20,7 @@ from hf_distill.data.files import similar_paths
 from hf_distill.data.sequences import label_values
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.interruption import going_on
+from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.scripts.models import TeacherArguments
 from hf_distill.scripts.output_folder import (
     OutputFolderArguments,
@@ -225,7 +225,7 @@ def run(
         evaluate: Gives the metrics. None: `trainer.evaluate()`.
         predict: Makes the predictions and writes them; called with `do_predict`.
     """
-    with going_on(lambda: how_to_go_on(trainer.args)):
+    with advice_on_interrupt(lambda: how_to_go_on(trainer.args)):
         _run_stages(trainer, checkpoint, pipeline, evaluate, predict)
 
 
