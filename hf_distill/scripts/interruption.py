@@ -25,7 +25,7 @@ def advice_on_interrupt(advice: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def without_traceback() -> Iterator[None]:
+def exit_on_interrupt() -> Iterator[None]:
     """End the process after Ctrl-C with the advice on stderr, which of several processes the first gives."""
     try:
         yield

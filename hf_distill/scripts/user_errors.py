@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from hf_distill.scripts.interruption import SEVERAL_TRAININGS, advice_on_interrupt, without_traceback
+from hf_distill.scripts.interruption import SEVERAL_TRAININGS, advice_on_interrupt, exit_on_interrupt
 from hf_distill.text.plain import printable
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"
@@ -27,7 +27,7 @@ def in_one_line() -> Iterator[None]:
     With HF_DISTILL_TRACEBACK=1 the traceback of a mistake is shown instead.
     """
     try:
-        with without_traceback():
+        with exit_on_interrupt():
             yield
     except _MISTAKES as error:
         if os.environ.get(TRACEBACK, "0") != "0":
