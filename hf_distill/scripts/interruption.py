@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 130  # as shells say that a signal, the second, ended a program
-SEVERAL_TRAININGS = "The same command goes on: what is finished stays, and a training continues from its last checkpoint, if it has one."
+RESUME_SEVERAL_TRAININGS = "The same command goes on: what is finished stays, and a training continues from its last checkpoint, if it has one."
 
 
 @contextmanager

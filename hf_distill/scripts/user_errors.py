@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from hf_distill.scripts.interruption import SEVERAL_TRAININGS, advice_on_interrupt, exit_on_interrupt
+from hf_distill.scripts.interruption import RESUME_SEVERAL_TRAININGS, advice_on_interrupt, exit_on_interrupt
 from hf_distill.text.plain import printable
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"
@@ -53,5 +53,5 @@ def run_main(main: Callable[[], None], trains_several: bool = False) -> None:
         main: The function.
         trains_several: It trains one model after another, and started again it leaves out those that are finished.
     """
-    with in_one_line(), advice_on_interrupt(lambda: SEVERAL_TRAININGS) if trains_several else nullcontext():
+    with in_one_line(), advice_on_interrupt(lambda: RESUME_SEVERAL_TRAININGS) if trains_several else nullcontext():
         main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hf_distill.scripts.interruption import EXIT_CODE, SEVERAL_TRAININGS
+from hf_distill.scripts.interruption import EXIT_CODE, RESUME_SEVERAL_TRAININGS
 from hf_distill.scripts.run import ScriptTrainingArguments, run
 from hf_distill.scripts.user_errors import run_main
 from tests.cli.commands import invoke
@@ -22,7 +22,8 @@ def said(capsys) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "advice"), [({}, "The same command starts again."), ({"trains_several": True}, SEVERAL_TRAININGS)]
+    ("options", "advice"),
+    [({}, "The same command starts again."), ({"trains_several": True}, RESUME_SEVERAL_TRAININGS)],
 )
 def test_a_script_says_how_to_go_on(options, advice, capsys):
     with pytest.raises(SystemExit) as ended:
