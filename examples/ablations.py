@@ -38,7 +38,7 @@ from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import TEACHER_LOGITS
@@ -198,7 +198,7 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
     """The table on the terminal, the plot as a file."""
     rows, columns = (list(dict.fromkeys(result[key] for result in results)) for key in ("row", "column"))
     found = {(result["row"], result["column"]): result for result in results}
-    table = Table("", *columns, title=f"{question}: accuracy %, {what_is_shown(len(results[0]['accuracies']))}")
+    table = Table("", *columns, title=f"{question}: accuracy %, {seeds_label(len(results[0]['accuracies']))}")
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
     for number, row in enumerate(rows):

@@ -47,7 +47,7 @@ from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
 from hf_distill.scripts.run import checkpoint_to_resume, make_trainer, parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
@@ -327,7 +327,7 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
     entries = {(entry["arm"], entry["student"]): entry for entry in results["arms"]}
     arms, students = (list(dict.fromkeys(key[position] for key in entries)) for position in (0, 1))
     seeds = len(results["arms"][0]["accuracies"])
-    table = Table("", *students, "steps", title=f"accuracy % on {split}, {what_is_shown(seeds)}")
+    table = Table("", *students, "steps", title=f"accuracy % on {split}, {seeds_label(seeds)}")
     figure = Figure(figsize=(7, 4), layout="tight")
     axes = figure.subplots()
     for number, arm in enumerate(arms):

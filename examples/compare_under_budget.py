@@ -70,7 +70,7 @@ from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.seeds import bars, in_percent, over_seeds, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 
@@ -355,7 +355,7 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
     """The table on the terminal, the curves as a file."""
     regimes = list(dict.fromkeys(entry["regime"] for entry in entries))
     seeds = len(entries[0]["accuracies"])
-    title = f"accuracy % on {split}, {what_is_shown(seeds)}"
+    title = f"accuracy % on {split}, {seeds_label(seeds)}"
     table = Table("regime", "arm", "accuracy", "learning rate", limit, "readings", title=title)
     figure = Figure(figsize=(5 * len(regimes), 4), layout="tight")
     axes = dict(zip(regimes, figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0], strict=True))

@@ -25,6 +25,6 @@ def bars(entries: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]
     return means, None if None in deviations else [100 * deviation for deviation in deviations]
 
 
-def what_is_shown(seeds: int) -> str:
+def seeds_label(seeds: int) -> str:
     """Of a table's title."""
     return f"mean ± sd over {seeds} seeds" if seeds > 1 else "of one seed"
