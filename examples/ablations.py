@@ -38,7 +38,7 @@ from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, seeds_label
+from hf_distill.scripts.seeds import bars, in_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import TEACHER_LOGITS
@@ -224,7 +224,7 @@ def main() -> None:
     grid, results = Grid(args, pipeline, parsed_values(parser, DistillationTrainingArguments)), []
     for cell in cells_of(args):
         accuracies = grid.accuracies(cell)
-        entry = {"row": cell.row, "column": cell.column} | over_seeds(accuracies)
+        entry = {"row": cell.row, "column": cell.column} | mean_and_sd(accuracies)
         results.append(entry | {"accuracies": accuracies})
     content = {"conditions": conditions_of(args, pipeline, training), "cells": results}
     if args.question == "reduction":

@@ -47,7 +47,7 @@ from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
 from hf_distill.scripts.run import checkpoint_to_resume, make_trainer, parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, seeds_label
+from hf_distill.scripts.seeds import bars, in_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
@@ -219,7 +219,7 @@ class Comparison:
             "student": student,
             "learning_rate": rate,
             "checkpoint": method.teacher.step if method.teacher and arm != "takd" else None,
-            **over_seeds(accuracies),
+            **mean_and_sd(accuracies),
             "accuracies": accuracies,
             "steps": runs[0]["steps"],
             "extra_steps": extra.get(arm, 0),

@@ -70,7 +70,7 @@ from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, seeds_label
+from hf_distill.scripts.seeds import bars, in_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 
@@ -226,7 +226,7 @@ class Comparison:
         points = [[run["points"][index] for run in runs] for index in range(len(runs[0]["points"]))]
         curve = [
             {name: statistics.mean(point[name] for point in same) for name in ("flops", "seconds", "tokens")}
-            | over_seeds([point["accuracy"] for point in same])
+            | mean_and_sd([point["accuracy"] for point in same])
             for same in points
         ]
         return {
@@ -239,7 +239,7 @@ class Comparison:
             "spent": [run["points"][-1] for run in runs],
             "curve": curve,
             "correct": [run["correct"] for run in runs],
-        } | over_seeds([run["accuracy"] for run in runs])
+        } | mean_and_sd([run["accuracy"] for run in runs])
 
     def run(self, regime: str, arm: str, rate: float, seed: int) -> dict[str, Any]:
         """What came out of a cell, which is run unless it is finished; one with other settings is refused."""

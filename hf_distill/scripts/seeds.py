@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
+def mean_and_sd(values: Sequence[float]) -> dict[str, float | None]:
     """`mean`, and `sd`, the standard deviation of a sample: None of a single value."""
     return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
 
