@@ -50,7 +50,7 @@ from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import run_on_main_process
 from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.verbosity import say_that_there_is_a_cpu
+from hf_distill.scripts.verbosity import default_deepspeed_to_cpu
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    say_that_there_is_a_cpu()
+    default_deepspeed_to_cpu()
     Quickstart(options.output_dir, options.steps, options.examples).run()
 
 

@@ -21,12 +21,12 @@ def set_verbosity(args: TrainingArguments) -> None:
     transformers.logging.set_verbosity(level)
     is_own_choice = args.log_level != "passive" or not args.should_log
     logger.setLevel(level if is_own_choice else logging.INFO)
-    say_that_there_is_a_cpu()
+    default_deepspeed_to_cpu()
     if not torch.accelerator.is_available():
         args.dataloader_pin_memory = False
 
 
-def say_that_there_is_a_cpu() -> None:
+def default_deepspeed_to_cpu() -> None:
     """Tell DeepSpeed, where it is installed, which otherwise prints that it found nothing else; what the user set counts."""
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
