@@ -55,7 +55,7 @@ def train(
     from hf_distill.cli.train_outcome import Finished
     from hf_distill.evaluation.loading import load_evaluated_model
     from hf_distill.scripts.datasets import load_splits, splits_with_columns
-    from hf_distill.scripts.output_folder import how_to_go_on
+    from hf_distill.scripts.output_folder import resume_advice
     from hf_distill.scripts.run import checkpoint_to_resume
     from hf_distill.scripts.splits import for_training
     from hf_distill.scripts.verbosity import set_verbosity
@@ -74,7 +74,7 @@ def train(
     if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
         typer.echo(printable(_what_is_read(splits["train"])), err=True)
     trainer = _trainer(model, args, found, splits, max_length)
-    with advice_on_interrupt(lambda: how_to_go_on(args)):
+    with advice_on_interrupt(lambda: resume_advice(args)):
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         metrics = {} if trainer.eval_dataset is None else trainer.evaluate()

@@ -80,7 +80,7 @@ def last_checkpoint(args: TrainingArguments) -> str | None:
     return next(filter(None, map(last_complete_checkpoint, places)), None)
 
 
-def how_to_go_on(args: TrainingArguments) -> str:
+def resume_advice(args: TrainingArguments) -> str:
     """What a user is told who stops a training."""
     last, wanted = last_checkpoint(args), str(args.resume_from_checkpoint).lower()
     if last is None:

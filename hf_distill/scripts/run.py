@@ -26,8 +26,8 @@ from hf_distill.scripts.output_folder import (
     OutputFolderArguments,
     begin_anew,
     has_stages,
-    how_to_go_on,
     last_checkpoint,
+    resume_advice,
 )
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
@@ -225,7 +225,7 @@ def run(
         evaluate: Gives the metrics. None: `trainer.evaluate()`.
         predict: Makes the predictions and writes them; called with `do_predict`.
     """
-    with advice_on_interrupt(lambda: how_to_go_on(trainer.args)):
+    with advice_on_interrupt(lambda: resume_advice(trainer.args)):
         _run_stages(trainer, checkpoint, pipeline, evaluate, predict)
 
 
