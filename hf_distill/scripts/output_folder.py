@@ -33,7 +33,7 @@ class OutputFolderArguments:
     )
 
 
-def begin_anew(args: TrainingArguments, asked_for: bool, overwrite: bool = False) -> None:
+def prepare_fresh_run(args: TrainingArguments, asked_for: bool, overwrite: bool = False) -> None:
     """Make sure that a run which does not continue finds no checkpoints of another in its output folder.
 
     Args:

@@ -24,9 +24,9 @@ from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.scripts.models import TeacherArguments
 from hf_distill.scripts.output_folder import (
     OutputFolderArguments,
-    begin_anew,
     has_stages,
     last_checkpoint,
+    prepare_fresh_run,
     resume_advice,
 )
 from hf_distill.scripts.verbosity import set_verbosity
@@ -156,7 +156,7 @@ def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:
             f"({args.resume_from_checkpoint!r})"
         )
     if overwrite or wanted == "false":
-        begin_anew(args, asked_for=True, overwrite=overwrite)
+        prepare_fresh_run(args, asked_for=True, overwrite=overwrite)
         return None
     searched = wanted in ("none", "true")
     folder = str(args.output_dir if searched else args.resume_from_checkpoint)
@@ -169,7 +169,7 @@ def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:
     if found is not None:
         logger.warning(f"Continuing from {found}. To begin anew, pass --overwrite_output_dir true.")
     elif wanted == "none":
-        begin_anew(args, asked_for=False)
+        prepare_fresh_run(args, asked_for=False)
     return True if searched and found is not None and has_stages(args) else found
 
 
