@@ -16,7 +16,7 @@ from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
-from hf_distill.scripts.user_errors import in_one_line
+from hf_distill.scripts.user_errors import exit_on_user_error
 from hf_distill.text.suggestions import suggestion
 
 
@@ -24,7 +24,7 @@ class Commands(TyperGroup):
     """Subcommands whose clear errors end in one line and exit code 1, and Ctrl-C in one and 130, without a traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:
-        with in_one_line():
+        with exit_on_user_error():
             return super().invoke(ctx)
 
 

@@ -21,7 +21,7 @@ class WrongUsage(ValueError):
 
 
 @contextmanager
-def in_one_line() -> Iterator[None]:
+def exit_on_user_error() -> Iterator[None]:
     """End the process after a mistake with one line on stderr, and after Ctrl-C likewise.
 
     With HF_DISTILL_TRACEBACK=1 the traceback of a mistake is shown instead.
@@ -47,11 +47,14 @@ def described(error: BaseException) -> str:
 
 
 def run_main(main: Callable[[], None], trains_several: bool = False) -> None:
-    """Run a script's main function; mistakes and Ctrl-C end as `in_one_line` says.
+    """Run a script's main function; mistakes and Ctrl-C end as `exit_on_user_error` says.
 
     Args:
         main: The function.
         trains_several: It trains one model after another, and started again it leaves out those that are finished.
     """
-    with in_one_line(), advice_on_interrupt(lambda: RESUME_SEVERAL_TRAININGS) if trains_several else nullcontext():
+    with (
+        exit_on_user_error(),
+        advice_on_interrupt(lambda: RESUME_SEVERAL_TRAININGS) if trains_several else nullcontext(),
+    ):
         main()
