@@ -35,8 +35,8 @@ from hf_distill.scripts.models import (
     FineTuningArguments,
     config_of_teacher,
     load_student,
-    segments_for_teacher,
     teacher_options,
+    token_type_ids_for_teacher,
 )
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
@@ -246,7 +246,7 @@ def main() -> None:
     model, tokenizer, names, ids = load_model(model_args, raw, teacher_config)
     if teacher_tokenizer:
         teacher_tokenizer = AutoTokenizer.from_pretrained(teacher_tokenizer, **teacher_options(args))
-    segments = None if teacher_tokenizer else segments_for_teacher(model, teacher, args)
+    segments = None if teacher_tokenizer else token_type_ids_for_teacher(model, teacher, args)
     encode = Encoder(data_args, tokenizer, ids, teacher_tokenizer, segments)
     stages = [stage for stage, (flag, _, _) in STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):

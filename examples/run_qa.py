@@ -33,7 +33,7 @@ from hf_distill.data.questions import NO_INPUTS, WindowEncoder
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
 from hf_distill.files import atomic_write
 from hf_distill.resources.squad import is_squad_file, load_squad_file
-from hf_distill.scripts.models import FineTuningArguments, load_student, segments_for_teacher
+from hf_distill.scripts.models import FineTuningArguments, load_student, token_type_ids_for_teacher
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     first_rows,
@@ -199,7 +199,7 @@ def main() -> None:
     raw = load_raw(model_args, data_args)
     model, tokenizer = load_model(model_args)
     teacher = model_args.teacher_model_name_or_path
-    encode = data_args.encoder(tokenizer, segments_for_teacher(model, teacher, args))
+    encode = data_args.encoder(tokenizer, token_type_ids_for_teacher(model, teacher, args))
     with args.main_process_first(desc="tokenizing"):
         data = {
             split: Predictions.prepare(raw, split, data_args, encode)

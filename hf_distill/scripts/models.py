@@ -129,7 +129,7 @@ def load_student(auto_class: type, name: str, config: PretrainedConfig, dtype: A
     return auto_class.from_pretrained(name, config=config, dtype=dtype or torch.float32, **kwargs)
 
 
-def segments_for_teacher(
+def token_type_ids_for_teacher(
     model: PreTrainedModel, teacher: str | None, args: DistillationTrainingArguments
 ) -> bool | None:
     """What `return_token_type_ids` must be for a teacher that tells two texts apart by them, though the model does not.
