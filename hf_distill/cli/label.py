@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ADVICE = "The same command goes on with the file it was at; what was answered before stays."
 
 
-class KeptIn(str, Enum):
+class StorageDtype(str, Enum):
     """The precisions that answers are kept in."""
 
     FLOAT32 = "float32"
@@ -39,7 +39,7 @@ def label(
     text_columns: Annotated[str, typer.Option(help="The column of texts, or two with a comma between.")] = "text",
     max_length: Annotated[int, typer.Option(min=1, help="Tokens that longer texts are cut to.")] = 128,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 128,
-    dtype: Annotated[KeptIn, typer.Option(help="What the answers are kept in.")] = KeptIn.FLOAT32,
+    dtype: Annotated[StorageDtype, typer.Option(help="What the answers are kept in.")] = StorageDtype.FLOAT32,
     teacher_dtype: Annotated[
         str, typer.Option(help="What the teacher computes in: auto, float32, bfloat16, float16.")
     ] = "auto",
