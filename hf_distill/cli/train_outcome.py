@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_distill.scripts.splits import ENOUGH_TO_HOLD_OUT
+from hf_distill.scripts.splits import MIN_ROWS_TO_HOLD_OUT
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -93,7 +93,7 @@ class Finished:
         if "eval_loss" in self.metrics:
             return f"loss {self.metrics['eval_loss']:.4g} on the validation rows, which have no labels"
         return (
-            f"not measured: of {len(self.splits['train'])} rows none were held out (from {ENOUGH_TO_HOLD_OUT} on some are), "
+            f"not measured: of {len(self.splits['train'])} rows none were held out (from {MIN_ROWS_TO_HOLD_OUT} on some are), "
             "and there is no split called test or validation"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datasets import Dataset
 
 HELD_OUT_SHARE, HELD_OUT_AT_MOST = 0.1, 1000
-ENOUGH_TO_HOLD_OUT = 20  # rows; of fewer all are needed for training
+MIN_ROWS_TO_HOLD_OUT = 20  # rows; of fewer all are needed for training
 
 
 def for_training(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str, Dataset], str | None]:
@@ -27,7 +27,7 @@ def for_training(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str, Da
     if "train" not in splits:
         raise ValueError(f"a data set of several splits needs one called train, got {sorted(splits)}")
     rows = splits["train"]
-    if {"test", "validation"} & splits.keys() or len(rows) < ENOUGH_TO_HOLD_OUT:
+    if {"test", "validation"} & splits.keys() or len(rows) < MIN_ROWS_TO_HOLD_OUT:
         return splits, None
     parts = rows.train_test_split(min(round(HELD_OUT_SHARE * len(rows)), HELD_OUT_AT_MOST), seed=seed)
     note = f"{len(parts['test'])} of the {len(rows)} rows were held out for validation (seed {seed})"
