@@ -38,7 +38,7 @@ from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, mean_and_sd, seeds_label
+from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import TEACHER_LOGITS
@@ -204,7 +204,7 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
     for number, row in enumerate(rows):
         places = [place + 0.1 * (number - (len(rows) - 1) / 2) for place in range(len(columns))]
         cells = [found[row, column] for column in columns]
-        table.add_row(row, *map(in_percent, cells))
+        table.add_row(row, *map(format_percent, cells))
         means, deviations = bars(cells)
         axes.errorbar(places, means, yerr=deviations, marker="o", capsize=3, label=row)
     axes.set_xticks(range(len(columns)), columns)

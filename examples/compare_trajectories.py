@@ -47,7 +47,7 @@ from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
 from hf_distill.scripts.run import checkpoint_to_resume, make_trainer, parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, mean_and_sd, seeds_label
+from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
@@ -333,7 +333,7 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
     for number, arm in enumerate(arms):
         found = [entries[arm, student] for student in students]
         means, deviations = bars(found)
-        table.add_row(arm, *map(in_percent, found), cost_of(entries[arm, students[0]]))
+        table.add_row(arm, *map(format_percent, found), cost_of(entries[arm, students[0]]))
         places = [position + 0.8 * ((number + 0.5) / len(arms) - 0.5) for position in range(len(students))]
         axes.errorbar(places, means, yerr=deviations, fmt="o", capsize=3, label=arm)
     axes.set_xticks(range(len(students)), students)

@@ -70,7 +70,7 @@ from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, parsed_values, run_on_main_process
-from hf_distill.scripts.seeds import bars, in_percent, mean_and_sd, seeds_label
+from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 
@@ -362,7 +362,7 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
     for entry in entries:
         spent = statistics.mean(each[limit] for each in entry["spent"])
         numbers = (f"{entry['learning_rate']:g}", f"{spent:.3g}", f"{entry['readings']:.2f}")
-        table.add_row(entry["regime"], entry["arm"], in_percent(entry), *numbers)
+        table.add_row(entry["regime"], entry["arm"], format_percent(entry), *numbers)
         x, (means, deviations) = [point[limit] for point in entry["curve"]], bars(entry["curve"])
         axes[entry["regime"]].errorbar(x, means, yerr=deviations, marker="o", capsize=3, label=entry["arm"])
     for regime, panel in axes.items():

@@ -12,7 +12,7 @@ def mean_and_sd(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
-def in_percent(entry: Mapping[str, Any]) -> str:
+def format_percent(entry: Mapping[str, Any]) -> str:
     """The mean of shares, with its deviation if there is one."""
     spread = "" if entry["sd"] is None else f" ± {100 * entry['sd']:.1f}"
     return f"{100 * entry['mean']:.1f}{spread}"
