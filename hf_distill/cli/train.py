@@ -57,7 +57,7 @@ def train(
     from hf_distill.scripts.datasets import load_splits, splits_with_columns
     from hf_distill.scripts.output_folder import resume_advice
     from hf_distill.scripts.run import checkpoint_to_resume
-    from hf_distill.scripts.splits import for_training
+    from hf_distill.scripts.splits import training_splits
     from hf_distill.scripts.verbosity import set_verbosity
     from hf_distill.students.create import create_student
     from hf_distill.tasks import Task, task_of
@@ -66,7 +66,7 @@ def train(
     set_verbosity(args)
     checkpoint = checkpoint_to_resume(args)
     splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
-    splits, held_out = for_training(splits, args.seed)
+    splits, held_out = training_splits(splits, args.seed)
     found = load_evaluated_model(teacher, Path(teacher).name, "teacher")
     set_seed(args.seed)
     model = create_student(student, found.model, initialization)

@@ -24,7 +24,7 @@ class Finished:
         folder: Of the student, with its record.
         teacher: A folder, or an id on the Hub.
         dataset: As the user named it.
-        splits: Raw rows by split, see `for_training`.
+        splits: Raw rows by split, see `training_splits`.
         task: What the models are for.
         held_out: What was held out for the evaluation, in words; None for nothing.
         column_options: How the columns were named on the command line.

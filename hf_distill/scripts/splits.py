@@ -10,7 +10,7 @@ HELD_OUT_SHARE, HELD_OUT_AT_MOST = 0.1, 1000
 MIN_ROWS_TO_HOLD_OUT = 20  # rows; of fewer all are needed for training
 
 
-def for_training(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str, Dataset], str | None]:
+def training_splits(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str, Dataset], str | None]:
     """The splits, one of them called train; where none is there to measure on, a part of it is held out as validation.
 
     Args:
