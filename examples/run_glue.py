@@ -30,7 +30,7 @@ from hf_distill.data.files import load_files, load_named
 from hf_distill.data.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import atomic_write
-from hf_distill.scripts.datasets import with_column_names
+from hf_distill.scripts.datasets import splits_with_columns
 from hf_distill.scripts.models import (
     FineTuningArguments,
     config_of_teacher,
@@ -38,6 +38,7 @@ from hf_distill.scripts.models import (
     teacher_options,
     token_type_ids_for_teacher,
 )
+from hf_distill.scripts.reporting import sample_counts
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     first_rows,
@@ -47,7 +48,6 @@ from hf_distill.scripts.run import (
     require_source,
     require_splits,
     run,
-    sample_counts,
 )
 from hf_distill.scripts.user_errors import run_main
 
@@ -126,7 +126,7 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Sp
     else:
         files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
         raw = load_files(files, **model_args.source)
-    return with_column_names(raw, data_args.texts, data_args.label_column_name)
+    return splits_with_columns(raw, data_args.texts, data_args.label_column_name)
 
 
 def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:

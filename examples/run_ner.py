@@ -30,13 +30,13 @@ from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
 from hf_distill.files import atomic_write
 from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student
+from hf_distill.scripts.reporting import report
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     first_rows,
     make_trainer,
     parse_arguments,
     prepare_run,
-    report,
     require_source,
     require_splits,
     run,

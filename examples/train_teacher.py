@@ -31,10 +31,10 @@ from hf_distill.distributed.weights import whole
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.output_folder import OutputFolderArguments
+from hf_distill.scripts.reporting import report_training
 from hf_distill.scripts.run import (
     parse_arguments,
     prepare_run,
-    report_training,
     require_splits,
     run,
     run_on_main_process,

@@ -1,4 +1,4 @@
-"""What a student is trained on and what it is measured on."""
+"""Splits of a data set for training and evaluation."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Mapping
 
 from datasets import Dataset
 
-HELD_OUT_SHARE, HELD_OUT_AT_MOST = 0.1, 1000
-MIN_ROWS_TO_HOLD_OUT = 20  # rows; of fewer all are needed for training
+HELD_OUT_SHARE, MAX_HELD_OUT_ROWS = 0.1, 1000
+MIN_ROWS_TO_HOLD_OUT = 20  # with fewer rows all are needed for training
 
 
 def training_splits(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str, Dataset], str | None]:
-    """The splits, one of them called train; where none is there to measure on, a part of it is held out as validation.
+    """Make sure that there is a split called train, and hold out a validation split if no split is there to evaluate on.
 
     Args:
-        splits: As loaded; a single one is for training, whatever it is called.
-        seed: Decides which rows are held out.
+        splits: The data set's splits by name; a single one is for training, whatever its name.
+        seed: The seed of the random choice of held-out rows.
 
     Returns:
-        The splits, and what was held out, in words; None for nothing.
+        The splits by name, and a sentence that says what was held out; None where nothing was.
 
     Raises:
-        ValueError: There are several splits, but none to train on.
+        ValueError: There are several splits and none is called train.
     """
     splits = dict(splits) if len(splits) > 1 else {"train": next(iter(splits.values()))}
     if "train" not in splits:
@@ -29,6 +29,6 @@ def training_splits(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str,
     rows = splits["train"]
     if {"test", "validation"} & splits.keys() or len(rows) < MIN_ROWS_TO_HOLD_OUT:
         return splits, None
-    parts = rows.train_test_split(min(round(HELD_OUT_SHARE * len(rows)), HELD_OUT_AT_MOST), seed=seed)
+    parts = rows.train_test_split(min(round(HELD_OUT_SHARE * len(rows)), MAX_HELD_OUT_ROWS), seed=seed)
     note = f"{len(parts['test'])} of the {len(rows)} rows were held out for validation (seed {seed})"
     return splits | {"train": parts["train"], "validation": parts["test"]}, note

@@ -182,7 +182,7 @@ def test_fine_tune_then_distil_then_continue(run_main, tmp_path):
         json.dumps(arguments | {"resume_from_checkpoint": True, "log_level": "info"}), encoding="utf-8"
     )
     printed = run_script(str(argument_file))
-    assert f"Continuing from {student / 'checkpoint-2'}" in printed
+    assert f"Resuming from {student / 'checkpoint-2'}" in printed
     assert "global step 2" in printed
     assert read_json(student, "trainer_state.json")["global_step"] == 4
     torch.testing.assert_close(load_file(student / "model.safetensors"), uninterrupted)

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import datasets
 import pytest
 import transformers
 from transformers.hf_argparser import HfArgumentParser
@@ -34,7 +33,7 @@ def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
         found(resume_from_checkpoint="absent")
 
 
-def test_a_run_in_stages_names_the_folder_and_the_stage_it_goes_on_with(tmp_path, monkeypatch):
+def test_a_run_in_stages_names_the_folder_and_the_stage_it_resumes_from(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(scripts.logger, "warning", said.append)
     for place in ("general_stage/checkpoint-9", "final_stage/checkpoint-2"):
@@ -45,7 +44,7 @@ def test_a_run_in_stages_names_the_folder_and_the_stage_it_goes_on_with(tmp_path
     )
     assert scripts.checkpoint_to_resume(args) is True
     assert said == [
-        f"Continuing from {tmp_path}/final_stage/checkpoint-2. To begin anew, pass --overwrite_output_dir true."
+        f"Resuming from {tmp_path}/final_stage/checkpoint-2. To start over, pass --overwrite_output_dir true."
     ]
 
 
@@ -64,7 +63,7 @@ def used(tmp_path):
     return tmp_path
 
 
-def test_a_run_that_begins_anew_does_not_mix_with_another(used):
+def test_a_run_that_starts_over_does_not_mix_with_another(used):
     def found(**options):
         args = Arguments(output_dir=str(used), do_train=True, report_to="none", **options)
         return scripts.checkpoint_to_resume(args)
@@ -117,19 +116,6 @@ def test_a_file_that_is_not_there_is_named_with_those_like_it(tmp_path):
     scripts.require_source({"train_file": str(tmp_path / "reviews[1].csv")}, (".csv",), dataset_name=None)
     with pytest.raises(ValueError, match=r"existing .csv file, got '.*reviws\[1\].csv'; similar are \['.*reviews"):
         scripts.require_source({"train_file": str(tmp_path / "reviws[1].csv")}, (".csv",), dataset_name=None)
-
-
-def test_labeled_examples_are_counted_where_it_is_not_all():
-    def counts(**columns):
-        return scripts.sample_counts(datasets.Dataset.from_dict(columns))
-
-    assert counts(labels=[0, -100, 2]) == {"samples": 3, "labeled_samples": 2}
-    assert counts(labels=[[0, -100], [-100, -100]]) == {"samples": 2, "labeled_samples": 1}
-    assert counts(labels=[0, 1]) == counts(labels=[-100.0, 1.5]) == counts(input_ids=[1, 2]) == {"samples": 2}
-    rows = datasets.Dataset.from_dict({"label": [0, None, -1]})
-    rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"])).with_transform(dict)
-    assert scripts.sample_counts(rows) == {"samples": 3, "labeled_samples": 1}
-    assert scripts.sample_counts(rows.with_format(None).to_iterable_dataset()) == {}
 
 
 @pytest.mark.parametrize(
