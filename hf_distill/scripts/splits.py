@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from datasets import Dataset
 
+from hf_distill.data.words import word_columns
+from hf_distill.tasks import Task
+
 HELD_OUT_SHARE, MAX_HELD_OUT_ROWS = 0.1, 1000
 MIN_ROWS_TO_HOLD_OUT = 20  # with fewer rows all are needed for training
 
@@ -32,3 +35,16 @@ def training_splits(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str,
     parts = rows.train_test_split(min(round(HELD_OUT_SHARE * len(rows)), MAX_HELD_OUT_ROWS), seed=seed)
     note = f"{len(parts['test'])} of the {len(rows)} rows were held out for validation (seed {seed})"
     return splits | {"train": parts["train"], "validation": parts["test"]}, note
+
+
+def labeled_split(splits: Mapping[str, Dataset], task: Task | None) -> str | None:
+    """The split to evaluate on: test, else validation, the first of them with labels; None: neither has labels."""
+    return next((name for name in ("test", "validation") if name in splits and is_labeled(splits[name], task)), None)
+
+
+def is_labeled(rows: Dataset, task: Task | None) -> bool:
+    """Whether at least some of the rows have the labels, or for question answering the answers, of the task."""
+    if task is Task.TOKEN_CLASSIFICATION:
+        return bool(word_columns(rows.features))  # which refuses rows without
+    column = "answers" if task is Task.QUESTION_ANSWERING else "label"
+    return column in rows.column_names and any(value is not None for value in rows[column])

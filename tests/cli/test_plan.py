@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from hf_distill import DistillationTrainer, create_student
 from hf_distill.cli.main import app
-from hf_distill.cli.plan import ARMS
 from hf_distill.compute.flops import batch_flops
 from hf_distill.compute.peak import remember_peak
+from hf_distill.scripts.plan import ARMS
 from hf_distill.students.miniatures import Miniature
 from tests.tiny_models import encoded_sentences, tiny_tokenizer
 

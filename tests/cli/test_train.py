@@ -203,7 +203,7 @@ def test_checkpoints_of_another_student_are_refused(tmp_path):
     places = ["--dataset", tmp_path / "texts.txt", "--output-dir", tmp_path / "student", *QUICK]
     invoke("train", tmp_path / "teacher", "--student", "1/16", *places, "--save_steps", "1")
     output = invoke("train", tmp_path / "teacher", "--student", "2/16", *places, exit_code=1).output
-    assert "holds checkpoints of a student of 1/16, asked for is one of 2/16" in output.replace("\n", " ")
+    assert "holds checkpoints of a student of shape 1/16, the requested student's is 2/16" in output.replace("\n", " ")
     refused = ["--resume_from_checkpoint", "false"]
     output = invoke("train", tmp_path / "teacher", "--student", "2/16", *places, *refused, exit_code=1).output
     assert "delete them with --overwrite_output_dir true" in output and (tmp_path / "student" / "checkpoint-1").exists()

@@ -90,10 +90,13 @@ def teacher(tmp_path):
     return tmp_path / "teacher"
 
 
-def test_labeling_says_that_it_goes_on(teacher, tmp_path, monkeypatch):
+def test_labeling_says_that_it_resumes(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_distill.precomputed.label.label_transfer_set", stopped)
     command = ["label", tmp_path / "texts.csv", "--teacher", teacher, "--output-dir", tmp_path / "labeled"]
-    assert "Interrupted. The same command goes on with the file it was at" in invoke(*command, exit_code=130).stderr
+    assert (
+        "Interrupted. The same command resumes with the file that was not finished"
+        in invoke(*command, exit_code=130).stderr
+    )
 
 
 def test_a_distillation_says_how_to_resume(teacher, tmp_path, monkeypatch):
