@@ -16,7 +16,6 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from hf_distill.scripts.splits import training_splits
 from hf_distill.teachers.frozen import FrozenTeacher
 from tests.cli.commands import invoke, invoke_json
 from tests.evaluation.test_comparison import sizes
@@ -111,16 +110,6 @@ def test_without_a_test_set_some_rows_are_held_out_and_the_end_says_what_there_i
     record = json.loads((folder / "run.json").read_text())
     assert (record["data"]["train_examples"], record["evaluation"]["data"]["examples"]) == (36, 4)
     assert "4 of the 40 rows were held out for validation (seed 7)" in (folder / "README.md").read_text()
-
-
-def test_the_same_seed_holds_out_the_same_rows():
-    rows = datasets.Dataset.from_dict({"text": [str(row) for row in range(30_000)]})
-    held_out = [training_splits({"corpus": rows}, seed)[0]["validation"]["text"][:] for seed in (1, 1, 2)]
-    assert held_out[0] == held_out[1] != held_out[2] and len(held_out[0]) == 1000
-    splits = {"train": rows, "test": rows.select(range(3))}
-    assert training_splits(splits, 1) == (splits, None)
-    with pytest.raises(ValueError, match=r"several splits needs one called train, got \['test', 'validation'\]"):
-        training_splits({"validation": rows, "test": rows}, 1)
 
 
 def test_without_labels_the_end_says_how_often_the_two_agree(tmp_path):
