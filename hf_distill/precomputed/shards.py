@@ -125,7 +125,7 @@ class Manifest:
         if not path.exists():
             state = (
                 "labeling it was never finished; run the same `hf-distill label` or label_transfer_set again"
-                if is_begun(folder)
+                if is_unfinished(folder)
                 else "it is none"
             )
             raise FileNotFoundError(f"{folder} is no folder of recorded answers: it holds no {MANIFEST} ({state})")
@@ -190,7 +190,7 @@ def _opened(path: Path) -> datasets.Dataset:
     return rows
 
 
-def is_begun(folder: Path) -> bool:
+def is_unfinished(folder: Path) -> bool:
     """Whether labeling into the folder has begun and not ended."""
     return (folder / UNFINISHED).exists()
 
