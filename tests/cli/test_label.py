@@ -54,7 +54,7 @@ def test_label_and_train(given, arguments):
         assert "soft_label_loss" in trainer.state.log_history[0]
 
 
-def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
+def test_the_same_command_again_computes_nothing_and_reports_as_json(given):
     first = run("--json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
@@ -70,8 +70,8 @@ def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
         app, ["label", "reviews.csv", "--teacher", "teacher", "--output-dir", "streamed", "--streaming", "--json"]
     )
     assert json.loads(streamed.stdout)["rows"] == len(REVIEWS)
-    answers = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labeled", "streamed")]
-    torch.testing.assert_close(*map(torch.tensor, answers), rtol=1e-3, atol=1e-3)  # in half precision
+    outputs = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labeled", "streamed")]
+    torch.testing.assert_close(*map(torch.tensor, outputs), rtol=1e-3, atol=1e-3)  # in half precision
 
 
 @pytest.mark.parametrize(

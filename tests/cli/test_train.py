@@ -230,7 +230,7 @@ def test_the_columns_that_are_read_are_said(tmp_path):
     assert "Texts are read from id and message (--text-column), labels from nothing: there is no column label" in output
 
 
-def test_recorded_outputs_are_learned_from_in_place_of_the_teacher(tmp_path, monkeypatch):
+def test_precomputed_outputs_are_learned_from_in_place_of_the_teacher(tmp_path, monkeypatch):
     names = {"id2label": {0: "cold", 1: "warm"}, "label2id": {"cold": 0, "warm": 1}}
     tiny_bert(32, 2, **names).save_pretrained(tmp_path / "teacher")
     tiny_tokenizer().save_pretrained(tmp_path / "teacher")
@@ -238,12 +238,12 @@ def test_recorded_outputs_are_learned_from_in_place_of_the_teacher(tmp_path, mon
     (tmp_path / "tickets.csv").write_text("\n".join(["text,label", *lines]))
     placed = ["--teacher", tmp_path / "teacher", "--output-dir", tmp_path / "labeled"]
     invoke_json("label", tmp_path / "tickets.csv", *placed)
-    asked = []
+    calls = []
     outputs = FrozenTeacher.outputs
-    monkeypatch.setattr(FrozenTeacher, "outputs", lambda self, inputs: asked.append(1) or outputs(self, inputs))
+    monkeypatch.setattr(FrozenTeacher, "outputs", lambda self, inputs: calls.append(1) or outputs(self, inputs))
     places = ["--student", "1/32", "--dataset", tmp_path / "labeled", "--output-dir", tmp_path / "student"]
     found = invoke_json("train", tmp_path / "teacher", *places, *QUICK)
-    assert not asked and found["teacher"]["name"] == "teacher" and found["data"]["train_examples"] == 36
+    assert not calls and found["teacher"]["name"] == "teacher" and found["data"]["train_examples"] == 36
     assert found["evaluation"]["data"]["examples"] == 4 and "accuracy" in found["evaluation"]["rows"][1]["metrics"]
     tiny_bert(32, 2, seed=5, **names).save_pretrained(tmp_path / "other")
     tiny_tokenizer().save_pretrained(tmp_path / "other")

@@ -1,4 +1,4 @@
-"""Ctrl-C ends in one line that says how to resume, exit code 130, and no traceback."""
+"""Ctrl-C ends a script with one line that says how to resume and exit code 130, without a traceback."""
 
 from __future__ import annotations
 
