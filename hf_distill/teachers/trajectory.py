@@ -1,4 +1,4 @@
-"""A teacher's footprints: the checkpoints its own training left, one of them in memory, the next on its way."""
+"""A teacher's training checkpoints as a sequence of teachers: one is in memory, the next is read in the background."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -37,12 +38,12 @@ _SHAPE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a teacher's weights, all of them or an adapter's.
+    """A folder with a teacher's weights, of the complete model or of an adapter.
 
     Attributes:
-        folder: Where it is.
-        step: The teacher's optimizer step, which the name of the folder or revision ends with; else the number in the
-            list, from 1.
+        folder: The checkpoint's folder.
+        step: The teacher's optimizer step, with which the name of the folder or revision ends; else the checkpoint's
+            place in the list, counted from 1.
     """
 
     folder: Path
@@ -50,14 +51,17 @@ class Checkpoint:
 
     @property
     def is_adapter(self) -> bool:
-        """Whether it holds a LoRA adapter and not a whole model."""
+        """Whether the folder holds a LoRA adapter instead of a complete model."""
         return (self.folder / _ADAPTER_CONFIG).exists()
 
     def files(self) -> list[Path]:
-        """The weight files.
+        """The paths of the weight files.
+
+        Returns:
+            One path, or those of all files that the index names.
 
         Raises:
-            ValueError: The index cannot be read, or names files elsewhere.
+            ValueError: The index cannot be read, or names files of other folders.
         """
         if self.is_adapter:
             return [self.folder / _ADAPTER_WEIGHTS]
@@ -67,12 +71,15 @@ class Checkpoint:
         return [self.folder / _WEIGHTS]
 
     def shapes(self) -> dict[str, list[int]]:
-        """Shape of each tensor, read off the files' heads.
+        """The shape of each tensor, read from the headers of the files.
+
+        Returns:
+            Shapes by the tensor's name.
 
         Raises:
-            ValueError: A file is missing or cut off.
+            ValueError: A file is missing or truncated.
         """
-        found = {}
+        found: dict[str, list[int]] = {}
         for file in self.files():
             try:
                 if file.exists() and not file.is_file():  # to open a pipe is to wait
@@ -85,24 +92,32 @@ class Checkpoint:
                 ) from error
         return found
 
-    def numbers(self) -> dict[str, str]:
-        """Of each tensor whether it is of floating-point numbers, of whatever precision, else its type.
+    def number_types(self) -> dict[str, str]:
+        """The number type of each tensor, the same for floating-point numbers of any precision.
+
+        Returns:
+            "floating point", or another type as safetensors names it, such as "I8", by the tensor's name.
 
         Raises:
-            ValueError: An adapter has others.
+            ValueError: An adapter has tensors of other types than floating point.
         """
         kinds = {name: dtype for file in self.files() for name, dtype in dtypes_of(file).items()}
-        whole = {name: dtype for name, dtype in kinds.items() if not is_floating(dtype)}
-        if whole and self.is_adapter:
-            name = next(iter(whole))
-            raise ValueError(f"{self.folder} is an adapter of floating-point numbers, got {name} of type {whole[name]}")
-        return dict.fromkeys(kinds, "floating point") | whole
+        others = {name: dtype for name, dtype in kinds.items() if not is_floating(dtype)}
+        if others and self.is_adapter:
+            name = next(iter(others))
+            raise ValueError(
+                f"{self.folder} must hold an adapter of floating-point numbers, got {name} of type {others[name]}"
+            )
+        return dict.fromkeys(kinds, "floating point") | others
 
     def description(self) -> dict[str, Any]:
-        """What its configuration says about architecture and labels.
+        """The fields of the configuration that must be equal in all checkpoints of a teacher.
+
+        Returns:
+            Architecture, sizes and labels; of an adapter its base model, type, rank and task.
 
         Raises:
-            ValueError: It has none.
+            ValueError: The configuration is missing or cannot be read.
         """
         path = self.folder / (_ADAPTER_CONFIG if self.is_adapter else "config.json")
         try:
@@ -115,13 +130,16 @@ class Checkpoint:
 
 
 def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False) -> list[Checkpoint]:
-    """The checkpoints of a teacher in the order they will teach, all of one architecture, with the same labels and tokenizer.
+    """Find the checkpoints of a teacher, all of one architecture, with the same labels and tokenizer.
 
     Args:
-        source: A Trainer's output folder, whose `checkpoint-*` are taken in the order of their steps, or if it has none
-            the model in it; or folders in the order wanted. A name such as "team/model@revision" that is no folder is
-            taken for a Hub id.
-        skip_unreadable: Leave out checkpoints that are missing or half written, instead of refusing them.
+        source: A Trainer's output folder, whose `checkpoint-*` are taken in the order of their steps, or, if it has none, the
+            model in it; or a list of folders in the order of training. A name such as "team/model@revision" that is no
+            folder is taken for a Hub id.
+        skip_unreadable: Leave out checkpoints that are missing or incomplete, instead of refusing them.
+
+    Returns:
+        The checkpoints in the order of training.
 
     Raises:
         ValueError: There is none, one cannot be read, or they differ in more than their weights.
@@ -134,12 +152,15 @@ def find_checkpoints(source: str | Sequence[str], skip_unreadable: bool = False)
             folders = [Path(source)]
     else:
         folders = [_fetched(name) for name in source]
-    names = folders if isinstance(source, str) else source
+    names: Sequence[str | Path] = folders if isinstance(source, str) else source
     found, left_out = [], []
     for number, (folder, name) in enumerate(zip(folders, names, strict=True), start=1):
         checkpoint = Checkpoint(folder, _step_of(name) or number)
         try:
-            described = checkpoint.description() | {"tensors": checkpoint.shapes(), "numbers": checkpoint.numbers()}
+            described = checkpoint.description() | {
+                "tensors": checkpoint.shapes(),
+                "number types": checkpoint.number_types(),
+            }
             described["tokenizer"] = _tokenizer_of(folder)
         except ValueError:
             if not skip_unreadable:
@@ -180,7 +201,7 @@ def _tokenizer_of(folder: Path) -> bytes | None:
     path = folder / "tokenizer.json"
     if not path.exists():
         return None
-    parse_json(content := path.read_bytes(), str(path), finite=False)  # one that was cut off is not another teacher's
+    parse_json(content := path.read_bytes(), str(path), finite=False)  # a truncated file does not mean another teacher
     return content
 
 
@@ -192,13 +213,17 @@ def _fetched(name: str) -> Path:
 
 
 class Trajectory:
-    """Puts one checkpoint after the other into a teacher, in place.
+    """Loads one checkpoint after the other into a teacher, in place.
 
-    The weights of the checkpoint that follows are read into host memory in the background, so that a change costs a copy.
-    Adapters are folded into the weights they change, so that the teacher computes no more than a whole model.
+    The weights of the next checkpoint are read into host memory in the background, so that a change costs a copy. Adapters are
+    merged into the weights that they change, so that the teacher computes no more than a complete model.
 
     Args:
-        checkpoints: Of one teacher, in the order they will teach.
+        checkpoints: The checkpoints of one teacher in the order of training.
+
+    Attributes:
+        checkpoints: The checkpoints.
+        current: The index of the checkpoint that the teacher has.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint]):
@@ -206,18 +231,21 @@ class Trajectory:
         self.current = 0
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teacher-checkpoint")
         self._next: tuple[int, Future] | None = None
-        self._unfolded: dict[nn.Module, dict[str, Tensor]] = {}  # by layer with an adapter, its weights without it
+        self._unmerged: dict[Any, dict[str, Tensor]] = {}  # weights without the adapter, by layer that has one
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 of all checkpoints' weight files, which are read for it once."""
+        """SHA-256 of all checkpoints' weight files, hexadecimal; the files are read for it once."""
         return json_sha256([[file_sha256(file) for file in checkpoint.files()] for checkpoint in self.checkpoints])
 
     def first_model(self, student: nn.Module) -> str | nn.Module:
-        """What to make the teacher of: the first checkpoint's folder, or for an adapter its base with the adapter in it.
+        """The first checkpoint, in the form that the teacher is made of.
 
         Args:
-            student: Says which head the base gets.
+            student: The student, which has the head that an adapter's base gets.
+
+        Returns:
+            The checkpoint's folder; of an adapter, the base model with the adapter's layers.
         """
         first = self.checkpoints[0]
         if not first.is_adapter:
@@ -228,43 +256,44 @@ class Trajectory:
             name = first.description()["base_model_name_or_path"]
             config = SavedModel.find(str(first.folder)).config  # as many labels as the adapter's head has
             labels = {"id2label": config.id2label, "label2id": config.label2id}
-            base = auto_class_of(student).from_pretrained(name, trust_remote_code=False, **labels)
+            auto_class: Any = auto_class_of(student)
+            base = auto_class.from_pretrained(name, trust_remote_code=False, **labels)
             require_floating_weights(base, name)
         return PeftModel.from_pretrained(base, first.folder).get_base_model()
 
     def move_to(self, index: int, model: nn.Module) -> bool:
-        """Give the teacher the weights of a checkpoint, if it has not got them.
+        """Load the weights of a checkpoint into the teacher, unless it has them.
 
         Args:
-            index: Of the checkpoint.
-            model: The teacher's model, which keeps its precision and its place.
+            index: The index of the checkpoint.
+            model: The teacher's model, which keeps its precision and device.
 
         Returns:
-            Whether anything changed.
+            Whether the weights were changed.
         """
         if index == self.current:
-            self._fold(model)
+            self._merge_adapters(model)
             return False
-        self._unfold()
+        self._unmerge_adapters()
         weights = self._next[1].result() if self._next and self._next[0] == index else self._read(index)
         checkpoint, own = self.checkpoints[index], model.state_dict()
         if checkpoint.is_adapter:
             own = {_name_in_adapter(name): tensor for name, tensor in own.items()}
         else:  # some families' files have other names than their modules
-            own = revert_weight_conversion(model, own)
+            own = revert_weight_conversion(cast(PreTrainedModel, model), own)
         if not weights.keys() <= own.keys():  # files of an older version of the library
             with unsharded_loading():
-                older = type(model).from_pretrained(checkpoint.folder, trust_remote_code=False)
+                older = type(cast(PreTrainedModel, model)).from_pretrained(checkpoint.folder, trust_remote_code=False)
             own, weights = model.state_dict(), older.state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
-        self._fold(model)
+        self._merge_adapters(model)
         self.current, self._next = index, None
         return True
 
-    def _fold(self, model: nn.Module) -> None:
-        if self._unfolded or not self.checkpoints[0].is_adapter:
+    def _merge_adapters(self, model: nn.Module) -> None:
+        if self._unmerged or not self.checkpoints[0].is_adapter:
             return
         from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -272,18 +301,18 @@ class Trajectory:
             for layer in model.modules():
                 if isinstance(layer, BaseTunerLayer):
                     weights = layer.get_base_layer().state_dict()
-                    self._unfolded[layer] = {name: tensor.clone() for name, tensor in weights.items()}
+                    self._unmerged[layer] = {name: tensor.clone() for name, tensor in weights.items()}
                     layer.merge()
 
-    def _unfold(self) -> None:
-        """By copying, as subtracting what was added would leave a trace."""
-        for layer, weights in self._unfolded.items():
+    def _unmerge_adapters(self) -> None:
+        """Restore the copied weights: subtracting the adapter again would leave rounding errors."""
+        for layer, weights in self._unmerged.items():
             layer.get_base_layer().load_state_dict(weights)
             layer.merged_adapters.clear()
-        self._unfolded = {}
+        self._unmerged = {}
 
     def prefetch(self) -> None:
-        """Begin to read the checkpoint that follows, unless there is none or it is being read already."""
+        """Start reading the next checkpoint in the background, unless there is none or it is being read already."""
         following = self.current + 1
         if following < len(self.checkpoints) and (self._next is None or self._next[0] != following):
             self._next = following, self._reader.submit(self._read, following)
@@ -294,5 +323,5 @@ class Trajectory:
 
 
 def _name_in_adapter(name: str) -> str:
-    """What an adapter's file calls a tensor of the model that the adapter is part of."""
+    """The name in an adapter's file of a tensor of the model that has the adapter's layers."""
     return re.sub(r"(\.lora_[A-Za-z_]+)\.default", r"\1", name.replace(".modules_to_save.default", ""))
