@@ -51,7 +51,7 @@ from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.recipes import RECIPES
 from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer, run_on_main_process
 from hf_distill.tasks import Task, task_of
-from hf_distill.teachers.trajectory import find_checkpoints
+from hf_distill.teachers.checkpoints import find_checkpoints
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.progressive_trainer import Stage
 

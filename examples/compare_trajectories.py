@@ -50,8 +50,8 @@ from hf_distill.scripts.run import checkpoint_to_resume, make_trainer, parsed_va
 from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
+from hf_distill.teachers.checkpoints import Checkpoint, find_checkpoints
 from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
-from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
 NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_epochs": 0.0}
