@@ -86,7 +86,7 @@ def train(
 
 
 def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrainingArguments:
-    """Parse the words of the command line that are none of the command's own options."""
+    """Parse the training arguments: all that follows on the command line beside the command's own options."""
     from hf_distill.scripts.arguments import ScriptParser
     from hf_distill.scripts.run import ScriptTrainingArguments
 

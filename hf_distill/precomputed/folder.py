@@ -71,8 +71,8 @@ class OutputFolder:
 
         Args:
             blocks: The transfer set.
-            label_block: Makes the table of a block, with the teacher's outputs.
-            flops: Returns the FLOPs of all forward passes so far.
+            label_block: Function that makes the table of a block, with the teacher's outputs.
+            flops: Function that returns the FLOPs of all forward passes so far.
             disable_tqdm: Show no progress bar.
 
         Returns:

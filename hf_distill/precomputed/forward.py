@@ -43,7 +43,8 @@ class BatchedForward:
     Args:
         teacher: The teacher; its labels are in the student's order.
         task: The task of the teacher's head.
-        data_collator: Makes a batch of model inputs from rows; columns that the teacher does not read are left out.
+        data_collator: Collator that makes a batch of model inputs from rows; columns that the teacher does not read are
+            left out.
         options: The batch size, and which outputs are stored.
         masks: The fixed masks of a masked-language model, which also seed its draws; None for other tasks.
         vocabulary_size: Tokens in the vocabulary; entries of the head beyond them stand for no token and are left out.
@@ -133,7 +134,7 @@ class BatchedForward:
             rows: At most as many rows as memory holds together with the outputs.
             epoch: The epoch of the masks, counted from 0.
             first_row: The index in the transfer set of the first of the rows.
-            progress: Called after each batch with its number of rows.
+            progress: Function that is called after each batch with its number of rows.
 
         Returns:
             The columns of `features`, and the fingerprints that `Provenance.column` takes.

@@ -45,12 +45,12 @@ def value_fingerprints(values: Tensor) -> np.ndarray:
     return np.concatenate([np.tile(np.asarray(shape, np.float32), (len(values), 1)), chosen], axis=1)
 
 
-def value_difference(recorded: np.ndarray, found: np.ndarray) -> tuple[str, str] | None:
+def value_difference(expected: np.ndarray, found: np.ndarray) -> tuple[str, str] | None:
     """What differs between two rows of `value_fingerprints`, in words for each; None where they are equal."""
-    shape, other_shape = (tuple(map(int, each[:-PLACES])) for each in (recorded, found))
+    shape, other_shape = (tuple(map(int, each[:-PLACES])) for each in (expected, found))
     if shape != other_shape:
         return f"of shape {shape}", f"of shape {other_shape}"
-    values, others = recorded[-PLACES:], found[-PLACES:]
+    values, others = expected[-PLACES:], found[-PLACES:]
     apart = np.abs(values - others)
     worst = int(apart.argmax())
     if apart[worst] <= TOLERANCE * max(np.abs(values).max(), np.abs(others).max()):

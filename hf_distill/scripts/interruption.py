@@ -19,7 +19,7 @@ def advice_on_interrupt(advice: Callable[[], str]) -> Iterator[None]:
     """Make a KeyboardInterrupt raised in this context carry advice on how to resume; of nested contexts the innermost counts.
 
     Args:
-        advice: Returns the advice; called after the interruption.
+        advice: Function that returns the advice, called after the interruption.
 
     Raises:
         KeyboardInterrupt: The interruption, with the advice as its message.

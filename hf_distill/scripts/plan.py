@@ -129,7 +129,7 @@ def step_flops_by_arm(
 
     Args:
         teacher: The teacher's folder, its id on the Hub, or layers/hidden size of a BERT, such as "12/768".
-        student: The same of the student, or the name of a miniature.
+        student: The student's folder, its id on the Hub, layers/hidden size, or the name of a miniature.
         task: A value of `Task`.
         shape: The batch of one step.
 

@@ -53,7 +53,7 @@ def parse_arguments(*groups: type, description: str | None = None) -> tuple[Any,
 
     Args:
         *groups: The dataclasses; the last is the training arguments'.
-        description: What the script does; its help begins with it.
+        description: The beginning of the script's help, which says what the script does.
 
     Returns:
         An object of each dataclass.
@@ -135,7 +135,7 @@ def run_on_main_process(work: Callable[[], Result]) -> Result:
     Scripts of several trainings decide, read and write with it between trainings, so that all processes do the same next.
 
     Args:
-        work: Reads and writes files, and does not wait for other processes. Where it fails, the launcher ends the others.
+        work: Function that reads and writes files, and does not wait for other processes. Where it fails, the launcher ends the others.
 
     Returns:
         What `work` returned on the main process, pickled for the others.
@@ -211,7 +211,7 @@ def prepare_run(args: DistillationTrainingArguments, models: TeacherArguments) -
 def make_trainer(
     model: Any, args: ProgressiveTrainingArguments, teacher_model: Any, **trainer_kwargs: Any
 ) -> DistillationTrainer:
-    """Make the trainer that the arguments ask for.
+    """Make the trainer that the arguments select.
 
     Args:
         model: The student.
@@ -252,8 +252,8 @@ def run(
         trainer: A trainer with the data sets of the requested stages.
         checkpoint: The checkpoint to resume from, see `checkpoint_to_resume`.
         pipeline: The model's task as the Hub calls it, such as "text-classification".
-        evaluate: Returns the metrics. None: `trainer.evaluate()`.
-        predict: Makes the predictions and writes them; called with `do_predict`.
+        evaluate: Function that returns the metrics. None: `trainer.evaluate()`.
+        predict: Function that predicts and writes the predictions, called with `do_predict`. None: nothing is predicted.
     """
     with advice_on_interrupt(lambda: resume_advice(trainer.args)):
         _run_stages(trainer, checkpoint, pipeline, evaluate, predict)

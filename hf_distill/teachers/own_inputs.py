@@ -84,8 +84,8 @@ class SeparateEncodings:
         batch: dict[str, Any] = {}
         rest = [dict(example) for example in examples]
         for prefix, processing_class in self.processing_classes.items():
-            recorded = precomputed_columns(rest[0])
-            names = [name for name in rest[0] if name.startswith(prefix) and name not in recorded]
+            outputs = precomputed_columns(rest[0])
+            names = [name for name in rest[0] if name.startswith(prefix) and name not in outputs]
             if not names:
                 raise ValueError(
                     f"teacher_processing_class was given, but the examples have no columns that start with {prefix!r} "
