@@ -24,7 +24,7 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.minilm import minilm_path
 
-COUNTING = ("_count_step", "_note_progress", "settle", "floating_point_ops")
+COUNTING = ("_note_step", "_update_share", "sync_cost", "floating_point_ops")
 
 
 class TimedTrainer(DistillationTrainer):

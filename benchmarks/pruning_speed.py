@@ -14,6 +14,7 @@ import dataclasses
 import json
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from quality_movie_reviews import arguments, teacher_and_splits
 from transformers import TrainerCallback
 from transformers.trainer_utils import set_seed
 
-from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
+from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments, TeacherOutputs
 from hf_distill.compute.flops import encoder_flops
 from hf_distill.evaluation.latency import measure_latency
 from hf_distill.evaluation.metrics import glue_metric
@@ -62,14 +63,14 @@ class MaskingTwin(PruningDistillTrainer):
             for parameter, dim, gone in self.dropped:
                 parameter.index_fill_(dim, gone, 0.0)
 
-    def _ask_teacher(self, *args: Any) -> Any:
-        answer = DistillationTrainer._ask_teacher(self, *args)
-        if answer is None or self.kept is None:
-            return answer
-        zeros = {index: torch.zeros_like(each) for index, each in answer.hidden_states.items()}
-        for index, each in answer.hidden_states.items():
+    def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
+        outputs = DistillationTrainer.teacher_forward(self, inputs, training)
+        if self.kept is None:
+            return outputs
+        zeros = {index: torch.zeros_like(each) for index, each in outputs.hidden_states.items()}
+        for index, each in outputs.hidden_states.items():
             zeros[index][..., self.kept] = each[..., self.kept]
-        return dataclasses.replace(answer, hidden_states=zeros)
+        return dataclasses.replace(outputs, hidden_states=zeros)
 
     dropped: tuple | list = ()
     kept: torch.Tensor | None = None

@@ -67,7 +67,7 @@ def trained_teacher(folder: Path) -> Path:
         before = trainer.evaluate()["eval_loss"]
         trainer.train()
         trainer.save_model()
-        measured = {"loss_before": before, "loss": trainer.evaluate()["eval_loss"], "spent": trainer.spent()}
+        measured = {"loss_before": before, "loss": trainer.evaluate()["eval_loss"], "spent": trainer.cost()}
         (folder / "teacher.json").write_text(json.dumps(measured))
     return folder
 

@@ -1,18 +1,18 @@
-r"""The questions of Turc et al. (2019) on data of one's own: a table, a plot and a JSON file for each.
+r"""The ablations of Pre-trained Distillation (Turc et al. 2019) on your own data: a table, a plot and a JSON file each.
 
     python examples/ablations.py --question initialization --teacher_model_name_or_path outputs/teacher --dataset_name movie_reviews \
         --students tiny mini --distillation_steps 500 --output_dir outputs/ablations
 
-    initialization    how a student starts (random, the teacher's embeddings, its layers, pre-training), for every size
-    transfer_size     how many texts the teacher labels
-    transfer_domain   which texts it labels
+    initialization    initialization of the student (random, teacher embeddings, teacher layers, pre-training), per size
+    transfer_size     number of texts in the transfer set
+    transfer_domain   domain of the transfer set
     arms              pre-training and distillation on the same text: D, PD, PD-F, PF, B, TF
     depth_width       deep and narrow against shallow and wide, with equally many parameters in the layers
-    reduction         the smallest student not much worse than the teacher, for every way to start: how much smaller, and
-                      by measurement how much faster, it is
+    reduction         the smallest student not much worse than the teacher, for every initialization: how much smaller it
+                      is, and how much faster (measured)
 
-Every cell is a run of pretrained_distillation.py, whose arguments hold here too. A cell that is finished is not run
-again, also not for another question; one that was stopped goes on, and a size is pre-trained once per seed.
+Every cell of a table is a run of pretrained_distillation.py, whose arguments are accepted here too. Finished cells are
+not repeated, also not for another question; interrupted ones are resumed. A size is pre-trained once per seed.
 """
 
 from __future__ import annotations
@@ -49,32 +49,38 @@ QUESTIONS = ("initialization", "transfer_size", "transfer_domain", "arms", "dept
 
 @dataclass
 class AblationArguments:
-    """Which question, for which students."""
+    """The question, and the students it is answered for."""
 
     question: str = HfArg(help=f"One of {', '.join(QUESTIONS)}.")
     students: list[str] = field(
-        default_factory=lambda: ["tiny", "mini", "small"], metadata={"help": "Names or layers/hidden sizes."}
+        default_factory=lambda: ["tiny", "mini", "small"],
+        metadata={"help": "Sizes of the students: names, or layers/hidden size."},
     )
     initializations: list[str] = field(
         default_factory=lambda: ["random", "embeddings", PRETRAINING],
-        metadata={"help": f"random, embeddings, truncated, width, pretrained (published) or {PRETRAINING} (here)."},
+        metadata={
+            "help": f"Initializations to compare: random, embeddings, truncated, width, pretrained (published weights) or "
+            f"{PRETRAINING} (by this script)."
+        },
     )
     transfer_sizes: list[int] = field(
-        default_factory=lambda: [1000, 4000, 16000], metadata={"help": "Numbers of texts the teacher labels."}
+        default_factory=lambda: [1000, 4000, 16000], metadata={"help": "Sizes of the transfer set, in texts."}
     )
     transfer_sets: list[str] = field(
         default_factory=lambda: list(DOMAINS),
-        metadata={"help": "What the teacher labels: files, folders, datasets, built-in domains."},
+        metadata={"help": "Transfer sets to compare: files, folders, datasets, or built-in domains."},
     )
     arms: list[str] = field(
-        default_factory=lambda: ["D", "PD", "PD-F", "PF", "B"], metadata={"help": "Arms to be compared."}
+        default_factory=lambda: ["D", "PD", "PD-F", "PF", "B"], metadata={"help": "Arms to compare."}
     )
     shapes: list[str] = field(
         default_factory=lambda: ["8/128", "2/256"],
-        metadata={"help": "For depth_width: sizes with equal layers · hidden size²."},
+        metadata={"help": "Sizes to compare in depth_width, with equal layers · hidden size²."},
     )
-    points: float = HfArg(default=2.0, help="For reduction: percentage points a student may be behind the teacher.")
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every cell for each."})
+    points: float = HfArg(default=2.0, help="Percentage points a student may be behind the teacher, in reduction.")
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Random seeds; every cell is run once per seed."}
+    )
 
     def __post_init__(self) -> None:
         if self.question not in QUESTIONS:
@@ -86,7 +92,7 @@ class AblationArguments:
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table: where it stands, and the pipeline's arguments that make it."""
+    """One cell of a table: its row, its column, and the arguments of the pipeline that differ for it."""
 
     row: str
     column: str
@@ -94,7 +100,7 @@ class Cell:
 
 
 def cells_of(args: AblationArguments) -> list[Cell]:
-    """The table of a question, row by row."""
+    """The cells of the question's table, row by row."""
     if args.question in ("initialization", "reduction"):
         starts = {start: {"arm": "D", "initialization": start} for start in args.initializations}
         starts |= {PRETRAINING: {"arm": "PD", "initialization": "random"}} if PRETRAINING in starts else {}
@@ -111,7 +117,7 @@ def cells_of(args: AblationArguments) -> list[Cell]:
 
 @dataclass
 class Grid:
-    """Runs the cells of a question and keeps what came out."""
+    """Runs the cells of a question and stores their results."""
 
     args: AblationArguments
     pipeline: PipelineArguments
@@ -122,11 +128,11 @@ class Grid:
         self.pipeline.teacher_answers = self.pipeline.teacher_answers or str(self.folder / "teacher_answers")
 
     def accuracies(self, cell: Cell) -> list[float]:
-        """Of the finished students on the test split, else on the validation split, one per seed."""
+        """Accuracy of the trained students on the test split, else on the validation split, one per seed."""
         return [self._accuracy(dataclasses.replace(self.pipeline, **cell.changes), seed) for seed in self.args.seeds]
 
     def _accuracy(self, arguments: PipelineArguments, seed: int) -> float:
-        """Questions share cells, and cells share the stages they have in common."""
+        """Accuracy of one run; questions share cells, and cells share the stages they have in common."""
         transfer = arguments.transfer_set, arguments.max_transfer_samples
         parts = [arguments.student, arguments.initialization, *transfer, seed]
         start = "_".join(str(part).replace("/", "-") for part in parts if part is not None)
@@ -140,7 +146,7 @@ class Grid:
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
     def measure(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
-        """Add to the entries how much smaller and faster than the teacher they are; returns the teacher's own."""
+        """Add size and speed relative to the teacher to the entries; returns the teacher's own entry."""
         pipeline = Pipeline(self.pipeline, self.given)
         split = pipeline.splits["test" if "test" in pipeline.splits else "validation"]
         answers, labels = np.array(split[TEACHER_LOGITS]).argmax(-1), np.array(split["labels"])
@@ -156,7 +162,7 @@ class Grid:
 
 
 def smallest_within(points: float, teacher: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """For every way to start the smallest student at most so many percentage points behind the teacher, if any is."""
+    """For each initialization, the smallest student at most `points` percentage points behind the teacher, if any."""
     found: dict[str, Any] = dict.fromkeys(entry["row"] for entry in entries)
     for entry in sorted(entries, key=lambda entry: -entry["parameters"]):
         if 100 * (teacher["accuracy"] - entry["mean"]) <= points:
@@ -178,7 +184,7 @@ def say_reduction(points: float, teacher: dict[str, Any], found: dict[str, Any])
 def conditions_of(
     args: AblationArguments, pipeline: PipelineArguments, training: DistillationTrainingArguments
 ) -> dict[str, Any]:
-    """What all cells have in common."""
+    """The settings that all cells share."""
     stages = {
         stage: {name: getattr(pipeline, f"{stage}_{name}") for name in ("steps", "learning_rate")} for stage in STAGES
     }
@@ -195,7 +201,7 @@ def conditions_of(
 
 
 def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
-    """The table on the terminal, the plot as a file."""
+    """Print the table and save the plot."""
     rows, columns = (list(dict.fromkeys(result[key] for result in results)) for key in ("row", "column"))
     found = {(result["row"], result["column"]): result for result in results}
     table = Table("", *columns, title=f"{question}: accuracy %, {seeds_label(len(results[0]['accuracies']))}")

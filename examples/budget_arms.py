@@ -1,14 +1,14 @@
-"""The arms of compare_under_budget.py: how each of them spends the budget on a student.
+"""The arms of compare_under_budget.py: how each of them uses the compute budget to train a student.
 
     Arm                     no_kd and recipes: one `DistillationTrainer`, without a teacher or with one
-    Untrained               untrained: the student as it is created, which is only fine-tuned; spends nothing
-    PreTrainedDistillation  pd: masked words without a teacher, then a teacher's soft labels (Turc et al. 2019)
+    Untrained               untrained: the student as it is created, which is only fine-tuned; costs nothing
+    PreTrainedDistillation  pd: masked language modeling without a teacher, then soft labels (Turc et al. 2019)
     ProKD                   pro_kd: `ProgressiveTrainer` on the teacher's checkpoints, then labels (Rezagholizadeh et al. 2021)
-    HomoDistil              homodistil: `PruningDistillTrainer` narrows a copy of the teacher (Liang et al. 2023)
+    HomoDistil              homodistil: `PruningDistillTrainer` prunes a copy of the teacher (Liang et al. 2023)
 
-All that train do so by `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalized in one place, learning rates
-that follow what is spent, `Snapshots` after equal parts of the whole budget, and a stopped run that goes on. What is
-compared on which data, the cells, the judging and the verdict are in compare_under_budget.py.
+All arms that train use `Arm.trainer` and `Arm.spend`: the same collators and batches, losses normalized in one place,
+learning rates that follow the budget, `Snapshots` after equal parts of it, and resuming after an interruption. The data,
+the cells, the evaluation and the verdict are in compare_under_budget.py.
 """
 
 from __future__ import annotations
@@ -71,25 +71,25 @@ TARGETS = ("target_hidden_size", "target_intermediate_size", "target_num_attenti
 
 
 def own_fields(arguments: type) -> tuple[str, ...]:
-    """Fields that one kind of training arguments has beside those that all trainers have."""
+    """Names of the fields that a class of training arguments adds to `DistillationTrainingArguments`."""
     common = {each.name for each in fields(DistillationTrainingArguments)}
     return tuple(each.name for each in fields(arguments) if each.name not in common)
 
 
 def training_arguments(given: dict[str, Any], changes: dict[str, Any]) -> ScriptTrainingArguments:
-    """Those given, changed; they name checkpoints to follow, or sizes to shrink to, where the changes do."""
+    """The given arguments with changes; teacher checkpoints and target sizes are set only by the changes."""
     return ScriptTrainingArguments(**(given | {"teacher_checkpoints": None} | changes))
 
 
 class Snapshots(TrainerCallback):
-    """Saves the student and what was spent after equal parts of the whole budget, of which the trainer's may be a share."""
+    """Saves the student and its cost after equal parts of the whole budget, of which the trainer's may be a share."""
 
     def __init__(self, trainer: DistillationTrainer, folder: Path, points: int, share: float = 1.0):
         self.trainer, self.folder, self.points = trainer, folder, share * points
         self.taken = run_on_main_process(self._found)
 
     def _found(self) -> int:
-        """The last point that a stopped run has left."""
+        """The number of the last point that an interrupted run has saved; 0 if none."""
         left = self.folder.glob("point-*/spent.json")
         return max((int(path.parent.name.removeprefix("point-")) for path in left), default=0)
 
@@ -97,9 +97,9 @@ class Snapshots(TrainerCallback):
         position, total = self.trainer.budget_position()
         due = int(self.points * position) // total
         if due > self.taken:
-            self.trainer.settle()
+            self.trainer.sync_cost()
             self.trainer.save_model(str(self.folder / f"point-{due}"))
-            content = self.trainer.spent() | {"steps": state.global_step}
+            content = self.trainer.cost() | {"steps": state.global_step}
             run_on_main_process(
                 lambda: atomic_write(self.folder / f"point-{due}" / "spent.json", json.dumps(content) + "\n")
             )
@@ -107,12 +107,12 @@ class Snapshots(TrainerCallback):
 
 
 class Arm:
-    """Labels alone, or a recipe, in one stage; the other arms change parts of it.
+    """Labels alone, or a recipe, in one stage; the other arms override parts of it.
 
     Attributes:
-        depends_on: Arguments that make cells of this arm, and of no other.
-        points: How many students a training leaves, after equal parts of the budget.
-        learning_rates: To choose from.
+        depends_on: Names of the arguments that only this arm's cells depend on.
+        points: Number of students that a training saves, after equal parts of the budget.
+        learning_rates: The learning rates to choose from.
     """
 
     depends_on: tuple[str, ...] = ()
@@ -124,15 +124,15 @@ class Arm:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What makes this arm's cells, beside what makes all cells."""
+        """The settings that only this arm's cells depend on."""
         known = vars(self.args) | self.given
         return {name: known[name] for name in self.depends_on}
 
     def check(self) -> None:
-        """Refuse, before anything is trained, what the arm cannot do.
+        """Refuse settings that the arm does not support, before training.
 
         Raises:
-            ValueError: Says what is in the way.
+            ValueError: Names the setting and the allowed values.
         """
         if self.name != NO_KD and self.args.stage == CLASSIFICATION:
             found = AutoConfig.from_pretrained(self.args.teacher_model_name_or_path, trust_remote_code=False).id2label
@@ -140,19 +140,22 @@ class Arm:
                 raise ValueError(f"the teacher's classes must be {self.comparison.names}, got {found}")
 
     def data(self, regime: str) -> list[Dataset]:
-        """What the budget is spent on, one for each stage."""
+        """The training data, one data set for each stage."""
         return [self.comparison.data[regime]]
 
     def tokens(self, regime: str) -> int:
-        """Of one reading of its data."""
+        """Number of tokens in one epoch of the training data."""
         return sum(length for rows in self.data(regime) for length in example_lengths(rows))
 
     def train(self, regime: str, changes: dict[str, Any]) -> list[str]:
-        """Spend the budget on a student; returns remarks on the method.
+        """Train a student until the budget is used up.
 
         Args:
-            regime: Names the data.
+            regime: Name of the regime, which decides on the data.
             changes: Training arguments of the cell: learning_rate, seed and output_dir.
+
+        Returns:
+            Remarks on deviations from the method.
         """
         teacher = self.load_teacher()
         set_seed(changes["seed"])
@@ -164,24 +167,24 @@ class Arm:
         return remarks
 
     def load_teacher(self) -> PreTrainedModel:
-        """The one all arms have."""
+        """The teacher, which is the same in all arms."""
         with unsharded_loading():
             return AUTO_CLASS[self.args.stage].from_pretrained(
                 self.args.teacher_model_name_or_path, trust_remote_code=False
             )
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
-        """Before its first step."""
+        """The student before its first step."""
         return create_student(self.args.student, teacher, "random")
 
     def method(self, student: PretrainedConfig, teacher: PreTrainedModel) -> tuple[dict[str, Any], list[str]]:
-        """What the arm sets, as far as the two models can be compared, and in what it therefore differs from its paper."""
+        """Training arguments of the arm that fit both models, and remarks on deviations from its paper."""
         if self.name == NO_KD:
             return {"recipe": None} | LABELS_ONLY, []
         return self.comparable(student.num_attention_heads, student.hidden_size, teacher.config)
 
     def comparable(self, heads: int, width: int, teacher: PretrainedConfig) -> tuple[dict[str, Any], list[str]]:
-        """The arm's recipe for a student with so many heads and of such a width."""
+        """The arm's recipe for a student with this number of heads and this width, with remarks."""
         recipe = RECIPE_OF[self.args.stage].get(self.name, self.name)
         changes: dict[str, Any] = {"recipe": recipe}
         needs, remarks = RECIPES[recipe].arguments, []
@@ -199,7 +202,7 @@ class Arm:
         return changes, remarks
 
     def asked(self, teacher: PreTrainedModel, training: ScriptTrainingArguments) -> PreTrainedModel | str | None:
-        """Who answers while the student trains."""
+        """The live teacher of the training, if the arm has one."""
         if self.name == NO_KD:
             return None
         if (
@@ -215,7 +218,7 @@ class Arm:
         teacher: PreTrainedModel | str | None,
         rows: Dataset,
     ) -> DistillationTrainer:
-        """The one that the arguments ask for."""
+        """The trainer that the arguments select."""
         tokenizer = self.comparison.tokenizer
         masks = task_of(student) is Task.MASKED_LM
         collator = DataCollatorForLanguageModeling(tokenizer) if masks else DataCollatorWithPadding(tokenizer)
@@ -224,30 +227,30 @@ class Arm:
         )
 
     def spend(self, trainer: DistillationTrainer, folder: Path, share: float = 1.0) -> None:
-        """Train, from where the run was left if it was.
+        """Train, resuming an interrupted run.
 
         Args:
-            trainer: Its arguments hold the budget.
-            folder: Gets the points.
-            share: Of the whole budget, what the trainer's is.
+            trainer: The trainer, whose arguments contain the budget.
+            folder: The folder for snapshots.
+            share: The share of the whole budget that the trainer has.
         """
         trainer.add_callback(Snapshots(trainer, folder, self.points, share))
         trainer.train(resume_from_checkpoint=run_on_main_process(lambda: self.left_at(Path(trainer.args.output_dir))))
 
     def left_at(self, folder: Path) -> str | bool | None:
-        """What a stopped run goes on from."""
+        """The checkpoint from which an interrupted run is resumed, if any."""
         return last_complete_checkpoint(folder)
 
 
 class Untrained(Arm):
-    """The student as it is created: what fine-tuning alone makes of it says what the stage is worth."""
+    """The student as it is created, which is only fine-tuned: the baseline of all other arms."""
 
     def __init__(self, name: str, comparison: Comparison):
         super().__init__(name, comparison)
         self.points, self.learning_rates = 1, self.args.learning_rates[:1]
 
     def check(self) -> None:
-        """Refuse a comparison in which no fine-tuning follows, or with nothing to compare."""
+        """Refuse a comparison without fine-tuning, or without another arm."""
         if self.args.stage != MASKED_LM or not self.args.fine_tuning_steps or set(self.args.arms) == {UNTRAINED}:
             raise ValueError(
                 f"the arm {UNTRAINED} is fine-tuned without the stage: stage must be {MASKED_LM!r}, fine_tuning_steps above 0 "
@@ -255,7 +258,7 @@ class Untrained(Arm):
             )
 
     def train(self, regime: str, changes: dict[str, Any]) -> list[str]:
-        """Leave the student and an empty account."""
+        """Save the student, with a cost of 0."""
         set_seed(changes["seed"])
         student, folder = self.student(self.load_teacher()), Path(changes["output_dir"]) / "point-1"
         account = RunCost().as_dict() | {"steps": 0}
@@ -266,12 +269,12 @@ class Untrained(Arm):
 
 
 class PreTrainedDistillation(Arm):
-    """A share of the budget for masked words of the corpus, the rest for soft labels of its texts; one account of both."""
+    """Masked language modeling for a share of the budget, soft labels of the corpus for the rest."""
 
     depends_on = ("pretraining_share",)
 
     def check(self) -> None:
-        """Refuse a stage whose teacher has no soft labels of the task."""
+        """Refuse a stage whose teacher is not a classifier of the task."""
         if self.args.stage != CLASSIFICATION:
             raise ValueError(
                 f"the arm {PD} learns from a teacher of the task: stage must be {CLASSIFICATION!r}, got {self.args.stage!r}"
@@ -279,11 +282,11 @@ class PreTrainedDistillation(Arm):
         super().check()
 
     def data(self, regime: str) -> list[Dataset]:
-        """Sequences, and texts one by one."""
+        """Sequences of equal length for the first stage, single texts for the second."""
         return list(self.comparison.unlabeled[regime])
 
     def train(self, regime: str, changes: dict[str, Any]) -> list[str]:
-        """Both stages; the second begins from what the first has left in its folder."""
+        """Run both stages; the second starts from the model and cost saved by the first."""
         folder, (sequences, texts) = Path(changes["output_dir"]), self.data(regime)
         first, teacher = folder / "pretraining", self.load_teacher()
         finished = first / "finished.json"
@@ -296,7 +299,7 @@ class PreTrainedDistillation(Arm):
             trainer = self.trainer(student, training_arguments(self.given, changes | own), None, sequences)
             self.spend(trainer, folder, share)
             trainer.save_model()
-            spent = trainer.spent()
+            spent = trainer.cost()
             run_on_main_process(lambda: atomic_write(finished, json.dumps(spent) + "\n"))
         set_seed(changes["seed"])  # the new head's weights
         student = load_classifier(first, **self.comparison.labels)
@@ -308,12 +311,12 @@ class PreTrainedDistillation(Arm):
 
 
 class ProKD(Arm):
-    """The teacher's checkpoints one after the other, then labels for `final_stage_budget` of the budget."""
+    """Distillation along the teacher's checkpoints, then labels for `final_stage_budget` of the budget."""
 
     depends_on = own_fields(ProgressiveTrainingArguments)
 
     def check(self) -> None:
-        """Refuse checkpoints of another task or another teacher, and a final stage that would not spend the budget."""
+        """Refuse checkpoints of another task or teacher, and a final stage that does not end with the budget."""
         super().check()
         folders = self.given["teacher_checkpoints"]
         if not folders:
@@ -343,24 +346,24 @@ class ProKD(Arm):
                 )
 
     def method(self, student: PretrainedConfig, teacher: PreTrainedModel) -> tuple[dict[str, Any], list[str]]:
-        """The trainer's own stages."""
+        """The teacher checkpoints; the trainer itself has the stages."""
         return {"recipe": None, "teacher_checkpoints": self.given["teacher_checkpoints"]}, []
 
     def asked(self, teacher: PreTrainedModel, training: ScriptTrainingArguments) -> None:
-        """The checkpoints are."""
+        """No live teacher beside the checkpoints."""
 
     def left_at(self, folder: Path) -> bool | None:
-        """The trainer itself finds the stage."""
+        """Whether there is a checkpoint; the trainer itself finds the stage."""
         return any(last_complete_checkpoint(folder / stage.value) for stage in Stage) or None
 
 
 class HomoDistil(Arm):
-    """A copy of the teacher becomes as narrow as the other arms' student is."""
+    """A copy of the teacher is pruned to the width of the other arms' student."""
 
     depends_on = tuple(name for name in own_fields(PruningDistillTrainingArguments) if name not in TARGETS)
 
     def check(self) -> None:
-        """Refuse a size that the teacher cannot shrink to."""
+        """Refuse a size to which the teacher cannot be pruned."""
         super().check()
         teacher = self.load_teacher()
         try:
@@ -372,11 +375,11 @@ class HomoDistil(Arm):
             ) from error
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
-        """As its teacher."""
+        """A copy of the teacher."""
         return copy.deepcopy(teacher).train()
 
     def method(self, student: PretrainedConfig, teacher: PreTrainedModel) -> tuple[dict[str, Any], list[str]]:
-        """The sizes it shrinks to: those of the other arms' student, as far as they can be reached."""
+        """Target sizes: those of the other arms' student, as far as they can be reached; with remarks."""
         wanted, present = create_student(self.args.student, teacher, "random").config, teacher.config
         width, widest = wanted.hidden_size, present.hidden_size // present.num_attention_heads
         possible = [n for n in range(1, present.num_attention_heads + 1) if width % n == 0 and width // n <= widest]
@@ -397,5 +400,5 @@ KINDS: dict[str, type[Arm]] = {UNTRAINED: Untrained, PD: PreTrainedDistillation,
 
 
 def arm_of(name: str, comparison: Comparison) -> Arm:
-    """The arm with a name."""
+    """The arm with this name."""
     return KINDS.get(name, Arm)(name, comparison)

@@ -1,4 +1,4 @@
-r"""Pro-KD (Rezagholizadeh et al. 2021) against its baselines at equally many student steps: table, plots and JSON file.
+r"""Pro-KD (Rezagholizadeh et al. 2021) compared with its baselines at equal student steps: table, plots and JSON file.
 
     python examples/train_teacher.py --checkpoints 8 ... --output_dir outputs/teacher
     python examples/compare_trajectories.py --teacher_checkpoints outputs/teacher --dataset_name movie_reviews \
@@ -9,11 +9,11 @@ r"""Pro-KD (Rezagholizadeh et al. 2021) against its baselines at equally many st
     annealing_kd     the last checkpoint, its logits    best_checkpoint  vanilla KD from each; the best is kept
                      scaled up to 1, then labels        takd             vanilla KD from an assistant, see --assistant
 
-Every arm takes --steps optimizer steps of the student, of which annealing_kd and pro_kd spend --final_share on labels.
-Each picks its learning rate, best_checkpoint also its checkpoint, by validation accuracy with the first seed. A run
-that is finished is not run again, one that was stopped goes on. The data are those of run_glue.py, or --dataset_name
-movie_reviews, amazon_reviews, nyt_editorials or tweets, built in; takes `ProgressiveTrainingArguments`. With
---other_teachers a further plot shows students against the size of their teacher: the capacity gap.
+Every arm takes --steps optimizer steps of the student; annealing_kd and pro_kd train for --final_share of them on labels.
+Each chooses its learning rate, best_checkpoint also its checkpoint, by validation accuracy with the first seed. Finished
+runs are not repeated, interrupted ones are resumed. The data are those of run_glue.py, or the built-in --dataset_name
+movie_reviews, amazon_reviews, nyt_editorials or tweets. Accepts all `ProgressiveTrainingArguments`. With
+--other_teachers, another plot shows students against the size of their teacher: the capacity gap.
 """
 
 from __future__ import annotations
@@ -59,31 +59,37 @@ NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_
 
 @dataclass
 class ComparisonArguments:
-    """Which arms, for which students, for how long."""
+    """The arms, the students, and the length of their training."""
 
     students: list[str] = field(
-        default_factory=lambda: ["tiny", "mini"], metadata={"help": "Names or layers/hidden sizes."}
+        default_factory=lambda: ["tiny", "mini"],
+        metadata={"help": "Sizes of the students: names, or layers/hidden size."},
     )
-    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"Of {', '.join(ARMS)}."})
-    assistant: str | None = HfArg(default=None, help="Size of takd's assistant, between teacher and students.")
-    initialization: str = HfArg(default="random", help="How students start; see create_student.")
+    arms: list[str] = field(
+        default_factory=lambda: list(ARMS), metadata={"help": f"Arms to compare, of {', '.join(ARMS)}."}
+    )
+    assistant: str | None = HfArg(
+        default=None, help="Size of the teacher assistant of takd, between teacher and students."
+    )
+    initialization: str = HfArg(default="random", help="Initialization of the students; see create_student.")
     steps: int = HfArg(default=600, help="Optimizer steps of the student in every arm.")
-    final_share: float = HfArg(default=1 / 3, help="Share of them that annealing_kd and pro_kd spend on labels.")
+    final_share: float = HfArg(default=1 / 3, help="Share of the steps that annealing_kd and pro_kd train on labels.")
     learning_rates: list[float] = field(
-        default_factory=lambda: [5e-5, 1e-4, 3e-4], metadata={"help": "To choose from."}
+        default_factory=lambda: [5e-5, 1e-4, 3e-4], metadata={"help": "Learning rates to choose from."}
     )
     live_teachers: bool = HfArg(
         default=False,
-        help="Run the teachers in every step, as terms besides soft labels need. Else they answer each text once.",
+        help="Run the teachers in every step, which terms other than soft labels need. False: precompute their outputs.",
     )
     seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2], metadata={"help": "One run for each; the first chooses."}
+        default_factory=lambda: [0, 1, 2],
+        metadata={"help": "Random seeds, one run each; the first chooses learning rates."},
     )
     other_teachers: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Output folders of teachers of other sizes, trained on the same data: students of vanilla_kd and "
-            "pro_kd are compared from each, which shows the capacity gap."
+            "help": "Output folders of teachers of other sizes, trained on the same data. vanilla_kd and pro_kd are also run "
+            "with each of them, which shows the capacity gap."
         },
     )
 
@@ -105,7 +111,7 @@ class ComparisonArguments:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train a student: training arguments, and what teaches beside `teacher_checkpoints`."""
+    """A way to train a student: its training arguments, and the teacher if it is not `teacher_checkpoints`."""
 
     name: str
     arguments: dict[str, Any]
@@ -113,13 +119,13 @@ class Method:
 
 
 def whole_model(checkpoint: Checkpoint) -> PreTrainedModel:
-    """The model of a checkpoint, an adapter merged into its base; whole on every process, also under ZeRO-3."""
+    """The model of a checkpoint, with an adapter merged into its base; not sharded, also under ZeRO-3."""
     with unsharded_loading():
         return SavedModel.find(str(checkpoint.folder)).load(AutoModelForSequenceClassification)[0]
 
 
 def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrainedModel) -> dict[str, Dataset]:
-    """Model inputs with labels: train, validation, and test where it has labels that are no secret.
+    """Model inputs with labels: train, validation, and test if its labels are public.
 
     Raises:
         ValueError: The data's classes are not the teacher's.
@@ -139,14 +145,14 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
 
 
 def with_one_answer(split: Dataset, index: int | None) -> Dataset:
-    """With only the answers of the checkpoint at an index, or without any."""
+    """The split with the teacher outputs of one checkpoint as the only ones, or with none."""
     recorded = precomputed_columns(split.column_names)
     wanted = {} if index is None else {checkpoint_column(index, of): of for of in (TEACHER_LOGITS, TEACHER_PROVENANCE)}
     return split.remove_columns([name for name in recorded if name not in wanted]).rename_columns(wanted)
 
 
 class Comparison:
-    """Trains students in every arm; `given` are fields of `ProgressiveTrainingArguments`, of which arms change some."""
+    """Trains students in every arm; `given` are fields of `ProgressiveTrainingArguments`, some of which arms change."""
 
     def __init__(self, args: ComparisonArguments, data: DataTrainingArguments, given: dict[str, Any]):
         self.args, self.given, self.folder = args, given, Path(given["output_dir"])
@@ -165,13 +171,13 @@ class Comparison:
             self.splits = {name: self._answered(split) for name, split in self.splits.items()}
 
     def _answered(self, split: Dataset) -> Dataset:
-        """With the answers of every checkpoint."""
+        """The split with the precomputed outputs of every checkpoint."""
         teachers = (FrozenTeacher(whole_model(checkpoint)) for checkpoint in self.checkpoints)
         collator = DataCollatorWithPadding(self.tokenizer)
         return label_with_trajectory(split, teachers, collator, cache_folder=self.folder / "teacher_answers")
 
     def _splits_for(self, method: Method) -> dict[str, Dataset]:
-        """With the answers of the checkpoints that teach in a method, if any does."""
+        """The splits with the precomputed outputs of the checkpoints that a method uses, if any."""
         followed = method.arguments.get("teacher_checkpoints")
         if self.args.live_teachers or followed == self.given["teacher_checkpoints"]:
             return self.splits
@@ -180,7 +186,7 @@ class Comparison:
         return {name: with_one_answer(split, index) for name, split in self.splits.items()}
 
     def methods(self, arm: str) -> list[Method]:
-        """What an arm chooses from: one method, or one per checkpoint."""
+        """The methods from which an arm chooses: one, or one per checkpoint."""
         args, last = self.args, self.checkpoints[-1]
         staged = {"max_steps": args.steps - args.final_steps, "final_stage_steps": args.final_steps, "recipe": None}
         if arm == "fine_tuning":
@@ -203,12 +209,12 @@ class Comparison:
         return [Method(f"kd_from_{checkpoint.step}", vanilla, checkpoint) for checkpoint in taught]
 
     def choose(self, arm: str, student: str) -> tuple[Method, float]:
-        """Method and learning rate, by validation accuracy with the first seed."""
+        """Choose method and learning rate by validation accuracy with the first seed."""
         tried = [(method, rate) for method in self.methods(arm) for rate in self.args.learning_rates]
         return max(tried, key=lambda pair: self.run(student, *pair, self.args.seeds[0])["validation_accuracy"])
 
     def entry(self, arm: str, student: str) -> dict[str, Any]:
-        """An arm's row of results for a student."""
+        """The results of an arm for a student."""
         args = self.args
         method, rate = self.choose(arm, student)
         runs = [self.run(student, method, rate, seed) for seed in args.seeds]
@@ -226,7 +232,7 @@ class Comparison:
         }
 
     def conditions(self, training: ProgressiveTrainingArguments) -> dict[str, Any]:
-        """What all arms have in common."""
+        """The settings that all arms share."""
         return {
             "initialization": self.args.initialization,
             "learning_rates": self.args.learning_rates,
@@ -242,7 +248,7 @@ class Comparison:
         }
 
     def search(self, student: str) -> list[dict[str, Any]]:
-        """How well each checkpoint teaches a student, with the first seed and the learning rate best for it."""
+        """Accuracy of a student distilled from each checkpoint, with the first seed and its best learning rate."""
         first, found = self.args.seeds[0], []
         for method in self.methods("best_checkpoint"):
             runs = [self.run(student, method, rate, first) for rate in self.args.learning_rates]
@@ -254,7 +260,7 @@ class Comparison:
         return self.folder / f"{student}_{method.name}_{rate:g}_{seed}".replace("/", "-")
 
     def run(self, student: str, method: Method, rate: float, seed: int) -> dict[str, Any]:
-        """What came out of a run, which is trained unless it is finished; one with other settings is refused."""
+        """Results of a run, which is trained unless it is finished; a run with other settings is refused."""
         folder = self._folder(student, method, rate, seed)
         result = folder / "result.json"
         teacher = method.teacher and str(method.teacher.folder)
@@ -301,7 +307,7 @@ def close(folder: Path) -> int:
 
 
 def across_teachers(comparison: Comparison, data: DataTrainingArguments) -> list[dict[str, Any]]:
-    """What students of every teacher come to, the smallest teacher first."""
+    """Results of the students of every teacher, the smallest teacher first."""
     args, given = comparison.args, comparison.given
     comparisons = [comparison]
     for folder in args.other_teachers:
@@ -317,13 +323,13 @@ def across_teachers(comparison: Comparison, data: DataTrainingArguments) -> list
 
 
 def cost_of(entry: dict[str, Any]) -> str:
-    """Its optimizer steps, and those of other models that were needed for it."""
+    """The optimizer steps of a student, and those of other models that it needed."""
     reason = {"best_checkpoint": "searching", "takd": "of the assistant"}.get(entry["arm"], "")
     return f"{entry['steps']}" + (f" + {entry['extra_steps']} {reason}" if reason else "")
 
 
 def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> None:
-    """The table on the terminal; the plots and the numbers as files."""
+    """Print the table; save plots and numbers."""
     entries = {(entry["arm"], entry["student"]): entry for entry in results["arms"]}
     arms, students = (list(dict.fromkeys(key[position] for key in entries)) for position in (0, 1))
     seeds = len(results["arms"][0]["accuracies"])
@@ -347,7 +353,7 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
 
 
 def plot_search(found: list[dict[str, Any]], split: str, path: Path) -> None:
-    """Accuracy of students against the checkpoint that taught them."""
+    """Plot the accuracy of students against the checkpoint from which they were distilled."""
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
     for student in dict.fromkeys(run["student"] for run in found):
@@ -361,7 +367,7 @@ def plot_search(found: list[dict[str, Any]], split: str, path: Path) -> None:
 
 
 def plot_capacity(found: list[dict[str, Any]], split: str, path: Path) -> None:
-    """Accuracy of students against the size of their teacher."""
+    """Plot the accuracy of students against the size of their teacher."""
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
     for arm, student in dict.fromkeys((entry["arm"], entry["student"]) for entry in found):

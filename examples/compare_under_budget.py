@@ -1,19 +1,24 @@
-r"""Which way of training deserves the budget? The same student and data, the same counted cost, with a teacher and without.
+r"""Compare training methods under one compute budget: the same student, data and cost, with and without a teacher.
 
     python examples/compare_under_budget.py --teacher_model_name_or_path bert-base-uncased --student 4/256 \
         --dataset_name movie_reviews --max_flops 1e16 --output_dir outputs/budget
 
-Arms: no_kd (labels alone; masked words where the stage is masked_lm), vanilla_kd, tinybert, minilmv2, or any recipe;
-untrained (not the stage but fine-tuning alone: what the others have to beat); pd (masked words for a share of the budget,
-then soft labels of unlabeled texts; of a classifier only), pro_kd (along --teacher_checkpoints) and homodistil (a copy of
-the teacher that shrinks). What the teacher computes is paid from the same budget (--max_flops, or --max_seconds), and
-learning rates follow what is spent of it. The stage is masked_lm, on a corpus, or classification, on the task itself;
-fine-tuning, equally long for all and outside the budget, follows. Regimes: unlimited (the whole corpus, meant to be read
-once) and limited (a fraction of it, repeated).
+The arms:
 
-After Bui et al. 2024, arXiv 2404.19319. How an arm trains is in budget_arms.py, all else here. Every cell (regime, arm,
-learning rate, seed) leaves a folder; a finished one is not run again. What came out: results.json, a plot of quality over
-what was spent, a table, and a verdict. Takes the arguments of all trainers.
+    no_kd         labels alone; masked language modeling if the stage is masked_lm
+    vanilla_kd, tinybert, minilmv2, or any recipe
+    untrained     fine-tuning alone, without the stage: the baseline of all others
+    pd            masked language modeling for a share of the budget, then soft labels (teacher: a classifier)
+    pro_kd        distillation along --teacher_checkpoints
+    homodistil    a copy of the teacher that is pruned
+
+The teacher's FLOPs are charged to the same budget (--max_flops, or --max_seconds), and learning rates follow the budget.
+The stage is masked_lm, on a corpus, or classification, on the task itself. Fine-tuning follows, equally long for all and
+outside of the budget. Regimes: unlimited (the whole corpus, meant to be read once) and limited (a fraction, repeated).
+
+After Bui et al. 2024, arXiv 2404.19319. The training of each arm is in budget_arms.py. Every cell (regime, arm, learning
+rate, seed) has a folder; finished cells are not repeated. Results: results.json, a plot of quality over cost, a table,
+and a verdict. Accepts the arguments of all trainers.
 """
 
 from __future__ import annotations
@@ -84,37 +89,55 @@ NOT_OF_A_CELL = ("arms", "regimes", "learning_rates", "seeds", "pretraining_shar
 
 @dataclass
 class ComparisonArguments:
-    """What is compared, on what."""
+    """The arms to compare, their student and teacher, and the data."""
 
-    teacher_model_name_or_path: str = HfArg(help="Of the stage: a masked-word model, or a classifier of the task.")
-    student: str = HfArg(default="mini", help="Name or layers/hidden size, such as 4/256; it starts at random.")
-    stage: str = HfArg(default=MASKED_LM, help=f"What the budget is for: {MASKED_LM} or {CLASSIFICATION}.")
+    teacher_model_name_or_path: str = HfArg(
+        help="Teacher of the stage: a masked language model, or a classifier of the task."
+    )
+    student: str = HfArg(
+        default="mini", help="Size: a name, or layers/hidden size such as 4/256; its weights are random."
+    )
+    stage: str = HfArg(default=MASKED_LM, help=f"Stage under the budget: {MASKED_LM} or {CLASSIFICATION}.")
     arms: list[str] = field(
         default_factory=lambda: [NO_KD, "vanilla_kd", "tinybert", "minilmv2"],
-        metadata={"help": f"{', '.join([NO_KD, 'tinybert', *KINDS])}, or names of recipes (hf-distill recipes)."},
+        metadata={
+            "help": f"Arms to compare: {', '.join([NO_KD, 'tinybert', *KINDS])}, or names of recipes (hf-distill recipes)."
+        },
     )
-    regimes: list[str] = field(default_factory=lambda: list(REGIMES), metadata={"help": " and ".join(REGIMES) + "."})
+    regimes: list[str] = field(
+        default_factory=lambda: list(REGIMES), metadata={"help": f"Regimes to compare: {' and '.join(REGIMES)}."}
+    )
     limited_fraction: float = HfArg(default=0.1, help="Share of the data in the limited regime, above 0 to 1.")
     corpus: str | None = HfArg(
         default=None,
-        help=f"Text for {MASKED_LM} and {PD}: file, folder, dataset, or built-in {PROSE} (manuals and a book) or "
+        help=f"Text for {MASKED_LM} and {PD}: a file, folder or dataset, or built-in {PROSE} (manuals and a book) or "
         f"{ALL_DOMAINS} (short texts of four domains). None: {ALL_DOMAINS}.",
     )
-    dataset_name: str | None = HfArg(default=None, help=f"The task: a dataset, or built-in {', '.join(DOMAINS)}.")
-    train_file: str | None = HfArg(default=None, help="In its place: .csv or .json with the columns text and label.")
-    validation_file: str | None = HfArg(default=None, help="Decides on learning rates.")
-    test_file: str | None = HfArg(default=None, help="Reported. None: the validation split is.")
-    max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut from the corpus.")
-    points: int = HfArg(default=4, help="Equal parts of the budget after each of which quality is measured.")
+    dataset_name: str | None = HfArg(
+        default=None, help=f"Data of the task: a dataset, or built-in {', '.join(DOMAINS)}."
+    )
+    train_file: str | None = HfArg(
+        default=None, help="In place of --dataset_name: .csv or .json with the columns text and label."
+    )
+    validation_file: str | None = HfArg(default=None, help="Validation data, which decide on learning rates.")
+    test_file: str | None = HfArg(
+        default=None, help="Test data, whose results are reported. None: the validation data."
+    )
+    max_seq_length: int = HfArg(
+        default=128, help="Maximum tokens of a text, and tokens of the sequences cut from the corpus."
+    )
+    points: int = HfArg(default=4, help="Number of measurements of quality, after equal parts of the budget.")
     learning_rates: list[float] = field(
         default_factory=lambda: [1e-3, 5e-4],
-        metadata={"help": "Tried with the first seed; each arm takes the one best on the validation split."},
+        metadata={"help": "Learning rates to choose from, by validation with the first seed, for each arm."},
     )
     fine_tuning_steps: int = HfArg(default=500, help="Optimizer steps on labels after the stage. 0: none.")
-    fine_tuning_learning_rate: float = HfArg(default=2e-4, help="Highest learning rate of fine-tuning.")
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of every arm for each."})
+    fine_tuning_learning_rate: float = HfArg(default=2e-4, help="Peak learning rate of fine-tuning.")
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Random seeds; every arm is run once per seed."}
+    )
     pretraining_share: float = HfArg(
-        default=0.5, help=f"Share of the budget that {PD} spends on masked words; 0 to 1, both excluded."
+        default=0.5, help=f"Share of the budget of {PD} for masked language modeling, above 0 and below 1."
     )
 
     def __post_init__(self) -> None:
@@ -139,12 +162,12 @@ class ComparisonArguments:
 
 
 class Comparison:
-    """Trains the student in every arm; `given` are fields of `ScriptTrainingArguments`, of which arms change some.
+    """Trains the student in every arm; `given` are fields of `ScriptTrainingArguments`, some of which arms change.
 
     Attributes:
-        arms: By name.
-        splits: The task's rows with labels, as model inputs.
-        data: By regime, what the budget is spent on in the stage.
+        arms: The arms, by name.
+        splits: The task's rows with labels, as model inputs, by split.
+        data: The training data of the stage, by regime.
     """
 
     def __init__(self, args: ComparisonArguments, given: dict[str, Any]):
@@ -189,14 +212,14 @@ class Comparison:
         return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
     def _part(self, whole: Dataset, regime: str) -> Dataset:
-        """Of shuffled rows those that a regime has."""
+        """The part of the shuffled rows that belongs to a regime."""
         whole = whole.shuffle(seed=0)
         few = max(1, round(self.args.limited_fraction * len(whole)))
         return first_rows(whole, {"unlimited": None, "limited": few}[regime])
 
     @cached_property
     def _texts(self) -> Dataset:
-        """The corpus, without what students are judged on."""
+        """The corpus without evaluation texts."""
         texts = unlabeled_texts(self.args.corpus or ALL_DOMAINS)
         return without_texts_of(texts, self._evaluated, texts.column_names[0])[0]
 
@@ -205,7 +228,7 @@ class Comparison:
 
     @cached_property
     def unlabeled(self) -> dict[str, tuple[Dataset, Dataset]]:
-        """By regime the corpus in sequences of equal length, and its texts one by one."""
+        """For each regime, the corpus in sequences of equal length, and its single texts."""
         column, tokenizer, length = self._texts.column_names[0], self.tokenizer, self.args.max_seq_length
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
@@ -218,7 +241,7 @@ class Comparison:
         return {regime: (self._part(sequences, regime), self._part(texts, regime)) for regime in self.args.regimes}
 
     def entry(self, regime: str, arm: str) -> dict[str, Any]:
-        """An arm's row of results."""
+        """The results of an arm."""
         first, rates = self.args.seeds[0], self.arms[arm].learning_rates
         tried = {rate: self.run(regime, arm, rate, first)["validation_accuracy"] for rate in rates}
         rate = max(tried, key=tried.get)
@@ -242,7 +265,7 @@ class Comparison:
         } | mean_and_sd([run["accuracy"] for run in runs])
 
     def run(self, regime: str, arm: str, rate: float, seed: int) -> dict[str, Any]:
-        """What came out of a cell, which is run unless it is finished; one with other settings is refused."""
+        """Results of a cell, which is run unless it is finished; a cell with other settings is refused."""
         folder = self.folder / f"{self.args.student}_{regime}_{arm}_{rate:g}_{seed}".replace("/", "-")
         settings, result = self._settings(arm), folder / "result.json"
         if not run_on_main_process(result.exists):
@@ -262,7 +285,7 @@ class Comparison:
         return found
 
     def _settings(self, arm: str) -> dict[str, Any]:
-        """What makes a cell of an arm: arguments that only other arms depend on, and those that came later, are left out."""
+        """Settings that identify an arm's cell, without arguments that only other arms use or that were added later."""
         settings = dataclasses.asdict(self.args) | {name: self.given[name] for name in BUDGET}
         for name in NOT_OF_A_CELL:
             del settings[name]
@@ -270,7 +293,7 @@ class Comparison:
         return settings | charged | self.arms[arm].settings
 
     def _judged(self, folder: Path, regime: str, seed: int) -> dict[str, Any]:
-        """What was spent on a student, and how good it is once it is fine-tuned."""
+        """The cost of a student, and its quality after fine-tuning."""
         if not run_on_main_process(folder.exists):
             raise ValueError(f"the budget is too small: a single step took more than 1/{self.args.points} of it")
         set_seed(seed)  # the new head's weights
@@ -295,25 +318,25 @@ class Comparison:
 
 
 def class_names(rows: Dataset) -> list[str]:
-    """Of a column label, whose order is that of the classes."""
+    """Class names of the column label, in the order of their indices."""
     found = set(rows["label"]) - {None}
     return getattr(rows.features["label"], "names", None) or sorted(map(str, found))
 
 
 def is_right(output: Any) -> list[int]:
-    """1 for every example answered rightly, else 0; of those that have a label."""
+    """1 for every correctly predicted example, else 0; for examples with a label."""
     is_counted = output.label_ids != IGNORE_INDEX
     return (output.predictions.argmax(axis=-1) == output.label_ids)[is_counted].astype(int).tolist()
 
 
 def difference(ours: list[list[int]], theirs: list[list[int]]) -> tuple[float, float, float]:
-    """How much more often the one is right, and its 95 % interval over examples and over seeds.
+    """Difference in accuracy, and its 95 % interval over examples and seeds.
 
     A bootstrap that draws rows and columns (the pigeonhole bootstrap, Owen 2007, arXiv 0712.1111); both are paired.
 
     Args:
-        ours: By seed, 1 for every example answered rightly, else 0.
-        theirs: Likewise, of the same seeds and examples.
+        ours: For each seed, 1 for every correctly predicted example, else 0.
+        theirs: The same of the other arm, for the same seeds and examples.
     """
     gaps, rng = np.array(ours) - np.array(theirs), np.random.default_rng(0)
     drawn = [gaps[np.ix_(*(rng.integers(n, size=n) for n in gaps.shape))].mean() for _ in range(RESAMPLES)]
@@ -322,7 +345,7 @@ def difference(ours: list[list[int]], theirs: list[list[int]]) -> tuple[float, f
 
 
 def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
-    """Each arm against training without a teacher, and against fine-tuning alone, in plain words."""
+    """Sentences that compare each arm with training without a teacher, and with fine-tuning alone."""
     said = []
     for regime in dict.fromkeys(entry["regime"] for entry in entries):
         arms = {entry["arm"]: entry for entry in entries if entry["regime"] == regime}
@@ -352,7 +375,7 @@ def verdict(entries: list[dict[str, Any]], limit: str) -> list[str]:
 
 
 def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> None:
-    """The table on the terminal, the curves as a file."""
+    """Print the table and save the curves."""
     regimes = list(dict.fromkeys(entry["regime"] for entry in entries))
     seeds = len(entries[0]["accuracies"])
     title = f"accuracy % on {split}, {seeds_label(seeds)}"

@@ -10,9 +10,9 @@ The arms of the paper, and the stages they have:
     PD-F  pre-training, distillation, fine-tuning       B   fine-tuning (from random weights)
     PF    pre-training, fine-tuning                     TF  fine-tuning (from the teacher's bottom layers)
 
-Every stage leaves a folder in output_dir. Started again, the script goes on where it stopped, in the middle of a stage
-too. --initialization pretrained takes the published miniature, or a checkpoint of one's own, and skips pre-training.
-Takes every argument of `DistillationTrainingArguments`; steps and learning rate are set per stage.
+Every stage has a folder in output_dir. An interrupted run is resumed by the same command, also in the middle of a stage.
+--initialization pretrained uses the published miniature, or another checkpoint, and skips pre-training. Accepts all
+`DistillationTrainingArguments`; steps and learning rate are set per stage.
 """
 
 from __future__ import annotations
@@ -78,45 +78,57 @@ SOFT_LABELS_ONLY = {"soft_label_weight": 1.0, "hard_label_weight": 0.0, "tempera
 
 @dataclass
 class PipelineArguments:
-    """Which student, from which teacher, through which stages, on what."""
+    """The student, its teacher, the stages, and the data of each."""
 
-    teacher_model_name_or_path: str = HfArg(help="A classifier trained on the task; gives architecture and labels.")
-    arm: str = HfArg(default="PD-F", help=f"One of {', '.join(ARMS)}.")
-    student: str = HfArg(default="mini", help="tiny, mini, small, medium, base, or layers/hidden size such as 3/384.")
+    teacher_model_name_or_path: str = HfArg(
+        help="A classifier trained on the task, whose architecture and labels the student gets."
+    )
+    arm: str = HfArg(default="PD-F", help=f"Stages to run: {', '.join(ARMS)}.")
+    student: str = HfArg(
+        default="mini", help="Size: tiny, mini, small, medium, base, or layers/hidden size such as 3/384."
+    )
     initialization: str | None = HfArg(
         default=None,
-        help="random, embeddings, truncated, width or pretrained (skips pre-training). None: truncated for TF, else "
-        "random.",
+        help="Initialization of the student: random, embeddings, truncated, width or pretrained (skips pre-training). "
+        "None: truncated for TF, else random.",
     )
     pretrained_model_name_or_path: str | None = HfArg(
-        default=None, help="For --initialization pretrained. None: the published miniature."
+        default=None, help="Weights for --initialization pretrained. None: the published miniature."
     )
     corpus: str | None = HfArg(
         default=None, help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {PROSE}."
     )
-    transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are not read.")
-    train_file: str | None = HfArg(default=None, help="For fine-tuning: .csv or .json with the columns text and label.")
-    validation_file: str | None = HfArg(default=None, help="Evaluated after distillation and after fine-tuning.")
-    test_file: str | None = HfArg(default=None, help="Evaluated once, at the end.")
+    transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are ignored.")
+    train_file: str | None = HfArg(
+        default=None, help="Data for fine-tuning: .csv or .json with the columns text and label."
+    )
+    validation_file: str | None = HfArg(
+        default=None, help="Data for evaluation after distillation and after fine-tuning."
+    )
+    test_file: str | None = HfArg(default=None, help="Data for evaluation at the end.")
     dataset_name: str | None = HfArg(
         default=None,
         help="Labeled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
-        f"tweets, for which corpus and transfer set are {ALL_DOMAINS} unless given.",
+        f"tweets, whose corpus and transfer set are {ALL_DOMAINS} unless given.",
     )
     teacher_answers: str | None = HfArg(
         default=None,
-        help="Folder that keeps the teacher's answers for this run and others: it answers every text once. None: it "
-        "answers while the student trains.",
+        help="Folder of precomputed teacher outputs, for this run and others. None: run the teacher while the student "
+        "trains.",
     )
-    max_transfer_samples: int | None = HfArg(default=None, help="Distill on only this many texts, chosen at random.")
-    max_seq_length: int = HfArg(default=128, help="Tokens of a text, and of the sequences cut for pre-training.")
-    streaming: bool = HfArg(default=False, help="Read the corpus while training on it.")
+    max_transfer_samples: int | None = HfArg(
+        default=None, help="Distill on this many texts, chosen at random. None: all."
+    )
+    max_seq_length: int = HfArg(
+        default=128, help="Maximum tokens of a text, and tokens of the sequences cut for pre-training."
+    )
+    streaming: bool = HfArg(default=False, help="Stream the corpus during training.")
     pretraining_steps: int = HfArg(default=10_000, help="Optimizer steps of masked language modeling.")
     distillation_steps: int = HfArg(default=10_000, help="Optimizer steps on soft labels.")
     fine_tuning_steps: int = HfArg(default=2_000, help="Optimizer steps on labels.")
-    pretraining_learning_rate: float = HfArg(default=5e-4, help="Highest learning rate of that stage.")
-    distillation_learning_rate: float = HfArg(default=3e-4, help="Highest learning rate of that stage.")
-    fine_tuning_learning_rate: float = HfArg(default=1e-4, help="Highest learning rate of that stage.")
+    pretraining_learning_rate: float = HfArg(default=5e-4, help="Peak learning rate of pre-training.")
+    distillation_learning_rate: float = HfArg(default=3e-4, help="Peak learning rate of distillation.")
+    fine_tuning_learning_rate: float = HfArg(default=1e-4, help="Peak learning rate of fine-tuning.")
 
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
@@ -134,13 +146,13 @@ class PipelineArguments:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Those of the arm; pre-training was done where the student comes pre-trained."""
+        """The stages of the arm, without pre-training if the student comes pre-trained."""
         skipped = PRETRAINING if self.initialization == "pretrained" else None
         return tuple(stage for stage in ARMS[self.arm] if stage != skipped)
 
 
 def unlabeled_texts(source: str, streaming: bool = False) -> Texts:
-    """Those built in, of all domains, of one or of books, or those of a file, folder or dataset."""
+    """Texts of a built-in domain, of all domains or of books, or those of a file, folder or dataset."""
     if source == PROSE:
         return load_prose()
     if source == ALL_DOMAINS or source in DOMAINS:
@@ -149,7 +161,7 @@ def unlabeled_texts(source: str, streaming: bool = False) -> Texts:
 
 
 def load_labeled(args: PipelineArguments) -> dict[str, Dataset]:
-    """The splits train, validation and test, as far as there are such."""
+    """The splits train, validation and test, as far as they exist."""
     if args.dataset_name in DOMAINS:
         return dict(load_sentiment(args.dataset_name))
     if args.dataset_name:
@@ -163,19 +175,19 @@ def load_labeled(args: PipelineArguments) -> dict[str, Dataset]:
 
 
 def text_column(rows: Texts) -> str:
-    """The column text, or else the first."""
+    """The column text if there is one, else the first column."""
     return "text" if "text" in rows.column_names else rows.column_names[0]
 
 
 def load_classifier(folder: str | Path, **config: Any) -> PreTrainedModel:
-    """Whole on every process, also under ZeRO-3."""
+    """A classifier from a folder; not sharded, also under ZeRO-3."""
     with unsharded_loading():
         return AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, **config)
 
 
 @dataclass
 class Pipeline:
-    """The stages of an arm, one after the other; each finds what an earlier start left."""
+    """Runs the stages of an arm in order, and resumes where an earlier run stopped."""
 
     args: PipelineArguments
     given: dict[str, Any]  # fields of DistillationTrainingArguments, of which stages change some
@@ -198,7 +210,7 @@ class Pipeline:
                 self.splits[split] = self._answered(self.splits[split])
 
     def run(self) -> dict[str, float]:
-        """All stages; returns the metrics of the finished student."""
+        """Run all stages; returns the metrics of the finished student."""
         student = self._untrained()
         for stage in self.args.stages:
             train = {PRETRAINING: self._pretrain, DISTILLATION: self._distil, FINE_TUNING: self._fine_tune}[stage]
@@ -206,7 +218,7 @@ class Pipeline:
         return self._finish(student)
 
     def _folder_of(self, stage: str) -> Path:
-        """Named after the stage and those before it, since they make what it starts from."""
+        """The folder of a stage, named after it and the stages before it, on which its initial weights depend."""
         stages = self.args.stages
         return (self.stages_folder or self.folder) / "+".join(stages[: stages.index(stage) + 1])
 
@@ -277,7 +289,7 @@ class Pipeline:
         notes: Callable[[], dict[str, Any]] = dict,
         **more: Any,
     ) -> None:
-        """Train a stage unless its folder is finished, from its last checkpoint if it has one."""
+        """Train a stage unless its folder is finished, resuming from its last checkpoint if there is one."""
         finished = folder / "finished.json"
         if not run_on_main_process(finished.exists):
             trainer = self._trainer(student, changes | {"output_dir": str(folder)}, teacher, data(), **more)
@@ -292,7 +304,7 @@ class Pipeline:
 
     @staticmethod
     def _close(folder: Path, notes: dict[str, Any], finished: Path) -> None:
-        """Leave a trained stage as it is found by later starts."""
+        """Mark a trained stage as finished for later runs."""
         record = RunRecord.load(folder)
         record.data |= notes
         record.save(folder)
@@ -308,7 +320,7 @@ class Pipeline:
         data: Texts | None,
         data_collator: Callable | None = None,
     ) -> DistillationTrainer:
-        """With a collator for pre-training, which is not evaluated; else a classifier's."""
+        """The trainer of a stage; a collator is given for pre-training, which is not evaluated."""
         is_classifier = data_collator is None
         return DistillationTrainer(
             student,
@@ -322,7 +334,7 @@ class Pipeline:
         )
 
     def _finish(self, student: PreTrainedModel) -> dict[str, float]:
-        """The student with one record and one card over all stages."""
+        """Save the student with one record and one card over all stages; returns its metrics."""
         record = run_on_main_process(lambda: self._whole_record(student))
         if "test" in self.splits:
             judge = self._trainer(student, SOFT_LABELS_ONLY, self.teacher, None)
@@ -331,7 +343,7 @@ class Pipeline:
         return record.metrics
 
     def _whole_record(self, student: PreTrainedModel) -> RunRecord:
-        """Save the student; its record over all stages."""
+        """Save the student; returns its record over all stages."""
         student.save_pretrained(self.folder)
         self.tokenizer.save_pretrained(self.folder)
         record = RunRecord.load(self._folder_of(self.args.stages[-1]))
@@ -345,14 +357,14 @@ class Pipeline:
         return record
 
     def _answered(self, texts: Dataset) -> Dataset:
-        """With the teacher's answers beside the texts, if they are kept."""
+        """The texts with precomputed teacher outputs, if a folder for them is given."""
         if self.args.teacher_answers is None:
             return texts
         teacher, collator = FrozenTeacher(self.teacher), DataCollatorWithPadding(self.tokenizer)
         return label_transfer_set(texts, teacher, collator, cache_folder=self.args.teacher_answers)
 
     def _encoded(self, texts: Dataset, labeled: bool) -> Dataset:
-        """Model inputs; the classes are those of the teacher, by name where the data name them."""
+        """Model inputs; classes are the teacher's, matched by name if the data have names."""
         column = text_column(texts)
         ids, value_of = label_ids(self.teacher.config), label_values(texts.features.get("label"))
         tokenizer, length = self.tokenizer, self.args.max_seq_length  # all that map has to hash

@@ -1,4 +1,4 @@
-r"""Make a fine-tuned text classifier smaller: fewer words, fewer layers, and narrower step by step while it learns.
+r"""Prune a fine-tuned text classifier: fewer tokens, fewer layers, and a smaller width step by step while it trains.
 
     python examples/run_glue.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
         --do_train --do_eval --output_dir outputs/teacher
@@ -6,10 +6,11 @@ r"""Make a fine-tuned text classifier smaller: fewer words, fewer layers, and na
         --target_hidden_size 384 --target_layers 9 --vocabulary_min_count 1 --recipe homodistil \
         --do_train --do_eval --output_dir outputs/pruned
 
-The classifier is its own teacher (HomoDistil, Liang et al. 2023). The three ways go together, or each alone: words that
-the training texts do not use are dropped first, from the teacher too; then layers, of which those stay that the loss
-depends on most; the width falls during the training. Takes run_glue.py's data arguments, --dataset_name movie_reviews or
-another built-in domain, and `PruningDistillTrainingArguments`. Leaves a stock model, and a card that shows how it shrank.
+The classifier is its own teacher (HomoDistil, Liang et al. 2023). The three ways can be combined, or used alone. Tokens
+that the training texts do not use are removed first, from the teacher too. Then layers are removed, except those that the
+loss depends on most. The width is reduced during the training. Accepts run_glue.py's data arguments, --dataset_name
+movie_reviews or another built-in domain, and all `PruningDistillTrainingArguments`. Saves a stock model, and a model card
+that shows its sizes over time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, PruningDistillTrainer, PruningDistillTrainingArguments
 from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.pruning import Criterion, keep_layers, layers_worth_most, score, trim_vocabulary
+from hf_distill.pruning import Criterion, highest_scoring_layers, keep_layers, score, trim_vocabulary
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.models import FineTuningArguments, load_student
@@ -40,27 +41,27 @@ BATCH_SIZE = 32
 
 @dataclass
 class PruningArguments(OutputFolderArguments, PruningDistillTrainingArguments):
-    """Those of the trainer, and of the output folder."""
+    """The arguments of the trainer and of the output folder."""
 
 
 @dataclass
 class SizeArguments:
-    """What becomes smaller before the training; the training's own arguments say how wide it ends."""
+    """What is pruned before the training; the arguments of the trainer have the final width."""
 
-    target_layers: int | None = HfArg(default=None, help="Layers to keep. None: all.")
+    target_layers: int | None = HfArg(default=None, help="Number of layers to keep. None: all.")
     vocabulary_min_count: int | None = HfArg(
-        default=None, help="Keep only words that occur so many times in the training texts. None: all words."
+        default=None, help="Keep tokens that occur at least this often in the training texts. None: all tokens."
     )
 
 
 def most_important_layers(model: PreTrainedModel, rows: Dataset, collator: Any, number: int) -> list[int]:
-    """The layers with the most sensitive weights, by the gradients of some labeled rows."""
+    """The layers with the most sensitive weights, by the gradients of a sample of labeled rows."""
     judged = copy.deepcopy(model).eval()
     rows = rows.shuffle(seed=0).select(range(min(len(rows), ROWS_TO_JUDGE_LAYERS)))
     for start in range(0, len(rows), BATCH_SIZE):
         batch = collator([rows[index] for index in range(start, min(start + BATCH_SIZE, len(rows)))])
         judged(**batch).loss.backward()
-    return layers_worth_most(score(judged, Criterion.SENSITIVITY), number)
+    return highest_scoring_layers(score(judged, Criterion.SENSITIVITY), number)
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
     python examples/quickstart.py
 
-Fine-tunes all-MiniLM-L6-v2 on movie reviews, lets it label more of them, also those without a label of their own, and
-trains each student twice from the same first weights: on the labeled reviews alone, and on the teacher's soft labels,
-as many steps each. Leaves in outputs/quickstart a folder per student with weights, run.json and model card, results.json and
-a plot. Interrupted and started again, it continues.
+Fine-tunes all-MiniLM-L6-v2 on movie reviews and uses it as the teacher of labeled and unlabeled reviews. Each student is
+trained twice from the same initial weights, for equally many steps: on the labeled reviews alone, and on the teacher's
+soft labels. Saves a folder per student with weights, run.json and model card, and results.json and a plot in
+outputs/quickstart. An interrupted run is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # of several proc
 
 @dataclass(frozen=True)
 class Student:
-    """A student of the quickstart: what it is, what it starts from, and how fast it learns."""
+    """A student of the quickstart: its name, shape, initialization and learning rate."""
 
     name: str
     shape: str
@@ -82,12 +82,12 @@ STUDENTS = (
 
 
 class Quickstart:
-    """The stages, each of which finds what an earlier start left and goes on from there.
+    """Runs the stages of the quickstart, and resumes where an earlier run stopped.
 
     Args:
-        folder: Where everything is kept.
-        steps: Optimizer steps of each student's training.
-        examples: Examples of each data set used, drawn at random; None for all.
+        folder: The folder for all results.
+        steps: Optimizer steps per student.
+        examples: Number of examples of each data set, drawn at random; None for all.
     """
 
     def __init__(self, folder: Path, steps: int, examples: int | None):
@@ -96,7 +96,7 @@ class Quickstart:
         self.splits: dict[str, datasets.Dataset] = {}
 
     def run(self) -> None:
-        """All stages; the table comes last."""
+        """Run all stages and print the table."""
         args = self._arguments("teacher", 5e-5, num_train_epochs=TEACHER_EPOCHS, max_steps=-1)
         with args.main_process_first(desc="tokenizing"):
             raw = load_sentiment()
@@ -133,7 +133,7 @@ class Quickstart:
         transfer_set: datasets.Dataset | None = None,
         initialization: str = "pre-trained",
     ) -> PreTrainedModel:
-        """The finished model of an earlier start, or the one trained now, from its last checkpoint if it has one."""
+        """The finished model of an earlier run, or one trained now, resuming from its last checkpoint if there is one."""
         folder = self.folder / name
         if run_on_main_process((folder / "finished.json").exists):
             console.print(f"[bold]{name}[/]: found in {folder}")
@@ -157,7 +157,7 @@ class Quickstart:
 
     @staticmethod
     def _close(folder: Path, initialization: str, metrics: dict[str, float]) -> None:
-        """Leave a finished training as later starts find it."""
+        """Mark a training as finished for later runs."""
         record = RunRecord.load(folder)
         record.student |= {"name": folder.name, "initialization": initialization}
         record.card |= {"base_model": BASE_MODEL, "license": "apache-2.0", "language": "en"}
@@ -197,7 +197,7 @@ class Quickstart:
         )
 
     def _answered(self, texts: datasets.Dataset, teacher: PreTrainedModel) -> datasets.Dataset:
-        """With the teacher's logits beside the texts, asked for once."""
+        """The texts with precomputed teacher logits."""
         collator = DataCollatorWithPadding(self.tokenizer)
         return label_transfer_set(texts, FrozenTeacher(teacher), collator, cache_folder=self.folder / "teacher-answers")
 
@@ -212,7 +212,7 @@ class Quickstart:
         )
 
     def _report(self, models: dict[tuple[str, str], PreTrainedModel]) -> None:
-        """Table, results.json, plot, and the card of every student."""
+        """Write the table, results.json, the plot, and the card of every student."""
         evaluated_models = [EvaluatedModel(f"{name}, {training}" if training != TEACHER else name, training, model, self.tokenizer)
                        for (name, training), model in models.items()]  # fmt: skip
         rows = load_sentiment()["test"]
@@ -238,9 +238,11 @@ def _write_json(path: Path, content: dict) -> None:
 
 def main() -> None:
     parser = ScriptParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything is kept")
-    parser.add_argument("--steps", type=int, default=300, help="optimizer steps of each student's training")
-    parser.add_argument("--examples", type=int, default=None, help="use only so many examples of each data set")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="folder for all results")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps per student")
+    parser.add_argument(
+        "--examples", type=int, default=None, help="use this many examples of each data set; all if not given"
+    )
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     default_deepspeed_to_cpu()

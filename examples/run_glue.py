@@ -1,6 +1,6 @@
 r"""Fine-tune or distill an encoder on a GLUE task, a dataset of the Hub, or CSV and JSON files.
 
-Takes the arguments of transformers' examples/pytorch/text-classification/run_glue.py and those of
+Accepts the arguments of transformers' examples/pytorch/text-classification/run_glue.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_glue.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
@@ -67,41 +67,41 @@ Config = transformers.PretrainedConfig
 
 @dataclass
 class ModelArguments(FineTuningArguments):
-    """Which models to start from."""
+    """The models to start from."""
 
     teacher_tokenizer_name: str | None = HfArg(
-        default=None, help="Its own tokenizer, for a teacher with another vocabulary. None: the model's."
+        default=None, help="Tokenizer of a teacher with another vocabulary. None: the model's."
     )
 
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
     task_name: str | None = HfArg(default=None, help=f"A GLUE task: {', '.join(GLUE_TASKS)}.")
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(
         default=None,
-        help="Training data, .csv, .json or .jsonl: the columns label (not needed to learn from a teacher's soft labels "
-        "alone), and text or else the first one or two of strings.",
+        help="Training data, .csv, .json or .jsonl, with the column label (not needed for the teacher's soft labels alone), "
+        "and the column text or else the first one or two columns of strings.",
     )
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
     test_file: str | None = HfArg(default=None, help="Data for --do_predict; columns as in --train_file.")
     text_column_names: str | None = HfArg(
-        default=None, help="The column of texts, or two with a comma between for pairs. None: as --train_file says."
+        default=None, help="Column of texts, or two columns a,b of text pairs. None: as described at --train_file."
     )
-    label_column_name: str | None = HfArg(default=None, help="The column of labels. None: label.")
-    max_seq_length: int = HfArg(default=128, help="Longer inputs are cut to this many tokens.")
+    label_column_name: str | None = HfArg(default=None, help="Column of labels. None: label.")
+    max_seq_length: int = HfArg(default=128, help="Maximum tokens of an input; longer ones are truncated.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
     pad_to_max_length: bool = HfArg(
         default=False,
-        help="Pad every input to --max_seq_length, not to the longest of its batch. transformers' script does so by "
+        help="Pad every input to --max_seq_length instead of to the longest of its batch. transformers' script does so by "
         "default, which wastes most of the computation and changes no result.",
     )
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples.")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
-    max_predict_samples: int | None = HfArg(default=None, help="Use only this many test examples.")
+    max_train_samples: int | None = HfArg(default=None, help="Use this many training examples. None: all.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation examples. None: all.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use this many test examples. None: all.")
 
     def __post_init__(self) -> None:
         self.task_name = self.task_name and self.task_name.lower()
@@ -130,7 +130,7 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Sp
 
 
 def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
-    """Names of the classes in the order of the outputs, and the class each label stands for; none for regression."""
+    """Class names in the order of the outputs, and the class of each label; none for regression."""
     # The classes of the training data, else of the teacher, else of the model as it comes.
     column = raw["train"].features.get("label") if "train" in raw else None
     source = teacher or own
@@ -152,7 +152,7 @@ def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[
 
 
 def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None) -> tuple:
-    """Model, tokenizer, and classes; by the classes' names the trainer puts a teacher's outputs in order."""
+    """Model, tokenizer, and classes, by whose names the trainer matches the teacher's outputs."""
     config = args.config()
     names, ids = find_labels(raw, config, teacher_config)
     config.problem_type = "single_label_classification" if names else "regression"
@@ -168,7 +168,7 @@ def load_model(args: ModelArguments, raw: Splits, teacher_config: Config | None)
 
 @dataclass
 class Encoder:
-    """Makes model inputs from texts, with labels where the data have them, and with a teacher's own inputs if it has such."""
+    """Makes model inputs from texts, with labels if the data have them, and with the teacher's own inputs if it has any."""
 
     args: DataTrainingArguments
     tokenizer: Any
@@ -177,7 +177,7 @@ class Encoder:
     segments: bool | None = None  # which of two texts a token is of; None: where the model reads it
 
     def __call__(self, raw: Dataset, texts: list[str]) -> Dataset:
-        """From the columns of texts."""
+        """Model inputs from the columns of texts."""
         length, args = self.args.max_seq_length, self.args
         encode = SequenceEncoder(
             self.tokenizer, self.ids, length, args.pad_to_max_length, self.segments, not args.overwrite_cache
@@ -191,7 +191,7 @@ class Encoder:
 
 
 def prepare(raw: Splits, stage: str, args: DataTrainingArguments, encode: Encoder) -> Splits:
-    """Model inputs by split; the first split of a stage is the one watched during training."""
+    """Model inputs by split; the first split of a stage is evaluated during training."""
     texts = text_columns((raw["train"] if "train" in raw else next(iter(raw.values()))).features)
     flag, _, limit = STAGES[stage]
     prepared = {}

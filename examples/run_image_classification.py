@@ -1,6 +1,6 @@
 r"""Fine-tune or distill an image classifier on folders of images, a dataset of the Hub, or scikit-learn's digits.
 
-Takes the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
+Accepts the arguments of transformers' examples/pytorch/image-classification/run_image_classification.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Without a download:
 
     small=image_size=8,patch_size=2,num_channels=1,num_attention_heads=4
@@ -61,28 +61,33 @@ SPLIT_SEED = 0  # the same validation images whatever the seed of the run
 
 @dataclass
 class ModelArguments(AnyModelArguments):
-    """Which models to start from."""
+    """The models to start from."""
 
     image_processor_name: str | None = HfArg(
-        default=None, help="Hub id or path of the image processor. None: the model's, else the teacher's, else plain."
+        default=None,
+        help="Hub id or path of the image processor. None: the model's, else the teacher's, else a default.",
     )
-    ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
+    ignore_mismatched_sizes: bool = HfArg(
+        default=False, help="Initialize weights of other shapes at random, such as another head."
+    )
 
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, a local folder with one, or digits.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_dir: str | None = HfArg(default=None, help="Training images, one folder per class.")
     validation_dir: str | None = HfArg(default=None, help="Images for --do_eval, in the same form.")
-    train_val_split: float = HfArg(default=0.15, help="Share of the training images for validation, if no other are.")
-    image_column_name: str = HfArg(default="image", help="Column of images; pixel_values are taken as they are.")
-    label_column_name: str = HfArg(default="label", help="Column of classes; not needed to learn from a teacher alone.")
-    augment: bool = HfArg(default=True, help="Train on random crops and mirror images; not for pixel_values.")
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training images, at random.")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation images, at random.")
+    train_val_split: float = HfArg(
+        default=0.15, help="Share of training images used for validation if there are no others."
+    )
+    image_column_name: str = HfArg(default="image", help="Column of images; pixel_values are used unprocessed.")
+    label_column_name: str = HfArg(default="label", help="Column of classes; not needed for soft labels alone.")
+    augment: bool = HfArg(default=True, help="Train on random crops and horizontal flips; not for pixel_values.")
+    max_train_samples: int | None = HfArg(default=None, help="Use this many training images, at random. None: all.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation images, at random. None: all.")
 
     def __post_init__(self) -> None:
         self.folders = {"train": self.train_dir, "validation": self.validation_dir}
@@ -98,7 +103,7 @@ class DataTrainingArguments:
 
 
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Dataset]:
-    """The images by split; a validation set is taken off the training set where there is none."""
+    """Images by split; without a validation set, a part of the training set is split off."""
     shared = model_args.source
     if args.dataset_name == "digits":
         raw = dict(load_digits_dataset())
@@ -129,7 +134,7 @@ def find_classes(raw: dict[str, Dataset], column: str, own: PretrainedConfig, te
 def load_model(
     model_args: ModelArguments, args: DistillationTrainingArguments, raw: dict[str, Dataset], label_column: str
 ) -> tuple[PreTrainedModel, Any]:
-    """Model and image processor; by the classes' names the trainer puts a teacher's outputs in order."""
+    """Model and image processor; the trainer matches the teacher's outputs by class name."""
     start, teacher = model_args.model_name_or_path, model_args.teacher_model_name_or_path
     config = model_args.config()
     names = find_classes(raw, label_column, config, config_of_teacher(teacher, args))
@@ -155,7 +160,7 @@ def load_model(
 
 
 def random_view(image: Image.Image) -> Image.Image:
-    """A random part of an image, 8 % to all of its area and at most 4:3 wide or high, every second time mirrored.
+    """A random crop of 8 to 100 % of the area with an aspect ratio up to 4:3, flipped with probability one half.
 
     Source: Szegedy et al. 2014, arXiv 1409.4842, section 6.
     """
@@ -177,7 +182,7 @@ def prepare(
     model: PreTrainedModel,
     processor: Any,
 ) -> Dataset:
-    """Model inputs, made when they are read; with labels where the data have them."""
+    """Model inputs, computed when they are read; with labels if the data have them."""
     augment = args.augment and split == "train"
     if limit is not None:  # at random, because images come sorted by class
         images = first_rows(images.shuffle(SPLIT_SEED), limit)

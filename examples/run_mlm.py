@@ -1,13 +1,13 @@
 r"""Train or distill an encoder by masked language modeling, on a dataset of the Hub or on text, CSV and JSON files.
 
-Takes the arguments of transformers' examples/pytorch/language-modeling/run_mlm.py and those of
+Accepts the arguments of transformers' examples/pytorch/language-modeling/run_mlm.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Task-agnostic distillation:
 
     python examples/run_mlm.py --teacher_model_name_or_path google-bert/bert-base-uncased --recipe distilbert \
         --model_type bert --config_overrides num_hidden_layers=6 --train_file corpus.txt \
         --do_train --do_eval --output_dir outputs/student
 
-Or a copy of the teacher that becomes narrower while it learns (HomoDistil):
+Or prune a copy of the teacher while it is distilled (HomoDistil):
 
     python examples/run_mlm.py --model_name_or_path google-bert/bert-base-uncased --recipe homodistil \
         --teacher_model_name_or_path google-bert/bert-base-uncased --target_hidden_size 384 --train_file corpus.txt \
@@ -63,31 +63,45 @@ LONGEST_BLOCK = 1024  # for tokenizers without a limit of their own, as in trans
 
 @dataclass
 class ModelArguments(AnyModelArguments):
-    """Which models to start from; with --recipe minilmv2 or tinybert_general any encoder can teach."""
+    """The models to start from; with --recipe minilmv2 or tinybert_general the teacher can be any encoder."""
 
-    tokenizer_name: str | None = HfArg(default=None, help="Its Hub id or path. None: the model's, else the teacher's.")
+    tokenizer_name: str | None = HfArg(
+        default=None, help="Hub id or path of the tokenizer. None: the model's, else the teacher's."
+    )
     dtype: str | None = HfArg(default=None, help="Load the weights as float32, bfloat16 or float16. None: float32.")
 
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
-    train_file: str | None = HfArg(default=None, help=".txt, a text per line; .csv, .json: column text or the first.")
+    train_file: str | None = HfArg(
+        default=None, help="Texts: .txt with one per line; .csv or .json with the column text or else the first."
+    )
     validation_file: str | None = HfArg(default=None, help="Texts for --do_eval, in the same form.")
-    text_column_name: str | None = HfArg(default=None, help="The column of texts. None: text, else the first.")
-    validation_split_percentage: int = HfArg(default=5, help="Percent of the training texts, if no other are given.")
-    max_seq_length: int | None = HfArg(default=None, help="Of a block or line. None: the tokenizer's, at most 1024.")
-    mlm_probability: float = HfArg(default=0.15, help="Share of the tokens to be predicted.")
-    line_by_line: bool = HfArg(default=False, help="Every text is one example. False: blocks cut from joined texts.")
-    pad_to_max_length: bool = HfArg(default=False, help="Pad lines to --max_seq_length, not to the longest of a batch.")
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples (blocks or lines).")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
-    streaming: bool = HfArg(default=False, help="Read the data while training; needs --max_steps.")
+    text_column_name: str | None = HfArg(default=None, help="Column of texts. None: text, else the first.")
+    validation_split_percentage: int = HfArg(
+        default=5, help="Percentage of training texts used for validation if there are no others."
+    )
+    max_seq_length: int | None = HfArg(
+        default=None, help="Maximum tokens of a block or line. None: the tokenizer's, at most 1024."
+    )
+    mlm_probability: float = HfArg(default=0.15, help="Share of the tokens that are masked and predicted.")
+    line_by_line: bool = HfArg(
+        default=False, help="Use every text as one example. False: blocks of concatenated texts."
+    )
+    pad_to_max_length: bool = HfArg(
+        default=False, help="Pad lines to --max_seq_length instead of to the longest of the batch."
+    )
+    max_train_samples: int | None = HfArg(
+        default=None, help="Use this many training examples (blocks or lines). None: all."
+    )
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation examples. None: all.")
+    streaming: bool = HfArg(default=False, help="Stream the data during training; needs --max_steps.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
-    preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Number of processes that tokenize. None: one.")
 
     def __post_init__(self) -> None:
         files = {"train_file": self.train_file, "validation_file": self.validation_file}
@@ -99,7 +113,7 @@ class DataTrainingArguments:
 
 
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Texts]:
-    """The texts by split; a validation set is taken off the training set where there is none."""
+    """Texts by split; without a validation set, a part of the training set is split off."""
     options = model_args.source | {"streaming": args.streaming}
     if args.dataset_name:
         raw = dict(load_named(args.dataset_name, args.dataset_config_name, **options))
@@ -112,7 +126,7 @@ def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[st
 
 
 def split_off_validation(texts: Texts, percentage: int) -> dict[str, Texts]:
-    """The first texts for validation and the others for training; of a stream the first of every hundred."""
+    """The first texts for validation and the others for training; in a stream, the first of every hundred."""
     if isinstance(texts, IterableDataset):
         for_validation = texts.filter(lambda _, index: index % 100 < percentage, with_indices=True)
         for_training = texts.filter(lambda _, index: index % 100 >= percentage, with_indices=True)
@@ -149,7 +163,7 @@ def load_model(
 def choose_teacher(
     name: str | None, args: DistillationTrainingArguments, tokenizer: PreTrainedTokenizerBase
 ) -> str | PreTrainedModel | None:
-    """The teacher's name for the trainer to load; as a model if only its body was trained and no prediction is used."""
+    """The teacher's name for the trainer, or the loaded model if only its body is trained and no logits are used."""
     if name is None or args.soft_label_weight != 0:
         return name
     kwargs = teacher_options(args)
@@ -169,7 +183,7 @@ def choose_teacher(
 
 
 def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingArguments, limit: int | None) -> Texts:
-    """Model inputs: one example per line, or blocks of equal length cut from all texts in a row."""
+    """Model inputs: one example per line, or blocks of equal length of concatenated texts."""
     length = min(args.max_seq_length or LONGEST_BLOCK, tokenizer.model_max_length)
     padding = "max_length" if args.pad_to_max_length else False
     columns = texts.column_names or list(next(iter(texts)))
@@ -198,7 +212,7 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
 
 
 def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, float]:
-    """With the perplexity over the masked tokens, from the loss that the labels give."""
+    """Metrics with the perplexity over the masked tokens, from the loss on the labels."""
     metrics = trainer.evaluate()
     if not teacher_predicts:
         metrics = {name: value for name, value in metrics.items() if not name.startswith("eval_teacher_")}

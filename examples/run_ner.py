@@ -1,6 +1,6 @@
-r"""Fine-tune or distill an encoder that labels words (entities, parts of speech, chunks), on the Hub's data or files.
+r"""Fine-tune or distill an encoder for token classification (entities, parts of speech, chunks), on a dataset or files.
 
-Takes the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
+Accepts the arguments of transformers' examples/pytorch/token-classification/run_ner.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_ner.py --model_name_or_path google-bert/bert-base-cased --dataset_name lhoestq/conll2003 \
@@ -55,25 +55,37 @@ Config = transformers.PretrainedConfig
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
-    task_name: str = HfArg(default="ner", help="ner, pos or chunk: the labels are in a column such as ner_tags.")
+    task_name: str = HfArg(
+        default="ner", help="ner, pos or chunk; the labels are in the column ner_tags, pos_tags or chunk_tags."
+    )
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(default=None, help="Training data: .json, .jsonl, or .csv with lists in JSON.")
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
     test_file: str | None = HfArg(default=None, help="Data for --do_predict; columns as in --train_file.")
-    text_column_name: str | None = HfArg(default=None, help="Of the words. None: tokens, else the first of lists.")
-    label_column_name: str | None = HfArg(default=None, help="None: TASK_tags, else the next column of lists.")
-    max_seq_length: int | None = HfArg(default=None, help="Longer inputs are cut. None: to what the model can read.")
-    pad_to_max_length: bool = HfArg(default=False, help="Pad to --max_seq_length, not to the longest of the batch.")
-    label_all_tokens: bool = HfArg(default=False, help="Label not only a word's first token; after B- follows I-.")
-    return_entity_level_metrics: bool = HfArg(default=False, help="Also give the F1 of each type of entity.")
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training examples.")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation examples.")
-    max_predict_samples: int | None = HfArg(default=None, help="Use only this many test examples.")
+    text_column_name: str | None = HfArg(
+        default=None, help="Column of words. None: tokens, else the first column of lists."
+    )
+    label_column_name: str | None = HfArg(
+        default=None, help="Column of labels. None: TASK_tags, else the next column of lists."
+    )
+    max_seq_length: int | None = HfArg(
+        default=None, help="Maximum tokens of an input; longer ones are truncated. None: the model's maximum."
+    )
+    pad_to_max_length: bool = HfArg(
+        default=False, help="Pad to --max_seq_length instead of to the longest of the batch."
+    )
+    label_all_tokens: bool = HfArg(
+        default=False, help="Label all tokens of a word (I- after B-). False: the first token only."
+    )
+    return_entity_level_metrics: bool = HfArg(default=False, help="Also report the F1 of each entity type.")
+    max_train_samples: int | None = HfArg(default=None, help="Use this many training examples. None: all.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation examples. None: all.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use this many test examples. None: all.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
-    preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Number of processes that tokenize. None: one.")
 
     def __post_init__(self) -> None:
         self.files = {f"{split}_file": getattr(self, f"{split}_file") for split in STAGES}
@@ -82,7 +94,7 @@ class DataTrainingArguments:
             raise ValueError(f"max_seq_length must be at least 1, got {self.max_seq_length}")
 
     def encoder(self, tokenizer: Any, ids: ClassIds) -> WordEncoder:
-        """Makes model inputs."""
+        """The encoder that makes model inputs."""
         how = self.max_seq_length, self.pad_to_max_length, self.label_all_tokens
         return WordEncoder(tokenizer, ids, *how, not self.overwrite_cache, self.preprocessing_num_workers)
 
@@ -96,7 +108,7 @@ def load_raw(model_args: FineTuningArguments, args: DataTrainingArguments) -> Sp
 
 
 def read_lists(table: Dataset) -> Dataset:
-    """The table of a .csv file, with those columns read as JSON that begin with a list."""
+    """The table of a .csv file, with columns of lists parsed from JSON."""
     firsts = {name: next((value for value in table[name] if value is not None), None) for name in table.column_names}
     columns = [name for name, value in firsts.items() if str(value).startswith("[")]
 
@@ -110,7 +122,7 @@ def read_lists(table: Dataset) -> Dataset:
 
 
 def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) -> tuple[str, str | None]:
-    """The columns of words, which every split has, and of labels, which some may lack; None if all do."""
+    """The column of words, which every split has, and that of labels; None if no split has labels."""
     features = {name: feature for split in splits for name, feature in raw[split].features.items()}
     lists = [name for name, feature in features.items() if hasattr(feature, "feature")]
     text = args.text_column_name or next((name for name in ("tokens", *lists) if name in lists), None)
@@ -126,7 +138,7 @@ def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) ->
 
 
 def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
-    """Names of the classes in the order of the outputs, and the class each name or number stands for."""
+    """Class names in the order of the outputs, and the class of each name or number."""
     # The classes of the training data, else of the teacher, else of the model as it comes.
     source = teacher or own
     names = label_names(source)
@@ -148,7 +160,7 @@ def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | 
 
 
 def load_model(args: FineTuningArguments, names: list[str], config: Config) -> tuple:
-    """Model and tokenizer; by the classes' names the trainer puts a teacher's outputs in order."""
+    """Model and tokenizer; the trainer matches the teacher's outputs by class name."""
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in config.id2label.items()}
     tokenizer_name = args.tokenizer_name or args.model_name_or_path
@@ -164,7 +176,7 @@ def load_model(args: FineTuningArguments, names: list[str], config: Config) -> t
 
 
 def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) -> None:
-    """Write a line per sentence with a label per word; words that are cut off or have no token get O."""
+    """Write a line per sentence with a label per word; truncated words and words without a token get O."""
     output = trainer.predict(dataset.remove_columns(FIRST_TOKENS), metric_key_prefix="predict")
     report(trainer, "predict", output.metrics, dataset)
     lines = []

@@ -1,6 +1,6 @@
 r"""Fine-tune or distill a model for extractive question answering, on SQuAD, a dataset of the Hub, or JSON files.
 
-Takes the arguments of transformers' examples/pytorch/question-answering/run_qa.py and those of
+Accepts the arguments of transformers' examples/pytorch/question-answering/run_qa.py and those of
 `ScriptTrainingArguments` (all three trainers), on the command line or as one .json file. Fine-tune, then distill:
 
     python examples/run_qa.py --model_name_or_path google-bert/bert-base-uncased --dataset_name rajpurkar/squad \
@@ -56,38 +56,40 @@ STAGES = {
 
 @dataclass
 class DataTrainingArguments:
-    """What to train and evaluate on."""
+    """The data to train and evaluate on."""
 
     dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(
         default=None,
-        help="Training data, .json as SQuAD publishes it, or .json or .jsonl with the columns question, context and "
-        'answers ({"text": [...], "answer_start": [...]}, not needed to learn from a teacher\'s soft labels alone).',
+        help="Training data, .json in SQuAD's format, or .json or .jsonl with the columns question, context and answers "
+        '({"text": [...], "answer_start": [...]}, not needed for the teacher\'s soft labels alone).',
     )
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval, in the same form, with ids.")
     test_file: str | None = HfArg(default=None, help="Data for --do_predict, in the same form, with ids.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
-    preprocessing_num_workers: int | None = HfArg(default=None, help="Processes that tokenize. None: one.")
-    max_seq_length: int = HfArg(default=384, help="Longer contexts are cut into windows of this length with question.")
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Number of processes that tokenize. None: one.")
+    max_seq_length: int = HfArg(
+        default=384, help="Tokens of question and context; longer contexts are split into windows."
+    )
     pad_to_max_length: bool = HfArg(
         default=False,
-        help="Pad every window to --max_seq_length, not to the longest of its batch. transformers' script does so by "
+        help="Pad every window to --max_seq_length instead of to the longest of its batch. transformers' script does so by "
         "default, which wastes computation. Tokenizers that pad on the left always do.",
     )
-    max_train_samples: int | None = HfArg(default=None, help="Use only this many training questions.")
-    max_eval_samples: int | None = HfArg(default=None, help="Use only this many validation questions.")
-    max_predict_samples: int | None = HfArg(default=None, help="Use only this many test questions.")
+    max_train_samples: int | None = HfArg(default=None, help="Use this many training questions. None: all.")
+    max_eval_samples: int | None = HfArg(default=None, help="Use this many validation questions. None: all.")
+    max_predict_samples: int | None = HfArg(default=None, help="Use this many test questions. None: all.")
     version_2_with_negative: bool = HfArg(default=False, help="Some questions have no answer, as in SQuAD 2.0.")
     null_score_diff_threshold: float = HfArg(
-        default=0.0, help="No answer is given if its score exceeds the best answer's by more; for SQuAD 2.0."
+        default=0.0, help="Predict no answer if its score exceeds the best answer's by more than this; for SQuAD 2.0."
     )
     doc_stride: int | None = HfArg(
         default=None,
-        help="Tokens that a window has in common with the one before. None: 128, or a third of shorter windows.",
+        help="Overlap of consecutive windows, in tokens. None: 128, or a third of shorter windows.",
     )
-    n_best_size: int = HfArg(default=20, help="Answers are sought among this many best starts and ends.")
-    max_answer_length: int = HfArg(default=30, help="Tokens of an answer, at most.")
+    n_best_size: int = HfArg(default=20, help="Number of best starts and ends that are combined into answers.")
+    max_answer_length: int = HfArg(default=30, help="Maximum tokens of an answer.")
 
     def __post_init__(self) -> None:
         require_source(self.files, FILE_TYPES, dataset_name=self.dataset_name)
@@ -100,7 +102,7 @@ class DataTrainingArguments:
             raise ValueError(f"n_best_size and max_answer_length must be at least 1, got {given}")
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, segments: bool | None = None) -> WindowEncoder:
-        """Makes windows."""
+        """The encoder that makes windows."""
         length = min(self.max_seq_length, tokenizer.model_max_length)
         stride = min(WindowEncoder.doc_stride, length // 3) if self.doc_stride is None else self.doc_stride
         how = stride, self.pad_to_max_length, segments, not self.overwrite_cache, self.preprocessing_num_workers
@@ -136,7 +138,7 @@ def load_model(args: FineTuningArguments) -> tuple[PreTrainedModel, PreTrainedTo
 
 @dataclass
 class Predictions:
-    """The answers a model gives to the questions of a split, read off its logits for the windows, and kept in files."""
+    """Predicted answers to the questions of a split, from the logits of its windows, and their files."""
 
     args: DataTrainingArguments
     rows: Dataset
@@ -169,7 +171,7 @@ class Predictions:
         return [answers["text"] for answers in self.rows["answers"]]
 
     def read(self, logits: tuple[np.ndarray, ...], to_files: Path | None) -> list[str]:
-        """From start and end logits of all windows; files of answers and score differences begin with `to_files`."""
+        """Answers from start and end logits of all windows; `to_files` is the prefix of the files written."""
         arrays = self.windows.with_format("numpy")
         texts, differences = answers_from_logits(
             *logits[:2],

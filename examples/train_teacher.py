@@ -1,7 +1,7 @@
-r"""Fine-tune a text classifier that leaves its trajectory: the checkpoints a student of `ProgressiveTrainer` follows.
+r"""Fine-tune a text classifier and keep its training trajectory: the teacher checkpoints of `ProgressiveTrainer`.
 
-Takes run_glue.py's arguments and data, or --dataset_name movie_reviews or another built-in domain; and how many
-checkpoints, how far apart, of all weights or of LoRA adapters:
+Accepts run_glue.py's arguments and data, --dataset_name movie_reviews or another built-in domain, and the number and
+spacing of checkpoints, of all weights or of LoRA adapters:
 
     python examples/train_teacher.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
         --checkpoints 8 --spacing loss --save_only_model --do_train --do_eval --output_dir outputs/teacher
@@ -9,7 +9,7 @@ checkpoints, how far apart, of all weights or of LoRA adapters:
     python examples/run_glue.py --model_name_or_path google/bert_uncased_L-4_H-256_A-4 --task_name sst2 \
         --teacher_checkpoints outputs/teacher --do_train --do_eval --output_dir outputs/student
 
-With --lora_rank adapters need output_dir/base where it is. With --save_only_model a stopped run cannot go on.
+With --lora_rank, the adapters need output_dir/base in its place. With --save_only_model, a run cannot be resumed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.distributed.weights import whole
+from hf_distill.distributed.weights import gathered_copy
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.output_folder import OutputFolderArguments
@@ -48,21 +48,21 @@ QUERIES_AND_VALUES = ["query", "value", "query_proj", "value_proj", "q_lin", "v_
 
 @dataclass
 class TeacherTrainingArguments(OutputFolderArguments, DistillationTrainingArguments):
-    """Those of the trainer, and of the output folder."""
+    """The arguments of the trainer and of the output folder."""
 
 
 @dataclass
 class TrajectoryArguments:
-    """What the training leaves behind."""
+    """The checkpoints that are kept, and the weights they contain."""
 
-    checkpoints: int = HfArg(default=8, help="How many checkpoints stay; the last one is the finished model.")
+    checkpoints: int = HfArg(default=8, help="Number of checkpoints to keep; the last one is the finished model.")
     spacing: str = HfArg(
         default=STEPS,
-        help=f"{STEPS}: evenly spaced in optimizer steps. {LOSS}: evenly spaced in the smoothed training loss, so that "
-        f"they are denser where it falls fastest; chosen among {CANDIDATES} times as many, which need more disk.",
+        help=f"{STEPS}: evenly spaced in optimizer steps. {LOSS}: evenly spaced in the smoothed training loss, so denser "
+        f"where it falls fastest; chosen among {CANDIDATES} times as many, which need more disk space.",
     )
     lora_rank: int = HfArg(
-        default=0, help="Train LoRA adapters of this rank on queries and values, and the head. 0: all weights."
+        default=0, help="Rank of LoRA adapters on queries and values, trained with the head. 0: train all weights."
     )
 
     def __post_init__(self) -> None:
@@ -75,17 +75,17 @@ class TrajectoryArguments:
 
 
 def steps_to_save(total_steps: int, count: int) -> list[int]:
-    """Evenly spaced up to the last; every step, if there are fewer."""
+    """Evenly spaced steps up to the last; every step, if there are fewer than `count`."""
     count = min(count, total_steps)
     return [total_steps * number // count for number in range(1, count + 1)]
 
 
 def evenly_falling(losses: Sequence[float], count: int) -> list[int]:
-    """The points whose losses are most evenly spaced: of all choices that with the least sum of squared falls.
+    """The candidates whose losses are most evenly spaced: the choice with the smallest sum of squared decreases.
 
     Args:
-        losses: At the start of training, then at each candidate; each counts as the lowest loss so far.
-        count: How many candidates to choose, at most all.
+        losses: Loss at the start of training, then at each candidate; each counts as the lowest loss so far.
+        count: Number of candidates to choose, at most all.
 
     Returns:
         Positions in `losses`, ascending, from 1; the last candidate is among them.
@@ -106,14 +106,14 @@ def evenly_falling(losses: Sequence[float], count: int) -> list[int]:
 
 
 def smoothed(log_history: list[dict[str, Any]], steps: Sequence[int]) -> list[float]:
-    """The logged loss at each step, averaged over the logs up to one interval between such steps away."""
+    """The logged loss at each step, averaged over the logs within one interval between such steps."""
     width = steps[-1] / (len(steps) - 1)
     logged = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]
     return [mean(loss for at, loss in logged if abs(at - step) <= max(width, 1)) for step in steps]
 
 
 class LeaveTrajectory(TrainerCallback):
-    """Saves, and logs the loss, at the steps that are due; at the end deletes what was a candidate only."""
+    """Saves and logs at the candidate steps; at the end deletes the candidates that were not chosen."""
 
     def __init__(self, args: TrajectoryArguments):
         self._args = args
@@ -139,10 +139,10 @@ class LeaveTrajectory(TrainerCallback):
 
 
 def take_over_saving(args: DistillationTrainingArguments, teacher: str | None) -> None:
-    """Leave it to the trajectory which checkpoints there are.
+    """Let `LeaveTrajectory` decide which checkpoints are saved.
 
     Raises:
-        ValueError: An argument says so, too, or there is a teacher.
+        ValueError: Another argument decides on checkpoints, or there is a teacher.
     """
     if teacher is not None:
         raise ValueError("this script trains on labels alone; to learn from a teacher use run_glue.py")
@@ -152,10 +152,10 @@ def take_over_saving(args: DistillationTrainingArguments, teacher: str | None) -
 
 
 def with_adapters(model: PreTrainedModel, tokenizer: Any, rank: int, folder: Path) -> Any:
-    """LoRA on a base that is saved with its labels, because adapters only name their base."""
+    """The model with LoRA adapters; its base is saved with its labels, because adapters only name their base."""
     from peft import LoraConfig, TaskType, get_peft_model
 
-    model = whole(model)
+    model = gathered_copy(model)
     run_on_main_process(lambda: [part.save_pretrained(folder) for part in (model, tokenizer)])
     base = AutoModelForSequenceClassification.from_pretrained(folder.resolve(), trust_remote_code=False)
     heads = [name for name, part in base.named_children() if name != base.base_model_prefix and list(part.parameters())]
@@ -164,7 +164,7 @@ def with_adapters(model: PreTrainedModel, tokenizer: Any, rank: int, folder: Pat
 
 
 def train(trainer: DistillationTrainer, checkpoint: str | None) -> None:
-    """The trajectory, and the finished model as a stock model."""
+    """Train the trajectory, and save the finished model as a stock model."""
     if checkpoint is None:  # those of an earlier training are no part of this one
         run_on_main_process(
             lambda: [shutil.rmtree(folder) for folder in Path(trainer.args.output_dir).glob("checkpoint-*")]

@@ -1,4 +1,4 @@
-"""What tells one model, or one data set, from another."""
+"""Content hashes of models, data sets, files and JSON, and the versions of packages."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PACKAGES = ("hf_distill", "torch", "transformers", "accelerate", "datasets")
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of a model's whole state, hexadecimal."""
+    """SHA-256 over names, types, shapes and bytes of a model's full state dict, hexadecimal."""
     digest = hashlib.sha256()
     for name, tensor in sorted(full_state_dict(model).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -39,7 +39,7 @@ def rows_sha256(dataset: datasets.Dataset) -> str:
 
 
 def json_sha256(content: Any) -> str:
-    """SHA-256 of what JSON can hold, hexadecimal, whatever the order of keys."""
+    """SHA-256 of a JSON value, hexadecimal, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -53,7 +53,7 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def table_sha256(table: pa.Table) -> str:
-    """SHA-256 over an Arrow table's column names, types and values, hexadecimal, however it is cut into chunks."""
+    """SHA-256 over an Arrow table's column names, types and values, hexadecimal, independent of its chunks."""
     digest = hashlib.sha256()
     for field, column in zip(table.schema, table.columns, strict=True):
         digest.update(f"{field.name} {field.type}\n".encode())
@@ -64,11 +64,14 @@ def table_sha256(table: pa.Table) -> str:
 def sequence_hashes(
     sequences: pa.Array | pa.ChunkedArray, counted: pa.Array | pa.ChunkedArray | None = None
 ) -> np.ndarray:
-    """One number per list of whole numbers, which depends on the numbers and their order, int64 (rows,).
+    """A 64-bit hash of each list of integers, which depends on the integers and their order.
 
     Args:
-        sequences: The lists.
-        counted: Lists of the same lengths, 0 where a number is left out. None: all count.
+        sequences: Lists of integers, one per row.
+        counted: Lists of the same lengths, 0 at integers to be ignored. None: all count.
+
+    Returns:
+        The hashes, int64 (rows,).
     """
     array = _in_one(sequences)
     lengths = np.asarray(array.value_lengths().fill_null(0), dtype=np.int64)
@@ -86,7 +89,7 @@ def sequence_hashes(
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
+    """The versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
 
 
@@ -95,14 +98,14 @@ def _in_one(array: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al. 2014): every bit in changes half of the bits out."""
+    """The finalizer of SplitMix64 (Steele et al. 2014): every input bit changes half of the output bits."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
 def _update(digest: Any, array: pa.Array) -> None:
-    if isinstance(array, pa.ChunkedArray):  # of no chunks
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks keeps an array without chunks chunked
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage

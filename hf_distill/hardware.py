@@ -1,4 +1,4 @@
-"""What the machine at hand computes fast, and its name for the records."""
+"""The name of the hardware, for run records, and whether it is fast in bfloat16."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import torch
 
 
 def fast_bfloat16(device: torch.device | str) -> bool:
-    """Whether matrix products in bfloat16 are faster than in single precision on this device.
+    """Whether matrix products in bfloat16 are faster than in single precision on a device.
 
-    On a CPU only with AMX instructions: with AVX512-BF16 alone products took 1.8 times as long as in single precision, and
-    without either bfloat16 is emulated, three times as long. On a CUDA device from compute capability 8.0 (Ampere).
+    They are on CPUs with AMX instructions: with AVX512-BF16 alone they took 1.8 times as long as in single precision,
+    and without either, where bfloat16 is emulated, three times as long. On CUDA devices they are from compute
+    capability 8.0 (Ampere).
+
+    Args:
+        device: The device to run on.
+
+    Returns:
+        Whether bfloat16 is faster.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -23,7 +30,7 @@ def fast_bfloat16(device: torch.device | str) -> bool:
 
 
 def hardware_name(device: torch.device | str) -> str:
-    """The processor's name and what of it was used, for example "NVIDIA H200" or "Intel Xeon (2 of 2 threads)"."""
+    """The processor's name, with the threads in use of a CPU, such as "NVIDIA H200" or "Intel Xeon (2 of 2 threads)"."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -1,10 +1,25 @@
-"""The field's ways of distilling by name: what each sets the distillation arguments to, its formula and its paper."""
+"""Published distillation methods by name: the arguments that each sets, its formula and its paper."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
+
+
+class RecipeName(str, Enum):
+    """The keys of `RECIPES`."""
+
+    PRE_TRAINED_DISTILLATION = "pre_trained_distillation"
+    VANILLA_KD = "vanilla_kd"
+    DISTILBERT = "distilbert"
+    PATIENT_KD = "patient_kd"
+    TINYBERT_GENERAL = "tinybert_general"
+    TINYBERT_TASK = "tinybert_task"
+    MINILM = "minilm"
+    MINILMV2 = "minilmv2"
+    HOMODISTIL = "homodistil"
 
 
 @dataclass(frozen=True)
@@ -12,18 +27,18 @@ class Recipe:
     """A published objective.
 
     Attributes:
-        formula: The loss.
-        paper: Where it comes from, and where we deviate.
-        arguments: Fields of `DistillationTrainingArguments` it sets; explicit values win.
+        formula: The loss function.
+        paper: The paper with its arXiv number, and every deviation from it.
+        arguments: The values of fields of `DistillationTrainingArguments` that the recipe sets, unless they are given.
     """
 
     formula: str
     paper: str
-    arguments: MappingProxyType
+    arguments: MappingProxyType[str, Any]
 
 
-def _recipe(formula: str, paper: str, **arguments: object) -> Recipe:
-    soft_and_hard = {"soft_label_weight": 0.0, "hard_label_weight": 0.0}
+def _recipe(formula: str, paper: str, **arguments: Any) -> Recipe:
+    soft_and_hard: dict[str, Any] = {"soft_label_weight": 0.0, "hard_label_weight": 0.0}
     return Recipe(formula, paper, MappingProxyType(soft_and_hard | arguments))
 
 
@@ -43,8 +58,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "distilbert": _recipe(
         "5 τ² KL(p_T ‖ p_S) + 2 CE(y, p_S) + 1 · (1 - cos(h_S, h_T)) on the last layer, τ = 2",
-        "Sanh et al. 2019, arXiv 1910.01108; weights of its published training script, which compares soft labels of masked "
-        "words at all attended positions: here soft_label_positions=attended does, masked ones alone are the default",
+        "Sanh et al. 2019, arXiv 1910.01108; weights of its published training script, which compares soft labels at "
+        "all attended positions: set soft_label_positions=attended for that, the default is the masked positions alone",
         soft_label_weight=5.0,
         hard_label_weight=2.0,
         temperature=2.0,
@@ -54,7 +69,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "patient_kd": _recipe(
         "½ τ² KL(p_T ‖ p_S) + ½ CE(y, p_S) + 100 MSE(h_S/‖h_S‖, h_T/‖h_T‖) on [CLS], mean over layers, τ = 10",
-        "Sun et al. 2019, arXiv 1908.09355 (PKD-Skip); α, β and τ as its code has them for SST-2 with 6 layers. MSE is the "
+        "Sun et al. 2019, arXiv 1908.09355 (PKD-Skip); α, β and τ as in its code for SST-2 with 6 layers. MSE is the "
         "mean over layers and dimensions, as in its code, which its grid of β belongs to (equation 7 sums); KL is the sum over "
         "classes, as in the paper (its code takes their mean)",
         soft_label_weight=0.5,
@@ -113,5 +128,3 @@ RECIPES: dict[str, Recipe] = {
         layer_map="uniform",
     ),
 }
-
-RecipeName = Enum("RecipeName", {name.upper(): name for name in RECIPES}, type=str)

@@ -1,10 +1,10 @@
-"""What a model's head is for, read off its class, and what follows from it."""
+"""The task of a model's head, determined from its class, and the meaning of its logits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -13,14 +13,14 @@ from torch.distributed.fsdp import FSDPModule
 
 from hf_distill.objectives.logits import MASKED_LOGIT
 
-# What the logits of a classifier of texts or images mean, as `PretrainedConfig.problem_type` says it.
+# The values of `PretrainedConfig.problem_type`: the meaning of the logits of a text or image classifier.
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
 
 
 class Task(str, Enum):
-    """The tasks of transformers' heads that a student can have."""
+    """The tasks of the transformers heads that a student can have."""
 
     SEQUENCE_CLASSIFICATION = "sequence_classification"
     TOKEN_CLASSIFICATION = "token_classification"
@@ -31,17 +31,17 @@ class Task(str, Enum):
 
     @property
     def is_per_token(self) -> bool:
-        """Whether the logits speak of positions, so that both models need the same tokens."""
+        """Whether the logits are for single positions, so that student and teacher need the same tokens."""
         return not self.has_problem_type
 
     @property
     def has_problem_type(self) -> bool:
-        """Whether heads of this task differ in what their logits mean (`problem_type_of`)."""
+        """Whether the meaning of the logits depends on the model's problem type (`problem_type_of`)."""
         return self in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
     @property
     def auto_class(self) -> type:
-        """The `AutoModelFor...` class that loads such models."""
+        """The `AutoModelFor...` class for models of this task."""
         return getattr(transformers, _AUTO_CLASSES[self][0])
 
 
@@ -59,12 +59,12 @@ _AUTO_CLASSES = {
 
 
 def task_of(model: nn.Module) -> Task | None:
-    """The task of a model's head; None for a class that is none of transformers'."""
+    """The task of a model's head; None if its class is not one of transformers."""
     return task_of_class(class_of(model).__name__)
 
 
 def task_of_class(class_name: str) -> Task | None:
-    """The task of a class of transformers, such as "BertForMaskedLM"; None for others."""
+    """The task of a transformers class, such as "BertForMaskedLM"; None for any other name."""
     for task, (_, mapping_name) in _AUTO_CLASSES.items():
         for names in getattr(transformers.models.auto.modeling_auto, mapping_name).values():
             if class_name in ((names,) if isinstance(names, str) else names):
@@ -73,14 +73,14 @@ def task_of_class(class_name: str) -> Task | None:
 
 
 def problem_type_of(config: Any, labels: Tensor | None = None) -> str | None:
-    """What a classifier's logits mean: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
+    """The meaning of a classifier's logits.
 
     Args:
-        config: The model's configuration; its `problem_type` decides where it is set, then whether it has one label.
-        labels: A batch of labels, where there is one; floats of several columns mean multi-label.
+        config: The model's configuration, whose `problem_type` is used if it is set; a single label means regression.
+        labels: A batch of labels; float labels in several columns mean multi-label classification. None: unknown.
 
     Returns:
-        None where neither tells.
+        `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`; None if it can be determined from neither.
     """
     if getattr(config, "problem_type", None):
         return config.problem_type
@@ -92,10 +92,16 @@ def problem_type_of(config: Any, labels: Tensor | None = None) -> str | None:
 
 
 def auto_class_of(model: nn.Module) -> type:
-    """The `AutoModelFor...` class whose models include this one.
+    """The `AutoModelFor...` class that can load a model's class.
+
+    Args:
+        model: A transformers model.
+
+    Returns:
+        The auto class.
 
     Raises:
-        ValueError: The model is of a class no supported auto class makes.
+        ValueError: No supported auto class can load the model's class.
     """
     task = task_of(model)
     if task is None:
@@ -109,31 +115,33 @@ def auto_class_of(model: nn.Module) -> type:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a torch.compile or PEFT wrapper."""
-    model = getattr(model, "_orig_mod", model)
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = getattr(model, "_orig_mod", model)
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def class_of(model: nn.Module) -> type[nn.Module]:
-    """The class of the model inside such a wrapper, whatever FSDP2 has made of it."""
-    return next(each for each in type(unwrapped(model)).__mro__ if not issubclass(each, FSDPModule))
+    """The class of the model inside a torch.compile or PEFT wrapper, without the subclass that FSDP2 makes of it."""
+    own_class = next(each for each in type(unwrapped(model)).__mro__ if not issubclass(each, FSDPModule))
+    return cast("type[nn.Module]", own_class)
 
 
 def logits_of(output: Mapping[str, Any], valid: Tensor | None) -> Tensor:
-    """What a model's output says, as one tensor whose last dimension is a distribution.
+    """The logits of a model's output, as one tensor.
 
     Args:
         output: A model's output.
-        valid: The positions that are no padding, bool (batch, sequence); None where all are.
+        valid: True at positions that are not padding, bool (batch, sequence). None: there is no padding.
 
     Returns:
-        The logits; for question answering start and end as (batch, 2, sequence), padding all but impossible.
+        The logits, with one distribution over the last dimension; for question answering those of start and end,
+        (batch, 2, sequence), with `MASKED_LOGIT` at padding.
 
     Raises:
-        ValueError: There are none.
+        ValueError: The output has no logits.
     """
     if "start_logits" not in output:
         if "logits" not in output:
-            raise ValueError(f"a model without a head answers nothing: its output has {sorted(output)} and no logits")
+            raise ValueError(f"a model without a head gives no logits: its output has {sorted(output)}")
         return output["logits"]
     logits = torch.stack([output["start_logits"], output["end_logits"]], dim=1)  # (batch, 2, sequence)
     if valid is None:

@@ -29,6 +29,13 @@ LAYERS = {
 MAX_FILE_LINES = 300
 MAX_TRAINER_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_ROOT_MODULES = 7
+MAX_TRAINER_METHODS = 25
+# Attributes of transformers.Trainer that our trainers assign too.
+OF_TRAINER = {
+    *("args", "model", "model_wrapped", "optimizer", "lr_scheduler", "data_collator", "deepspeed", "push_in_progress"),
+    *("is_deepspeed_enabled", "is_fsdp_enabled", "state", "control"),
+}  # fmt: skip
 _TYPE_CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 
@@ -218,6 +225,69 @@ def the_training_loop_is_transformers(modules: list[Module]) -> list[str]:
     ]
 
 
+def the_root_is_small(modules: list[Module]) -> list[str]:
+    root = [module.path for module in modules if "/" not in module.path and module.path != "__init__.py"]
+    return [f"{len(root)} modules beside the packages: {root}"] if len(root) > MAX_ROOT_MODULES else []
+
+
+def trainers_are_a_chain(modules: list[Module]) -> list[str]:
+    """Every class named ...Trainer derives from one other, so that what a method means does not depend on an order of bases."""
+    return [
+        f"{module.path}:{node.lineno}: {node.name} has the bases {[ast.unparse(base) for base in node.bases]}"
+        for module, node in _trainers(modules)
+        if len(node.bases) != 1
+    ]
+
+
+def trainers_have_few_methods(modules: list[Module]) -> list[str]:
+    counts = {
+        f"{module.path}:{node.lineno}: {node.name}": sum(isinstance(each, ast.FunctionDef) for each in node.body)
+        for module, node in _trainers(modules)
+    }
+    return [f"{name} has {count} methods" for name, count in counts.items() if count > MAX_TRAINER_METHODS]
+
+
+def attributes_are_introduced_in_init(modules: list[Module]) -> list[str]:
+    """What a trainer's methods assign is known from its own `__init__`, from one above it in the chain, or is Trainer's."""
+    classes = {node.name: node for _, node in _trainers(modules)}
+    breaches = []
+    for module, node in _trainers(modules):
+        known, above = set(OF_TRAINER), node
+        while above is not None:
+            known |= {name for name, _ in _assigned(above, inside_init=True)}
+            known |= {each.target.id for each in above.body if isinstance(each, ast.AnnAssign)}
+            above = classes.get(ast.unparse(above.bases[0])) if above.bases else None
+        breaches += [
+            f"{module.path}:{line}: {node.name} introduces self.{name}"
+            for name, line in _assigned(node, inside_init=False)
+            if name not in known
+        ]
+    return breaches
+
+
+def nobody_asks_what_a_teacher_is(modules: list[Module]) -> list[str]:
+    """Trainers use the methods of `Teacher`, whose defaults serve every kind."""
+    asked = re.compile(r"(isinstance|hasattr|getattr|type)\(((self|trainer|self\._trainer)\._?)?teacher\b.*")
+    return [
+        f"{module.path}:{call.lineno}: {ast.unparse(call)}"
+        for module in modules
+        if module.part == "trainers"
+        for call in module.nodes(ast.Call)
+        if asked.fullmatch(ast.unparse(call))
+    ]
+
+
+def docstring_entries_are_phrases(modules: list[Module]) -> list[str]:
+    """An entry says what the thing is: "The student's configuration.", not "Of the student."."""
+    fragment = re.compile(r"^ *\w+: ((?:Of|Its|Their|By|Whose|That|For) .*)$", re.MULTILINE)
+    return [
+        f"{module.path}:{node.lineno}: {node.name}: {entry}"
+        for module in modules
+        for node in module.nodes(ast.FunctionDef, ast.ClassDef)
+        for entry in fragment.findall((ast.get_docstring(node) or "").partition("\nArgs:")[2] + _attributes_of(node))
+    ]
+
+
 def nothing_is_left_to_do(modules: list[Module]) -> list[str]:
     return [
         f"{module.path}:{number}: {line.strip()}"
@@ -259,3 +329,31 @@ def no_mutable_defaults(modules: list[Module]) -> list[str]:
 
 def _functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return module.nodes(ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _trainers(modules: list[Module]) -> list[tuple[Module, ast.ClassDef]]:
+    return [
+        (module, node)
+        for module in modules
+        if module.part == "trainers"
+        for node in module.nodes(ast.ClassDef)
+        if node.name.endswith("Trainer")
+    ]
+
+
+def _assigned(node: ast.ClassDef, inside_init: bool) -> list[tuple[str, int]]:
+    """Attributes of self that methods assign, with their lines: those of `__init__`, or those of all others."""
+    return [
+        (target.attr, target.lineno)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and (method.name == "__init__") is inside_init
+        for target in ast.walk(method)
+        if isinstance(target, ast.Attribute)
+        and isinstance(target.ctx, ast.Store)
+        and isinstance(target.value, ast.Name)
+        and target.value.id == "self"
+    ]
+
+
+def _attributes_of(node: ast.AST) -> str:
+    return (ast.get_docstring(node) or "").partition("\nAttributes:")[2]

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
+from configparser import ConfigParser
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,6 +45,7 @@ make() { record make "$@"; }
 accelerate() { record accelerate "$@"; }
 hf-distill() { record hf-distill "$@"; }
 docker() { record docker "$@"; }
+pip() { record pip "$@"; }
 id() { echo 1000; }
 """
 
@@ -94,9 +96,8 @@ def _bash(block: Block, namespace: dict[str, Any]) -> None:
     while parts:
         end = 1 + int(parts[0])
         (program, *arguments), parts = parts[1:end], parts[end:]
-        {"python": _script, "make": _make, "accelerate": _accelerate, "hf-distill": _command, "docker": _docker}[
-            program
-        ](arguments)
+        rules = {"accelerate": _accelerate, "docker": _docker, "hf-distill": _command, "make": _make, "pip": _pip}
+        (rules | {"python": _script})[program](arguments)
 
 
 def _bibtex(block: Block, namespace: dict[str, Any]) -> None:
@@ -133,6 +134,19 @@ def _docker(arguments: Sequence[str]) -> None:
 def _make(targets: Sequence[str]) -> None:
     """What make would do: the targets themselves are the business of other tests."""
     subprocess.run(["make", "-n", *targets], cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def _pip(arguments: Sequence[str]) -> None:
+    """Nothing is installed here, but this repository has the extras that are asked for."""
+    subcommand, *requirements = arguments
+    assert subcommand == "install", f"no rule runs pip {subcommand}"
+    setup = ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    for requirement in requirements:
+        name, extras = re.fullmatch(r"([\w.]+)(?:\[([\w,]+)\])?", requirement).groups()
+        assert name == ".", f"no rule installs {name}"
+        missing = {*(extras or "").split(",")} - {""} - {*setup["options.extras_require"]}
+        assert not missing, f"there are no extras {sorted(missing)}"
 
 
 def _accelerate(arguments: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ SLOW = (
     "tests/trainers/test_precomputed_teacher.py",
     "tests/trainers/test_resume.py",
     "tests/trainers/test_same_run.py",
-    "tests/trainers/test_spending.py",
+    "tests/trainers/test_budget.py",
     "tests/trainers/test_tasks.py",
 )
 

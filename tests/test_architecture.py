@@ -10,8 +10,12 @@ import pytest
 from tests.architecture_rules import (
     MAX_FILE_LINES,
     MAX_FUNCTION_LINES,
+    MAX_ROOT_MODULES,
+    MAX_TRAINER_METHODS,
     Module,
+    attributes_are_introduced_in_init,
     divergences_are_written_in_objectives,
+    docstring_entries_are_phrases,
     every_part_has_a_layer,
     files_are_short,
     functions_are_short,
@@ -21,13 +25,17 @@ from tests.architecture_rules import (
     no_cycle_among_parts,
     no_item_in_compute_loss,
     no_mutable_defaults,
+    nobody_asks_what_a_teacher_is,
     nothing_imports_the_command_line,
     nothing_is_left_to_do,
     objectives_import_torch_only,
     only_trainers_import_trainer,
     the_ignore_index_has_one_owner,
     the_package_itself_imports_nothing,
+    the_root_is_small,
     the_training_loop_is_transformers,
+    trainers_are_a_chain,
+    trainers_have_few_methods,
 )
 
 PACKAGE = Path(__file__).parents[1] / "hf_distill"
@@ -65,6 +73,25 @@ BROKEN: list[tuple[Callable[[list[Module]], list[str]], dict[str, str]]] = [
     (the_ignore_index_has_one_owner, {"objectives/logits.py": "ignored = -100"}),
     (no_item_in_compute_loss, {"trainers/t.py": "class T:\n    def compute_loss(self, x):\n        return x.item()"}),
     (the_training_loop_is_transformers, {"trainers/t.py": "class T:\n    def training_step(self): ..."}),
+    (the_root_is_small, {f"part{index}.py": "" for index in range(MAX_ROOT_MODULES + 1)}),
+    (trainers_are_a_chain, {"trainers/t.py": "class MyTrainer(Mixin, Trainer): ..."}),
+    (
+        trainers_have_few_methods,
+        {
+            "trainers/t.py": "class T(Trainer):\n    pass\nclass MyTrainer(T):\n"
+            + "    def f(self): ...\n" * (MAX_TRAINER_METHODS + 1)
+        },
+    ),
+    (
+        attributes_are_introduced_in_init,
+        {"trainers/t.py": "class MyTrainer(Trainer):\n    def log(self):\n        self.news = 1"},
+    ),
+    (nobody_asks_what_a_teacher_is, {"trainers/t.py": "x = isinstance(self.teacher, FrozenTeacher)"}),
+    (nobody_asks_what_a_teacher_is, {"trainers/t.py": "x = hasattr(trainer.teacher, 'model')"}),
+    (
+        docstring_entries_are_phrases,
+        {"students.py": 'def f(x):\n    """Do.\n\n    Args:\n        x: Of the student.\n    """'},
+    ),
     (nothing_is_left_to_do, {"students.py": "# TODO: more sizes"}),
     (files_are_short, {"students.py": "x = 1\n" * (MAX_FILE_LINES + 1)}),
     (functions_are_short, {"students.py": "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES}),

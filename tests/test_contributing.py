@@ -32,10 +32,22 @@ def test_links_and_paths_lead_somewhere(page):
 
 
 def test_the_page_of_the_architecture_has_every_package_at_its_layer():
-    rows = re.findall(r"^\| (\d) \| (.*?) \|", read("docs/architecture.md"), re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", read("docs/architecture.md"), re.MULTILINE)
     layers = {name: int(layer) for layer, names in rows for name in re.findall(r"`(\w+)", names)}
     assert layers == {name: LAYERS[name] for name in layers}
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= layers.keys()
+
+
+def test_names_on_the_page_of_the_architecture_are_defined_in_their_files():
+    section = read("docs/architecture.md").partition("## Where is ...?")[2]
+    rows = re.findall(r"^\| Where .*? \| `(.*?)` \| `(\w+)` \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n| Where ")
+    definition = r"^(?:class |def )?{}\b"
+    assert not [
+        (file, name)
+        for file, name in rows
+        if not re.search(definition.format(name), (PACKAGE / file).read_text(encoding="utf-8"), re.MULTILINE)
+    ]
 
 
 def test_every_make_target_that_is_named_exists():

@@ -141,6 +141,8 @@ def test_every_block_of_a_page_runs(page, page_folder, namespace):
         ("bash", "# nothing\nname=value\n", AssertionError, "runs nothing"),
         ("bash", "hf-distill nothing\n", AssertionError, "No such command"),
         ("bash", "hf-distill evaluate outputs/absent --dataset movie_reviews\n", AssertionError, "outputs/absent"),
+        ("bash", "pip install '.[nothing]'\n", AssertionError, "no extras.*nothing"),
+        ("bash", "pip install other\n", AssertionError, "no rule installs other"),
         ("bash", "make nothing\n", subprocess.CalledProcessError, "nothing"),
         ("bash", "python examples/nothing.py\n", FileNotFoundError, "nothing.py"),
         ("bash", "python benchmarks/nothing.py\n", AssertionError, "no rule runs benchmarks/nothing.py"),
@@ -186,7 +188,7 @@ def figures_in(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*_trainer.md")), ids=lambda page: page.stem)
 def test_what_a_page_says_was_measured_is_in_the_measurements(page):
-    section = re.search(r"^## Measured\n(.*?)(?=^## )", read(page), re.MULTILINE | re.DOTALL)[1]
+    section = re.search(r"^## Results\n(.*?)(?=^## )", read(page), re.MULTILINE | re.DOTALL)[1]
     measured = figures_in("".join(read(REPOSITORY / name) for name in ("README.md", "benchmarks/README.md")))
     assert figures_in(section) and figures_in(section) - measured == set()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,10 +120,11 @@ def _report(
     from rich.console import Console
 
     from hf_distill.evaluation.report import report_table
+    from hf_distill.files import read_json
 
     evaluation = finished.evaluate(max_length)
     if evaluation is not None and not as_json:
         Console(width=None if Console().is_terminal else 160).print(report_table(evaluation))
     typer.echo(printable(summary(finished, evaluation, metrics, column_options)), err=as_json)
     if as_json:
-        print_json(json.loads((finished.folder / "run.json").read_text(encoding="utf-8")))
+        print_json(read_json(finished.folder / "run.json", finite=False))

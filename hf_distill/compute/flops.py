@@ -1,23 +1,26 @@
-"""Floating-point operations of encoders, decoders and ViTs, from their configurations alone.
+"""FLOPs (floating-point operations) of encoders, decoders and ViTs, from their configurations alone.
 
-Matrix products count, a multiplication and an addition as two operations; norms, activations, softmax and look-ups, less
-than 1 % of the rest, do not. Attention counts every pair of positions, also where only near ones are attended to, because
-that is what is computed. These are a model's operations: what activation checkpointing computes again is not among them.
+Matrix products are counted, a multiplication and an addition as two FLOPs; norms, activations, softmax and embedding
+lookups, less than 1 % of the total, are not. Attention is counted for every pair of positions, also with local
+attention, because all are computed. These are model FLOPs: recomputation by activation checkpointing is not included.
 
 Source: Hoffmann et al. 2022, arXiv 2203.15556, appendix F, without its softmax; a backward pass costs twice a forward
-pass, but for what needs no gradient: pixels, frozen weights, and all that lies above what a loss looks at.
+pass, except where no gradient is needed: for pixels, frozen weights, and everything above the features that a loss
+compares.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
+
+from hf_distill.compute.cost import BatchFlops, Cost
 
 _MULTIPLY_AND_ADD = 2
 _DECODERS = ("llama", "granite")
-_GATED = ("modernbert", *_DECODERS)  # feed-forward parts with a third matrix, the gate
-_NARROW_OUTPUT = ("electra", "albert")  # the masked-word head returns to the width of the embeddings
+_GATED = ("modernbert", *_DECODERS)  # feed-forward layers with a third matrix, the gate
+_NARROW_OUTPUT = ("electra", "albert")  # the masked-language-model head projects to the width of the embeddings
 FAMILIES = (
     "bert", "roberta", "xlm-roberta", "camembert", "electra", "albert", "distilbert", "modernbert", "deberta-v2", "vit",
     "llama", "granite",
@@ -26,52 +29,13 @@ VECTORS = ("queries", "keys", "values")
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a pass costs, in operations, by what the batch holds.
-
-    Attributes:
-        per_batch: Whatever the batch.
-        per_sequence: For each sequence or image.
-        per_token: For each position, padding included.
-        per_pair: For each pair of positions of a sequence.
-        per_prediction: For each position a language-model head answers at.
-    """
-
-    per_batch: float = 0
-    per_sequence: float = 0
-    per_token: float = 0
-    per_pair: float = 0
-    per_prediction: float = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
-
-    def __mul__(self, factor: float) -> Cost:
-        return Cost(*(factor * getattr(self, each.name) for each in fields(self)))
-
-    def of(self, sequences: int, length: int, predictions: int | None = None) -> float:
-        """Operations of one batch.
-
-        Args:
-            sequences: In the batch.
-            length: Tokens of each, padding included; for a ViT `vit_length`.
-            predictions: Positions that a language-model head answers at. None: all.
-        """
-        tokens = sequences * length
-        body = (
-            self.per_batch + self.per_sequence * sequences + self.per_token * tokens + self.per_pair * tokens * length
-        )
-        return body + self.per_prediction * (tokens if predictions is None else predictions)
-
-
-@dataclass(frozen=True)
 class Reach:
-    """From where gradients flow back.
+    """The part of a model through which gradients flow in a backward pass.
 
     Attributes:
-        layers: Layers, from the lowest, that have gradients. None: all.
-        vectors: Of the layer above them, which of queries, keys and values have.
-        logits: Whether the head has.
+        layers: Number of layers with gradients, counted from the lowest. None: all.
+        vectors: The vectors of the next layer that have gradients: queries, keys, values.
+        logits: Whether the head has gradients, and with it all layers.
     """
 
     layers: int | None = None
@@ -79,30 +43,15 @@ class Reach:
     logits: bool = True
 
 
-@dataclass(frozen=True)
-class BatchFlops:
-    """Operations of a batch.
-
-    Attributes:
-        real: Those that the sequences alone would take.
-        padding: What padding adds to them.
-    """
-
-    real: float
-    padding: float
-
-    @property
-    def computed(self) -> float:
-        """All."""
-        return self.real + self.padding
-
-
 def encoder_flops(config: Any, length: int) -> float:
-    """Floating-point operations of one sequence's forward pass through embeddings and layers, without a head.
+    """The FLOPs of one sequence's forward pass through embeddings and layers, without a head.
 
     Args:
-        config: Of one of `FAMILIES`.
-        length: Tokens, padding included; for a ViT patches and class token (`vit_length`).
+        config: The configuration of a model of one of `FAMILIES`.
+        length: Tokens of the sequence, padding included; for a ViT patches and class token (`vit_length`).
+
+    Returns:
+        FLOPs.
     """
     return forward_cost(config).of(1, length)
 
@@ -115,18 +64,21 @@ def batch_flops(
     predictions: int | None = None,
     backward: bool = False,
 ) -> BatchFlops:
-    """Operations of a batch of sequences.
+    """The FLOPs of a batch of sequences.
 
     Args:
-        config: Of one of `FAMILIES`.
-        lengths: Tokens of each sequence without padding.
-        task: What the head is for, see `head_cost`.
-        padded_to: Length they are padded to. None: the longest.
-        predictions: Positions that a language-model head answers at. None: all.
-        backward: Count the backward pass too.
+        config: The configuration of a model of one of `FAMILIES`.
+        lengths: Tokens of each sequence, without padding.
+        task: The task of the head, see `head_cost`. None: there is no head.
+        padded_to: Length to which sequences are padded. None: that of the longest.
+        predictions: Number of positions at which a language-model head runs. None: all.
+        backward: Include the backward pass.
+
+    Returns:
+        FLOPs with and without padding.
 
     Raises:
-        ValueError: A sequence is longer than `padded_to`, or family or task is unknown.
+        ValueError: A sequence is longer than `padded_to`, or the family or task is unknown.
     """
     padded_to = max(lengths) if padded_to is None else padded_to
     if max(lengths) > padded_to:
@@ -141,10 +93,17 @@ def batch_flops(
 
 
 def forward_cost(config: Any, task: str | None = None) -> Cost:
-    """A forward pass, with the head of a task.
+    """The cost of a forward pass.
+
+    Args:
+        config: The configuration of a model of one of `FAMILIES`.
+        task: The task of the head, see `head_cost`. None: there is no head.
+
+    Returns:
+        The cost by batch, sequence, token, pair and prediction.
 
     Raises:
-        ValueError: Family or task is unknown.
+        ValueError: The family or task is unknown.
     """
     vectors, attention, rest = _layer(config)
     layer = vectors + attention + rest
@@ -152,22 +111,25 @@ def forward_cost(config: Any, task: str | None = None) -> Cost:
 
 
 def backward_cost(config: Any, task: str | None = None, learned: float = 1, reach: Reach | None = None) -> Cost:
-    """A backward pass: the gradients of weights and of what they are multiplied with, which cost as much each.
+    """The cost of a backward pass: the gradients of weights, and those of activations, which cost as much.
 
     Args:
-        config: Of one of `FAMILIES`.
-        task: What the head is for.
-        learned: Share of the weights that learn; the others have no gradient, but pass it on.
-        reach: From where gradients flow. None: from the logits.
+        config: The configuration of a model of one of `FAMILIES`.
+        task: The task of the head, see `head_cost`. None: there is no head.
+        learned: Share of the weights that are trained, in [0, 1]; frozen weights need gradients of activations only.
+        reach: The part of the model through which gradients flow. None: all of it.
+
+    Returns:
+        The cost by batch, sequence, token, pair and prediction.
 
     Raises:
-        ValueError: Family or task is unknown.
+        ValueError: The family or task is unknown.
     """
     reach = Reach() if reach is None else reach
     vectors, attention, rest = _layer(config)
     layers = config.num_hidden_layers if reach.layers is None or reach.logits else reach.layers
-    whole = (vectors + rest) * (1 + learned) + attention * 2
-    total = whole * layers + (_convolution(config) * (1 + learned) if layers else Cost())
+    per_layer = (vectors + rest) * (1 + learned) + attention * 2
+    total = per_layer * layers + (_convolution(config) * (1 + learned) if layers else Cost())
     total += _embeddings(config) * (learned if config.model_type == "vit" else 1 + learned)
     if reach.vectors and not reach.logits:
         total += _vectors(config, reach.vectors) * (1 + learned)
@@ -175,32 +137,40 @@ def backward_cost(config: Any, task: str | None = None, learned: float = 1, reac
 
 
 def parameter_cost(parameters: int) -> Cost:
-    """A forward pass of a model of any kind, attention left out: each parameter is used once per token.
+    """The approximate cost of a forward pass of any model, without attention: each parameter is used once per token.
 
     Args:
-        parameters: Without embeddings.
+        parameters: Number of parameters, without embeddings.
 
-    Source: Kaplan et al. 2020, arXiv 2001.08361, section 2.1.
+    Returns:
+        The cost by token.
+
+    Source:
+        Kaplan et al. 2020, arXiv 2001.08361, section 2.1.
     """
     return Cost(per_token=_MULTIPLY_AND_ADD * parameters)
 
 
 def projection_cost(student_size: int, teacher_size: int) -> Cost:
-    """One hidden state mapped to its teacher's width, forward."""
+    """The forward cost of projecting one hidden state to the teacher's hidden size."""
     return Cost(per_token=_MULTIPLY_AND_ADD * student_size * teacher_size)
 
 
 def score_cost(width: int) -> Cost:
-    """Scores of every position against every other, X Yᵀ over heads that are together so wide, forward."""
+    """The forward cost of scores X Yᵀ between all positions, with `width` the size of all heads together."""
     return Cost(per_pair=_MULTIPLY_AND_ADD * width)
 
 
 def head_cost(config: Any, task: str | None) -> Cost:
-    """The part above the layers, forward.
+    """The forward cost of a model's head.
 
     Args:
-        config: Of one of `FAMILIES`.
-        task: A value of `hf_distill.tasks.Task`, or "pooler" for the body of a BERT with its pooler. None: none.
+        config: The configuration of a model of one of `FAMILIES`.
+        task: A value of `hf_distill.tasks.Task`, or "pooler" for a BERT without a head but with its pooler. None: there
+            is no head.
+
+    Returns:
+        The cost by sequence, token or prediction.
 
     Raises:
         ValueError: The task is unknown.
@@ -230,7 +200,7 @@ def head_cost(config: Any, task: str | None) -> Cost:
 
 
 def attention_widths(config: Any) -> tuple[int, int]:
-    """Of queries, and of keys and values, over all heads."""
+    """The width of queries, and that of keys and of values, over all heads."""
     if config.model_type not in _DECODERS:
         return config.hidden_size, config.hidden_size
     heads = config.num_attention_heads
@@ -239,14 +209,14 @@ def attention_widths(config: Any) -> tuple[int, int]:
 
 
 def vit_length(config: Any) -> int:
-    """Positions of a ViT: its patches and the class token."""
+    """The number of positions of a ViT: its patches and the class token."""
     return (config.image_size // config.patch_size) ** 2 + 1
 
 
 def _layer(config: Any) -> tuple[Cost, Cost, Cost]:
-    """Of one layer: queries, keys and values; products of positions; output and feed-forward part."""
+    """The forward cost of one layer: queries, keys and values; attention; output projection and feed-forward part."""
     if config.model_type not in FAMILIES:
-        raise ValueError(f"operations are known for models of type {', '.join(FAMILIES)}, got {config.model_type!r}")
+        raise ValueError(f"FLOPs are known for models of type {', '.join(FAMILIES)}, got {config.model_type!r}")
     hidden, (width, _) = config.hidden_size, attention_widths(config)
     feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
     matrices = 3 if config.model_type in _GATED else 2
@@ -256,7 +226,7 @@ def _layer(config: Any) -> tuple[Cost, Cost, Cost]:
 
 def _vectors(config: Any, names: Collection[str]) -> Cost:
     width, key_width = attention_widths(config)
-    names = VECTORS if config.model_type == "modernbert" else names  # from one matrix
+    names = VECTORS if config.model_type == "modernbert" else names  # projected by one matrix
     columns = sum(width if name == "queries" else key_width for name in names)
     relative = 0
     if set(names) == set(VECTORS):
@@ -265,7 +235,7 @@ def _vectors(config: Any, names: Collection[str]) -> Cost:
 
 
 def _relative_products(config: Any) -> Cost:
-    """DeBERTa: content against relative positions, whose embeddings are the same for a whole batch."""
+    """DeBERTa's products of content and relative positions, whose embeddings are the same for the whole batch."""
     kinds = len(config.pos_att_type or ()) if _relative_kinds(config) else 0
     return Cost(per_token=_MULTIPLY_AND_ADD * kinds * _relative_positions(config) * config.hidden_size)
 
@@ -284,7 +254,7 @@ def _relative_positions(config: Any) -> int:
 
 
 def _convolution(config: Any) -> Cost:
-    """DeBERTa: beside the first layer, in some sizes."""
+    """The convolution beside the first layer, in some sizes of DeBERTa."""
     kernel = getattr(config, "conv_kernel_size", 0) if config.model_type == "deberta-v2" else 0
     return Cost(per_token=_MULTIPLY_AND_ADD * kernel * config.hidden_size**2 // getattr(config, "conv_groups", 1))
 
@@ -292,7 +262,7 @@ def _convolution(config: Any) -> Cost:
 def _embeddings(config: Any) -> Cost:
     if config.model_type == "vit":
         patch = _MULTIPLY_AND_ADD * config.num_channels * config.patch_size**2 * config.hidden_size
-        return Cost(per_sequence=-patch, per_token=patch)  # no pixels behind the class token
+        return Cost(per_sequence=-patch, per_token=patch)  # the class token has no pixels
     width = getattr(config, "embedding_size", config.hidden_size)
     is_projected = width != config.hidden_size or config.model_type == "albert"
     return Cost(per_token=_MULTIPLY_AND_ADD * width * config.hidden_size if is_projected else 0)

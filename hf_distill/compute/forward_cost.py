@@ -1,4 +1,4 @@
-"""What it costs to ask a model, counted from its configuration and the shapes of what it reads."""
+"""The cost of a model's forward pass, from its configuration and the shapes of its inputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_distill.compute.flops import FAMILIES, Cost, forward_cost, parameter_cost
+from hf_distill.compute.cost import Cost
+from hf_distill.compute.flops import FAMILIES, forward_cost, parameter_cost
 from hf_distill.objectives.reduction import row_count
 from hf_distill.tasks import task_of, unwrapped
 
@@ -16,27 +17,31 @@ logger = logging.getLogger(__name__)
 
 
 def model_forward_cost(model: nn.Module) -> Cost:
-    """A forward pass with its head; for families other than `FAMILIES` the number of parameters stands in."""
+    """The cost of a forward pass, head included; outside of `FAMILIES` an estimate from the number of parameters."""
     model = unwrapped(model)
     if is_known(model):
         return forward_cost(model.config, task_of(model))
-    logger.warning(f"operations of {type(model).__name__} are estimated from its parameters; known are {FAMILIES}")
+    logger.warning(f"FLOPs of {type(model).__name__} are estimated from its parameters; known are {FAMILIES}")
     embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
     return parameter_cost(sum(each.numel() for each in model.parameters() if id(each) not in embeddings))
 
 
 def is_known(model: nn.Module) -> bool:
-    """Whether it is of one of `FAMILIES`."""
+    """Whether the model is of one of `FAMILIES`."""
     return getattr(getattr(model, "config", None), "model_type", None) in FAMILIES
 
 
 def batch_shape(model: nn.Module, inputs: Mapping[str, Any], prefix: str = "") -> tuple[int, int, Tensor | None]:
-    """Sequences, positions of each, and which of them are no padding.
+    """The shape of a batch of model inputs.
 
     Args:
-        model: That reads them.
+        model: The model that the inputs are for.
         inputs: Model inputs.
-        prefix: Of the names of the model's own among them.
+        prefix: The prefix of the names of this model's inputs, such as "teacher_".
+
+    Returns:
+        The number of sequences or images, the number of positions of each, and the attention mask, (batch, sequence),
+        or None if there is no padding.
     """
     main = inputs.get(prefix + getattr(model, "main_input_name", "input_ids"))
     main = inputs.get(f"{prefix}inputs_embeds") if main is None else main

@@ -1,4 +1,4 @@
-"""How fast the machine at hand multiplies matrices: measured once, and remembered in the user's cache."""
+"""The peak speed of matrix products on this hardware, measured once and stored in the user's cache."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from hf_distill.hardware import hardware_name
 from hf_distill.resources.pypi import cache_folder
 
 _FILE = "matmul_peaks.json"
-_SECONDS = 0.5  # of a measurement
+_SECONDS = 0.5  # duration of a measurement
 _SIZES = {"cuda": (4096, 8192), "cpu": (512, 1024, 2048)}
 
 
 def measure_peak(device: torch.device | str, dtype: torch.dtype, seconds: float = _SECONDS) -> float:
-    """Operations per second of square matrix products, the best median over a few sizes.
+    """Measure the speed of square matrix products.
 
     Args:
-        device: Where.
-        dtype: Of the matrices.
-        seconds: How long each size is repeated, after a warm-up.
+        device: The device to measure.
+        dtype: The data type of the matrices.
+        seconds: Duration for which products of each size are repeated, after a warm-up.
+
+    Returns:
+        FLOPs per second, the highest median over a few sizes.
     """
     device = torch.device(device)
     return max(_rate(device, dtype, size, seconds) for size in _SIZES.get(device.type, _SIZES["cpu"]))
@@ -50,12 +53,12 @@ def _rate(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -
 
 
 def peaks_file() -> Path:
-    """Where peaks are remembered."""
+    """The path of the file with measured peaks."""
     return cache_folder() / _FILE
 
 
 def remember_peak(device: torch.device | str, dtype: torch.dtype, flops_per_second: float) -> None:
-    """Keep a measurement for this hardware, threads included."""
+    """Store a measured peak for this hardware and number of threads."""
     path, peaks = peaks_file(), _peaks()
     peaks.setdefault(hardware_name(device), {})[_name(dtype)] = flops_per_second
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +66,7 @@ def remember_peak(device: torch.device | str, dtype: torch.dtype, flops_per_seco
 
 
 def known_peak(device: torch.device | str, dtype: torch.dtype) -> float | None:
-    """The measurement that was remembered for this hardware; None if there is none."""
+    """The stored peak of this hardware and number of threads in FLOPs per second; None if there is none."""
     return _peaks().get(hardware_name(device), {}).get(_name(dtype))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,32 +50,37 @@ class StepCosts:
         self._costs.clear()
 
     def add(
-        self, student: nn.Module, teacher: Any, inputs: Mapping[str, Any], objective: Objective, predictions: int | None
+        self,
+        student: nn.Module,
+        members: Sequence[Any],
+        inputs: Mapping[str, Any],
+        objective: Objective,
+        predictions: int | None,
     ) -> float:
         """Count a micro-batch.
 
         Args:
-            student: Itself, not its wrapper.
-            teacher: The one that answered; None if none did.
-            inputs: Model inputs.
-            objective: What was trained for.
-            predictions: Positions that language-model heads answered at. None: all.
+            student: The student itself, not its wrapper.
+            members: The live teachers that ran, each with a `model` and an `input_prefix`.
+            inputs: The model inputs.
+            objective: The training objective.
+            predictions: The number of positions at which language-model heads ran. None: all of them.
 
         Returns:
-            Its operations.
+            The micro-batch's FLOPs.
         """
-        key = (teacher is None, *(term.name for term in objective.terms))
+        key = (bool(members), *(term.name for term in objective.terms))
         if key not in self._costs:
-            taught = [(each, teacher_cost(each.model, objective)) for each in _live(teacher)]
+            taught = [(member, teacher_cost(member.model, objective)) for member in members]
             own = student_cost(student, objective)
-            together = sum((cost for each, cost in taught if not getattr(each, "input_prefix", "")), own)
+            together = sum((cost for member, cost in taught if not member.input_prefix), own)
             self._costs[key] = own, together, taught
         own, together, taught = self._costs[key]
         rows, length, mask = batch_shape(student, inputs)
         operations = own.of(rows, length, predictions)
         self.student_flops += operations
         for member, cost in taught:
-            prefix = getattr(member, "input_prefix", "")
+            prefix = member.input_prefix
             shape = batch_shape(member.model, inputs, prefix) if prefix else (rows, length, mask)
             answered = cost.of(*shape[:2], predictions)
             self.teacher_flops += answered
@@ -151,7 +156,7 @@ class _Lengths:
 def student_cost(student: nn.Module, objective: Objective) -> Cost:
     """Forward, and backward as far as the objective reaches; with its projections, and its side of what is compared."""
     learned = _learned_share(student)
-    config, task = getattr(student, "config", None), task_of(student)
+    config, task = cast(Any, getattr(student, "config", None)), task_of(student)
     if not is_known(student):
         return model_forward_cost(student) * (2 + learned)
     cost = forward_cost(config, task) + backward_cost(config, task, learned, reach_of(objective))
@@ -182,7 +187,11 @@ def reach_of(objective: Objective) -> Reach:
 
 
 def _vectors_of(term: Term) -> tuple[str, ...]:
-    return _VECTORS_COMPARED.get(term.name) or tuple(term.settings["relations"])
+    return _VECTORS_COMPARED.get(term.name) or tuple(_names_in(term, "relations"))
+
+
+def _names_in(term: Term, setting: str) -> list[Any]:
+    return cast(list[Any], term.settings[setting])
 
 
 def _comparison_cost(config: Any, objective: Objective) -> Cost:
@@ -191,10 +200,10 @@ def _comparison_cost(config: Any, objective: Objective) -> Cost:
     total = Cost()
     for term in objective.terms:
         if term.name == "attention":
-            total += score_cost(width) * len(term.settings["layers"])
+            total += score_cost(width) * len(_names_in(term, "layers"))
         elif term.name == "relation":
-            widths = (width if name == "queries" else key_width for name in term.settings["relations"])
-            total += score_cost(sum(widths)) * len(term.settings["layers"])
+            widths = (width if name == "queries" else key_width for name in _names_in(term, "relations"))
+            total += score_cost(sum(widths)) * len(_names_in(term, "layers"))
     return total
 
 
@@ -204,8 +213,3 @@ def _learned_share(model: nn.Module) -> float:
     matrices = [each for each in model.parameters() if each.dim() >= 2 and id(each) not in embeddings]
     total, learned = (sum(map(Tensor.numel, some)) for some in (matrices, [m for m in matrices if m.requires_grad]))
     return 1 if learned == total else learned / total
-
-
-def _live(teacher: Any) -> list[Any]:
-    """Those of one or several teachers that are models."""
-    return [each for each in getattr(teacher, "teachers", [teacher]) if hasattr(each, "model")]

@@ -1,1 +1,1 @@
-"""From rows of a data set to what a model reads: sequences, words, questions with their contexts, images."""
+"""Loading of data sets, and model inputs from their rows: texts, words, questions with contexts, images."""

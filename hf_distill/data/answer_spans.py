@@ -1,4 +1,4 @@
-"""Where in a window the answer to its question stands."""
+"""Token positions of answers for extractive question answering."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import numpy as np
 
 
 def answer_tokens(offsets: np.ndarray, answers: Mapping[str, Sequence], null_position: int) -> tuple[int, int]:
-    """What a window is labeled with: the first and last token of the question's first answer.
+    """The labels of a window: the positions of the first and last token of the question's first answer.
 
     Args:
-        offsets: Of the window's tokens, integer (tokens, 2), negative for tokens that are not of the context, such as the question's.
-        answers: Under "text" the answers, and under "answer_start" where in the context each begins.
+        offsets: Start and end of each token in the context, in characters, integer (tokens, 2); negative for tokens
+            outside the context, such as those of the question.
+        answers: The answers under "text", and the index of each one's first character in the context under
+            "answer_start".
         null_position: The position that stands for "no answer".
 
     Returns:
-        First and last position; twice the null position if there is no answer, or it is not whole in this window.
+        First and last position; the null position twice if there is no answer or it is not completely in this window.
     """
     context = context_positions(offsets)
     if not answers["text"] or not len(context):
@@ -31,5 +33,5 @@ def answer_tokens(offsets: np.ndarray, answers: Mapping[str, Sequence], null_pos
 
 
 def context_positions(offsets: np.ndarray) -> np.ndarray:
-    """The positions whose tokens are of the context."""
+    """The positions whose tokens belong to the context."""
     return np.flatnonzero(offsets.reshape(-1, 2)[:, 0] >= 0)

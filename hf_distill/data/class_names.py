@@ -1,6 +1,6 @@
-"""Classes by name: which class of one model is which of another's, and which one the label of a row means.
+"""Matching of classes by name: between two models, and between the labels of a data set and a model.
 
-Names are compared as they are spelled; case is folded where on neither side two names differ by case alone.
+Names match if they are equal, or equal but for case where case does not distinguish two names of either side.
 """
 
 from __future__ import annotations
@@ -9,33 +9,34 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from transformers import PretrainedConfig
 
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
-MISSING = (None, -1, IGNORE_INDEX)  # numbers of classes that stand for no class, and do not count
+MISSING = (None, -1, IGNORE_INDEX)  # values that mark a missing label
 
 
 def label_names(config: PretrainedConfig) -> list[str]:
-    """The names of a configuration's labels, in their order."""
-    return [str(config.id2label[index]) for index in sorted(config.id2label)]
+    """The class names of a configuration, in the order of the model's outputs."""
+    id2label = cast("dict[int, str]", config.id2label)
+    return [str(id2label[index]) for index in sorted(id2label)]
 
 
 def positions(wanted: Sequence[str], given: Sequence[str]) -> list[int] | None:
-    """Where each name stands in another list of the same names.
+    """The position of each name in another list of the same names.
 
     Args:
-        wanted: Names of classes, in the order asked for.
-        given: Names of classes, in the order they are in.
+        wanted: Class names in the wanted order.
+        given: Class names in the given order.
 
     Returns:
-        Of each name wanted its position in the other list, 0, 1, ... where the orders agree; None where the two are not
-        the same names.
+        The position in `given` of each wanted name, 0, 1, ... where the orders agree; None where the lists have
+        different names.
 
     Raises:
-        ValueError: Classes share a name, and the orders differ.
+        ValueError: Several classes have the same name, and the orders differ.
     """
     own, others = _comparable(wanted, given)
     if own == others:
@@ -57,23 +58,23 @@ def in_same_order(names: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def shared_names(names: Sequence[str]) -> list[str]:
-    """Those that more than one class has."""
+    """The names that more than one class has."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _comparable(*sides: Sequence[str]) -> list[list[str]]:
-    """With case folded where that keeps all different names of a side apart."""
+    """The names with case folded, except those that would then equal another name of the same side."""
     merged = {folded for names in sides for folded in shared_names([name.casefold() for name in set(names)])}
     return [[name if (folded := name.casefold()) in merged else folded for name in names] for names in sides]
 
 
 @dataclass(frozen=True)
 class ClassIds:
-    """Which class each label of a data set stands for; false where there are none, because labels are numbers to learn.
+    """The class of each label of a data set; empty, and then false, for regression, whose labels are numbers.
 
     Attributes:
-        exact: By name as it is spelled, or by number as a string; None for a name that several classes have.
-        folded: By name in lower case, likewise.
+        exact: Class indices by name, or by number as a string; None for a name that several classes have.
+        folded: Class indices by name with case folded; None for a name that several classes have.
     """
 
     exact: dict[str, int | None] = field(default_factory=dict)
@@ -81,35 +82,39 @@ class ClassIds:
 
     @classmethod
     def of(cls, names: Sequence[str], numbers: Sequence[int] | None = None) -> ClassIds:
-        """Of named classes.
+        """The class indices of named classes.
 
         Args:
-            names: In the order of the outputs.
-            numbers: The class that each number in the data stands for. None: that of this number. Where a name is a whole
-                number itself, numbers are names.
+            names: The class names, in the order of the model's outputs.
+            numbers: The class index for each number 0, 1, ... that is a label. None: the number itself. Where a class
+                name is a whole number, numbers are taken for names.
+
+        Returns:
+            The class indices by name and number.
         """
         are_names = any(re.fullmatch(r"-?\d+", name) for name in names)
         numbers = () if are_names else range(len(names)) if numbers is None else numbers
-        return cls(
-            {str(number): index for number, index in enumerate(numbers)} | _by_name(names),
-            _by_name([name.casefold() for name in names]),
-        )
+        by_number: dict[str, int | None] = {str(number): index for number, index in enumerate(numbers)}
+        return cls(by_number | _by_name(names), _by_name([name.casefold() for name in names]))
 
     def __bool__(self) -> bool:
         return bool(self.exact)
 
     def get(self, label: Any) -> int | None:
-        """The class of a label: a name, in any case where that is clear, or a number; None where there is no such one."""
+        """The class index of a label, a name (in any case if unambiguous) or a number; None for an unknown label."""
         key = str(label)
         if key not in self.exact and isinstance(label, float) and label.is_integer():
-            key = str(int(label))  # as whole numbers are read from a column that has gaps
+            key = str(int(label))  # whole numbers of a column with missing values are read as floats
         return self.exact[key] if key in self.exact else self.folded.get(key.casefold())
 
     def require(self, labels: Sequence[Any]) -> None:
-        """Refuse labels that stand for no class, or for more than one.
+        """Refuse labels that belong to no class, or to several.
+
+        Args:
+            labels: Labels of a data set.
 
         Raises:
-            ValueError: Names them, and what is allowed.
+            ValueError: There is such a label; the message names it, and the labels that are allowed.
         """
         unknown = [label for label in dict.fromkeys(labels) if self.get(label) is None]
         if not unknown:

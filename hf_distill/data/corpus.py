@@ -1,37 +1,38 @@
-"""Unlabeled text: packed for masked language modeling, and kept apart from what models are evaluated on."""
+"""Unlabeled text: packing for masked language modeling, and removal of texts that are in evaluation sets."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any, TypeAlias
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-Texts = Dataset | IterableDataset
+Texts: TypeAlias = Dataset | IterableDataset
 
 
 def normalized(text: str) -> str:
-    """A text as it is compared: lower case, single spaces."""
+    """A text normalized for comparison: in lower case, with single spaces."""
     return " ".join(text.lower().split())
 
 
 def text_hash(text: str) -> bytes:
-    """SHA-256 of what a text says, normalized."""
+    """SHA-256 of the normalized text."""
     return hashlib.sha256(normalized(text).encode()).digest()
 
 
 def without_texts_of(texts: Dataset, evaluation: Iterable[str], column: str = "text") -> tuple[Dataset, int]:
-    """A transfer set without the texts that models are evaluated on.
+    """A transfer set without the texts of evaluation sets.
 
     Args:
         texts: The transfer set.
-        evaluation: Every text of the evaluation sets.
-        column: Of the texts.
+        evaluation: The texts of all evaluation sets.
+        column: The column of texts.
 
     Returns:
-        The texts that stay, in their order, and how many were dropped.
+        The remaining rows, in their order, and the number of removed rows.
     """
     hashes = {text_hash(text) for text in evaluation}
     kept = [index for index, text in enumerate(texts[column]) if text_hash(text) not in hashes]
@@ -39,19 +40,19 @@ def without_texts_of(texts: Dataset, evaluation: Iterable[str], column: str = "t
 
 
 def packed(
-    texts: Texts, tokenizer: PreTrainedTokenizerBase, length: int, column: str = "text", **options: object
+    texts: Texts, tokenizer: PreTrainedTokenizerBase, length: int, column: str = "text", **options: Any
 ) -> Texts:
-    """Sequences of equal length cut from all texts in a row, special tokens between them: nothing is padded.
+    """Concatenate all texts, with special tokens between them, and cut them into sequences of equal length.
 
     Args:
-        texts: May be a stream. Empty texts are passed over.
-        tokenizer: Of the model to be trained.
-        length: Tokens per sequence. Of every 1,000 texts a shorter rest is left out.
-        column: Of the texts; the others are dropped.
-        options: Passed to `map`.
+        texts: A data set or a stream of texts; empty texts are skipped.
+        tokenizer: The tokenizer of the model to be trained.
+        length: Tokens per sequence. What is left over at the end of every 1,000 texts is dropped.
+        column: The column of texts; all other columns are dropped.
+        **options: Arguments of `Dataset.map`.
 
     Returns:
-        One column, input_ids.
+        A data set or a stream with the column input_ids.
     """
 
     def cut(rows: dict[str, list]) -> dict[str, list]:

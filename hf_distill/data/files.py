@@ -1,4 +1,4 @@
-"""The one reader of data files, and what is missing in their rows.
+"""Loading of data sets from files, folders and the Hub, and checks for missing texts.
 
 "None", "NA", "null" and "nan" are words; only an empty field, or null in JSON, is a missing value.
 """
@@ -18,30 +18,40 @@ from datasets.packaged_modules.csv.csv import CsvConfig
 from hf_distill.files import regular_files_below
 
 FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
-_OTHER_SUFFIXES = {".tsv", ".arrow", ".gz", ".zip", ".xlsx"}  # of files too, though not of such that are read
-_WORDS = {"keep_default_na": False, "na_values": [""]}  # what pandas is told of missing values
-_WHOLE_FILE = 2**31 - 1  # rows that are read together, so that one type is found for all values of a column
-_SHOWN = 10  # rows named in an error
+_OTHER_SUFFIXES = {".tsv", ".arrow", ".gz", ".zip", ".xlsx"}  # suffixes of files that are not supported
+_WORDS = {"keep_default_na": False, "na_values": [""]}  # arguments of pandas.read_csv about missing values
+_WHOLE_FILE = 2**31 - 1  # rows per chunk: the whole file, so that one type is inferred for all values of a column
+_SHOWN = 10  # rows named in an error message
 
 
 def load_files(files: Mapping[str, str], **options: Any) -> dict[str, Any]:
-    """One dataset per file, by the same keys.
+    """Load one data set from each file.
 
-    One call per file: files loaded together must have the same columns, and a training set may lack labels.
+    Files are loaded separately because those loaded together must have the same columns, and only some may have labels.
 
     Args:
-        files: Paths, taken as they are written, with a suffix of `FILE_TYPES`.
-        options: Of `datasets.load_dataset`, such as cache_dir, and streaming.
+        files: A path for each key, without wildcards, with a suffix of `FILE_TYPES`.
+        **options: Arguments of `datasets.load_dataset`, such as cache_dir and streaming.
+
+    Returns:
+        The data sets by the same keys.
     """
     return {split: _load_rows([path], **options) for split, path in files.items()}
 
 
 def load_texts(source: str, **options: Any) -> Any:
-    """The rows of a file, of a folder of files of one type, or of a dataset's training split.
+    """Load the rows of a file, of all files of a folder, or of the training split of a data set.
+
+    Args:
+        source: The path of a file or of a folder with files of one type, or the name of a data set as for `load_named`.
+        **options: Arguments of `datasets.load_dataset`, such as cache_dir and streaming.
+
+    Returns:
+        The rows, a data set or a stream.
 
     Raises:
-        ValueError: The folder holds files of several types, or none that can be read, or a link leads out of it.
-        FileNotFoundError: A file is named that is not there.
+        ValueError: The folder has files of several types, or none of a supported type, or a link leads out of it.
+        FileNotFoundError: The source is the path of a file that does not exist.
     """
     path = Path(source)
     if not path.exists():
@@ -57,25 +67,31 @@ def load_texts(source: str, **options: Any) -> Any:
 
 
 def load_named(name: str, config: str | None = None, **options: Any) -> Any:
-    """A dataset of the Hub, or a local folder with one.
+    """Load a data set from the Hub or from a local folder.
 
     Args:
-        name: Its id, or the folder's path.
-        config: Its configuration.
-        options: Of `datasets.load_dataset`, such as split.
+        name: The id of the data set on the Hub, or the path of the folder.
+        config: The name of the data set's configuration. None: the default one.
+        **options: Arguments of `datasets.load_dataset`, such as split.
+
+    Returns:
+        The data set, or all its splits.
 
     Raises:
-        FileNotFoundError: The name is that of a file or folder, which is not there.
+        FileNotFoundError: The name is the path of a file or folder that does not exist.
     """
     require_place(name)
     return _load(name, config, **options)
 
 
 def require_place(name: str) -> None:
-    """Refuse the path of a file or folder that is not there, before a dataset of that name is looked for on the Hub.
+    """Refuse the path of a file or folder that does not exist, before a data set of that name is looked up on the Hub.
+
+    Args:
+        name: A path, or the id of a data set.
 
     Raises:
-        FileNotFoundError: Names the path, and those like it.
+        FileNotFoundError: It is a path that does not exist; the message suggests similar ones.
     """
     path = Path(name)
     is_path = name.startswith(("./", "../", "/", "~")) or name.endswith("/") or name.count("/") > 1
@@ -84,7 +100,7 @@ def require_place(name: str) -> None:
 
 
 def similar_paths(name: str) -> str:
-    """Which files beside a path that is not there have a name like it, as the end of a sentence; empty if none."""
+    """The end of an error message that names files similar to a path that does not exist; "" if there are none."""
     path = Path(name)
     if not path.parent.is_dir():
         return f": there is no folder {str(path.parent)!r}"
@@ -94,10 +110,14 @@ def similar_paths(name: str) -> str:
 
 
 def require_texts(rows: Dataset, columns: Sequence[str]) -> None:
-    """Refuse rows in which a text is missing; an empty text is one.
+    """Refuse rows in which a text is missing; an empty text is not missing.
+
+    Args:
+        rows: The rows to check.
+        columns: The columns of texts.
 
     Raises:
-        ValueError: Names the rows.
+        ValueError: Texts are missing; the message names the rows.
     """
     size = 10_000
     for name in columns:
@@ -113,25 +133,32 @@ def require_texts(rows: Dataset, columns: Sequence[str]) -> None:
 
 
 def with_texts(rows: Dataset | IterableDataset, columns: Sequence[str]) -> Dataset | IterableDataset:
-    """The rows, of which none may lack a text; those of a stream are looked at when they are read.
+    """Refuse rows in which a text is missing; rows of a stream are checked when they are read.
+
+    Args:
+        rows: The rows to check.
+        columns: The columns of texts.
+
+    Returns:
+        The rows.
 
     Raises:
-        ValueError: Names the rows.
+        ValueError: Texts are missing; the message names the rows.
     """
     if isinstance(rows, Dataset):
         require_texts(rows, columns)
         return rows
 
-    def look(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+    def check(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
         for name in columns:
             _refuse_missing(name, [row for row, text in zip(indices, batch[name], strict=True) if text is None])
         return {}
 
-    return rows.map(look, batched=True, with_indices=True)
+    return rows.map(check, batched=True, with_indices=True)
 
 
 def _refuse_missing(column: str, rows: list[int]) -> None:
-    """Refuse the rows, counted from 0, if there are any."""
+    """Refuse rows with a missing value, given by their numbers counted from 0, if there are any."""
     if rows:
         shown = ", ".join(str(row + 1) for row in rows[:_SHOWN])
         more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
@@ -141,12 +168,19 @@ def _refuse_missing(column: str, rows: list[int]) -> None:
 
 
 def _load_rows(paths: Sequence[str], **options: Any) -> Dataset | IterableDataset:
-    """The rows of files of one type.
+    """Load the rows of files of one type.
+
+    Args:
+        paths: The paths of the files.
+        **options: Arguments of `datasets.load_dataset`.
+
+    Returns:
+        The rows, a data set or a stream.
 
     Raises:
-        ValueError: There are none, of which datasets itself only says that an instruction corresponds to no data.
+        ValueError: There are no rows, for which datasets itself has a less helpful message.
     """
-    # The paths are patterns to datasets, in which brackets have a meaning.
+    # The datasets library takes paths for patterns, in which brackets have a meaning.
     patterns = [glob.escape(path) for path in paths]
     try:
         return _load(FILE_TYPES[Path(paths[0]).suffix], data_files=patterns, split="train", **options)
@@ -157,7 +191,7 @@ def _load_rows(paths: Sequence[str], **options: Any) -> Dataset | IterableDatase
 
 
 def _load(*name: str | None, split: str | None = None, streaming: bool = False, **options: Any) -> Any:
-    """As `datasets.load_dataset`, with the rule of this module for tables."""
+    """Load as `datasets.load_dataset` does, but with the missing values of CSV files as defined by this module."""
     builder = load_dataset_builder(*name, **options)
     is_table = isinstance(builder.config, CsvConfig)
     if is_table:
@@ -176,10 +210,10 @@ def _load(*name: str | None, split: str | None = None, streaming: bool = False, 
 
 
 def _with_whole_numbers(rows: Dataset, files: Sequence[str]) -> Dataset:
-    """With columns of whole numbers as such, which pandas reads as floats where a field is empty."""
+    """The rows with whole numbers as integers again in columns that pandas read as floats because a field is empty."""
     gapped = [name for name, feature in rows.features.items() if getattr(feature, "dtype", None) == "float64"]
     gapped = [name for name in gapped if rows.data.column(name).null_count]
-    if not gapped or not all(Path(file).is_file() for file in files):  # those of the Hub stay as they are
+    if not gapped or not all(Path(file).is_file() for file in files):  # data sets of the Hub are not changed
         return rows
     parts = [pandas.read_csv(file, usecols=gapped, dtype=str, **_WORDS) for file in files]
     written = pandas.concat(parts)

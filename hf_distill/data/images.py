@@ -1,4 +1,4 @@
-"""Rows of an image and its class."""
+"""Model inputs for image classification, from rows of an image and its class."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from transformers import PretrainedConfig
 
 from hf_distill.data.sequences import encode_label, label_ids, label_values
 
-READY = "pixel_values"  # a column of images that are model inputs already
+READY = "pixel_values"  # the column of images that are model inputs already
 
 
 def encode_images(rows: Dataset, processor: Any, config: PretrainedConfig) -> Dataset:
-    """Model inputs with labels, made when they are read.
+    """Model inputs with labels, computed when rows are read.
 
     Args:
-        rows: Images in the column image, or model inputs in pixel_values; classes in the column label.
-        processor: The model's image processor; not needed for pixel_values.
-        config: The model's.
+        rows: Rows with the columns image, or pixel_values for images that are model inputs already, and label.
+        processor: The model's image processor. None: the rows have the column pixel_values.
+        config: The model's configuration.
+
+    Returns:
+        The rows, with a transform that gives the columns pixel_values and labels.
 
     Raises:
-        ValueError: A column is missing, or the processor is.
+        ValueError: A column or the processor is missing.
     """
     is_ready = READY in rows.column_names
     if "label" not in rows.column_names or not (is_ready or "image" in rows.column_names):
@@ -46,7 +49,7 @@ def encode_images(rows: Dataset, processor: Any, config: PretrainedConfig) -> Da
     return rows.with_transform(encode)
 
 
-def image_labels(rows: Dataset, config: PretrainedConfig) -> Callable[[Sequence[Any]], list[int]]:
-    """From the values of the column label to the model's classes, by name where the data name theirs."""
+def image_labels(rows: Dataset, config: PretrainedConfig) -> Callable[[Sequence[Any]], list[int | float]]:
+    """A function from values of the column label to the model's classes, matched by name if the column has names."""
     ids, value_of = label_ids(config), label_values(rows.features["label"])
     return lambda values: [encode_label(value_of(value), ids) for value in values]

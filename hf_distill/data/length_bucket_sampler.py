@@ -1,4 +1,4 @@
-"""Batches of texts of similar length: shuffled, seeded, the same for every split over processes."""
+"""Batches of examples of similar length: shuffled, seeded, the same for every split over processes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class LengthBucketSampler(Sampler[int]):
     """Every example once an epoch, in shuffled batches of similar length.
 
     Unlike transformers' `LengthGroupedSampler`, whose batches grow shorter all through each group of fifty, the
-    batches come in random order, and the order depends on seed and epoch alone, so a resumed run meets the same one.
+    batches come in random order, and the order depends on seed and epoch alone, so a resumed run has the same one.
 
     Args:
-        lengths: Length of each example, in tokens.
-        batch_size: Examples of one optimizer step, over all processes and accumulated micro-batches: what is sorted
-            together, so that the step's examples do not depend on how it is split.
-        seed: Base of the shuffle.
-        epoch: The current epoch, asked at the start of each.
+        lengths: The length of each example, in tokens.
+        batch_size: Examples per optimizer step, over all processes and accumulated micro-batches; these are of similar
+            length, so that the examples of a step do not depend on how it is split.
+        seed: The seed of the shuffling, to which the epoch is added.
+        epoch: Function that returns the current epoch, called at the start of each.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, epoch: Callable[[], int]):
@@ -50,13 +50,16 @@ class LengthBucketSampler(Sampler[int]):
 def length_bucket_sampler(
     dataset: Dataset, args: TrainingArguments, batch_size: int, epoch: Callable[[], int]
 ) -> LengthBucketSampler | None:
-    """The sampler for a training set whose lengths are known, None for any other.
+    """The sampler for a training set of examples of known length.
 
     Args:
         dataset: The training set.
-        args: Give the seed, the column of lengths, and how a step is split.
-        batch_size: Examples of a micro-batch on one process.
-        epoch: The current epoch.
+        args: The training arguments, with the seed, the column of lengths and the number of accumulated micro-batches.
+        batch_size: Examples per micro-batch of one process.
+        epoch: Function that returns the current epoch.
+
+    Returns:
+        The sampler; None where the lengths are not known.
     """
     lengths = example_lengths(dataset, args.length_column_name)
     if not lengths:
@@ -66,15 +69,15 @@ def length_bucket_sampler(
 
 
 def example_lengths(dataset: Dataset, column: str = "length") -> list[int] | None:
-    """Tokens per example of a tokenized `datasets.Dataset`, read from Arrow without making Python lists.
+    """Tokens per example of a tokenized `datasets.Dataset`, read from Arrow without converting tokens to Python lists.
 
     Args:
-        dataset: Any dataset.
-        column: A column that already holds the lengths.
+        dataset: Any data set.
+        column: The column of lengths, used if there is one.
 
     Returns:
-        One length per row, from `column` or from `input_ids`; None for any other dataset, or one whose rows are made
-        on the fly (`set_transform`).
+        The length of each row, from `column` or from `input_ids`; None for any other data set, and for one whose rows
+        are computed when they are read (`set_transform`).
     """
     if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
         return None

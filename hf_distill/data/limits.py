@@ -1,58 +1,61 @@
-"""Which tokens and how many of them a model can read, and the first row of a data set that is beyond it."""
+"""Limits of a text model's inputs, its vocabulary size and maximum length, and checks of batches and data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_distill.data.arrow_columns import lists_of_numbers
 from hf_distill.distributed.weights import gathered
 from hf_distill.tasks import Task, class_of, unwrapped
 
-_ROWS_AT_A_TIME = 1 << 16
-# What families call the table of positions beside their table of words; relative and rotary positions have none.
-_POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+# Names of position embeddings beside word embeddings; relative and rotary positions have none.
+_POSITION_EMBEDDINGS = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
 
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """What a model of texts can read.
+    """The limits of a text model's inputs.
 
     Attributes:
-        who: The model, as errors name it.
-        words: Rows of its table of words; None where it has none.
-        positions: Tokens of the longest text; None where nothing limits it.
-        padding_id: Of a model that numbers no padding, as RoBERTa does, which padding therefore makes no longer; else None.
-        prefix: Of the names of its inputs.
+        name: The model's role and class, for error messages.
+        vocabulary_size: Number of word embeddings. None: the model has no word embeddings.
+        max_length: Number of tokens of the longest input. None: the length is not limited.
+        padding_id: The id of the padding token, if the model gives padding no position, as RoBERTa does, so that
+            padding does not count towards the length. None: it counts.
+        prefix: The prefix of the names of the model's inputs, such as "teacher_".
     """
 
-    who: str
-    words: int | None
-    positions: int | None
+    name: str
+    vocabulary_size: int | None
+    max_length: int | None
     padding_id: int | None = None
     prefix: str = ""
 
     @classmethod
     def of(cls, model: nn.Module, role: str, prefix: str = "") -> ReadingLimits:
-        """Those of a model, read off its tables.
+        """The limits of a model, from the sizes of its embeddings.
 
         Args:
-            model: Any; of one that is none of transformers' nothing is known.
-            role: Such as "student".
-            prefix: See the attribute.
+            model: Any model; without word embeddings, or if it is not a transformers model, it has no limits.
+            role: The role of the model, such as "student", for error messages.
+            prefix: The prefix of the names of the model's inputs.
+
+        Returns:
+            The limits.
         """
-        words = _word_table(unwrapped(model))
-        table = None if words is None else _position_table(unwrapped(model), words)
+        words = _word_embeddings(unwrapped(model))
+        table = None if words is None else _position_embeddings(unwrapped(model), words)
         positions = padding_id = None
-        if table is not None and table.padding_idx is not None:  # positions are counted from behind that of padding
+        if table is not None and table.padding_idx is not None:  # positions start after that of padding
             positions, padding_id = table.num_embeddings - table.padding_idx - 1, table.padding_idx
         elif table is not None:
             rows = table.num_embeddings - getattr(table, "offset", 0)
@@ -62,99 +65,113 @@ class ReadingLimits:
 
     @property
     def column(self) -> str:
-        """The input that holds its tokens."""
+        """The name of the model's input of token ids."""
         return f"{self.prefix}input_ids"
 
     def require_tokenizer(self, tokenizer: Any) -> None:
-        """Refuse a tokenizer with tokens beyond the table of words; anything but a tokenizer is let pass.
+        """Refuse a tokenizer with tokens that have no word embedding.
+
+        Args:
+            tokenizer: The tokenizer; any other object is accepted without a check.
 
         Raises:
-            ValueError: Names the last such token, and the table's size.
+            ValueError: There is such a token; the message names the last one, and the size of the embeddings.
         """
-        if self.words is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
+        if self.vocabulary_size is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
             return
         token, token_id = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-        if token_id >= self.words:
+        if token_id >= self.vocabulary_size:
             raise ValueError(
-                f"the tokenizer's token {token!r} has the id {token_id}, but {self.who} has an embedding table of "
-                f"{self.words} rows, for ids up to {self.words - 1}. Tokens were added to the tokenizer and not to this "
-                f"model: call its resize_token_embeddings({token_id + 1}), or take the tokenizer it came with."
+                f"the tokenizer's token {token!r} has the id {token_id}, but {self.name} has an embedding table of "
+                f"{self.vocabulary_size} rows, for ids up to {self.vocabulary_size - 1}. Tokens were added to the tokenizer "
+                f"and not to this model: call its resize_token_embeddings({token_id + 1}), or take the tokenizer it came with."
             )
 
     def require_batch(self, batch: Mapping[str, Any]) -> None:
-        """Refuse a batch of model inputs, as a collator makes it, with tokens or texts beyond the limits.
+        """Refuse a batch with token ids or a length beyond the limits.
+
+        Args:
+            batch: Model inputs, as a data collator returns them.
 
         Raises:
-            ValueError: Names what is beyond, and the limit.
+            ValueError: The batch is beyond a limit; the message names the value and the limit.
         """
         tokens = batch.get(self.column)
         if not isinstance(tokens, Tensor) or tokens.dim() != 2 or not tokens.numel() or tokens.device.type != "cpu":
             return
         lowest, highest = tokens.aminmax()
-        if self.words is not None and not 0 <= int(lowest) <= int(highest) < self.words:
+        if self.vocabulary_size is not None and not 0 <= int(lowest) <= int(highest) < self.vocabulary_size:
             beyond = int(lowest) if lowest < 0 else int(highest)
             raise ValueError(self._of_token(f"a batch's {self.column}", beyond))
-        if self.positions is not None and tokens.shape[1] > self.positions:
+        if self.max_length is not None and tokens.shape[1] > self.max_length:
             longest = tokens.shape[1] if self.padding_id is None else int(tokens.ne(self.padding_id).sum(1).max())
-            if longest > self.positions:
+            if longest > self.max_length:
                 raise ValueError(self._of_length(f"a batch of {self.column}", longest))
 
     def require_rows(self, name: str, first: int, tokens: pa.ChunkedArray) -> None:
-        """Refuse rows of a data set with tokens or texts beyond the limits.
+        """Refuse rows of a data set with token ids or lengths beyond the limits.
 
         Args:
-            name: Of the data set, for the error.
-            first: Number of the first row.
-            tokens: A list of token ids per row.
+            name: The name of the data set, for error messages.
+            first: The index of the first of these rows in the data set.
+            tokens: The token ids of each row.
 
         Raises:
-            ValueError: Names the first such row, what is beyond, and the limit.
+            ValueError: A row is beyond a limit; the message names the first such row, the value and the limit.
         """
-        if self.words is not None:
+        if self.vocabulary_size is not None:
             bounds = pc.min_max(pc.list_flatten(tokens)).as_py()
-            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < self.words:
+            if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < self.vocabulary_size:
                 beyond = bounds["min"] if bounds["min"] < 0 else bounds["max"]
                 flat = pc.index(pc.list_flatten(tokens), beyond).as_py()
                 row = first + pc.list_parent_indices(tokens)[flat].as_py()
                 raise ValueError(self._of_token(f"row {row} of {name}", beyond))
         lengths = _filled(pc.list_value_length(tokens))
-        if self.positions is not None and (lengths > self.positions).any():
+        if self.max_length is not None and (lengths > self.max_length).any():
             read = lengths if self.padding_id is None else _lengths_without(self.padding_id, tokens, lengths)
-            for row in np.flatnonzero(read > self.positions)[:1]:
+            for row in np.flatnonzero(read > self.max_length)[:1]:
                 raise ValueError(self._of_length(f"row {first + row} of {name}", read[row]))
 
     def _of_token(self, where: str, token_id: int) -> str:
+        assert self.vocabulary_size is not None
         return (
-            f"{where} holds the token id {token_id}, but {self.who} has an embedding table of {self.words} rows, for ids "
-            f"from 0 to {self.words - 1}. Make the rows with the model's own tokenizer, or call its "
+            f"{where} holds the token id {token_id}, but {self.name} has an embedding table of {self.vocabulary_size} rows, "
+            f"for ids from 0 to {self.vocabulary_size - 1}. Make the rows with the model's own tokenizer, or call its "
             "resize_token_embeddings if tokens were added."
         )
 
     def _of_length(self, where: str, tokens: int) -> str:
         return (
-            f"{where} is {tokens} tokens long, but {self.who} has positions for {self.positions}. Cut the texts when you "
-            f"tokenize them: truncation=True, max_length={self.positions}."
+            f"{where} is {tokens} tokens long, but {self.name} has positions for {self.max_length}. Cut the texts when you "
+            f"tokenize them: truncation=True, max_length={self.max_length}."
         )
 
 
 class WithinLimits:
-    """A data collator that makes model inputs as ever, and refuses those that a model could not read.
+    """A data collator that wraps another one, and refuses batches beyond the limits of a model.
 
-    It sees what a look at the data set beforehand does not: streams, rows made when asked, and what collators put in.
+    Unlike a check of the data set before training it covers streams, rows computed when they are read, and what the
+    data collator adds.
 
     Args:
-        data_collator: Makes the model inputs.
-        limits: Of every model that reads them.
+        data_collator: The wrapped data collator.
+        limits: The limits of every model that these batches are for.
     """
 
     def __init__(self, data_collator: Callable[[list], Mapping[str, Any]], limits: Sequence[ReadingLimits]):
         self.data_collator, self.limits = data_collator, tuple(limits)
 
     def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
-        """One batch of model inputs.
+        """Collate examples into a batch of model inputs.
+
+        Args:
+            examples: The examples, as the wrapped data collator takes them.
+
+        Returns:
+            The batch of the wrapped data collator.
 
         Raises:
-            ValueError: It holds a token or is of a length that a model has no embedding for.
+            ValueError: The batch has token ids or a length beyond the limits of a model.
         """
         batch = self.data_collator(examples)
         for limit in self.limits:
@@ -163,19 +180,20 @@ class WithinLimits:
 
 
 def require_readable(dataset: Any, name: str, limits: Sequence[ReadingLimits]) -> None:
-    """Refuse a data set with rows that are empty or that a model cannot read.
+    """Refuse a data set with rows that are empty or beyond the limits of a model.
 
-    Looks at the tokens in Arrow alone; data sets of other kinds, and those that make their rows when asked, are let pass.
+    Only token ids stored in Arrow are checked; other data sets, and those whose rows are computed when they are read,
+    are accepted without a check.
 
     Args:
         dataset: Any data set.
-        name: As the user knows it, such as "train_dataset".
-        limits: Of every model that reads it.
+        name: The name of the data set for the user, such as "train_dataset".
+        limits: The limits of every model that reads the data set.
 
     Raises:
-        ValueError: Names the first such row, and the limit.
+        ValueError: There is such a row; the message names the first one, and the limit.
     """
-    for column in dict.fromkeys(limit.column for limit in limits if limit.words is not None):
+    for column in dict.fromkeys(limit.column for limit in limits if limit.vocabulary_size is not None):
         readers = [limit for limit in limits if limit.column == column]
         for first, tokens in lists_of_numbers(dataset, column):
             empty = np.flatnonzero(_filled(pc.list_value_length(tokens)) == 0)
@@ -189,83 +207,60 @@ def require_readable(dataset: Any, name: str, limits: Sequence[ReadingLimits]) -
 
 
 def require_padding_token(model: nn.Module, role: str, task: Task | None) -> None:
-    """Refuse a classifier of the last token of texts, such as GPT-2's, that cannot tell which that is in a batch.
+    """Refuse a classifier on the last token, such as GPT-2's, without a padding token to find that token in a batch.
+
+    Args:
+        model: The model to check.
+        role: The role of the model, "student" or "teacher", for error messages.
+        task: The task of the model's head. None: an unknown task, which is accepted.
 
     Raises:
-        ValueError: Names the model and the way out.
+        ValueError: The model cannot process batches; the message names the remedy.
     """
     config = getattr(unwrapped(model), "config", None)
     if task is not Task.SEQUENCE_CLASSIFICATION or getattr(config, "pad_token_id", 0) is not None:
         return
-    if _answers(model, rows=1) and not _answers(model, rows=2):
+    if _accepts_batch(model, rows=1) and not _accepts_batch(model, rows=2):
         raise ValueError(
-            f"the {role} ({class_of(model).__name__}) has no padding token and answers no batch of more than one text: set "
+            f"the {role} ({class_of(model).__name__}) has no padding token and accepts no batch of more than one text: set "
             f"its config.pad_token_id to the tokenizer's pad_token_id before training"
             + (' (by name: teacher_model_init_kwargs={"pad_token_id": ...})' if role == "teacher" else "")
         )
 
 
-def lists_of_numbers(
-    dataset: Any, column: str, depth: int = 1, of: Callable[[pa.DataType], bool] = pa.types.is_integer
-) -> Iterator[tuple[int, pa.ChunkedArray]]:
-    """A column of numbers in Arrow, block by block; nothing where it is not there, or of another kind.
-
-    Args:
-        dataset: Any data set; of those that make their rows when asked nothing is seen.
-        column: Its name.
-        depth: Of the lists that the numbers are in; 0 for one number per row.
-        of: Whether numbers are of the wanted kind.
-
-    Yields:
-        Number of a block's first row, and the block.
-    """
-    if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
-        return
-    if column not in dataset.column_names:
-        return
-    kind = dataset.features.arrow_schema.field(column).type
-    for _ in range(depth):
-        kind = getattr(kind, "value_type", None)
-    if kind is None or not of(kind):
-        return
-    rows = dataset.select_columns([column]).with_format("arrow")
-    for first in range(0, len(rows), _ROWS_AT_A_TIME):
-        yield first, rows[first : first + _ROWS_AT_A_TIME][column]
-
-
 def _filled(lengths: pa.ChunkedArray) -> np.ndarray:
-    """As numbers; a row without a list has length 0."""
+    """The lengths, integer (rows,); a row without a list has length 0."""
     return pc.fill_null(lengths, 0).to_numpy()
 
 
 def _lengths_without(token_id: int, tokens: pa.ChunkedArray, lengths: np.ndarray) -> np.ndarray:
-    """Tokens of each row other than one."""
+    """The number of tokens in each row other than a certain one, integer (rows,)."""
     others = pc.not_equal(pc.list_flatten(tokens), token_id).to_numpy()
     ends = np.cumsum(lengths)
     counted = np.concatenate([[0], np.cumsum(others)])
     return counted[ends] - counted[ends - lengths]
 
 
-def _word_table(model: nn.Module) -> nn.Module | None:
+def _word_embeddings(model: nn.Module) -> nn.Embedding | None:
     try:
-        table = model.get_input_embeddings()
-    except (AttributeError, NotImplementedError):  # no model of transformers, or none of words
+        table = cast(PreTrainedModel, model).get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # not a transformers model, or not a model of texts
         return None
-    return table if isinstance(getattr(table, "num_embeddings", None), int) else None
+    return cast(nn.Embedding, table) if isinstance(getattr(table, "num_embeddings", None), int) else None
 
 
-def _position_table(model: nn.Module, words: nn.Module) -> nn.Embedding | None:
-    """The table beside that of words, or beside another with the same weights, as encoder-decoders have."""
+def _position_embeddings(model: nn.Module, words: nn.Embedding) -> nn.Embedding | None:
+    """The position embeddings beside the word embeddings, or beside a module that shares their weights."""
     for module in model.modules():
         children = dict(module.named_children())
         if any(getattr(child, "weight", None) is words.weight for child in children.values()):
-            for name in _POSITION_TABLES:
-                if isinstance(children.get(name), nn.Embedding):
-                    return children[name]
+            for name in _POSITION_EMBEDDINGS:
+                if isinstance(table := children.get(name), nn.Embedding):
+                    return table
     return None
 
 
-def _answers(model: nn.Module, rows: int) -> bool:
+def _accepts_batch(model: nn.Module, rows: int) -> bool:
     training = model.training
     tokens = torch.zeros(rows, 2, dtype=torch.long, device=next(model.parameters()).device)
     try:
@@ -273,7 +268,7 @@ def _answers(model: nn.Module, rows: int) -> bool:
             model.eval()(input_ids=tokens)
     except ValueError:
         return False
-    except (RuntimeError, LookupError, TypeError, AttributeError):  # of a model that wants other inputs than these
+    except (RuntimeError, LookupError, TypeError, AttributeError):  # the model takes other inputs
         return True
     finally:
         model.train(training)

@@ -1,4 +1,4 @@
-"""Rows of a question and a context in which the answer stands."""
+"""Model inputs for extractive question answering, from rows of a question, a context and its answers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ NO_INPUTS = ["offsets", "example", "null_position"]  # columns of windows that m
 
 @dataclass
 class WindowEncoder:
-    """Makes windows: model inputs of a question and a part of its context, with labels where the data have answers.
+    """Encodes windows: a question with a part of its context, with labels where the data set has answers.
 
     Attributes:
-        tokenizer: The model's, a fast one.
-        max_length: Longer contexts are cut into windows of this many tokens with question.
-        doc_stride: Tokens that a window has in common with the one before.
-        pad: Every window to that length, not to the longest of its batch. Tokenizers that pad on the left always do.
-        segments: Whether to say which of the two texts a token is of. None: where the model reads it.
-        cached: Take an earlier result of the same call.
-        num_proc: Processes that tokenize. None: one.
+        tokenizer: The model's tokenizer, a fast one.
+        max_length: Tokens per window, question included; longer contexts are split into several windows.
+        doc_stride: Tokens by which consecutive windows overlap.
+        pad: Pad every window to `max_length`, not to the longest of its batch; tokenizers that pad on the left always
+            do.
+        segments: Whether to return token type ids. None: if the model uses them.
+        cached: Use the cached result of an earlier call with the same arguments.
+        num_proc: Number of processes that tokenize. None: one.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -38,15 +39,23 @@ class WindowEncoder:
 
     @classmethod
     def fitting(cls, tokenizer: PreTrainedTokenizerBase) -> WindowEncoder:
-        """With the usual lengths, or shorter ones that the tokenizer allows."""
+        """An encoder with the default lengths, or shorter ones if the tokenizer's maximum is shorter."""
         limit = tokenizer.model_max_length
         return cls(tokenizer, min(cls.max_length, limit), min(cls.doc_stride, limit // 4))
 
     def __call__(self, rows: Dataset, for_training: bool) -> Dataset:
-        """From the columns question, context and, where there are such, answers; to read answers off with `NO_INPUTS`.
+        """Encode rows as windows.
+
+        Args:
+            rows: Rows with the columns question, context and, if there are labels, answers.
+            for_training: Leave out the columns `NO_INPUTS`, which are needed to extract answers from the model's
+                outputs.
+
+        Returns:
+            The windows, at least one per row.
 
         Raises:
-            ValueError: A row has no question or no context, or the two do not fit.
+            ValueError: A row has no question or no context, or a question is too long.
         """
         require_texts(rows, ["question", "context"])
         return rows.map(
@@ -60,7 +69,7 @@ class WindowEncoder:
         )
 
     def _encode_rows(self, rows: dict[str, list], indices: list[int], for_training: bool) -> dict[str, list]:
-        # Some questions begin with much white space, which some tokenizers keep.
+        # Leading white space would count against the window: some tokenizers keep it.
         questions, contexts = [question.lstrip() for question in rows["question"]], rows["context"]
         max_length = min(self.max_length, self.tokenizer.model_max_length)
         self._require_room(questions, max_length)
@@ -93,7 +102,7 @@ class WindowEncoder:
         return dict(encoded) | columns
 
     def _require_room(self, questions: list[str], max_length: int) -> None:
-        """Refuse questions beside which a window has no room for more of the context than the part it repeats."""
+        """Refuse questions that leave no room in a window for more context than the overlap with the window before."""
         room = max_length - self.doc_stride - self.tokenizer.num_special_tokens_to_add(pair=True)
         tokens = self.tokenizer(questions, add_special_tokens=False, verbose=False)["input_ids"]
         for question, ids in zip(questions, tokens, strict=True):
@@ -104,6 +113,6 @@ class WindowEncoder:
                 )
 
     def _null_position(self, ids: list[int], mask: list[int]) -> int:
-        """Where no answer is marked: at the classification token, or else at the first."""
+        """The position that stands for "no answer": that of the classification token, or else the first."""
         marks = [token for token in (self.tokenizer.cls_token_id, self.tokenizer.bos_token_id) if token in ids]
         return ids.index(marks[0]) if marks else mask.index(1)

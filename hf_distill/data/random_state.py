@@ -1,4 +1,4 @@
-"""Look at data without moving any random number generator."""
+"""Preserve the state of random number generators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Restore Python's, NumPy's and torch's CPU generator on leaving."""
+    """Restore the state of Python's, NumPy's and torch's CPU generators when the context ends."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Rows of one or two texts, with a class or a number each."""
+"""Model inputs for sequence classification and regression, from rows of one or two texts and a label."""
 
 from __future__ import annotations
 
@@ -18,35 +18,44 @@ STRINGS = ("string", "large_string")
 
 
 def text_columns(features: Features) -> list[str]:
-    """The column text, or else the first one or two of strings."""
+    """The columns of texts: "text", or else the first one or two columns of strings."""
     strings = [name for name in features if name != "label" and getattr(features[name], "dtype", None) in STRINGS]
     return ["text"] if "text" in strings else strings[:2]
 
 
 def label_ids(config: PretrainedConfig) -> ClassIds:
-    """The class that each name or number of a label stands for; none for regression."""
+    """The class of each name or number of a label; empty for regression."""
     return ClassIds() if config.num_labels == 1 else ClassIds.of(label_names(config))
 
 
 def label_values(feature: Any) -> Callable[[Any], Any]:
-    """From the values of a column of labels to what they say: names where the column has names; None where one is missing."""
+    """A function from values of a column of labels to class names, if it has names; None for a missing label."""
     int2str = getattr(feature, "int2str", None)
     return (lambda value: None if value in MISSING else int2str(value)) if int2str else lambda value: value
 
 
 def encode_label(value: Any, ids: ClassIds) -> int | float:
-    """What a label is trained as: its class, for regression its value; a missing class as -100, which does not count.
+    """The label as the model takes it.
+
+    Args:
+        value: The label of a row: a name, a number, or None or NaN for a missing one.
+        ids: The class of each name or number; empty for regression.
+
+    Returns:
+        The class index, or -100 for a missing one; for regression the number.
 
     Raises:
-        ValueError: There is no such class, or no value.
+        ValueError: There is no such class, or for regression no finite number.
     """
-    is_missing = value is None or value != value  # NaN, which is how some files say that a number is missing
+    is_missing = value is None or value != value  # NaN: how a missing number is read from some files
     if not ids:
         return _number(None if is_missing else value)
     if is_missing or (value == IGNORE_INDEX and ids.get(value) is None):
         return IGNORE_INDEX
     ids.require([value])
-    return ids.get(value)
+    index = ids.get(value)
+    assert index is not None
+    return index
 
 
 def _number(value: Any) -> float:
@@ -61,15 +70,15 @@ def _number(value: Any) -> float:
 
 @dataclass
 class SequenceEncoder:
-    """Makes model inputs from texts, with labels where the data have them.
+    """Encodes texts as model inputs, with labels where the data set has them.
 
     Attributes:
-        tokenizer: The model's.
-        ids: See `label_ids`.
-        max_length: Longer inputs are cut to this many tokens, or to what the tokenizer allows.
-        pad: Every input to that length, not to the longest of its batch.
-        segments: Whether to say which of two texts a token is of. None: where the model reads it.
-        cached: Take an earlier result of the same call.
+        tokenizer: The model's tokenizer.
+        ids: The class of each name or number of a label, see `label_ids`; empty for regression.
+        max_length: Tokens to which longer inputs are truncated; at most the tokenizer's maximum.
+        pad: Pad every input to that length, not to the longest of its batch.
+        segments: Whether to return token type ids. None: if the model uses them.
+        cached: Use the cached result of an earlier call with the same arguments.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -80,14 +89,21 @@ class SequenceEncoder:
     cached: bool = True
 
     def __call__(self, rows: Dataset, texts: list[str]) -> Dataset:
-        """From the columns of texts; the label is in the column label.
+        """Encode rows as model inputs.
+
+        Args:
+            rows: Rows with these columns and, if there are labels, the column label.
+            texts: The names of one or two columns of texts.
+
+        Returns:
+            The model inputs, one row per row.
 
         Raises:
-            ValueError: A row has no text, or a label that is none of the classes.
+            ValueError: A row has no text, or a label that is not one of the classes.
         """
         require_texts(rows, texts)
         value_of = label_values(rows.features.get("label"))
-        options = {
+        options: dict[str, Any] = {
             "max_length": min(self.max_length, self.tokenizer.model_max_length),
             "padding": "max_length" if self.pad else False,
             "return_token_type_ids": self.segments,

@@ -1,9 +1,10 @@
-"""Rows of lists of words, with a class for each word."""
+"""Model inputs for token classification, from rows of words and a label for each word."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from datasets import Dataset, Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -13,19 +14,24 @@ from hf_distill.data.files import require_texts
 from hf_distill.data.sequences import STRINGS
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
-FIRST_TOKENS = "first_tokens"  # column: where each word begins, None for a word without tokens
-_LONGEST = 512  # tokens, for tokenizers without a limit of their own
+FIRST_TOKENS = "first_tokens"  # the column of each word's first token position, None for a word without tokens
+_LONGEST = 512  # tokens, for tokenizers without a maximum length
 
 
 def word_label_ids(config: PretrainedConfig) -> ClassIds:
-    """The class that each name or number of a label stands for."""
+    """The class of each name or number of a label."""
     return ClassIds.of(label_names(config))
 
 
 def word_columns(features: Features) -> tuple[str, str]:
-    """The columns of words and of labels: tokens, or else the first of lists of strings, and the last of other lists.
+    """The columns of words and of labels in a data set.
 
-    Of several columns of labels ner_tags is taken.
+    Args:
+        features: The features of the data set.
+
+    Returns:
+        The column of words: "tokens", or else the first column of lists of strings; and the column of labels:
+        "ner_tags", or else the last of the other columns of lists.
 
     Raises:
         ValueError: There are no such columns.
@@ -41,16 +47,16 @@ def word_columns(features: Features) -> tuple[str, str]:
 
 @dataclass
 class WordEncoder:
-    """Makes model inputs from words, with labels where the data have them.
+    """Encodes words as model inputs, with labels where the data set has them.
 
     Attributes:
-        tokenizer: The model's, a fast one.
-        ids: The class that each name or number of a label stands for.
-        max_length: Longer inputs are cut. None: to what the tokenizer allows.
-        pad: Every input to that length, not to the longest of its batch.
-        label_all_tokens: Label not only a word's first token; after B- follows I-.
-        cached: Take an earlier result of the same call.
-        num_proc: Processes that tokenize. None: one.
+        tokenizer: The model's tokenizer, a fast one.
+        ids: The class of each name or number of a label.
+        max_length: Tokens to which longer inputs are truncated. None: the tokenizer's maximum, or 512 without one.
+        pad: Pad every input to that length, not to the longest of its batch.
+        label_all_tokens: Label all tokens of a word, with I- after B-, not only its first token.
+        cached: Use the cached result of an earlier call with the same arguments.
+        num_proc: Number of processes that tokenize. None: one.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -62,21 +68,30 @@ class WordEncoder:
     num_proc: int | None = None
 
     def __call__(self, rows: Dataset, text: str, label: str | None, first_tokens: bool = False) -> Dataset:
-        """From the columns of words and of labels; with the column `FIRST_TOKENS` if asked for.
+        """Encode rows as model inputs.
+
+        Args:
+            rows: Rows with these columns.
+            text: The name of the column of words.
+            label: The name of the column of labels. None: there are no labels.
+            first_tokens: Add the column `FIRST_TOKENS`.
+
+        Returns:
+            The model inputs, one row per row.
 
         Raises:
-            ValueError: A row has no words, not a label for each, or a label that is none of the classes.
+            ValueError: A row has no words, not one label for each word, or a label that is not one of the classes.
         """
         require_texts(rows, [text])
         name_of = getattr(getattr(rows.features.get(label), "feature", None), "int2str", str)
         limit = self.tokenizer.model_max_length
         length = min(self.max_length or (limit if limit < 10**6 else _LONGEST), limit)
-        options = {"truncation": True, "max_length": length, "padding": self.pad and "max_length"}
+        options: dict[str, Any] = {"truncation": True, "max_length": length, "padding": self.pad and "max_length"}
 
         def encode_rows(batch: dict[str, list]) -> dict[str, list]:
             encoding = self.tokenizer(batch[text], is_split_into_words=True, **options)
             inputs, words_of_tokens = dict(encoding), [encoding.word_ids(row) for row in range(len(batch[text]))]
-            if label in rows.column_names:
+            if label is not None and label in rows.column_names:
                 names = [[None if value in MISSING else name_of(value) for value in row or ()] for row in batch[label]]
                 inputs["labels"] = list(map(self.align, batch[text], names, words_of_tokens))
             if first_tokens:
@@ -90,7 +105,19 @@ class WordEncoder:
         return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, **how)
 
     def align(self, words: list[str], labels: list[str | None], words_of_tokens: list[int | None]) -> list[int]:
-        """The class of each token; -100 for one that does not count."""
+        """Give each token the class of its word.
+
+        Args:
+            words: The words of a row.
+            labels: The label of each word; None for a missing one.
+            words_of_tokens: The index of each token's word; None for special tokens.
+
+        Returns:
+            The class of each token; -100 for tokens that do not count.
+
+        Raises:
+            ValueError: There is not one label for each word, or a label is not one of the classes.
+        """
         if len(labels) != len(words):
             raise ValueError(f"each word needs a label, got {len(words)} words {words} and {len(labels)}: {labels}")
         self.ids.require([label for label in labels if label is not None])
@@ -100,5 +127,7 @@ class WordEncoder:
             if label is not None and word == previous:
                 inside = f"I-{label[2:]}" if label[:2].casefold() == "b-" else label
                 label = (label if self.ids.get(inside) is None else inside) if self.label_all_tokens else None
-            classes.append(IGNORE_INDEX if label is None else self.ids.get(label))
+            index = IGNORE_INDEX if label is None else self.ids.get(label)
+            assert index is not None
+            classes.append(index)
         return classes

@@ -1,1 +1,1 @@
-"""Models under DDP, DeepSpeed and FSDP2: weights gathered or sharded, and batches padded by repeated rows."""
+"""Models under DDP, DeepSpeed and FSDP2: gathered and sharded weights, and batches filled up with repeated rows."""

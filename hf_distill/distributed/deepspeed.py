@@ -1,4 +1,4 @@
-"""A DeepSpeed engine (ZeRO 0, 1 or 2) around a model whose parameters change their shapes between two steps."""
+"""A DeepSpeed engine (ZeRO stage 0, 1 or 2) around a model whose parameters change shape between optimizer steps."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of the optimizers with which DeepSpeed wraps torch's: the model's parameters by group, and for each group this process's
-# flat part of their fp32 copies.
+# Attributes of DeepSpeed's optimizers, which wrap torch's: the model's parameters by group, and this process's
+# partition of each group's flattened fp32 copies.
 _FLAT_PARTS = (("bit16_groups", "single_partition_of_fp32_groups"), ("bf16_groups", "fp32_groups_flat_partition"))
-# Of an engine that begins anew.
+# Attributes of an engine that are preserved when it is initialized again.
 _KEPT = ("global_steps", "global_samples", "micro_steps", "skipped_steps", "lr_scheduler", "client_lr_scheduler")
 
-State = dict[str, Any]  # of one parameter: AdamW's moments and its step
+State = dict[str, Any]  # the optimizer state of one parameter: AdamW's moments and step
 
 
-def before_steps(engine: nn.Module, wanted: Callable[[], bool], look: Callable[[], None]) -> None:
-    """Call a function just before optimizer steps, when parameters have their whole gradients, clipped.
+def before_steps(engine: Any, condition: Callable[[], bool], callback: Callable[[], None]) -> None:
+    """Register a callback that runs before optimizer steps, while parameters have their full, clipped gradients.
 
-    DeepSpeed steps as soon as it has gone backward, and keeps parts of gradients apart on every process.
+    DeepSpeed takes the optimizer step right after the backward pass, and keeps gradients partitioned over processes.
 
     Args:
-        engine: A `deepspeed.DeepSpeedEngine`.
-        wanted: Whether to call it before the step at hand, for which gradients are gathered; the same on all processes.
-        look: The function.
+        engine: The `deepspeed.DeepSpeedEngine`.
+        condition: Whether to run the callback before the next optimizer step, for which gradients have to be gathered;
+            the same on all processes.
+        callback: The function to call.
     """
     step = engine.step
 
-    def step_after_a_look(*args: Any, **kwargs: Any) -> Any:
-        if wanted():
-            with _whole_gradients(engine):
-                look()
+    def step_after_callback(*args: Any, **kwargs: Any) -> Any:
+        if condition():
+            with _full_gradients(engine):
+                callback()
         return step(*args, **kwargs)
 
-    engine.step = step_after_a_look
+    engine.step = step_after_callback
 
 
 @contextmanager
-def _whole_gradients(engine: nn.Module) -> Iterator[None]:
+def _full_gradients(engine: Any) -> Iterator[None]:
     from deepspeed.utils import safe_get_full_grad
 
     parameters = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
     own = [parameter.grad for parameter in parameters]
     try:
         for parameter in parameters:
-            whole = safe_get_full_grad(parameter)
-            parameter.grad = None if whole is None else whole.to(parameter.dtype, copy=True)
+            full = safe_get_full_grad(parameter)
+            parameter.grad = None if full is None else full.to(parameter.dtype, copy=True)
         if engine.gradient_clipping():
             nn.utils.clip_grad_norm_(parameters, engine.gradient_clipping())
         yield
@@ -57,16 +58,19 @@ def _whole_gradients(engine: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
 
 
-def change_shapes(engine: nn.Module, change: Callable[[torch.optim.Optimizer], None]) -> None:
-    """Change a model inside its engine, which then begins anew around it, the same object with the same settings.
+def change_shapes(engine: Any, change: Callable[[torch.optim.Optimizer], None]) -> None:
+    """Change the shapes of a model's parameters inside its engine, and initialize the engine again.
+
+    Called on all processes together.
 
     Args:
-        engine: A `deepspeed.DeepSpeedEngine`; called on all processes together.
-        change: Called with torch's optimizer as if there were no engine: of the model's own parameters, in fp32, with its
-            whole state. It gives parameters and state new shapes, the same on all processes.
+        engine: The `deepspeed.DeepSpeedEngine`, which stays the same object with the same settings.
+        change: Function that gives parameters and optimizer state new shapes, the same on all processes. It is called
+            with torch's optimizer as it would be without an engine: with the model's own parameters, in fp32, and its
+            full state.
     """
     module, optimizer = engine.module, engine.basic_optimizer
-    groups, weights, states = _whole_state(engine)
+    groups, weights, states = _full_state(engine)
     kept = {name: getattr(engine, name) for name in _KEPT}
     settings = {
         "config": engine.config,
@@ -94,18 +98,18 @@ def change_shapes(engine: nn.Module, change: Callable[[torch.optim.Optimizer], N
     engine.__init__(None, module, optimizer, **settings)
     for name, value in kept.items():
         setattr(engine, name, value)
-    _set_whole_state(engine, weights, states)
+    _set_full_state(engine, weights, states)
 
 
-def _whole_state(engine: nn.Module) -> tuple[list[list[nn.Parameter]], dict[nn.Parameter, Tensor], dict[Any, State]]:
-    """The model's parameters by group of the optimizer, their weights in fp32, and their state."""
+def _full_state(engine: Any) -> tuple[list[list[Any]], dict[nn.Parameter, Tensor], dict[Any, State]]:
+    """The model's parameters by optimizer group, their weights in fp32, and their optimizer state."""
     of_basic, flat_parts = engine.basic_optimizer.state, _flat_parts(engine)
     if flat_parts is None:
         copies = _single_copies(engine)
         groups = _groups_of_copies(engine)
         weights = {parameter: copy.detach().clone() for parameter, copy in copies.items()}
         return groups, weights, {parameter: dict(of_basic.get(copy, {})) for parameter, copy in copies.items()}
-    _link_states(engine)
+    _link_states(engine, flat_parts)
     groups, weights, states = [list(group) for group, _ in flat_parts], {}, {}
     for group, flat in flat_parts:
         for parameter in group:
@@ -117,7 +121,7 @@ def _whole_state(engine: nn.Module) -> tuple[list[list[nn.Parameter]], dict[nn.P
     return groups, weights, states
 
 
-def _set_whole_state(engine: nn.Module, weights: dict[nn.Parameter, Tensor], states: dict[Any, State]) -> None:
+def _set_full_state(engine: Any, weights: dict[nn.Parameter, Tensor], states: dict[Any, State]) -> None:
     of_basic, flat_parts = engine.basic_optimizer.state, _flat_parts(engine)
     if flat_parts is None:
         for parameter, copy in _single_copies(engine).items():
@@ -130,7 +134,7 @@ def _set_whole_state(engine: nn.Module, weights: dict[nn.Parameter, Tensor], sta
             key: torch.zeros_like(flat) if _has_shape(value, group[0]) else _copied(value)
             for key, value in of_first.items()
         }
-    _link_states(engine)
+    _link_states(engine, flat_parts)
     for group, _ in flat_parts:
         for parameter in group:
             parameter.set_full_hp_param(weights[parameter])
@@ -139,28 +143,28 @@ def _set_whole_state(engine: nn.Module, weights: dict[nn.Parameter, Tensor], sta
                     parameter.set_full_hp_param(value, key)
 
 
-def _flat_parts(engine: nn.Module) -> list[tuple[list[nn.Parameter], Tensor]] | None:
-    """By group the model's parameters and this process's flat part of their fp32 copies; None without ZeRO."""
+def _flat_parts(engine: Any) -> list[tuple[list[Any], Tensor]] | None:
+    """Each group's parameters, to which DeepSpeed adds methods, and this process's partition; None without ZeRO."""
     for groups, parts in _FLAT_PARTS:
         if hasattr(engine.optimizer, parts):
             return list(zip(getattr(engine.optimizer, groups), getattr(engine.optimizer, parts), strict=True))
     return None
 
 
-def _single_copies(engine: nn.Module) -> dict[nn.Parameter, Tensor]:
-    """Without ZeRO: what the optimizer updates for each parameter, itself or a copy in fp32."""
+def _single_copies(engine: Any) -> dict[nn.Parameter, Tensor]:
+    """Without ZeRO: the tensor that the optimizer updates for each parameter, the parameter itself or an fp32 copy."""
     copies = [copy for group in engine.basic_optimizer.param_groups for copy in group["params"]]
     return dict(zip([parameter for group in _groups_of_copies(engine) for parameter in group], copies, strict=True))
 
 
-def _groups_of_copies(engine: nn.Module) -> list[list[nn.Parameter]]:
-    groups = getattr(engine.optimizer, "fp16_groups", None)  # also of bfloat16
+def _groups_of_copies(engine: Any) -> list[list[nn.Parameter]]:
+    groups = getattr(engine.optimizer, "fp16_groups", None)  # DeepSpeed uses this name for bfloat16 too
     return [list(group) for group in groups or (group["params"] for group in engine.basic_optimizer.param_groups)]
 
 
-def _link_states(engine: nn.Module) -> None:
-    """Let DeepSpeed find every parameter's part in the flat state. By itself it links the first group only (0.19.8)."""
-    if all(flat in engine.basic_optimizer.state for _, flat in _flat_parts(engine)):
+def _link_states(engine: Any, flat_parts: list[tuple[list[Any], Tensor]]) -> None:
+    """Link every parameter to its part of the flat optimizer state; DeepSpeed 0.19.8 links the first group only."""
+    if all(flat in engine.basic_optimizer.state for _, flat in flat_parts):
         engine.optimizer._hp_optimizer_states_linked = False
         engine.optimizer._lazy_init_hp_params_optimizer_state()
 
@@ -171,3 +175,10 @@ def _has_shape(value: Any, like: Tensor) -> bool:
 
 def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
+
+
+def destroy_engine(engine: Any) -> None:
+    """End a DeepSpeed engine, with the hooks that its `destroy` leaves on its module."""
+    engine.destroy()
+    for hook in (engine.module_forward_pre_hook, engine.module_forward_post_hook):
+        hook.remove()

@@ -1,4 +1,4 @@
-"""Rows a distributed loader repeats so that every process has equally many: none of them may count twice."""
+"""Rows that a distributed data loader repeats so that every process has equally many, and that must not count twice."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, row_count
 
 
 def without_repeats(batch: dict[str, Any], accelerator: Accelerator, drop_last: bool) -> dict[str, Any]:
-    """The last batch of a distributed loader without the rows that only fill it up; any other batch as it is.
+    """Remove the rows that a distributed data loader repeated to fill up its last batch.
 
     Args:
-        batch: Model inputs, just taken from a loader the accelerator prepared.
-        accelerator: Knows how far the loader is, and which process this is.
-        drop_last: The loader leaves an incomplete last batch out.
+        batch: Model inputs, the latest batch of a data loader that the accelerator prepared.
+        accelerator: The accelerator, which knows the state of the data loader and the index of this process.
+        drop_last: Whether the data loader drops an incomplete last batch.
+
+    Returns:
+        The batch without repeated rows, see `drop_repeated_rows`; the batch itself if it has none.
     """
     loader = accelerator.gradient_state
     may_be_filled_up = accelerator.num_processes > 1 and accelerator.even_batches and not drop_last
     if not (may_be_filled_up and loader.end_of_dataloader):
         return batch
     rows, remainder = row_count(batch), loader.remainder
-    if remainder < 0:  # unknown to a loader that skipped batches, as after a resume
+    if remainder < 0:  # unknown after skipped batches, as when training resumes
         dataset = loader.active_dataloader.dataset
         remainder = len(dataset) % (rows * accelerator.num_processes) if hasattr(dataset, "__len__") else 0
     if remainder == 0:
@@ -35,14 +38,14 @@ def without_repeats(batch: dict[str, Any], accelerator: Accelerator, drop_last: 
 
 
 def drop_repeated_rows(batch: Mapping[str, Any], num_real: int) -> dict[str, Any]:
-    """The first rows of a batch that a distributed sampler filled up with repetitions.
+    """Keep the first rows of a batch, after which all rows are repetitions.
 
     Args:
         batch: Model inputs, tensors of (batch, ...).
-        num_real: Rows that are no repetitions, at the front. 0 keeps one row and marks it as counting for nothing.
+        num_real: The number of rows that are not repetitions. 0: one row is kept, marked as not counting.
 
     Returns:
-        The batch with `num_real` rows, or with one row and the input `NO_REAL_EXAMPLE`.
+        The batch with `num_real` rows, or with one row and the additional input `NO_REAL_EXAMPLE`.
     """
     rows = row_count(batch)
     kept = {
@@ -53,11 +56,14 @@ def drop_repeated_rows(batch: Mapping[str, Any], num_real: int) -> dict[str, Any
 
 
 def fill_up_rows(values: Any, rows: int) -> Any:
-    """Nested tensors of fewer than `rows` rows, filled up by repeating their last row.
+    """Fill up nested tensors to a number of rows by repeating their last row.
 
     Args:
         values: A tensor (batch, ...), None, or a tuple or mapping of such.
-        rows: The length wanted.
+        rows: The wanted number of rows.
+
+    Returns:
+        The same structure of tensors with at least `rows` rows.
     """
     if isinstance(values, Mapping):
         return {name: fill_up_rows(value, rows) for name, value in values.items()}
@@ -69,5 +75,5 @@ def fill_up_rows(values: Any, rows: int) -> Any:
 
 
 def without(inputs: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """The batch without the named inputs."""
+    """The inputs without those of certain names."""
     return {name: value for name, value in inputs.items() if name not in names}

@@ -1,4 +1,4 @@
-"""Keep a teacher's weights in parts, one on every process, and put a layer together only while it computes."""
+"""Shard a teacher's weights over all processes (FSDP2), gathering each layer only while it computes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_SHARE_OF_FREE_MEMORY = 0.5
 
 
 class TeacherSharding(str, Enum):
-    """Whether every process holds the whole teacher or a part of it."""
+    """Whether the teacher is sharded over processes or replicated on each."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -23,14 +23,17 @@ class TeacherSharding(str, Enum):
 
 
 def is_to_be_sharded(wanted: str, model: nn.Module, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a teacher is kept in parts; asked on all processes together, which get the same answer.
+    """Whether a teacher is to be sharded; called on all processes together, with the same result.
 
     Args:
-        wanted: "always", "never", or "auto": when a replica would take more than half of the GPU memory that is free
-            on any process.
+        wanted: "always", "never", or "auto": shard the teacher if a replica would take more than half of the free GPU
+            memory of any process.
         model: The teacher.
-        dtype: The precision it will compute in.
-        device: Where it will compute.
+        dtype: The precision in which the teacher will run.
+        device: The device on which the teacher will run.
+
+    Returns:
+        Whether to shard it; always False with a single process.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return False
@@ -39,18 +42,18 @@ def is_to_be_sharded(wanted: str, model: nn.Module, dtype: torch.dtype, device: 
     size = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     is_too_large = size > MAX_SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0]
     on_each_process = [False] * dist.get_world_size()
-    dist.all_gather_object(on_each_process, is_too_large)  # they must do the same
+    dist.all_gather_object(on_each_process, is_too_large)  # all processes must take the same decision
     return any(on_each_process)
 
 
 def shard(model: nn.Module, device: torch.device) -> None:
-    """Cut a frozen model up over all processes (FSDP2), layer by layer, whatever holds the student.
+    """Shard a frozen model over all processes with FSDP2, layer by layer, independently of the student's wrapper.
 
-    From then on it answers in inference mode only, on all processes together.
+    From then on it runs in inference mode only, on all processes together.
 
     Args:
-        model: Changed in place.
-        device: Where it will compute.
+        model: The model, which is modified in place.
+        device: The device on which the model will run.
     """
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in [*layers_of(model), model]:
@@ -58,7 +61,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
 
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:
-    """The layers of an encoder: what its lists of modules hold. Some model classes name theirs, many do not."""
+    """The layers of an encoder: the elements of its module lists, since not every model names its layer classes."""
     for part in model.children():
         if isinstance(model, nn.ModuleList) and not isinstance(part, nn.ModuleList):
             yield part

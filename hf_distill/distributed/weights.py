@@ -1,4 +1,4 @@
-"""Weights in one piece, where DeepSpeed ZeRO-3 or FSDP2 keeps a part of each on every process.
+"""Gathering of weights that DeepSpeed ZeRO-3 or FSDP2 has sharded over processes.
 
 Functions that gather are called on all processes together.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -17,8 +17,8 @@ from transformers.integrations import deepspeed as integration
 
 @contextmanager
 def unsharded_loading() -> Iterator[None]:
-    """Within it models are made whole, also after `TrainingArguments` with ZeRO-3, which cut up what is made later."""
-    # transformers 5.23 can only forget its configuration, not lend it.
+    """Create models unsharded within this context, even if `TrainingArguments` have set up ZeRO-3."""
+    # transformers 5.23 can unset its DeepSpeed configuration, but not suspend it.
     reference, integration._hf_deepspeed_config_weak_ref = integration._hf_deepspeed_config_weak_ref, None
     try:
         yield
@@ -28,7 +28,7 @@ def unsharded_loading() -> Iterator[None]:
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Within it a model that ZeRO-3 has cut up is whole, for a forward pass outside its engine."""
+    """Gather the weights of a model sharded by ZeRO-3 within this context, for a forward pass outside of its engine."""
     parts = [parameter for parameter in model.parameters() if _is_zero3(parameter)]
     if not parts:
         yield
@@ -40,17 +40,17 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether this process holds only parts of the weights."""
+    """Whether the weights are sharded, so that this process holds only parts of them."""
     return any(_is_zero3(parameter) or isinstance(parameter.data, DTensor) for parameter in model.parameters())
 
 
 def num_elements(parameter: Tensor) -> int:
-    """Of the whole parameter."""
-    return parameter.ds_numel if _is_zero3(parameter) else parameter.numel()
+    """Number of elements of the full parameter, sharded or not."""
+    return cast(Any, parameter).ds_numel if _is_zero3(parameter) else parameter.numel()
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict, in one piece on every process; on the CPU where it was in parts."""
+    """The full state dict, on every process; gathered onto the CPU if the model is sharded."""
     state = model.state_dict(keep_vars=True)
     if is_sharded(model):
         return {name: _gathered(tensor) for name, tensor in state.items()}
@@ -58,12 +58,13 @@ def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
-    """Give a model, in parts or not, the weights of a whole state.
+    """Load a full state dict into a model, sharded or not.
 
     Args:
-        model: Keeps its parts where they are.
-        state: The same on all processes.
-        strict: Whether it must have the model's names; False where tied weights have one name in a file.
+        model: The model, which stays sharded if it is.
+        state: The full state dict, the same on all processes.
+        strict: Whether the state dict must have exactly the model's names; False for a file in which tied weights have
+            only one of their names.
     """
     parts = [parameter for parameter in model.parameters() if _is_zero3(parameter)]
     if parts:
@@ -79,20 +80,28 @@ def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor], strict: 
         model.load_state_dict(state, strict=strict)
 
 
-def whole(model: nn.Module) -> nn.Module:
-    """The model itself, or where it is in parts, of transformers and with PEFT's adapters or without, a copy that is whole."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+def gathered_copy(model: nn.Module) -> nn.Module:
+    """A copy with gathered weights of a sharded model, or the model itself if it is not sharded.
+
+    Args:
+        model: A transformers model, with or without PEFT adapters; any other model is returned itself.
+
+    Returns:
+        The copy in the same training mode, or the model.
+    """
+    wrapper: Any = model
+    base = wrapper.get_base_model() if hasattr(model, "get_base_model") else model
     if not (isinstance(base, PreTrainedModel) and is_sharded(model)):
         return model
     state = full_state_dict(model)
     with unsharded_loading():
-        copy = type(base)(base.config)
+        copy: Any = type(base)(base.config)
         if base is not model:
-            (first, config), *others = model.peft_config.items()
-            copy = type(model)(copy, config, first)
+            (first, config), *others = wrapper.peft_config.items()
+            copy = type(wrapper)(copy, config, first)
             for name, config in others:
                 copy.add_adapter(name, config)
-            copy.set_adapter(model.active_adapter)
+            copy.set_adapter(wrapper.active_adapter)
     copy.load_state_dict(state)
     return copy.train(model.training)
 

@@ -1,1 +1,1 @@
-"""What a student is worth: quality, fidelity to its teacher, latency."""
+"""Evaluation of trained models: quality, fidelity to a teacher, calibration, significance and latency."""

@@ -1,10 +1,11 @@
-"""Students beside their teacher on one data set: quality, fidelity, size and speed, measured in one run."""
+"""Comparison of students and their teacher on one data set: quality, fidelity, size and latency, in one run."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 
 from hf_distill.data.class_names import label_names
 from hf_distill.evaluation.fidelity import fidelity_values
-from hf_distill.evaluation.formats import Format, in_format
+from hf_distill.evaluation.formats import Format, Runner, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
 from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.evaluation.significance import difference_interval, mcnemar
@@ -24,7 +25,7 @@ from hf_distill.hardware import hardware_name
 from hf_distill.tasks import Task, task_of
 
 TEACHER, DISTILLED, LABELS_ONLY, OTHER = "teacher", "distilled", "labels only", "other"
-_ENOUGH_MILLISECONDS = 5000.0  # spent on all passes of one measurement, where that takes fewer than all runs
+_ENOUGH_MILLISECONDS = 5000.0  # limit of the time for all passes of one measurement
 _FEWEST_RUNS = 5
 
 
@@ -33,10 +34,10 @@ class EvaluatedModel:
     """A model of a comparison.
 
     Attributes:
-        name: As shown.
-        role: "teacher", "distilled", "labels only", or "other" where it is not known how it was trained.
-        model: In single precision.
-        processing_class: Its tokenizer or image processor.
+        name: The name that tables and plots show, unique in the comparison.
+        role: The way it was trained: "teacher", "distilled", "labels only", or "other" if that is not known.
+        model: The model in single precision.
+        processing_class: The model's tokenizer or image processor.
     """
 
     name: str
@@ -47,14 +48,16 @@ class EvaluatedModel:
 
 @dataclass(frozen=True)
 class LatencySettings:
-    """What is timed.
+    """The settings of latency measurements.
 
     Attributes:
-        batch_sizes: Sequences per pass.
-        lengths: Tokens per sequence, as far as all models can read them; images have the size the model reads.
-        formats: See `in_format`; single precision comes first in any case.
-        runs: Timed passes of each, at most; fewer, but five or more, where they take longer than five seconds together.
-        warm_up: Passes before, not timed, beside two that tell how long one takes.
+        batch_sizes: The numbers of sequences per forward pass.
+        lengths: The numbers of tokens per sequence; those that some model cannot process are left out. Images have the
+            model's image size.
+        formats: The number formats, see `in_format`; single precision is always included, and first.
+        runs: The largest number of timed passes per model. Fewer (at least five) are timed if all passes of one
+            measurement would take longer than five seconds.
+        warm_up: The largest number of passes before the timed ones, besides two that estimate the time of a pass.
     """
 
     batch_sizes: tuple[int, ...] = (1, 32)
@@ -75,66 +78,66 @@ def compare(
     device: torch.device | str = "cpu",
     progress: Callable[[str], None] = lambda doing: None,
 ) -> dict[str, Any]:
-    """Measure models on the same labeled rows.
+    """Evaluate models on the same labeled rows.
 
     Args:
-        contestants: The teacher first, if there is one; all for one task, with the same classes.
-        rows: Raw rows: texts and `label`, words and their labels, questions with contexts and answers, or images.
-        name: Of the data set.
-        split: Which part of it the rows are.
-        latency: What to time. None: nothing.
-        batch_size: Examples per pass when they are asked about the rows.
-        max_length: Longer inputs are cut to so many tokens.
-        device: Where to run.
-        progress: Told what is being done.
+        evaluated_models: The models, the teacher first if there is one; all of the same task and classes.
+        rows: The raw rows: texts and `label`, words and their labels, questions with contexts and answers, or images.
+        name: The name of the data set.
+        split: The split of the data set that the rows are.
+        latency: The settings of latency measurements. None: latency is not measured.
+        batch_size: The number of examples per forward pass for predictions.
+        max_length: The maximum number of tokens; longer inputs are truncated.
+        device: The device to run on.
+        progress: A function that is called with a description of each step.
 
     Returns:
-        The section `evaluation` of a run record, JSON-ready; `run_record.schema.json` says it field by field. Differences
-        from the teacher come with a 95 % paired bootstrap interval and, where items are right or wrong, the exact McNemar
-        test; the fidelity of classifiers with the Kullback-Leibler divergence in nats.
+        The section `evaluation` of a run record, JSON-serializable; `run_record.schema.json` describes its fields, such
+        as the 95 % paired bootstrap interval of the difference from the teacher, and the p-value of McNemar's test.
 
     Raises:
-        ValueError: No model, two of the same name, different tasks or classes, or no rows or rows that lack what they need.
+        ValueError: There are no models or rows, names are not unique, tasks or classes differ, or columns are missing.
     """
     _require_comparable(evaluated_models, rows, name, split)
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
     names = label_names(evaluated_models[0].model.config)
-    settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
+    predictor = partial(Predictor, names=names, batch_size=batch_size, max_length=max_length, device=device)
     reference: Predictions | None = None
     found, runners = [], {}
     for evaluated in evaluated_models:
-        answers = {}
+        predictions = {}
         for each in formats:
-            progress(f"{evaluated.name}: answers in {each}")
+            progress(f"{evaluated.name}: predictions in {each}")
             example = example_inputs(evaluated.model, 2, 16, device)
             run = runners[evaluated.name, each] = in_format(evaluated.model, each, example, device)
-            answers[each] = Predictor(evaluated.model, evaluated.processing_class, run, **settings).ask(rows)
-        found.append(_row(evaluated, answers, reference))
+            predictions[each] = predictor(evaluated.model, evaluated.processing_class, run).predict(rows)
+        found.append(_row(evaluated, predictions, reference))
         if evaluated.role == TEACHER:
-            reference = answers[Format.FP32.value]
-    for each in formats if latency is not None else ():
-        progress(f"latency in {each}")
-        of_format = {evaluated.name: runners[evaluated.name, each] for evaluated in evaluated_models}
-        for row, times in zip(found, _latencies(evaluated_models, of_format, latency, device), strict=True):
-            row.setdefault("latency", []).extend({"format": each} | time for time in times)
+            reference = predictions[Format.FP32.value]
+    if latency is not None:
+        for each in formats:
+            progress(f"latency in {each}")
+            _add_latencies(found, each, _latencies(evaluated_models, runners, each, latency, device))
+    task = task_of(evaluated_models[0].model)
+    assert task is not None  # `Predictor.predict` raises for other models
     return {
-        "task": task_of(evaluated_models[0].model).value,
-        "data": {"name": name, "split": split} | _sizes(rows, answers[Format.FP32.value]),
-        "metric": answers[Format.FP32.value].main_metric,
+        "task": task.value,
+        "data": {"name": name, "split": split} | _counts(rows, predictions[Format.FP32.value]),
+        "metric": predictions[Format.FP32.value].main_metric,
         "conditions": _conditions(device, max_length),
         "rows": found,
     }
 
 
-def _sizes(rows: Dataset, answers: Predictions) -> dict[str, Any]:
-    """How many rows there are, how many of them count, and which they are."""
-    return {"examples": len(rows), "scored": answers.num_examples, "fingerprint": rows_sha256(rows)}
+def _counts(rows: Dataset, predictions: Predictions) -> dict[str, Any]:
+    """The number of rows, the number of those with a label, and the fingerprint of all."""
+    return {"examples": len(rows), "scored": predictions.num_examples, "fingerprint": rows_sha256(rows)}
 
 
 def example_inputs(
     model: PreTrainedModel, batch_size: int, length: int, device: torch.device | str
 ) -> dict[str, Tensor]:
-    """Random inputs of the kind a model reads, none of them padding."""
+    """Random model inputs of the kind that a model accepts, without padding."""
     if task_of(model) is Task.IMAGE_CLASSIFICATION:
         return random_pixels(model.config, batch_size, device)
     return random_tokens(model.config.vocab_size, batch_size, length, device)
@@ -153,10 +156,10 @@ def _require_comparable(evaluated_models: Sequence[EvaluatedModel], rows: Datase
 
 
 def _row(
-    evaluated: EvaluatedModel, answers: Mapping[str, Predictions], reference: Predictions | None
+    evaluated: EvaluatedModel, predictions: Mapping[str, Predictions], reference: Predictions | None
 ) -> dict[str, Any]:
-    """What is known of a model before it is timed."""
-    model, (main, *_) = evaluated.model, answers.values()
+    """A model's row of the comparison, without latency; predictions are given by format, fp32 first."""
+    model, (main, *_) = evaluated.model, predictions.values()
     tensors = list(model.parameters())
     row = {
         "name": evaluated.name,
@@ -166,21 +169,21 @@ def _row(
         "weights_sha256": weights_sha256(model),
         "metrics": main.metrics,
     }
-    if len(answers) > 1:
-        row["metrics_by_format"] = {each: answer.metrics for each, answer in list(answers.items())[1:]}
+    if len(predictions) > 1:
+        row["metrics_by_format"] = {each: found.metrics for each, found in list(predictions.items())[1:]}
     return row if reference is None else row | _against(reference, main)
 
 
 def _against(teacher: Predictions, student: Predictions) -> dict[str, Any]:
-    """Fidelity, and by how much the student is better or worse."""
+    """The student's fidelity to the teacher, and the difference of their main metrics."""
     if len(teacher.predictions) != len(student.predictions):
         raise ValueError(
             f"teacher and student must read the same items, got {len(teacher.predictions)} and "
-            f"{len(student.predictions)}: their tokenizers cut the texts at different places; pass a larger max_length (--max-length)"
+            f"{len(student.predictions)}: their tokenizers truncate the texts at different places; pass a larger max_length (--max-length)"
         )
     fidelity = {}
     if student.logits is not None:
-        kind = "regression" if student.is_right is None else "single_label_classification"
+        kind = "regression" if student.is_correct is None else "single_label_classification"
         both = torch.from_numpy(student.logits), torch.from_numpy(teacher.logits)
         fidelity = {key: float(value.mean()) for key, value in fidelity_values(*both, kind).items()}
     else:
@@ -188,18 +191,23 @@ def _against(teacher: Predictions, student: Predictions) -> dict[str, Any]:
     main, count = student.main_metric, teacher.num_examples
     low, high = difference_interval(lambda chosen: student.score(chosen) - teacher.score(chosen), count)
     difference = {"difference": student.metrics[main] - teacher.metrics[main], "low": low, "high": high}
-    if student.is_right is not None:
-        difference["mcnemar_p"] = mcnemar(student.is_right, teacher.is_right)
+    if student.is_correct is not None and teacher.is_correct is not None:
+        difference["mcnemar_p"] = mcnemar(student.is_correct, teacher.is_correct)
     return {"fidelity": fidelity, "against_teacher": difference}
 
 
 def _latencies(
     evaluated_models: Sequence[EvaluatedModel],
-    runners: Mapping[str, Callable],
+    runners: Mapping[tuple[str, str], Runner],
+    number_format: str,
     settings: LatencySettings,
     device: torch.device | str,
 ) -> list[list[dict[str, Any]]]:
-    """Of every model one entry per batch size and length."""
+    """The latencies of each model in a number format, one entry per batch size and length.
+
+    Runners are given by model name and format.
+    """
+    of_format = {evaluated.name: runners[evaluated.name, number_format] for evaluated in evaluated_models}
     model = min(
         (evaluated.model for evaluated in evaluated_models), key=lambda each: getattr(each.config, "vocab_size", 0)
     )
@@ -207,16 +215,26 @@ def _latencies(
     limit = min(limit, *(getattr(each.model.config, "max_position_embeddings", limit) for each in evaluated_models))
     lengths = [length for length in settings.lengths if length <= limit] or [limit]
     has_length = task_of(model) is not Task.IMAGE_CLASSIFICATION
+    measure = partial(
+        measure_latency,
+        of_format,
+        device=device,
+        inputs=lambda size, length: example_inputs(model, size, length, device),
+    )
     found = []
     for size in settings.batch_sizes:
         for length in lengths if has_length else (0,):
-            shape = {"batch_size": size, "sequence_length": length, "device": device}
-            inputs = {"inputs": lambda size, length: example_inputs(model, size, length, device)}
-            trial = measure_latency(runners, **shape, runs=1, warm_up=1, **inputs)
+            trial = measure(size, length, runs=1, warm_up=1)
             affordable = int(_ENOUGH_MILLISECONDS / max(each["median_ms"] for each in trial.values()))
             runs, warm_up = min(max(affordable, _FEWEST_RUNS), settings.runs), min(affordable // 5, settings.warm_up)
-            found.append(measure_latency(runners, **shape, runs=runs, warm_up=warm_up, **inputs))
+            found.append(measure(size, length, runs=runs, warm_up=warm_up))
     return [[times[evaluated.name] for times in found] for evaluated in evaluated_models]
+
+
+def _add_latencies(rows: Sequence[dict[str, Any]], number_format: str, latencies: list[list[dict[str, Any]]]) -> None:
+    """Append the latencies of all models in one number format to their rows of the comparison."""
+    for row, times in zip(rows, latencies, strict=True):
+        row.setdefault("latency", []).extend({"format": number_format} | time for time in times)
 
 
 def _conditions(device: torch.device | str, max_length: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How far a student is from its teacher."""
+"""Fidelity: the agreement of a student's outputs with its teacher's."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from hf_distill.tasks import MULTI_LABEL, REGRESSION
 
 
 def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type: str) -> dict[str, Tensor]:
-    """Agreement with the teacher, one value per distribution.
+    """Compare a student's logits with its teacher's, one value per distribution.
 
     Args:
-        student_logits: (..., classes).
-        teacher_logits: (..., classes).
-        problem_type: "single_label_classification", "multi_label_classification" or "regression", as in
-            `PretrainedConfig.problem_type`.
+        student_logits: The student's logits, (..., classes).
+        teacher_logits: The teacher's logits, (..., classes).
+        problem_type: The meaning of the logits, as in `PretrainedConfig.problem_type`: "single_label_classification",
+            "multi_label_classification" or "regression".
 
     Returns:
-        For classes `teacher_agreement` (1 where the predicted class is the teacher's) and `teacher_kl` (forward KL at
-        temperature 1, nats), each (...), or (..., labels) for a multi-label head. For regression `teacher_mse`, (...).
+        The values by name: for classification `teacher_agreement` (1 where both predict the same class, else 0) and
+        `teacher_kl` (forward KL divergence at temperature 1, in nats), each (...), or (..., labels) for a multi-label
+        head; for regression `teacher_mse` (squared difference), (...).
     """
     if problem_type == REGRESSION:
         return {"teacher_mse": logit_mse(student_logits, teacher_logits)}
@@ -42,17 +43,17 @@ def evaluation_sums(
     problem_type: str,
     items: Callable[[Mapping[str, object]], Tensor],
 ) -> dict[str, Tensor]:
-    """All that an evaluation with a teacher reports about one batch: fidelity, and each term as `<term>_loss`.
+    """Sum what an evaluation with a teacher reports over one batch: fidelity, and each loss term as `<term>_loss`.
 
     Args:
-        evidence: Outputs for the batch.
-        inputs: The batch.
-        objective: The terms.
-        problem_type: See `fidelity_values`.
-        items: Model inputs to the distributions that count, as for the soft labels.
+        model_outputs: The outputs of student and teacher for the batch, with the logits of both.
+        inputs: The model inputs of the batch.
+        objective: The loss terms.
+        problem_type: The meaning of the logits, see `fidelity_values`.
+        items: A function from model inputs to a mask of the distributions that count, as for the soft labels.
 
     Returns:
-        By name the sum over items and their number, (2,).
+        The sum over items and the number of items by metric name, each (2,).
     """
     means, counts = objective.means(model_outputs, inputs), objective.num_items(inputs)
     sums = torch.where(counts > 0, means * counts, 0)
@@ -61,7 +62,9 @@ def evaluation_sums(
         return found
     counted = items(inputs)
     count = counted.sum().float() * (NO_REAL_EXAMPLE not in inputs)
-    values = fidelity_values(model_outputs.student.logits, model_outputs.teacher.logits, problem_type)
+    student, teacher = model_outputs.student.logits, model_outputs.teacher.logits
+    assert student is not None and teacher is not None  # evaluations compute the logits of both models
+    values = fidelity_values(student, teacher, problem_type)
     return found | {
         name: torch.stack([mean_over_items(value, counted).float() * count, count]) for name, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""The number formats a trained model can run in, so that their speed and their answers can be compared."""
+"""The number formats a trained model can run in, so that their speed and predictions can be compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Runner = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 
 
 class Format(str, Enum):
-    """How numbers are kept and multiplied."""
+    """The number format and the runtime that a model is evaluated in."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -33,17 +33,18 @@ class Format(str, Enum):
 def in_format(
     model: nn.Module, number_format: Format | str, example: Mapping[str, Tensor], device: torch.device | str = "cpu"
 ) -> Runner:
-    """A function that runs a model in a format, without gradients; the model itself stays as it is.
+    """Make a function that runs a model in a number format, without gradients; the model itself is not modified.
 
     Args:
         model: A model of transformers, in single precision.
-        number_format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and activations quantized as they come
-            (torch, CPU only); "onnx", single precision in ONNX Runtime (CPU only, needs the extra `onnx`).
-        example: Inputs, to export the model with; two rows or more.
-        device: Where to run.
+        number_format: The format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and dynamically quantized
+            activations (torch, CPU only); "onnx", single precision in ONNX Runtime (CPU only, needs the extra `onnx`).
+        example: Model inputs that the model is exported with, of at least two rows.
+        device: The device to run on.
 
     Returns:
-        From inputs on the device to the model's output by name. Inputs the model does not read are left out.
+        A function from model inputs on the device to the model's outputs by name; inputs that the model does not
+        accept are ignored.
 
     Raises:
         ValueError: The format does not run on the device.
@@ -52,11 +53,11 @@ def in_format(
     number_format, device = choice(Format, number_format, "format"), torch.device(device)
     if number_format in (Format.INT8, Format.ONNX) and device.type != "cpu":
         raise ValueError(f"format {number_format.value!r} runs on the CPU only, got device {str(device)!r}")
-    read = set(inspect.signature(model.forward).parameters)
-    example = {name: value for name, value in example.items() if name in read}
+    accepted = set(inspect.signature(model.forward).parameters)
+    example = {name: value for name, value in example.items() if name in accepted}
     is_onnx = number_format is Format.ONNX
     run = _onnx_runner(model, example) if is_onnx else _torch_runner(model, number_format, device)
-    return lambda inputs: run({name: value for name, value in inputs.items() if name in read})
+    return lambda inputs: run({name: value for name, value in inputs.items() if name in accepted})
 
 
 def _torch_runner(model: nn.Module, number_format: Format, device: torch.device) -> Runner:
@@ -114,7 +115,7 @@ def _onnx_runner(model: nn.Module, example: Mapping[str, Tensor]) -> Runner:
 
 @contextmanager
 def _without_torchvision() -> Iterator[None]:
-    """Have torch's exporter not warn of each of torchvision's operators that it knows and lacks: no encoder has one."""
+    """Silence the warnings of torch's exporter about operators of torchvision that are not installed: no encoder has one."""
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Measured latency of models, side by side in one run."""
+"""Latency of models, measured in turn in one process."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def measure_latency(
     device: torch.device | str = "cpu",
     inputs: Callable[[int, int], Mapping[str, Tensor]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Time of one forward pass of each model, in turn, so that a change of the machine's speed meets all of them.
+    """Time the forward pass of models in turn, so that changes of the machine's speed affect all of them alike.
 
     Args:
-        models: By name. Modules are moved to the device and take `input_ids` and `attention_mask`; others are functions of
-            the inputs, see `in_format`.
-        batch_size: Sequences per pass.
-        sequence_length: Tokens per sequence, none of them padding.
-        runs: Timed passes per model.
-        warm_up: Passes before, not timed.
-        device: Where to run.
-        inputs: From batch size and sequence length to new inputs on the device. None: random tokens.
+        models: The models by name. Modules are moved to the device and must accept `input_ids` and `attention_mask`;
+            functions are called with the inputs, see `in_format`.
+        batch_size: The number of sequences per forward pass.
+        sequence_length: The number of tokens per sequence, without padding.
+        runs: The number of timed forward passes per model.
+        warm_up: The number of forward passes per model before the timed ones.
+        device: The device to run on.
+        inputs: A function from batch size and sequence length to new inputs on the device. None: random tokens.
 
     Returns:
-        Per name `median_ms` and `p95_ms` (milliseconds per pass), `sequences_per_second` at the median, and the
-        conditions: `batch_size`, `sequence_length`, `runs`, `warm_up`, `threads`, `device`.
+        The measurements by name: `median_ms` and `p95_ms` (milliseconds per pass), `sequences_per_second` at the median,
+        and the conditions `batch_size`, `sequence_length`, `runs`, `warm_up`, `threads` and `device`.
     """
     device = torch.device(device)
     milliseconds: dict[str, list[float]] = {name: [] for name in models}
     runners = {name: _runner(model, device) for name, model in models.items()}
-    inputs = inputs or (lambda *shape: random_tokens(_vocabulary(models), *shape, device))
+    inputs = inputs or (lambda size, length: random_tokens(_vocabulary_size(models), size, length, device))
     for turn in range(warm_up + runs):
         for name, run in runners.items():
             batch = inputs(batch_size, sequence_length)
@@ -69,13 +69,13 @@ def measure_latency(
 
 
 def random_tokens(vocabulary: int, batch_size: int, length: int, device: torch.device | str) -> dict[str, Tensor]:
-    """Inputs of random tokens, (batch, length), without padding."""
+    """Model inputs of random tokens, (batch, length), without padding."""
     input_ids = torch.randint(vocabulary, (batch_size, length), device=device)
     return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 
 
 def random_pixels(config: PretrainedConfig, batch_size: int, device: torch.device | str) -> dict[str, Tensor]:
-    """Random images of the size a model reads, (batch, channels, height, width)."""
+    """Model inputs of random images in the model's image size, (batch, channels, height, width)."""
     height, width = config.image_size if isinstance(config.image_size, (list, tuple)) else (config.image_size,) * 2
     return {"pixel_values": torch.randn(batch_size, config.num_channels, height, width, device=device)}
 
@@ -92,8 +92,8 @@ def _runner(model: nn.Module | Runner, device: torch.device) -> Runner:
     return run
 
 
-def _vocabulary(models: Mapping[str, nn.Module | Runner]) -> int:
-    """The smallest of the models' vocabularies: its tokens all of them know."""
+def _vocabulary_size(models: Mapping[str, nn.Module | Runner]) -> int:
+    """The smallest vocabulary size, so that all models have the tokens."""
     sizes = [getattr(getattr(model, "config", None), "vocab_size", None) for model in models.values()]
     return min(filter(None, sizes), default=1000)
 

@@ -1,4 +1,4 @@
-"""Trained models from folders, as a comparison takes them."""
+"""Loading of trained models for a comparison."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from hf_distill.tasks import Task
 
 
 def load_evaluated_model(place: str, name: str, role: str | None = None) -> EvaluatedModel:
-    """A trained model with its tokenizer or image processor.
+    """Load a trained model with its tokenizer or image processor.
 
     Args:
-        place: A folder, or an id on the Hub; of a PEFT adapter, too, which is merged into its base.
-        name: As it is to be shown.
-        role: See `EvaluatedModel`. None: as the folder's `run.json` says.
+        place: A folder, or a Hub id, of a model or of a PEFT adapter, which is merged into its base model.
+        name: The name to show in the comparison.
+        role: The role of `EvaluatedModel`. None: it is read from the folder's `run.json`.
+
+    Returns:
+        The model in single precision and evaluation mode.
 
     Raises:
-        ValueError: Its head is for no task that is known, weights are missing, or no floating-point numbers.
-        OSError: It is not there.
+        ValueError: The head's task is not supported, or weights are missing or not floating-point numbers.
+        OSError: The model cannot be found.
     """
     saved = SavedModel.find(place)
     if saved.task is None:
@@ -32,7 +35,7 @@ def load_evaluated_model(place: str, name: str, role: str | None = None) -> Eval
         raise ValueError(f"{place} must be a model with a head, its config.json names {named}")
     model, missing = saved.load(saved.task.auto_class, dtype=torch.float32)
     if missing:
-        raise ValueError(f"{place} has no trained weights for {missing}: its answers would be random")
+        raise ValueError(f"{place} has no trained weights for {missing}: its predictions would be random")
     return EvaluatedModel(name, role or _role_of(place), model.eval(), _processing_class(saved))
 
 
@@ -46,5 +49,5 @@ def _role_of(place: str) -> str:
 
 
 def _processing_class(saved: SavedModel) -> Any:
-    """None for a model of images that was saved without a processor: its data must be pixel values."""
+    """The tokenizer or image processor; None for image models saved without one, which need pixel values as data."""
     return load_image_processor(saved.name) if saved.task is Task.IMAGE_CLASSIFICATION else saved.needed_tokenizer()

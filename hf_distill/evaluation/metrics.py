@@ -1,4 +1,4 @@
-"""The metrics of the GLUE tasks, computed here: nothing is fetched from the Hub."""
+"""The metrics of the GLUE tasks, computed locally: nothing is downloaded from the Hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "pearson": lambda labels, predicted: pearsonr(labels, predicted).statistic,
     "spearmanr": lambda labels, predicted: spearmanr(labels, predicted).statistic,
 }
-# What `hf-distill evaluate` reports where no task says what counts; the first is what models are compared by.
+# The metrics of `hf-distill evaluate`, for which no GLUE task is given; models are compared by the first one.
 CLASSIFICATION_METRICS = ("accuracy", "f1_macro", "matthews_correlation")
 REGRESSION_METRICS = ("pearson", "spearmanr", "mse")
 _OF_TASK = {
@@ -39,18 +39,28 @@ _OF_TASK = {
 
 
 def compute_metrics(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Metrics by name.
+    """Compute metrics by name.
 
     Args:
-        names: Of accuracy, f1 (of class 1), f1_macro (mean over classes), matthews_correlation, mse, pearson, spearmanr.
-        labels: Classes or numbers, (examples,).
-        predictions: The same of the model, (examples,).
+        names: The metrics: accuracy, f1 (of class 1), f1_macro (mean over classes), matthews_correlation, mse, pearson or
+            spearmanr.
+        labels: The correct classes or numbers, (examples,).
+        predictions: The predicted classes or numbers, (examples,).
+
+    Returns:
+        The values by name.
     """
     return {name: float(_METRICS[name](labels, predictions)) for name in names}
 
 
 def metrics_of_task(task_name: str | None) -> tuple[str, ...]:
-    """Names of the metrics of a GLUE task.
+    """The metrics of a GLUE task.
+
+    Args:
+        task_name: The task's name in the datasets library, such as "sst2".
+
+    Returns:
+        The names of the metrics, as `compute_metrics` takes them.
 
     Raises:
         ValueError: There is no such task.
@@ -64,13 +74,13 @@ def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, f
     """The metric of a GLUE task, to be passed to a trainer as `compute_metrics`.
 
     Args:
-        task_name: Name of a GLUE task in the datasets library. None: any other task, judged by accuracy, or by mean
-            squared error when the model has one output.
+        task_name: The name of a GLUE task in the datasets library. None: any other task, evaluated by accuracy, or by
+            mean squared error if the model has one output.
 
     Returns:
         A function of an evaluation's predictions (examples, classes), or (examples,) for regression, and labels
-        (examples,). Its keys are those of the Hub's "glue" metric. Class labels of -100 do not count; when no other
-        is left the dictionary is empty.
+        (examples,). The keys of its result are those of the Hub's "glue" metric. Class labels of -100 are ignored; the
+        result is empty if there are no others.
 
     Raises:
         ValueError: There is no such task.

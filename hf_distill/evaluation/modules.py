@@ -1,4 +1,4 @@
-"""Our metrics as modules of the evaluate library, which would fetch its own from the Hub."""
+"""Metrics as modules of the evaluate library, whose own are downloaded from the Hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ANSWERS = {"text": datasets.List(datasets.Value("string")), "answer_start": dat
 
 
 class Glue(evaluate.Metric):
-    """The metrics of a GLUE task, with the keys of the Hub's "glue"; the configuration is the task's name."""
+    """The metrics of a GLUE task, with the keys of the Hub's "glue" metric; the config name is the task's name."""
 
     def _info(self) -> evaluate.MetricInfo:
         kind = datasets.Value("float32" if self.config_name == "stsb" else "int64")
@@ -28,7 +28,7 @@ class Glue(evaluate.Metric):
 
 
 class Squad(evaluate.Metric):
-    """Exact match and F1 in percent, with the keys of the Hub's "squad", or of "squad_v2" where that is the configuration."""
+    """Exact match and F1 in percent, with the keys of the Hub's "squad" or "squad_v2" metric, after the config name."""
 
     def _info(self) -> evaluate.MetricInfo:
         prediction = {"id": datasets.Value("string"), "prediction_text": datasets.Value("string")}
@@ -47,7 +47,7 @@ class Squad(evaluate.Metric):
 
 
 class Seqeval(evaluate.Metric):
-    """Entities found, with the keys overall_precision, overall_recall, overall_f1 and overall_accuracy of "seqeval"."""
+    """Entity metrics with the keys overall_precision, overall_recall, overall_f1 and overall_accuracy of "seqeval"."""
 
     def _info(self) -> evaluate.MetricInfo:
         names = datasets.List(datasets.Value("string"))
@@ -61,18 +61,18 @@ _MODULES = {"glue": Glue, "squad": Squad, "squad_v2": Squad, "seqeval": Seqeval}
 
 
 def load_metric(name: str, config_name: str | None = None, **options: Any) -> evaluate.Metric:
-    """A module of the evaluate library that needs no network; for scripts that call `evaluate.load`.
+    """Make a metric of the evaluate library that needs no network, in place of `evaluate.load`.
 
     Args:
-        name: "glue", "squad", "squad_v2" or "seqeval".
-        config_name: For "glue" the task.
-        options: Of `evaluate.Metric`, such as `experiment_id`.
+        name: The name of the metric: "glue", "squad", "squad_v2" or "seqeval".
+        config_name: The GLUE task, such as "sst2"; ignored for other metrics.
+        **options: Arguments of `evaluate.Metric`, such as `experiment_id`.
 
     Returns:
-        With `add_batch` and `compute` as ever.
+        The metric, with the methods `add_batch` and `compute`.
 
     Raises:
-        ValueError: There is no such module, or no such task.
+        ValueError: There is no such metric, or no such GLUE task.
     """
     if name not in _MODULES:
         raise ValueError(f"name must be one of {sorted(_MODULES)}, got {name!r}")

@@ -1,4 +1,4 @@
-"""What a trained model answers to a data set, item by item, and how good that is."""
+"""The predictions of a trained model on a labeled data set, and their metrics."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model answers to a data set.
+    """A model's predictions on a data set and their metrics.
 
     Attributes:
-        metrics: Of all examples.
-        main_metric: The key of `metrics` that models are compared by; more is better.
-        num_examples: Rows of the data set that have a label, and so count.
-        score: From examples, by index and with repetitions, to the main metric on them.
-        predictions: Class, number or text of each item (example, or word), (items,).
-        is_right: Whether it is the right one, bool (items,); None for numbers.
-        logits: In the order of the class names asked for, (items, classes); None for texts.
+        metrics: The metrics over all labeled examples, by name.
+        main_metric: The key of `metrics` that models are compared by; higher is better.
+        num_examples: The number of rows that have a label; others are not scored.
+        score: A function from indices of examples, with repetitions, (examples,), to the main metric on them.
+        predictions: The predicted class, number or text of each item (example, or word), (items,).
+        is_correct: Whether each prediction is correct, bool (items,); None for regression.
+        logits: The logits in the order of `Predictor.names`, (items, classes), or (items, 1) for regression; None for
+            question answering.
     """
 
     metrics: dict[str, float]
@@ -60,22 +61,22 @@ class Predictions:
     num_examples: int
     score: Callable[[np.ndarray], float]
     predictions: np.ndarray
-    is_right: np.ndarray | None = None
+    is_correct: np.ndarray | None = None
     logits: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Puts the questions of a data set to one model.
+    """Runs one model on labeled data sets.
 
     Attributes:
-        model: It says what the head is for, and knows the names of the classes.
+        model: The model whose head and configuration define the task and the class names.
         processing_class: The model's tokenizer or image processor.
-        run: The model, in any format.
-        names: Of the classes in the order the answers are wanted in; those of the model, in any case and order.
-        batch_size: Examples per pass; of similar length, so that little is padding.
-        max_length: Longer inputs are cut.
-        device: Where `run` is.
+        run: The function that computes the model's outputs, in any number format.
+        names: The class names in the order of the predictions; the model may have them in another order and case.
+        batch_size: The number of examples per forward pass; examples of similar length are batched together.
+        max_length: The maximum number of tokens; longer inputs are truncated.
+        device: The device that `run` takes its inputs on.
     """
 
     model: PreTrainedModel
@@ -86,21 +87,27 @@ class Predictor:
     max_length: int = 128
     device: torch.device | str = "cpu"
 
-    def ask(self, rows: Dataset) -> Predictions:
-        """The answers to labeled rows.
+    def predict(self, rows: Dataset) -> Predictions:
+        """Predict labeled rows and compute the metrics.
+
+        Args:
+            rows: The raw rows: texts and `label`, words and their labels, questions with contexts and answers, or images.
+
+        Returns:
+            The predictions and their metrics.
 
         Raises:
-            ValueError: The head is for another task than `TASKS`, or the rows lack what it needs.
+            ValueError: The head's task is not in `TASKS`, the rows lack columns, or none has a label.
         """
         kinds = dict(zip(TASKS, (self._sequences, self._words, self._questions, self._images), strict=True))
         task = task_of(self.model)
-        if task not in kinds:
+        if task is None or task not in kinds:
             allowed = [each.value for each in TASKS]
             raise ValueError(f"models must be for one of {allowed}, got a {type(self.model).__name__}")
         if task.has_problem_type and problem_type_of(self.model.config) == MULTI_LABEL:
             raise ValueError(
                 f"a {type(self.model).__name__} with problem type {MULTI_LABEL!r} gives each row several labels; compared are "
-                "models that give one class, or one number. Use Trainer.evaluate with compute_metrics."
+                "models that predict one class, or one number. Use Trainer.evaluate with compute_metrics."
             )
         return kinds[task](rows)
 
@@ -127,24 +134,24 @@ class Predictor:
         labels = [np.array(row) for row in inputs["labels"]]
         own = label_names(self.model.config)
         batches = [row[None] for row in rows_of_logits], [row[None] for row in labels]
-        metrics = entity_metric(own, per_type=False)(EvalPrediction(*batches))
+        # The class is typed to hold single arrays; transformers also fills it with lists of batches.
+        metrics = entity_metric(own, per_type=False)(EvalPrediction(*batches))  # type: ignore[arg-type]
         counted = [row != IGNORE_INDEX for row in labels]
         predicted = [row[each].argmax(-1) for row, each in zip(rows_of_logits, counted, strict=True)]
         gold = [row[each] for row, each in zip(labels, counted, strict=True)]
-        pairs = zip(predicted, gold, strict=True)
-        labeled = [pair for pair in pairs if len(pair[1])]
-        _require_labeled(len(labeled), len(rows))
-        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in labeled])
+        pairs = [pair for pair in zip(predicted, gold, strict=True) if len(pair[1])]
+        _require_labeled(len(pairs), len(rows))
+        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in pairs])
 
         def score(examples: np.ndarray) -> float:
-            right, guessed, there = counts[examples].sum(axis=0)
-            return 2 * right / max(guessed + there, 1)
+            correct, predicted, labeled = counts[examples].sum(axis=0)
+            return 2 * correct / max(predicted + labeled, 1)
 
         logits = np.concatenate([row[each] for row, each in zip(rows_of_logits, counted, strict=True)])
-        answers = self._of_classes(logits, np.concatenate(gold))
-        metrics["expected_calibration_error"] = answers.metrics["expected_calibration_error"]
+        found = self._of_classes(logits, np.concatenate(gold))
+        metrics["expected_calibration_error"] = found.metrics["expected_calibration_error"]
         main = "f1" if "f1" in metrics else "accuracy"
-        return Predictions(metrics, main, len(counts), score, answers.predictions, answers.is_right, answers.logits)
+        return Predictions(metrics, main, len(counts), score, found.predictions, found.is_correct, found.logits)
 
     def _questions(self, rows: Dataset) -> Predictions:
         missing = {"question", "context", "answers"} - set(rows.column_names)
@@ -171,33 +178,33 @@ class Predictor:
             np.array([each["exact_match"] > 0 for each in single]),
         )
 
-    def _of_classes(self, logits: np.ndarray, labels: Sequence[int]) -> Predictions:
-        """In the order of the names; the labels are the model's own classes."""
+    def _of_classes(self, logits: np.ndarray, labels: Sequence[int] | np.ndarray) -> Predictions:
+        """The predictions of a classifier, with classes in the order of `names`; labels are the model's class ids."""
         own = label_names(self.model.config)
         order = positions(self.names, own)
         if order is None:
             raise ValueError(f"all models must have the classes {list(self.names)}, got one with {own}")
-        labels, logits = np.array(labels), logits[:, order]
-        counted = labels != IGNORE_INDEX
-        _require_labeled(counted.sum(), len(labels))
-        labels, logits = np.argsort(order)[labels[counted]], logits[counted]
+        ids, logits = np.array(labels), logits[:, order]
+        counted = ids != IGNORE_INDEX
+        _require_labeled(counted.sum(), len(ids))
+        classes, logits = np.argsort(order)[ids[counted]], logits[counted]
         predictions = logits.argmax(axis=-1)
-        is_right = predictions == labels
+        is_correct = predictions == classes
         probabilities = torch.from_numpy(logits).double().softmax(dim=-1).numpy()
-        metrics = compute_metrics(CLASSIFICATION_METRICS, labels, predictions)
-        metrics["expected_calibration_error"] = expected_calibration_error(probabilities, labels)
+        metrics = compute_metrics(CLASSIFICATION_METRICS, classes, predictions)
+        metrics["expected_calibration_error"] = expected_calibration_error(probabilities, classes)
         return Predictions(
             metrics,
             "accuracy",
-            len(labels),
-            lambda examples: float(is_right[examples].mean()),
+            len(classes),
+            lambda examples: float(is_correct[examples].mean()),
             predictions,
-            is_right,
+            is_correct,
             logits,
         )
 
     def _logits(self, inputs: Dataset, collate: Callable[[list[dict]], Mapping[str, Tensor]]) -> list[np.ndarray]:
-        """Of every row, without padding: (classes,), (tokens, classes), or (2, tokens) for starts and ends."""
+        """The logits of each row without padding: (classes,), (tokens, classes), or (2, tokens) for starts and ends."""
         require_readable(inputs, "the data", [ReadingLimits.of(self.model, "model")])
         if self.batch_size > 1:
             require_padding_token(self.model, "model", task_of(self.model))
@@ -222,7 +229,7 @@ def _require_labeled(count: int, num_rows: int) -> None:
 
 
 def _of_numbers(logits: np.ndarray, labels: Sequence[float]) -> Predictions:
-    """For heads that give one number."""
+    """The predictions of a regression head."""
     predictions, values = logits[:, 0], np.array(labels)
     main = REGRESSION_METRICS[0]
     return Predictions(

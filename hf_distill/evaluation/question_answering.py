@@ -1,4 +1,4 @@
-"""Extractive question answering as SQuAD has it: answers from logits, exact match and F1; nothing is fetched."""
+"""Extractive question answering: answers from logits, and the metrics of SQuAD, computed locally."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from hf_distill.data.answer_spans import context_positions
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-# The score of a window without a span: below every other, and finite, so that it can be written as JSON.
+# The score of a window without a possible span: below all others, and finite, so that it can be written as JSON.
 _NO_SPAN = float(np.finfo(np.float32).min)
 
 
 def normalized(answer: str) -> str:
-    """An answer as it is compared: in lower case, without punctuation and articles, words one space apart."""
+    """Normalize an answer for comparison: lower case, no punctuation and articles, words separated by one space."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
 def exact_match_and_f1(
     predictions: Sequence[str], answers: Sequence[Sequence[str]], version_2: bool = False
 ) -> dict[str, float]:
-    """The metrics of SQuAD: each prediction counts by the one of its gold answers that suits it best.
+    """The metrics of SQuAD: each prediction is compared with the gold answer for which its score is highest.
 
     Args:
-        predictions: One answer per question, (questions,).
-        answers: The gold answers to each question, (questions,); none for an unanswerable one.
-        version_2: Questions may be unanswerable, as in SQuAD 2.0. Such a question counts 1 for a prediction that is
-            empty once normalized, else 0; so does one whose gold answers are all articles and punctuation.
+        predictions: One predicted answer per question, (questions,).
+        answers: The gold answers to each question, (questions,); empty for an unanswerable one.
+        version_2: Whether questions may be unanswerable, as in SQuAD 2.0. Such a question scores 1 for a prediction that
+            is empty after normalization, else 0; the same holds if its gold answers are all articles and punctuation.
 
     Returns:
-        In percent `exact_match` and `f1`, the F1 over the words of prediction and answer, both as bags. With
-        `version_2` also `HasAns_exact`, `HasAns_f1`, `NoAns_exact` and `NoAns_f1` over the questions with and without
-        answers, where there are such. Empty without questions.
+        The metrics by name, in percent: `exact_match` and `f1`, the F1 over the bags of words of prediction and answer.
+        With `version_2` also `HasAns_exact`, `HasAns_f1`, `NoAns_exact` and `NoAns_f1` over the questions with and
+        without answers, if there are any. Empty without questions.
 
     Raises:
-        ValueError: Predictions and answers are not equally many, or a question has no answer without `version_2`.
+        ValueError: The numbers of predictions and answers differ, or a question has no answer without `version_2`.
 
     Source:
         Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1; Rajpurkar et al. 2018, arXiv 1806.03822, section 4.3.
@@ -74,32 +74,32 @@ def answers_from_logits(
     version_2: bool = False,
     null_score_diff_threshold: float = 0.0,
 ) -> tuple[list[str], list[float]]:
-    """The answer to each question: the best span of tokens in any of the windows its context was cut into.
+    """The answer to each question: the best span of tokens in any of the windows that its context was split into.
 
     A span's score is the start logit of its first token plus the end logit of its last. Of equal scores the span in the
-    earlier window wins. Spans that cover no text do not count.
+    earlier window is taken. Spans that cover no text are ignored.
 
     Args:
-        start_logits: Of each window's positions, (windows, positions); positions beyond the window's tokens are
-            passed over, whatever is there.
-        end_logits: (windows, positions).
-        offsets: Of each window, where its tokens begin and end in the context, integer (tokens, 2); negative for
-            tokens that are not of the context, such as the question's.
-        examples: Of each window the index of its question, (windows,).
-        contexts: The text that each question is about, (questions,).
-        null_positions: Of each window the position that stands for "no answer", (windows,). None: the first.
-        n_best_size: A span starts and ends at one of this many positions of the context with the highest start and end
-            logits.
-        max_answer_length: Tokens of a span, at most.
-        version_2: Questions may be unanswerable: the answer is empty where the difference exceeds the threshold.
-        null_score_diff_threshold: The higher, the fewer questions are left unanswered.
+        start_logits: The start logits of all windows, (windows, positions); positions beyond a window's tokens are
+            ignored.
+        end_logits: The end logits of all windows, (windows, positions).
+        offsets: The first character, and the character after the last, of each window's tokens in the context, integer
+            (tokens, 2) per window; negative for tokens outside of the context, such as the question's.
+        examples: The index of each window's question, (windows,).
+        contexts: The context of each question, (questions,).
+        null_positions: The position of each window that stands for "no answer", (windows,). None: the first.
+        n_best_size: The number of positions with the highest start logits, and with the highest end logits, that spans
+            are made of.
+        max_answer_length: The largest number of tokens of a span.
+        version_2: Whether questions may be unanswerable; then the answer is empty if the difference exceeds the threshold.
+        null_score_diff_threshold: The threshold; the higher it is, the fewer questions are left unanswered.
 
     Returns:
-        The answers, parts of the contexts, (questions,), empty where no span is possible; and the differences,
-        (questions,): the score of no answer, the lowest of all windows, minus that of the best span.
+        The answers, substrings of the contexts, (questions,), empty if no span is possible; and the differences,
+        (questions,): the lowest "no answer" score of all windows minus the score of the best span.
 
     Raises:
-        ValueError: Logits, offsets, examples or null positions are of different numbers of windows.
+        ValueError: Logits, offsets, examples or null positions are given for different numbers of windows.
 
     Source:
         Devlin et al. 2018, arXiv 1810.04805, sections 4.2 and 4.3; the windows' lowest null score as in transformers'
@@ -125,7 +125,7 @@ def answers_from_logits(
 def _best_span(
     start_logits: np.ndarray, end_logits: np.ndarray, offsets: np.ndarray, n_best_size: int, max_answer_length: int
 ) -> tuple[float, int, int]:
-    """Score, first character and the character behind the last of a window's best span."""
+    """The score, the first character, and the character after the last, of a window's best span."""
     in_context = context_positions(offsets)
     if not len(in_context):
         return _NO_SPAN, 0, 0
@@ -148,5 +148,5 @@ def _f1(predicted: str, gold: str, version_2: bool) -> float:
 
 
 def _means(scores: np.ndarray, *names: str) -> dict[str, float]:
-    """Percentages of the columns of (questions, names); none without questions."""
+    """The means of the columns of scores (questions, names), in percent; empty without questions."""
     return dict(zip(names, (100 * scores.mean(axis=0)).tolist(), strict=True)) if len(scores) else {}

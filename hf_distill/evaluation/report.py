@@ -1,4 +1,4 @@
-"""A comparison as a table for the terminal, and as a plot of quality, size and latency."""
+"""The report of a comparison: a table for the terminal, and a plot of quality, size and latency."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from hf_distill.files import replacing
 from hf_distill.text.plain import plain, shortened
 
 _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
-_LABELED = 12  # marks of a plot that have room for their names
-_NAME = 40  # characters of names in a plot
-_PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # shares of one; SQuAD's are percentages already
+_LABELED = 12  # the largest number of marks with their names in a plot
+_NAME = 40  # the largest number of characters of a name in a plot
+_PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
 
 
 def latency_of(row: Mapping[str, Any], number_format: str = "fp32") -> float | None:
-    """Median milliseconds of one example of the shortest length measured; None without such a measurement."""
+    """The median latency (ms) of the smallest batch and length measured in a format; None if it was not measured."""
     found = [each for each in row.get("latency", ()) if each["format"] == number_format]
     shortest = min(found, key=lambda each: (each["batch_size"], each.get("sequence_length") or 0), default=None)
     return shortest["median_ms"] if shortest else None
 
 
 def in_percent(evaluation: Mapping[str, Any], value: float) -> str:
-    """A value of the comparison's metric as it is shown."""
+    """A value of the comparison's metric as text, in percent where that is usual."""
     return f"{100 * value if is_share(evaluation) else value:.1f}"
 
 
 def is_share(evaluation: Mapping[str, Any]) -> bool:
-    """Whether the comparison's metric is a share of one, shown in percent."""
+    """Whether the comparison's metric is in [0, 1] and shown in percent."""
     return evaluation["metric"] in _PERCENT and evaluation["task"] != "question_answering"
 
 
 def metric_label(evaluation: Mapping[str, Any]) -> str:
-    """The comparison's metric with its unit."""
+    """The name of the comparison's metric with its unit."""
     is_percentage = is_share(evaluation) or evaluation["task"] == "question_answering"
     return evaluation["metric"].replace("_", " ") + (" %" if is_percentage else "")
 
 
 def examples_label(evaluation: Mapping[str, Any]) -> str:
-    """How many examples the comparison is about, and of how many in the data where some have no label."""
+    """The number of labeled examples of the comparison, and of all examples if some have no label, as text."""
     data = evaluation["data"]
     scored = data.get("scored", data["examples"])
     return f"{scored:,} example{'' if scored == 1 else 's'}" + (
@@ -53,7 +53,7 @@ def examples_label(evaluation: Mapping[str, Any]) -> str:
 
 
 def report_table(evaluation: Mapping[str, Any]) -> Table:
-    """A `rich` table of a comparison (see `compare`); size and speed also as multiples of the first row, the teacher."""
+    """A table of a comparison (see `compare`); sizes and latencies are also given relative to the first row, the teacher."""
     data, rows = evaluation["data"], evaluation["rows"]
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     table = Table(
@@ -98,13 +98,13 @@ def _times(whole: float | None, part: float | None) -> str:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which points no other beats: nobody costs at most as much and is worth at least as much.
+    """The Pareto front of points: those for which no other has at most the cost and at least the quality.
 
     Args:
-        points: Cost and worth of each.
+        points: The cost (lower is better) and the quality (higher is better) of each point.
 
     Returns:
-        Indices, the cheapest first; of equal points the first.
+        The indices of the points on the front, by ascending cost; the first of equal points.
     """
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
@@ -114,16 +114,25 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
-    """Quality over latency (over parameters where nothing was timed), area of a mark in proportion to parameters, as PNG.
+    """Plot quality over latency (over parameters if latency was not measured) as a PNG file.
 
-    The line joins the models of the Pareto front: no other is at least as good and at least as fast. Of many models those
-    on the front, the teacher and the student that the comparison is about have their names beside them.
+    The area of a mark is proportional to the model's parameters. A line connects the Pareto front: the models for which
+    no other is at least as good and at least as fast. Of many models those on the front, the teacher and the student that
+    the comparison belongs to are labeled with their names.
+
+    Args:
+        evaluation: The comparison, as `compare` returns it.
+        path: The path of the PNG file to write.
+
+    Returns:
+        The path.
     """
     from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
 
     rows, scale = evaluation["rows"], 100 if is_share(evaluation) else 1
-    is_timed = all(latency_of(row) for row in rows)
-    costs = [latency_of(row) if is_timed else max(row["parameters"], 1) / 1e6 for row in rows]
+    latencies = [latency for row in rows if (latency := latency_of(row))]
+    is_timed = len(latencies) == len(rows)
+    costs = latencies if is_timed else [max(row["parameters"], 1) / 1e6 for row in rows]
     worths = [scale * row["metrics"][evaluation["metric"]] for row in rows]
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -198,16 +207,19 @@ def _name_marks(
 
 
 def _literal(text: str, most: int) -> str:
-    """Short enough for a plot, and no formula."""
+    """Text shortened to at most so many characters, with dollar signs escaped, so that it is not read as a formula."""
     return shortened(text, most).replace("$", r"\$")
 
 
 def shrinking_plot(progress: Sequence[Mapping[str, float]], path: str | os.PathLike) -> Path:
-    """Loss, hidden size and time per step of a student that shrinks, over its optimizer steps, written as PNG.
+    """Plot loss, hidden size and time per step of a student that is pruned in training, as a PNG file.
 
     Args:
-        progress: Entries with step, loss, hidden_size and step_ms, in order.
-        path: Of the PNG.
+        progress: The log entries in order, with step, loss, hidden_size and step_ms (milliseconds).
+        path: The path of the PNG file to write.
+
+    Returns:
+        The path.
     """
     from matplotlib.figure import Figure
 

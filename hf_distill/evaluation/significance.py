@@ -1,4 +1,4 @@
-"""Whether a student differs from its teacher by more than the choice of test examples explains."""
+"""Statistical significance of the difference between two models on the same test examples."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     """The exact McNemar test of two models on the same examples.
 
     Args:
-        first_right: Whether the first model is right, bool (examples,).
-        second_right: Whether the second is, bool (examples,).
+        first_right: Whether the first model's prediction is correct, bool (examples,).
+        second_right: Whether the second model's prediction is correct, bool (examples,).
 
     Returns:
-        Probability, were both equally good, of a difference at least as large; 1 where they never differ.
+        The p-value: the probability of a difference at least as large if both models were equally good; 1 if they are
+        correct on the same examples.
 
     Source:
-        McNemar 1947, Psychometrika 12; exact, by the binomial distribution of the examples that one of them gets right.
+        McNemar 1947, Psychometrika 12; exact, by the binomial distribution of the examples on which one is correct.
     """
     only_first = int(np.sum(first_right & ~second_right))
     only_second = int(np.sum(second_right & ~first_right))
@@ -30,16 +31,16 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
 def difference_interval(
     difference: Callable[[np.ndarray], float], num_examples: int, resamples: int = 1000, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """A paired bootstrap interval of a difference between two models.
+    """A paired bootstrap confidence interval of the difference between two models.
 
     Args:
-        difference: From examples, by index and with repetitions, (examples,), to the difference of the metric on them.
-        num_examples: How many there are; at least 2.
-        resamples: Draws with replacement.
-        confidence: Of the interval.
+        difference: A function from indices of examples, with repetitions, (examples,), to the difference of the metric.
+        num_examples: The number of examples, at least 2.
+        resamples: The number of bootstrap samples.
+        confidence: The confidence level of the interval, in (0, 1).
 
     Returns:
-        Its lower and its upper end, the same in every call.
+        The lower and the upper end; the seed is fixed, so that they are the same in every call.
 
     Source:
         Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile interval).

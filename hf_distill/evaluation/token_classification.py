@@ -1,4 +1,4 @@
-"""Entities as the CoNLL shared tasks count them, and token accuracy, computed here: nothing is fetched."""
+"""Entity precision, recall and F1 as in the CoNLL shared tasks, and token accuracy, computed locally."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ Tag = tuple[str, str]  # prefix, type
 def entity_metric(label_names: Sequence[str], per_type: bool = True) -> Callable[[EvalPrediction], dict[str, float]]:
     """The metric of entity recognition or tagging, to be passed to a trainer as `compute_metrics`.
 
-    An entity counts as found if its type, its first and its last token are predicted. Prefixes are read as the CoNLL
-    script reads them, in any of the schemes IOB1, IOB2, IOE and BIOES: an entity also begins at an I- or E- behind O,
-    behind an entity's end (E- or S-) or behind another type.
+    An entity is correct if its type, its first and its last token are predicted. Prefixes are interpreted as by the CoNLL
+    script, in any of the schemes IOB1, IOB2, IOE and BIOES: an entity also begins at an I- or E- after O, after the end
+    of an entity (E- or S-) or after another type.
 
     Args:
-        label_names: Names of the classes in the order of the outputs. "B-PER", "I-PER", "E-PER" and "S-PER" are parts
-            of entities of type PER, names without a prefix are outside; "B", "I", "E" and "S" with nothing but "O" are
-            parts of entities that have no type.
-        per_type: Also give the F1 of each type.
+        label_names: The names of the classes in the order of the model's outputs. "B-PER", "I-PER", "E-PER" and "S-PER"
+            are parts of entities of type PER, names without a prefix are outside; "B", "I", "E" and "S", if there is
+            nothing else but "O", are parts of entities without a type.
+        per_type: Also return the F1 of each type.
 
     Returns:
-        A function of an evaluation's predictions (sequences, tokens, classes) and labels (sequences, tokens), of which
-        -100 does not count: a token so labeled is taken out of its sequence. Its keys are `precision`, `recall`, `f1`
-        (0 where nothing is predicted or nothing is there to be found) and `accuracy` of tokens, and for each type that
-        occurs in labels or predictions one such as `PER_f1`. Without prefixed names it is `accuracy` alone. When no
-        token is left the dictionary is empty.
+        A function of an evaluation's predictions (sequences, tokens, classes) and labels (sequences, tokens); tokens
+        labeled -100 are removed from their sequences. The keys of its result are `precision`, `recall`, `f1` (0 if no
+        entity is predicted or none is labeled) and `accuracy` of tokens, and for each type that occurs in labels or
+        predictions one such as `PER_f1`. Without prefixed names there is `accuracy` alone. The result is empty if no
+        token is left. The function raises a ValueError for predictions of another number of classes.
 
     Raises:
-        ValueError: There are no names, or some have a known and others an unknown prefix. Of the function: the
-            predictions are of another number of classes.
+        ValueError: There are no names, or some have a known and others an unknown prefix.
 
     Source:
         Tjong Kim Sang and Buchholz 2000, arXiv cs/0009008, section 3, and their evaluation script conlleval.
@@ -66,48 +65,53 @@ def entity_metric(label_names: Sequence[str], per_type: bool = True) -> Callable
 
 
 def entity_counts(predicted: Sequence[str], gold: Sequence[str]) -> tuple[int, int, int]:
-    """Of one sequence the entities found, those predicted and those there; without prefixed names the right tokens.
+    """Count the correct, predicted and labeled entities of one sequence; without prefixed names, the tokens.
 
     Args:
-        predicted: Names of the tokens' classes, see `entity_metric`.
-        gold: Of the same tokens.
+        predicted: The names of the tokens' predicted classes, see `entity_metric`.
+        gold: The names of the tokens' correct classes.
 
     Returns:
-        Numbers such that over all sequences twice the first by the sum of the others is the F1, or the accuracy.
+        The numbers of correct, predicted and labeled entities. Twice the sum of the first over all sequences, divided by
+        the sum of the others, is the F1; the accuracy without prefixed names.
     """
     tags = [_read_tags([*names, "O"])[:-1] for names in (predicted, gold)]
     if all(tag == _OUTSIDE for tag in [*tags[0], *tags[1]]) and not {*predicted, *gold} <= {"O"}:
-        right = sum(one == other for one, other in zip(predicted, gold, strict=True))
-        return right, len(predicted), len(gold)
-    guessed, there = map(_entities, tags)
-    return len(guessed & there), len(guessed), len(there)
+        correct = sum(one == other for one, other in zip(predicted, gold, strict=True))
+        return correct, len(predicted), len(gold)
+    predicted_entities, gold_entities = map(_entities, tags)
+    return len(predicted_entities & gold_entities), len(predicted_entities), len(gold_entities)
 
 
 def entity_scores(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Precision, recall and F1 of entities, and accuracy of tokens, from names; see `entity_metric`.
+    """Compute precision, recall and F1 of entities, and the accuracy of tokens, from class names.
 
     Args:
-        predictions: Of every sequence the names of its tokens' classes.
-        references: The right ones.
+        predictions: The names of the predicted classes of the tokens of each sequence, see `entity_metric`.
+        references: The names of the correct classes of the same tokens.
+
+    Returns:
+        The metrics `precision`, `recall`, `f1` and `accuracy`, in [0, 1].
     """
     pairs = list(zip(predictions, references, strict=True))
-    tags = [tuple(_read_tags([*names, "O"])[:-1] for names in pair) for pair in pairs]
-    right = [one == other for pair in pairs for one, other in zip(*pair, strict=True)]
-    return _entity_scores(tags, per_type=False) | {"accuracy": sum(right) / max(len(right), 1)}
+    tags = [(_read_tags([*one, "O"])[:-1], _read_tags([*other, "O"])[:-1]) for one, other in pairs]
+    correct = [one == other for pair in pairs for one, other in zip(*pair, strict=True)]
+    return _entity_scores(tags, per_type=False) | {"accuracy": sum(correct) / max(len(correct), 1)}
 
 
 def predicted_classes(predictions: Any, num_classes: int) -> list[np.ndarray]:
-    """The likeliest class of every token, by sequence.
+    """The most probable class of every token.
 
     Args:
-        predictions: Logits (sequences, tokens, classes), or a tuple with logits first; or a list of either, by batch.
-        num_classes: What the last dimension must be.
+        predictions: The logits (sequences, tokens, classes), or a tuple with logits first; or a list of either, one per
+            batch.
+        num_classes: The expected number of classes.
 
     Returns:
-        Of each sequence its classes, (tokens,), padding included.
+        The classes of each sequence, (tokens,), padding included.
 
     Raises:
-        ValueError: The logits are of another shape.
+        ValueError: The logits have another shape.
     """
     rows = []
     for batch in predictions if isinstance(predictions, list) else [predictions]:
@@ -120,7 +124,7 @@ def predicted_classes(predictions: Any, num_classes: int) -> list[np.ndarray]:
 
 
 def _read_tags(label_names: Sequence[str]) -> list[Tag]:
-    """Prefix and type of each class."""
+    """The prefix and the type of each class."""
     if not label_names:
         raise ValueError("label_names must name at least one class, got none")
     if set(label_names) <= {*_PREFIXES, "O"}:
@@ -136,7 +140,7 @@ def _read_tags(label_names: Sequence[str]) -> list[Tag]:
 
 
 def _entities(tags: Sequence[Tag]) -> set[tuple[str, int, int]]:
-    """The entities of one sequence: type, first position, and the position behind the last."""
+    """The entities of one sequence: type, first position, and the position after the last."""
     found: set[tuple[str, int, int]] = set()
     start, (last_prefix, last_type) = None, _OUTSIDE
     for position, (prefix, kind) in enumerate([*tags, _OUTSIDE]):
@@ -151,22 +155,21 @@ def _entities(tags: Sequence[Tag]) -> set[tuple[str, int, int]]:
 
 
 def _entity_scores(pairs: Sequence[tuple[list[Tag], list[Tag]]], per_type: bool) -> dict[str, float]:
-    predicted, gold, right = Counter[str](), Counter[str](), Counter[str]()
+    predicted, gold, correct = Counter[str](), Counter[str](), Counter[str]()
     for predicted_tags, gold_tags in pairs:
         predicted_entities, gold_entities = _entities(predicted_tags), _entities(gold_tags)
         predicted.update(kind for kind, _, _ in predicted_entities)
         gold.update(kind for kind, _, _ in gold_entities)
-        right.update(kind for kind, _, _ in predicted_entities & gold_entities)
-    found, guessed, there = right.total(), predicted.total(), gold.total()
+        correct.update(kind for kind, _, _ in predicted_entities & gold_entities)
     scores = {
-        "precision": found / guessed if guessed else 0.0,
-        "recall": found / there if there else 0.0,
-        "f1": _f1(found, guessed, there),
+        "precision": correct.total() / predicted.total() if predicted.total() else 0.0,
+        "recall": correct.total() / gold.total() if gold.total() else 0.0,
+        "f1": _f1(correct.total(), predicted.total(), gold.total()),
     }
     kinds = sorted(filter(None, predicted.keys() | gold.keys())) if per_type else []
-    return scores | {f"{kind}_f1": _f1(right[kind], predicted[kind], gold[kind]) for kind in kinds}
+    return scores | {f"{kind}_f1": _f1(correct[kind], predicted[kind], gold[kind]) for kind in kinds}
 
 
-def _f1(right: int, predicted: int, gold: int) -> float:
+def _f1(correct: int, predicted: int, gold: int) -> float:
     """The harmonic mean of precision and recall."""
-    return 2 * right / (predicted + gold) if right else 0.0
+    return 2 * correct / (predicted + gold) if correct else 0.0

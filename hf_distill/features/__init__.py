@@ -1,1 +1,1 @@
-"""What a forward pass leaves behind for a loss to compare: hidden states, queries, keys, values."""
+"""Features of a forward pass that losses compare: hidden states, queries, keys and values, captured by hooks."""

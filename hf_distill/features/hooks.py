@@ -1,10 +1,10 @@
-"""What is fastened to student and teacher so that they leave behind what the objective compares."""
+"""Hooks on student and teachers, by which their forward passes leave behind what an objective compares."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel
 
 from hf_distill.data.random_state import random_state_kept
 from hf_distill.distributed.weights import full_state_dict, gathered, load_full_state_dict
@@ -20,14 +20,9 @@ from hf_distill.features.masked_head import HeadAtPositions
 from hf_distill.features.projections import Projections, attach
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.files import atomic_write
-from hf_distill.objectives.model_outputs import Features
+from hf_distill.objectives.model_outputs import FeatureRequest, Features
 from hf_distill.objectives.objective import Objective
-from hf_distill.precomputed.columns import PrecomputedTeacher
-from hf_distill.tasks import Task, logits_of
-from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
-from hf_distill.trainers.objective_builder import build_projections
+from hf_distill.tasks import logits_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,49 +33,39 @@ _OTHER_EVERY_TIME = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "num
 
 
 class FeatureHooks:
-    """Feature taps, projections, and heads that run at the masked positions only.
+    """What is attached to a student and its teachers so that they leave behind what an objective compares.
+
+    A feature tap and projections of the student, and heads of masked language models that run at chosen positions only.
 
     Args:
-        args: Say when to project.
-        objective: Says what it needs of both models.
-        student: The student itself, not its wrapper; gets projections as a submodule where it needs them.
-        teacher: Its teacher; a `FrozenTeacher` is told what to record.
-        task: What the student's head is for.
-        batch: Inputs without labels, to find out whether the heads can run at chosen positions; two rows of them are
-            kept as `example`. None: not known, and they do not.
+        student: The student itself, not its wrapper; the projections become a submodule of it.
+        request: The features that the student's forward pass has to leave behind.
+        projections: Maps of the student's hidden states to the teacher's width. None: there are none.
+        picking_models: The models whose heads are to run at chosen positions, where all of them can.
+        batch: Model inputs without labels; two rows of them are kept as `example`. Empty: not known.
+
+    Attributes:
+        projections: The projections.
+        example: Two rows of model inputs.
 
     Raises:
-        ValueError: A model cannot give what the objective needs.
+        ValueError: The student cannot give the features.
     """
 
     def __init__(
         self,
-        args: TrainingArguments,
-        objective: Objective,
         student: nn.Module,
-        teacher: Teacher | None,
-        task: Task | None,
-        batch: Mapping[str, Any] | None,
+        request: FeatureRequest,
+        projections: Projections | None = None,
+        picking_models: Sequence[nn.Module] = (),
+        batch: Mapping[str, Any] | None = None,
     ):
-        self.projections: Projections | None = build_projections(args, objective, student, teacher)
-        if self.projections is not None:
-            attach(student, self.projections)
-        self._tap = None
-        if objective.student_needs:
-            self._tap = FeatureTap(student, objective.student_needs, self.projections)
-        if isinstance(teacher, FrozenTeacher):
-            teacher.record(objective.teacher_needs)
+        self.projections = projections
+        if projections is not None:
+            attach(student, projections)
+        self._tap = FeatureTap(student, request, projections) if request else None
         self.example = {name: value[:2] for name, value in (batch or {}).items() if isinstance(value, Tensor)}
-        self._heads: list[HeadAtPositions] = []
-        # Without a teacher and with plain arguments the weights are Trainer's, bit for bit.
-        may_differ = (
-            isinstance(args, DistillationTrainingArguments)
-            if teacher is None
-            else isinstance(teacher, FrozenTeacher | PrecomputedTeacher)
-        )
-        if task is Task.MASKED_LM and may_differ and self.example and args.n_gpu <= 1:
-            models = [student, teacher.model] if isinstance(teacher, FrozenTeacher) else [student]
-            self._heads = _heads_at_positions(models, self.example)
+        self._heads = _heads_at_positions(picking_models, self.example) if self.example else []
 
     @property
     def picks_positions(self) -> bool:
@@ -88,7 +73,7 @@ class FeatureHooks:
         return bool(self._heads)
 
     @contextmanager
-    def on(self, features: bool, positions: Tensor | None) -> Iterator[None]:
+    def capture(self, features: bool, positions: Tensor | None) -> Iterator[None]:
         """Within it the models leave their features behind and give logits at the positions only.
 
         Args:
@@ -97,7 +82,7 @@ class FeatureHooks:
         """
         with ExitStack() as stack:
             if self._tap is not None:
-                stack.enter_context(self._tap.on(features))
+                stack.enter_context(self._tap.capture(features))
             for head in self._heads:
                 stack.enter_context(head.at(positions))
             yield
@@ -111,7 +96,7 @@ class FeatureHooks:
         if self._tap is None:
             return None
         training = student.training
-        with random_state_kept(), torch.no_grad(), gathered(student), self._tap.on():
+        with random_state_kept(), torch.no_grad(), gathered(student), self._tap.capture():
             output = student.eval()(**batch)
         student.train(training)
         return features_of(output, None)
@@ -132,7 +117,7 @@ class FeatureHooks:
         accepted = inspect.signature(student.forward).parameters
         inputs = {name: value for name, value in self.example.items() if name in accepted}
         training = student.training
-        with random_state_kept(), torch.enable_grad(), self.on(bool(objective.student_needs), None):
+        with random_state_kept(), torch.enable_grad(), self.capture(bool(objective.student_needs), None):
             output = student.eval()(**inputs)
         student.train(training)
         features = features_of(output, None)
@@ -164,7 +149,7 @@ class FeatureHooks:
         load_full_state_dict(self.projections, load_file(folder / _FILE))
 
 
-def _heads_at_positions(models: list[nn.Module], example: Mapping[str, Any]) -> list[HeadAtPositions]:
+def _heads_at_positions(models: Sequence[nn.Module], example: Mapping[str, Any]) -> list[HeadAtPositions]:
     heads = []
     for model in models:
         head = HeadAtPositions(model) if isinstance(model, PreTrainedModel) else None

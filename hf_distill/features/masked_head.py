@@ -1,4 +1,4 @@
-"""Run a masked-language-model head at the masked positions only: the vocabulary is wide, the mask narrow."""
+"""A masked-language-model head that runs at the masked positions only, to save time and memory."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from hf_distill.distributed.weights import gathered
 
 
 class HeadAtPositions:
-    """Lets a model's head see the chosen positions of its body's last hidden state.
+    """Passes only chosen positions of the body's last hidden state to a model's head.
 
     Args:
-        model: A transformers model with a body (`base_model_prefix`) and a head that treats positions one by one.
+        model: A transformers model of a body (`base_model_prefix`) and a head that processes each position separately.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: PreTrainedModel):
         self._positions: Tensor | None = None
         self._hook = model.base_model.register_forward_hook(self._pick)
 
     def remove(self) -> None:
-        """Leave the model as it was."""
+        """Remove the hook, so that the head runs at all positions again."""
         self._hook.remove()
 
     @contextmanager
     def at(self, positions: Tensor | None) -> Iterator[None]:
-        """Within it, the model's logits are (positions, vocabulary).
+        """Within this context the model's logits are (positions, vocabulary).
 
         Args:
-            positions: Bool (batch, sequence); None: all of them, as usual.
+            positions: True at the positions where the head runs, bool (batch, sequence). None: the head runs at all
+                positions, and logits have their usual shape.
         """
         self._positions = positions
         try:
@@ -49,8 +51,11 @@ class HeadAtPositions:
         """Whether the head gives the same logits at chosen positions as it does over all of them.
 
         Args:
-            model: The model, in any mode; it runs in evaluation mode here.
+            model: The hooked model; it runs in evaluation mode, then returns to the mode it was in.
             inputs: Model inputs without labels.
+
+        Returns:
+            Whether shapes and values agree; False if the forward pass raises an error.
         """
         positions = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
         positions[:, 1::3] = True
@@ -58,7 +63,7 @@ class HeadAtPositions:
         model.eval()
         try:
             learns = any(parameter.requires_grad for parameter in model.parameters())
-            # A teacher in parts has to be asked in inference mode.
+            # A sharded teacher (FSDP2) runs in inference mode only.
             with torch.no_grad() if learns else torch.inference_mode(), gathered(model):
                 dense = model(**inputs).logits[positions]
                 with self.at(positions):

@@ -1,4 +1,4 @@
-"""Linear maps from the student's width to the teacher's, trained with the student and never exported with it."""
+"""Linear maps from the student's hidden size to the teacher's, trained with the student and never exported with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROJECTIONS = "distillation_projections"
 
 
 class Projection(str, Enum):
-    """When hidden states pass a learned linear map to the teacher's width."""
+    """When a learned linear map projects the student's hidden states to the teacher's hidden size."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -21,13 +21,13 @@ class Projection(str, Enum):
 
 
 class Projections(nn.Module):
-    """One map for the embeddings' output (W_e), one shared by all layers (W_h), as TinyBERT has them.
+    """One linear map for the embeddings' output (W_e) and one shared by all layers (W_h), as in TinyBERT.
 
     Args:
-        indices: Hidden-state indices that will be projected; 0 is the embeddings' output.
-        student_size: Student's hidden size.
-        teacher_size: Teacher's hidden size.
-        seed: Of the first weights; the global generators are not moved.
+        indices: Indices of the hidden states to be projected; 0 is the embeddings' output.
+        student_size: The student's hidden size.
+        teacher_size: The teacher's hidden size.
+        seed: The seed of the initial weights; the state of the global random generators does not change.
 
     Source:
         Jiao et al. 2020, arXiv 1909.10351, equations 8 and 9.
@@ -41,7 +41,15 @@ class Projections(nn.Module):
             self.maps = nn.ModuleDict({name: nn.Linear(student_size, teacher_size, bias=False) for name in names})
 
     def forward(self, states: Tensor, index: int) -> Tensor:
-        """Hidden state `index`, (batch, sequence, student hidden), as (batch, sequence, teacher hidden)."""
+        """Project hidden states from the student's hidden size to the teacher's.
+
+        Args:
+            states: The student's hidden states, (batch, sequence, student hidden).
+            index: The index of these hidden states; 0 is the embeddings' output.
+
+        Returns:
+            The projected hidden states, (batch, sequence, teacher hidden).
+        """
         return self.maps[_map_of(index)](states)
 
 
@@ -50,11 +58,11 @@ def _map_of(index: int) -> str:
 
 
 def attach(model: nn.Module, projections: Projections) -> None:
-    """Make the projections train with the model, as its submodule, while its state dict stays what it was.
+    """Add the projections to a model as a submodule, so that they are trained with it, but not to its state dict.
 
     Args:
         model: The student itself, not its wrapper.
-        projections: Moved to the model's device; kept in single precision or the model's own.
+        projections: The projections, which are moved to the device and precision of the model's parameters.
     """
     parameter = next(model.parameters())
     model.add_module(PROJECTIONS, projections.to(parameter.device, parameter.dtype))

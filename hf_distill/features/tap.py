@@ -1,7 +1,7 @@
-"""What a forward pass must leave behind: hidden states by index; queries, keys and values of chosen layers.
+"""Capture features of a forward pass: hidden states by index; queries, keys and values of chosen layers.
 
-Nothing here needs eager attention: an attention function, registered with transformers, notes what it is handed and
-calls the function the model used before.
+Eager attention is not needed: an attention function registered with transformers records its arguments and calls the
+function that the model used before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,28 +24,29 @@ FEATURES = "distillation_features"
 _PREFIX = "hf_distill_"
 _ATTENTION = ("queries", "keys", "values")
 _STATES_SUPPORTED = (
-    "Hidden states can be compared of models with one stack of layers, encoder or decoder, whose outputs all have the "
+    "Hidden states can be compared for models with one stack of layers, encoder or decoder, whose outputs all have the "
     "shape of the embeddings' output, such as BERT, RoBERTa, ViT and Llama; with this model set hidden_state_weight and "
-    "embedding_weight to 0 (soft labels work), and record no hidden states."
+    "embedding_weight to 0 (soft labels work), and precompute no hidden states."
 )
 
-# The tap whose model is running; the attention function is called deep inside and gets no other sign of it.
+# The taps of running models: an attention function is called deep inside a model, without a reference to its tap.
 _active: list[FeatureTap] = []
 
 
 class FeatureTap:
-    """Makes a model's forward leave the requested features in its output, within `on()`.
+    """Adds the requested features to the output of a model's forward pass, within `capture()`.
 
     The output becomes a plain dict with one more entry, `distillation_features`, which `features_of` reads: wrappers
-    such as DistributedDataParallel must find there every tensor that the loss uses.
+    such as DistributedDataParallel have to find every tensor that the loss uses in the output.
 
     Args:
         model: The model itself, not its wrapper.
-        request: What to leave behind.
-        project: Applied to each hidden state and its index inside the forward, so that wrappers see its parameters used.
+        request: The features to capture.
+        project: Function of a hidden state and its index, applied inside the forward pass so that wrappers see its
+            parameters used. None: hidden states are captured as they are.
 
     Raises:
-        ValueError: The model's class cannot give what is requested.
+        ValueError: Features cannot be captured from models of this class.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class FeatureTap:
         self._request, self._project = request, project
         self._enabled = False
         self._attention: dict[str, dict[int, Tensor]] = {}
-        self._fsdp_units: list[FSDPModule] = []  # parts that FSDP2 puts together at a time, outer before inner ones
+        self._fsdp_units: list[FSDPModule] = []  # modules that FSDP2 gathers together, outer before inner ones
         self._calls = 0
         self._trains = False
         if request.attention:
@@ -73,8 +74,8 @@ class FeatureTap:
         ]
 
     @contextmanager
-    def on(self, enabled: bool = True) -> Iterator[None]:
-        """Within it the model leaves its features behind; outside it is as it always was."""
+    def capture(self, enabled: bool = True) -> Iterator[None]:
+        """Within this context the model's output has its features; outside the model is unchanged."""
         self._enabled = enabled
         try:
             yield
@@ -82,15 +83,22 @@ class FeatureTap:
             self._enabled = False
 
     def remove(self) -> None:
-        """Leave the model as it was, but for its attention function, which does nothing more without a tap."""
+        """Remove the hooks; the registered attention function stays, and without a tap only calls the original one."""
         for hook in self._hooks:
             hook.remove()
 
     def record(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> None:
-        """Note one attention layer's vectors, if they were asked for; layers are told apart by the order of calls.
+        """Record the vectors of one attention layer, if they are requested; layers are numbered in the order of calls.
+
+        Args:
+            module: The attention module that is running.
+            query: The query vectors, (batch, heads, sequence, head size).
+            key: The key vectors, (batch, key heads, sequence, head size).
+            value: The value vectors, (batch, key heads, sequence, head size).
+            scaling: The factor by which the module scales attention scores. None: 1 / √(head size).
 
         Raises:
-            ValueError: No gradient would flow through them, although the model trains.
+            ValueError: The model trains, but no gradient would flow through these vectors.
         """
         layer, self._calls = self._calls, self._calls + 1
         if layer not in self._request.attention:
@@ -103,11 +111,11 @@ class FeatureTap:
         usual = query.shape[-1] ** -0.5
         if scaling is not None and scaling != usual:
             query = query * (scaling / usual)
-        unit = next((unit for unit in reversed(self._fsdp_units) if module in unit.modules()), None)
+        unit = next((unit for unit in reversed(self._fsdp_units) if module in cast(nn.Module, unit).modules()), None)
         for name, vectors in zip(_ATTENTION, (query, key, value), strict=True):
             self._attention[name][layer] = vectors
             if unit is not None and vectors.requires_grad:
-                # FSDP2 waits for a gradient of the layer's output, which a loss of these vectors alone does not have.
+                # FSDP2 gathers weights when the layer's output gets a gradient, which a loss on vectors does not give.
                 vectors.register_hook(lambda gradient: unit.unshard())
 
     def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -124,7 +132,7 @@ class FeatureTap:
     def _after(self, module: nn.Module, args: tuple, output: Any) -> Any:
         if self in _active:
             _active.remove(self)
-        if not self._enabled or output is None:  # None: the forward has raised
+        if not self._enabled or output is None:  # None: the forward pass raised an error
             return None
         output = dict(output)
         hidden_states = _chosen(output.pop("hidden_states", ()), self._request.hidden_states, module)
@@ -143,31 +151,42 @@ class FeatureTap:
 
 
 def features_of(output: Any, logits: Tensor | None) -> Features:
-    """Take the features out of a tapped model's output.
+    """Take the captured features out of a model's output.
 
     Args:
-        output: What the forward returned, changed in place.
-        logits: The logits that go with them.
+        output: The output of the forward pass; its entry `distillation_features`, if there is one, is removed.
+        logits: The logits to return with the features.
+
+    Returns:
+        The logits with the captured features; no features if the forward pass ran without a tap.
     """
-    left = output.pop(FEATURES, None) if type(output) is dict else None
-    return Features(logits, **(left or {}))
+    captured = output.pop(FEATURES, None) if type(output) is dict else None
+    return Features(logits, **(captured or {}))
 
 
 def _chosen(states: Sequence[Tensor | None], wanted: Collection[int], module: nn.Module) -> dict[int, Tensor]:
-    """Hidden states by index, all of the shape of the embeddings' output.
+    """The wanted hidden states by index, all of the shape of the embeddings' output.
+
+    Args:
+        states: The hidden states of a forward pass, (batch, sequence, hidden); None for those that were not requested.
+        wanted: The indices of the wanted hidden states.
+        module: The model, named in error messages.
+
+    Returns:
+        The wanted hidden states by index, in ascending order.
 
     Raises:
-        ValueError: The model has not so many, or its layers have outputs of different shapes.
+        ValueError: The model has fewer hidden states, or its layers have outputs of different shapes.
     """
-    chosen = {index: states[index] if index < len(states) else None for index in sorted(wanted)}
-    if missing := [index for index, state in chosen.items() if state is None]:
+    found = {index: states[index] if index < len(states) else None for index in sorted(wanted)}
+    chosen = {index: state for index, state in found.items() if state is not None}
+    if missing := [index for index in found if index not in chosen]:
         raise ValueError(
             f"{type(module).__name__} gives no hidden states {missing}, it gives {len(states)} of one stack of layers. "
             f"{_STATES_SUPPORTED}"
         )
-    # transformers leaves None in place of what was not asked for
-    there = (state for state in (*states[:1], *chosen.values()) if state is not None)
-    shapes = [tuple(state.shape[1:]) for state in there] if chosen else []
+    compared = (state for state in (*states[:1], *chosen.values()) if state is not None)
+    shapes = [tuple(state.shape[1:]) for state in compared] if chosen else []
     if len(set(shapes)) > 1:
         raise ValueError(
             f"the layers of {type(module).__name__} have outputs of different shapes: {sorted(set(shapes))} for one row. "
@@ -177,10 +196,13 @@ def _chosen(states: Sequence[Tensor | None], wanted: Collection[int], module: nn
 
 
 def require_one_stack(model: nn.Module) -> None:
-    """Refuse the hidden states of a model with an encoder and a decoder: which of the two is meant is not said.
+    """Refuse to capture hidden states of an encoder-decoder model, whose indices would be ambiguous.
+
+    Args:
+        model: The model whose hidden states are wanted.
 
     Raises:
-        ValueError: Names the class, and what is supported.
+        ValueError: The model has an encoder and a decoder; the message names its class and what is supported.
     """
     is_pair = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
     if is_pair and hasattr(getattr(model, "base_model", None), "decoder"):
@@ -191,14 +213,14 @@ def _record_attention(model: PreTrainedModel) -> None:
     current = model.config._attn_implementation
     if current.startswith(_PREFIX):
         return
-    name = _PREFIX + current.replace("/", "_")  # a name with a slash would be looked up on the hub
+    name = _PREFIX + current.replace("/", "_")  # a name with a slash would be looked up on the Hub
     AttentionInterface.register(name, _recording(ALL_ATTENTION_FUNCTIONS.get(current, _eager)))
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[current])
     model.set_attn_implementation(name)
 
 
 def _eager(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-    """Eager attention is not registered: each architecture has its own, beside its attention layer."""
+    """Eager attention, which is not registered: each architecture defines it beside its attention layer."""
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
 
 

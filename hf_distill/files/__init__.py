@@ -1,4 +1,4 @@
-"""Files: read as a stranger may have made them, written whole or not at all, and folders with one writer at a time."""
+"""Reading of untrusted files, atomic writing, and folders locked for one writer at a time."""
 
 from hf_distill.files.folders import is_own_file, named_file, regular_files_below, require_sound_table
 from hf_distill.files.locking import LOCK_FILES, FolderInUseError, folder_lock

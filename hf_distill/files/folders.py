@@ -1,4 +1,4 @@
-"""What of a folder that a stranger made may be opened: regular files of its own, and tables that are whole."""
+"""Which files of an untrusted folder may be opened: its own regular files, and valid Arrow tables."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from hf_distill.files.reading import FileFormatError
 
 
 def named_file(folder: Path, name: str, source: str) -> Path:
-    """The path of a file that another file names: in its own folder, and no other.
+    """The path of a file that another file of the same folder refers to by name.
 
     Args:
-        folder: Of both.
-        name: As it is written.
-        source: The file that names it.
+        folder: The folder of both files.
+        name: The name as it is written in the other file.
+        source: The name of the file that refers to it.
+
+    Returns:
+        The path, which need not exist.
 
     Raises:
-        FileFormatError: The name is a path, or what it names is there and no file of the folder, see `is_own_file`.
+        FileFormatError: The name is a path, or names something that is not a file of the folder, see `is_own_file`.
     """
     if name in ("", ".", "..") or Path(name).name != name or {*"\\:\0"} & {*name}:
         raise FileFormatError(f"{folder / source} must name files of its own folder, without a path, got {name!r}")
@@ -29,7 +32,7 @@ def named_file(folder: Path, name: str, source: str) -> Path:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a path is a regular file, and no link but one of a Hub cache's snapshot to that cache's own blobs."""
+    """Whether a path is a regular file, and not a link unless from a snapshot of the Hub's cache to its blobs."""
     if not path.is_symlink():
         return path.is_file()
     target = path.resolve()
@@ -37,11 +40,18 @@ def is_own_file(path: Path) -> bool:
     return target.is_file() and any(target.parent == parent.parent / "blobs" for parent in snapshots)
 
 
-def regular_files_below(folder: str | os.PathLike, suffixes: Container[str]) -> list[Path]:
-    """The files with these suffixes in a folder and the folders in it, in the order of their paths.
+def regular_files_below(folder: str | os.PathLike[str], suffixes: Container[str]) -> list[Path]:
+    """The files with certain suffixes in a folder and its subfolders.
+
+    Args:
+        folder: The folder to search.
+        suffixes: The wanted suffixes, such as ".csv".
+
+    Returns:
+        The paths, sorted.
 
     Raises:
-        FileFormatError: One of them, or a folder, is a link that leads out, or one is no regular file.
+        FileFormatError: A file or subfolder is a link that leads out of the folder, or a file is not a regular file.
     """
     top, found = Path(folder).resolve(), []
     for place, folders, names in os.walk(folder):
@@ -57,14 +67,14 @@ def regular_files_below(folder: str | os.PathLike, suffixes: Container[str]) -> 
 
 
 def require_sound_table(table: Any, name: str) -> None:
-    """Refuse an Arrow table whose parts point outside of its memory, before anything reads it.
+    """Refuse an Arrow table whose offsets point outside of its buffers, before anything reads it.
 
     Args:
-        table: A `pyarrow.Table` or one of `datasets`.
-        name: Of the file, for the error.
+        table: A `pyarrow.Table`, or a table of the datasets library.
+        name: The file's name, for error messages.
 
     Raises:
-        FileFormatError: Says what is wrong.
+        FileFormatError: The table is invalid; the message says why.
     """
     try:
         table.validate(full=True)

@@ -1,4 +1,4 @@
-"""Folders with one writer at a time."""
+"""Locks on folders, so that only one process at a time writes into them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ logger = logging.getLogger(__name__)
 
 
 class FolderInUseError(TimeoutError):
-    """Another process writes into a folder: says which process, and what it does there."""
+    """Another process is writing into a folder; the message names the process and its purpose."""
 
 
 @contextmanager
-def folder_lock(folder: str | os.PathLike, purpose: str, timeout: float) -> Iterator[None]:
-    """Within it no other process that asks for the same writes into a folder. It ends with the process, however that ends.
+def folder_lock(folder: str | os.PathLike[str], purpose: str, timeout: float) -> Iterator[None]:
+    """Hold an exclusive lock on a folder within this context; it is released when the process ends, however it ends.
 
-    A folder that may not be written to is not locked. Whoever has to wait is told for whom.
+    A folder without write permission is not locked. A process that has to wait logs which one it waits for.
 
     Args:
-        folder: Is there.
-        purpose: What is done there, for the others: "recording a teacher's answers".
-        timeout: Seconds to wait for another process; 0: not at all.
+        folder: An existing folder.
+        purpose: What this process does in the folder, shown to others that wait, such as "precomputing teacher
+            outputs".
+        timeout: Seconds to wait for another process. 0: do not wait.
 
     Raises:
-        FolderInUseError: It is still in use; names purpose, process and host of who uses it.
+        FolderInUseError: The folder is still in use; the message names purpose, process and host of its user.
     """
     folder = Path(folder)
     lock = filelock.FileLock(folder / _LOCK)
@@ -53,11 +54,11 @@ def folder_lock(folder: str | os.PathLike, purpose: str, timeout: float) -> Iter
         atomic_write(folder / _HOLDER, json_bytes(holder))
         yield
     finally:
-        # Who waits for a file that is removed notices, and makes a new one.
+        # A process that waits for a lock file notices that it was removed, and creates a new one.
         with suppress(OSError):
             (folder / _HOLDER).unlink()
         with suppress(OSError):
-            # What stands for a lock where the file system has none is not empty.
+            # Where the file system has no locks, the existence of a lock file that is not empty is the lock.
             if (folder / _LOCK).stat().st_size == 0:
                 (folder / _LOCK).unlink()
         lock.release()
@@ -77,7 +78,7 @@ def _acquire(lock: filelock.BaseFileLock, folder: Path, timeout: float) -> None:
 
 def _in_use(folder: Path) -> str:
     for _ in range(20):
-        with suppress(OSError, ValueError):  # it may be about to write it
+        with suppress(OSError, ValueError):  # the process that holds the lock may be about to write it
             holder = read_json(folder / _HOLDER, {"purpose": str, "process": int, "host": str, "since": float})
             break
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""JSON as a stranger may have made it: refused with one clear error, or of the types that were asked for."""
+"""Untrusted JSON: content of the expected types, or one clear error."""
 
 from __future__ import annotations
 
@@ -12,33 +12,41 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 100
 
-Kind = TypeVar("Kind")
+Value = TypeVar("Value")
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 class FileFormatError(ValueError):
-    """A file is not what it should be: says which, and what is wrong with it."""
+    """A file does not have the expected content; the message names the file and the problem."""
 
 
 def read_json(
-    path: str | os.PathLike, keys: Mapping[str, Any] | None = None, *, kind: Any = dict, finite: bool = True
+    path: str | os.PathLike[str], keys: Mapping[str, Any] | None = None, *, kind: Any = dict, finite: bool = True
 ) -> Any:
-    """The content of a JSON file, whoever wrote it.
+    """The content of an untrusted JSON file.
 
     Args:
-        path: Of the file; a link is followed.
-        keys: What the object must hold, with the type of each, such as {"weight_map": dict[str, str]}.
-        kind: Type of the whole; Any: any.
-        finite: Refuse numbers that are not.
+        path: The path of the file; a link is followed.
+        keys: The keys that the object must have, with the type of each value, such as {"weight_map": dict[str, str]}.
+            None: any keys.
+        kind: The type of the content; `Any` allows every type.
+        finite: Refuse numbers that are not finite.
+
+    Returns:
+        The content, of type `kind`.
 
     Raises:
-        FileFormatError: It is too large or too deep, no JSON in UTF-8, has a key twice, text that is no Unicode or a
-            number beyond what a float can be, or is not of these types.
-        OSError: It is not there, or no regular file.
+        FileFormatError: The file is too large or nested too deeply, is not JSON in UTF-8, has a repeated key, invalid
+            Unicode or a number beyond the range of a float, or its content has other types.
+        OSError: The file does not exist, or is not a regular file.
     """
     return parse_json(_content_of(Path(path)), str(path), keys, kind=kind, finite=finite)
 
@@ -46,14 +54,20 @@ def read_json(
 def parse_json(
     text: str | bytes, name: str, keys: Mapping[str, Any] | None = None, *, kind: Any = dict, finite: bool = True
 ) -> Any:
-    """As `read_json`, of a text.
+    """The content of untrusted JSON text, checked as by `read_json`.
 
     Args:
-        text: Bytes are UTF-8.
-        name: Where it comes from, for errors.
-        keys: As for `read_json`.
-        kind: As for `read_json`.
-        finite: As for `read_json`.
+        text: JSON text; bytes are decoded as UTF-8.
+        name: The origin of the text, for error messages.
+        keys: The keys that the object must have, with the type of each value. None: any keys.
+        kind: The type of the content; `Any` allows every type.
+        finite: Refuse numbers that are not finite.
+
+    Returns:
+        The content, of type `kind`.
+
+    Raises:
+        FileFormatError: The text is not JSON as `read_json` accepts it, or its content has other types.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
@@ -70,16 +84,19 @@ def parse_json(
     return content
 
 
-def checked(value: Kind, hint: Any, name: str) -> Kind:
-    """A value out of a file, which must be of a type.
+def checked(value: Value, hint: Any, name: str) -> Value:
+    """Check that a value from a JSON file has the expected type.
 
     Args:
-        value: As JSON gives it.
-        hint: A type, such as int, list[str] or dict[str, float] | None.
-        name: Of the value, for the error.
+        value: The value as the JSON parser returns it.
+        hint: The expected type, such as int, list[str] or dict[str, float] | None.
+        name: The name of the value, for error messages.
+
+    Returns:
+        The value itself.
 
     Raises:
-        FileFormatError: It is of another.
+        FileFormatError: The value has another type.
     """
     if not _fits(value, hint):
         expected = str(hint) if typing.get_args(hint) else hint.__name__
@@ -87,13 +104,16 @@ def checked(value: Kind, hint: Any, name: str) -> Kind:
     return value
 
 
-def as_dataclass(kind: type[Kind], content: Any, name: str) -> Kind:
-    """An object of a dataclass, of what `dataclasses.asdict` made of one.
+def as_dataclass(kind: type[Record], content: Any, name: str) -> Record:
+    """An instance of a dataclass from a JSON object, the inverse of `dataclasses.asdict`.
 
     Args:
-        kind: The class, whose fields are types that JSON has.
-        content: Its fields; those that have a default may be missing.
-        name: Of the content, for errors.
+        kind: The dataclass, whose fields have types that JSON can represent.
+        content: The JSON object with the values of the fields; fields with a default may be missing.
+        name: The name of the content, for error messages.
+
+    Returns:
+        The instance.
 
     Raises:
         FileFormatError: Fields are missing, unknown or of other types.

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and never through a link."""
+"""Atomic writing of files: completely or not at all, and never through a link."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ _PARTIAL = ".partial"
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A new file to write into, which takes the place of `path` when the block has ended well, and only then.
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A temporary file to write into, which replaces `path` if the block ends without an error.
+
+    Args:
+        path: The path of the file to be written.
+
+    Yields:
+        The temporary file, in the same folder, open for writing.
 
     Raises:
-        FileFormatError: `path` is a link, or no regular file.
-        OSError: It cannot be written; what was there still is.
+        FileFormatError: `path` is a link, or not a regular file.
+        OSError: The file cannot be written; an existing file at `path` is unchanged.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -42,19 +48,19 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def atomic_write(path: str | os.PathLike, content: str | bytes) -> None:
-    """Write a file whole or not at all, see `replacing`; text as UTF-8."""
+def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file completely or not at all, see `replacing`; text is encoded as UTF-8."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def json_bytes(content: Any) -> bytes:
-    """JSON as it is written into files: the same content, the same bytes."""
+    """JSON text for a file, in UTF-8; keys are sorted, so that equal content gives equal bytes."""
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what processes that were killed in `replacing` left; nobody else may be writing there."""
+    """Delete temporary files of processes killed within `replacing`; no other process may be writing here."""
     for path in folder.glob(f".*{_PARTIAL}"):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Distances between attentions, computed from queries and keys: one value per query position, 0 where both agree."""
+"""Distances between the attention of two models, from queries and keys: one value per query position."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from hf_distill.objectives.reduction import widened
 
 
 class AttentionLoss(str, Enum):
-    """How attentions are compared; functions of `objectives.attention`."""
+    """How attention is compared; the values name functions of `objectives.attention`."""
 
     SCORE_MSE = "score_mse"
     DISTRIBUTION_KL = "distribution_kl"
 
 
 def attention_scores(query: Tensor, key: Tensor) -> Tensor:
-    """Scores Q Kᵀ / √(head size) before the softmax, without any mask.
+    """Attention scores Q Kᵀ / √(head size), before the softmax and without a mask.
 
     Args:
-        query: (batch, heads, sequence, head size).
-        key: (batch, key heads, sequence, head size); fewer key heads are shared by neighboring query heads.
+        query: Query vectors, (batch, heads, sequence, head size).
+        key: Key vectors, (batch, key heads, sequence, head size); with fewer key heads than heads, neighboring query
+            heads share one (grouped-query attention).
 
     Returns:
-        (batch, heads, sequence, sequence).
+        Scores of every query position (third dimension) for every key position, (batch, heads, sequence, sequence).
     """
     query, key = widened(query), widened(key)
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)  # (batch, heads, sequence, head size)
@@ -36,15 +37,15 @@ def attention_scores(query: Tensor, key: Tensor) -> Tensor:
 
 
 def score_mse(student_scores: Tensor, teacher_scores: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Mean squared error of the scores over heads and valid keys.
+    """Mean squared error of attention scores over heads and valid keys.
 
     Args:
-        student_scores: (batch, heads, sequence, sequence).
-        teacher_scores: The same shape.
-        valid: The positions that are no padding, bool (batch, sequence); None where all are.
+        student_scores: The student's attention scores, (batch, heads, sequence, sequence).
+        teacher_scores: The teacher's attention scores, of the same shape.
+        valid: True at positions that are not padding, bool (batch, sequence). None: there is no padding.
 
     Returns:
-        Squared score units, (batch, sequence); what stands at padding has no meaning.
+        Squared score units per query position, (batch, sequence); the values at padding are to be ignored.
 
     Source:
         Jiao et al. 2020 (TinyBERT), arXiv 1909.10351, equation 7.
@@ -60,12 +61,12 @@ def distribution_kl(student_scores: Tensor, teacher_scores: Tensor, valid: Tenso
     """KL(softmax(A_T) ‖ softmax(A_S)) over valid keys, mean over heads.
 
     Args:
-        student_scores: (batch, heads, sequence, sequence).
-        teacher_scores: The same shape.
-        valid: The positions that are no padding, bool (batch, sequence); None where all are.
+        student_scores: The student's attention scores, (batch, heads, sequence, sequence).
+        teacher_scores: The teacher's attention scores, of the same shape.
+        valid: True at positions that are not padding, bool (batch, sequence). None: there is no padding.
 
     Returns:
-        Nats, (batch, sequence); what stands at padding has no meaning.
+        Nats per query position, (batch, sequence); the values at padding are to be ignored.
 
     Source:
         Wang et al. 2020 (MiniLM), arXiv 2002.10957, equation 2.

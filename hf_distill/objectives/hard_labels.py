@@ -1,4 +1,4 @@
-"""The loss on labels where some of them do not count, which a model's own loss on float labels cannot leave out."""
+"""Loss on float labels, some of them ignored: the loss inside a transformers model has no ignore index for these."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from hf_distill.objectives.reduction import mean_over_items, widened
 
 
 def float_label_loss(logits: Tensor, labels: Tensor, counted: Tensor, multi_label: bool) -> Tensor:
-    """Mean over the labels that count of binary cross-entropy, or for regression of the squared error.
+    """Binary cross-entropy, or for regression the squared error, averaged over the labels that count.
 
     Args:
-        logits: (batch, labels).
-        labels: Float, (batch, labels), or (batch,) for a single output; finite everywhere.
-        counted: Bool of the labels' shape.
-        multi_label: The logits are those of independent yes/no labels.
+        logits: The model's logits, (batch, labels).
+        labels: Float labels, (batch, labels), or (batch,) for a single output; finite everywhere, also where ignored.
+        counted: True at the labels that count, bool of the labels' shape.
+        multi_label: Whether the logits are of independent yes/no labels (binary cross-entropy), else of a regression
+            (squared error).
 
     Returns:
         Nats, or squared units of the labels, scalar; 0 where no label counts.
@@ -27,5 +28,5 @@ def float_label_loss(logits: Tensor, labels: Tensor, counted: Tensor, multi_labe
 
 
 def zero_where_ignored(labels: Tensor, counted: Tensor) -> Tensor:
-    """The labels with 0 in place of those that do not count, so that no loss or gradient of them is NaN."""
+    """The labels with 0 in place of the ignored ones, so that neither loss nor gradient at them is NaN."""
     return torch.where(counted, labels, torch.zeros_like(labels))

@@ -19,7 +19,7 @@ class HiddenStatePositions(str, Enum):
 
 
 class HiddenStateLoss(str, Enum):
-    """How hidden states are compared; functions of `objectives.hidden_states`."""
+    """How hidden states are compared; the values name functions of `objectives.hidden_states`."""
 
     MSE = "mse"
     NORMALIZED_MSE = "normalized_mse"
@@ -30,11 +30,12 @@ def mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
     """Mean squared error over the hidden dimensions.
 
     Args:
-        student_states: (..., hidden), projected to the teacher's width where the widths differ.
-        teacher_states: (..., hidden).
+        student_states: The student's hidden states, (..., hidden), projected to the teacher's width where widths
+            differ.
+        teacher_states: The teacher's hidden states, (..., hidden).
 
     Returns:
-        Squared units, (...).
+        Squared units per position, (...).
 
     Source:
         Jiao et al. 2020 (TinyBERT), arXiv 1909.10351, equations 8 and 9.
@@ -46,15 +47,16 @@ def normalized_mse(student_states: Tensor, teacher_states: Tensor) -> Tensor:
     """Mean squared error of the directions h / ‖h‖ over the hidden dimensions, in [0, 4 / hidden].
 
     Args:
-        student_states: (..., hidden).
-        teacher_states: (..., hidden).
+        student_states: The student's hidden states, (..., hidden).
+        teacher_states: The teacher's hidden states, (..., hidden).
 
     Returns:
-        Dimensionless, (...).
+        A dimensionless distance per position, (...).
 
     Source:
-        Sun et al. 2019 (Patient Knowledge Distillation), arXiv 1908.09355, equation 7, which sums over dimensions and layers;
-        the authors' code, to which their grid of weights (10 to 1000) belongs, takes the mean over both, as is done here.
+        Sun et al. 2019 (Patient Knowledge Distillation), arXiv 1908.09355, equation 7, which sums over dimensions and
+        layers; the authors' code, for which their grid of weights (10 to 1000) was made, averages over both, and so
+        does this.
     """
     directions = (normalize(widened(states), dim=-1) for states in (student_states, teacher_states))
     student_direction, teacher_direction = directions
@@ -65,11 +67,11 @@ def cosine(student_states: Tensor, teacher_states: Tensor) -> Tensor:
     """1 - cos(h_S, h_T), in [0, 2].
 
     Args:
-        student_states: (..., hidden).
-        teacher_states: (..., hidden).
+        student_states: The student's hidden states, (..., hidden).
+        teacher_states: The teacher's hidden states, (..., hidden).
 
     Returns:
-        Dimensionless, (...).
+        A dimensionless distance per position, (...).
 
     Source:
         Sanh et al. 2019 (DistilBERT), arXiv 1910.01108, section 3.
@@ -82,5 +84,5 @@ HIDDEN_STATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "normalized_mse": normalized_mse,
     "cosine": cosine,
 }
-# Of several layers their mean is taken, as the authors' code does; of the others the sum.
+# Averaged over the pairs of layers, as in the authors' code; the other losses are summed over them.
 MEAN_OVER_LAYERS = frozenset({"normalized_mse"})

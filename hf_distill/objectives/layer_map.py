@@ -18,17 +18,18 @@ def layer_map(spec: str, student_layers: int, teacher_layers: int) -> list[tuple
     """Pairs of student and teacher layer, both counted from 0.
 
     Args:
-        spec: "uniform": student layer m of M takes teacher layer m · N / M (TinyBERT); "first": layer m takes layer m;
-            "last": the top M layers in order; "skip": every (N // M)-th layer, the student's last one free (Patient
-            KD); "final": the last layer takes the last; or pairs such as "0:2,1:5".
-        student_layers: M.
-        teacher_layers: N.
+        spec: The name of a rule, or pairs such as "0:2,1:5". Rules: "uniform", student layer m of M imitates teacher
+            layer m · N / M (TinyBERT); "first", layer m imitates layer m; "last", the teacher's top M layers in order;
+            "skip", every (N // M)-th layer, none for the student's last (Patient KD); "final", the last layer imitates
+            the last.
+        student_layers: The student's number of layers, M.
+        teacher_layers: The teacher's number of layers, N.
 
     Returns:
-        At least one pair, in order of student layers.
+        At least one pair (student layer, teacher layer), in the order of student layers.
 
     Raises:
-        ValueError: The spec cannot be read, names a layer that is not there, or maps a student layer twice.
+        ValueError: The spec cannot be parsed, names a layer that does not exist, or maps a student layer twice.
 
     Source:
         Jiao et al. 2020, arXiv 1909.10351, section 3.1; Sun et al. 2019, arXiv 1908.09355, section 3.2.
@@ -48,7 +49,10 @@ def layer_map(spec: str, student_layers: int, teacher_layers: int) -> list[tuple
             f"a layer map is one of {sorted(LAYER_MAPS)} or pairs student:teacher, counted from 0, such as '0:2,1:5'; "
             f"got {spec!r}"
         )
-    pairs = [tuple(int(layer) for layer in pair.split(":")) for pair in spec.split(",")]
+    pairs = []
+    for each in spec.split(","):
+        student_layer, teacher_layer = (int(layer) for layer in each.split(":"))
+        pairs.append((student_layer, teacher_layer))
     for pair in pairs:
         for side, layer, depth in zip(("student", "teacher"), pair, (student_layers, teacher_layers), strict=True):
             if layer >= depth:

@@ -1,6 +1,6 @@
 """Divergences between the student's and the teacher's logits: one value per position.
 
-In nats and 0 where they agree, unless a function says otherwise.
+They are in nats and 0 where both models agree, unless a function says otherwise.
 
 Every softened divergence is multiplied by temperature squared, so that its gradient keeps its size when the
 temperature changes (Hinton et al. 2015, arXiv 1503.02531, section 2.1).
@@ -18,12 +18,12 @@ from torch.nn.functional import log_softmax
 
 from hf_distill.objectives.reduction import widened
 
-# The logit of a class that cannot be: probability 0 in every precision and at any temperature, far from overflow.
+# The logit of a masked class: probability 0 in every precision and at any temperature, far from overflow.
 MASKED_LOGIT = -1e4
 
 
 class SoftLabelLoss(str, Enum):
-    """How the student's class distribution is compared with the teacher's; functions of `objectives.logits`."""
+    """How the student's class distribution is compared with the teacher's; names functions of `objectives.logits`."""
 
     FORWARD_KL = "forward_kl"
     REVERSE_KL = "reverse_kl"
@@ -33,23 +33,23 @@ class SoftLabelLoss(str, Enum):
 
 
 def is_masked_logit(logits: Tensor) -> Tensor:
-    """Where a class cannot be, bool (..., classes); half of `MASKED_LOGIT` is the limit, because bfloat16 rounds it."""
+    """Where a class is masked, bool (..., classes); half of `MASKED_LOGIT` is the limit, because bfloat16 rounds it."""
     return logits <= MASKED_LOGIT / 2
 
 
 def forward_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Forward Kullback-Leibler divergence T² · Σ_y p_T(y) · (log p_T(y) - log p_S(y)).
 
-    Its gradient is that of the soft cross-entropy of Pre-trained Distillation; only the teacher's entropy, a
-    constant, is taken off.
+    Its gradient is that of the soft cross-entropy of Pre-trained Distillation, from which it differs by the teacher's
+    entropy, a constant.
 
     Args:
-        student_logits: (..., classes).
-        teacher_logits: (..., classes).
-        temperature: T > 0, softens both distributions.
+        student_logits: The student's logits, (..., classes).
+        teacher_logits: The teacher's logits, (..., classes).
+        temperature: Temperature T > 0 that softens both distributions.
 
     Returns:
-        Nats, (...).
+        Nats per position, (...).
 
     Source:
         Hinton et al. 2015, arXiv 1503.02531; Turc et al. 2019, arXiv 1908.08962, section 2.
@@ -62,12 +62,12 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
     """Reverse Kullback-Leibler divergence T² · Σ_y p_S(y) · (log p_S(y) - log p_T(y)): mode-seeking.
 
     Args:
-        student_logits: (..., classes).
-        teacher_logits: (..., classes).
-        temperature: T > 0, softens both distributions.
+        student_logits: The student's logits, (..., classes).
+        teacher_logits: The teacher's logits, (..., classes).
+        temperature: Temperature T > 0 that softens both distributions.
 
     Returns:
-        Nats, (...).
+        Nats per position, (...).
 
     Source:
         Gu et al. 2024, arXiv 2306.08543, equation 2 (there over sequences; here per position).
@@ -80,12 +80,12 @@ def jensen_shannon(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     """Jensen-Shannon divergence T² · ½ [KL(p_T ‖ m) + KL(p_S ‖ m)] with m = ½ (p_T + p_S); at most T² · ln 2.
 
     Args:
-        student_logits: (..., classes).
-        teacher_logits: (..., classes).
-        temperature: T > 0, softens both distributions.
+        student_logits: The student's logits, (..., classes).
+        teacher_logits: The teacher's logits, (..., classes).
+        temperature: Temperature T > 0 that softens both distributions.
 
     Returns:
-        Nats, (...).
+        Nats per position, (...).
 
     Source:
         Lin 1991, IEEE Transactions on Information Theory 37(1), with equal weights.
@@ -103,12 +103,12 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
     """Soft cross-entropy -T² · Σ_y p_T(y) · log p_S(y): forward KL plus the teacher's entropy, so not 0 at agreement.
 
     Args:
-        student_logits: (..., classes).
-        teacher_logits: (..., classes).
-        temperature: T > 0, softens both distributions.
+        student_logits: The student's logits, (..., classes).
+        teacher_logits: The teacher's logits, (..., classes).
+        temperature: Temperature T > 0 that softens both distributions.
 
     Returns:
-        Nats, (...).
+        Nats per position, (...).
 
     Source:
         Turc et al. 2019, arXiv 1908.08962, section 2 (T = 1).
@@ -123,129 +123,35 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     Twice the limit of the softened KL as the temperature grows, for logits whose means over the classes agree.
 
     Args:
-        student_logits: (..., classes); classes that both sides rule out (`is_masked_logit`) do not count.
-        teacher_logits: (..., classes).
-        temperature: Without effect: T² · (z_S / T - z_T / T)² does not depend on T.
+        student_logits: The student's logits, (..., classes); classes masked on both sides (`is_masked_logit`) do not
+            count.
+        teacher_logits: The teacher's logits, (..., classes).
+        temperature: Accepted for a common signature, without effect: T² · (z_S / T - z_T / T)² does not depend on T.
 
     Returns:
-        Squared logit units, (...).
+        Squared logit units per position, (...).
 
     Source:
-        Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there half the sum over classes); the limit: Hinton et al. 2015,
-        arXiv 1503.02531, section 2.1.
+        Ba and Caruana 2014, arXiv 1312.6184, equation 1 (there half the sum over classes); the limit: Hinton et al.
+        2015, arXiv 1503.02531, section 2.1.
     """
     student_logits, teacher_logits = widened(student_logits), widened(teacher_logits)
     counted = ~(is_masked_logit(student_logits) & is_masked_logit(teacher_logits))
-    # The inner where keeps the gradient finite where the difference of two infinities is none.
+    # Masked before the subtraction: the difference of two infinities has no finite gradient.
     differences = torch.where(counted, student_logits, 0) - torch.where(counted, teacher_logits, 0)
     return differences.square().sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
 
 
-def top_k_with_tail(logits: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The k most probable classes and one bucket for the rest.
-
-    The k probabilities and the rest's sum are the teacher's, where k of them scaled up to sum to 1 would all be too large.
-    Of how the rest is shared out nothing is taught, so the gradient is not that of `forward_kl`, which `sampled_classes` gives
-    on average.
-
-    Args:
-        logits: (..., classes).
-        k: Between 1 and classes - 1.
-        temperature: T > 0, softens the distribution before it is cut.
-
-    Returns:
-        Class indices (..., k), and log-probabilities of these classes and of all others together, (..., k + 1).
-
-    Raises:
-        ValueError: k is out of range.
-
-    Source:
-        Anshumann et al. 2025, arXiv 2503.16870, section 3, on top-k without the rest; the bucket is ours.
-    """
-    if not 1 <= k < logits.shape[-1]:
-        raise ValueError(f"k must be between 1 and {logits.shape[-1] - 1} (classes - 1), got {k}")
-    log_probabilities = log_softmax(widened(logits) / temperature, dim=-1)
-    indices = log_probabilities.topk(k, dim=-1).indices
-    return indices, _with_tail(log_probabilities, indices)
-
-
-def top_k_kl(student_logits: Tensor, indices: Tensor, log_teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Forward KL over the buckets of `top_k_with_tail`: T² · Σ_b p_T(b) · (log p_T(b) - log p_S(b)).
-
-    A lower bound of `forward_kl`, equal to it where the teacher spreads the tail as the student does. Of `sampled_classes` it
-    is the divergence between the share of the draws that every class got and the student, 0 where the student has these
-    shares; where it equals the teacher it is above 0, by what the draws missed.
-
-    Args:
-        student_logits: (..., classes).
-        indices: The teacher's top classes, (..., k); one that comes n times has n times the probability given.
-        log_teacher: Its log-probabilities of these and of the rest, (..., k + 1), softened by the same temperature; equal ones
-            for a class that comes several times.
-        temperature: T > 0.
-
-    Returns:
-        Nats, at least 0, (...).
-
-    Source:
-        Anshumann et al. 2025, arXiv 2503.16870, section 3; the tail bucket is ours.
-    """
-    log_teacher = widened(log_teacher)
-    times = (indices[..., None] == indices[..., None, :]).sum(dim=-1)  # (..., k)
-    repeated = (log_teacher[..., :-1].exp() * times.log()).sum(dim=-1)
-    log_student = _with_tail(log_softmax(widened(student_logits) / temperature, dim=-1), indices)
-    return temperature**2 * (kl_of_log_probabilities(log_teacher, log_student) + repeated)
-
-
-def sampled_classes(logits: Tensor, draws: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Classes drawn from a distribution, with replacement, each standing for an equal part of it.
-
-    With them `top_k_kl` has the gradient of `forward_kl` on average, which the k most probable classes alone have not.
-
-    Args:
-        logits: (..., classes).
-        draws: Uniform in [0, 1), (..., k).
-        temperature: T > 0, softens the distribution before it is drawn from.
-
-    Returns:
-        Class indices (..., k), and log-probabilities of these, -log k, and of all others together, none, (..., k + 1).
-
-    Source:
-        Anshumann et al. 2025, arXiv 2503.16870, section 4, with the distribution itself as proposal.
-    """
-    cumulated = log_softmax(logits.double() / temperature, dim=-1).exp().cumsum(dim=-1)
-    indices = torch.searchsorted(cumulated, draws.double() * cumulated[..., -1:], right=True)
-    log_probabilities = torch.full((*draws.shape[:-1], draws.shape[-1] + 1), MASKED_LOGIT, device=logits.device)
-    log_probabilities[..., :-1] = -math.log(draws.shape[-1])
-    return indices.clamp(max=logits.shape[-1] - 1), log_probabilities
-
-
-def spread_tail(indices: Tensor, log_probabilities: Tensor, classes: int) -> Tensor:
-    """Logits of all classes from the buckets of `top_k_with_tail` or `sampled_classes`, the rest spread evenly.
-
-    Args:
-        indices: (..., k); repeated ones add up.
-        log_probabilities: (..., k + 1).
-        classes: How many there are, above k.
-
-    Returns:
-        (..., classes).
-    """
-    probabilities = log_probabilities.exp()
-    named = probabilities.new_zeros((*indices.shape[:-1], classes)).scatter_add(-1, indices, probabilities[..., :-1])
-    tail = (log_probabilities[..., -1:] - math.log(classes - indices.shape[-1])).clamp(min=MASKED_LOGIT)
-    return torch.where(named > 0, named.log(), tail)
-
-
 def average_probabilities(logits: Sequence[Tensor], weights: Sequence[float], temperature: float = 1.0) -> Tensor:
-    """Logits T · log Σ_i w_i softmax(z_i / T), whose softmax at temperature T is the mean of the softened probabilities.
+    """Logits T · log Σ_i w_i softmax(z_i / T), whose softmax at temperature T is the mean of softened probabilities.
 
     Args:
-        logits: One per teacher, (..., classes).
-        weights: One per teacher, summing to 1.
-        temperature: T > 0.
+        logits: The logits of each teacher, (..., classes).
+        weights: The weight of each teacher; they sum to 1.
+        temperature: Temperature T > 0 of the softened probabilities.
 
     Returns:
-        (..., classes).
+        The logits of the mean distribution, (..., classes).
     """
     weighted = [
         log_softmax(widened(z) / temperature, dim=-1) + math.log(weight)
@@ -257,13 +163,13 @@ def average_probabilities(logits: Sequence[Tensor], weights: Sequence[float], te
 def as_binary(logits: Tensor) -> Tensor:
     """Logits of independent yes/no labels as two-class logits (0, z), whose softmax is (1 - sigmoid(z), sigmoid(z)).
 
-    With it every divergence of this module serves multi-label heads, one value per label.
+    On these every divergence of this module works for multi-label heads and gives one value per label.
 
     Args:
-        logits: (..., labels).
+        logits: Logits of independent yes/no labels, (..., labels).
 
     Returns:
-        (..., labels, 2).
+        Two-class logits, (..., labels, 2).
     """
     return torch.stack([torch.zeros_like(logits), logits], dim=-1)
 
@@ -278,25 +184,19 @@ SOFT_LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 
 
 def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    return tuple(log_softmax(widened(z) / temperature, dim=-1) for z in (student_logits, teacher_logits))
-
-
-def _with_tail(log_probabilities: Tensor, indices: Tensor) -> Tensor:
-    """Log-probabilities of the classes at the indices, (..., k), and of all others together: (..., k + 1)."""
-    # Not minus infinity: where the rest is ruled out altogether, its gradient would be NaN.
-    others = log_probabilities.scatter(-1, indices, torch.finfo(log_probabilities.dtype).min / 2)
-    return torch.cat([log_probabilities.gather(-1, indices), others.logsumexp(dim=-1, keepdim=True)], dim=-1)
+    log_student = log_softmax(widened(student_logits) / temperature, dim=-1)
+    return log_student, log_softmax(widened(teacher_logits) / temperature, dim=-1)
 
 
 def kl_of_log_probabilities(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Σ p (log p - log q) over the last dimension; a class of probability zero contributes nothing.
 
     Args:
-        log_p: (..., classes).
-        log_q: (..., classes).
+        log_p: Log-probabilities of the distribution p, (..., classes).
+        log_q: Log-probabilities of the distribution q, (..., classes).
 
     Returns:
-        Nats, (...).
+        KL(p ‖ q) in nats, (...).
     """
     p = log_p.exp()
     difference = torch.where(p > 0, log_p - log_q, 0)

@@ -1,4 +1,4 @@
-"""What the terms of an objective look at: the outputs of student and teacher for one micro-batch."""
+"""The inputs of an objective's terms: the outputs of student and teacher for one micro-batch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """What a forward pass must leave behind besides the logits.
+    """The features of a forward pass that are to be captured besides the logits.
 
     Attributes:
-        hidden_states: Indices; 0 is the embeddings' output, i the output of layer i (counted from 1).
-        attention: Layers, counted from 0, whose queries, keys and values are wanted.
+        hidden_states: Indices of hidden states; 0 is the embeddings' output, i the output of layer i (counted from 1).
+        attention: Layers, counted from 0, whose queries, keys and values are captured.
     """
 
     hidden_states: frozenset[int] = frozenset()
@@ -30,12 +30,12 @@ class FeatureRequest:
 
 @dataclass(frozen=True)
 class TopClasses:
-    """A teacher's distributions at chosen positions, cut to a few classes and one bucket for the rest.
+    """A teacher's distributions at chosen positions, truncated to k classes and one bucket for all others.
 
     Attributes:
-        positions: (batch, items); where a row has fewer items than the batch's longest, filled up with -1.
-        classes: (batch, items, k).
-        log_probabilities: Of these classes and of all others together, (batch, items, k + 1).
+        positions: Positions in the sequence, (batch, items); rows with fewer items than others are padded with -1.
+        classes: Class indices, (batch, items, k).
+        log_probabilities: Log-probabilities of these classes and of all others together, (batch, items, k + 1).
     """
 
     positions: Tensor
@@ -44,17 +44,18 @@ class TopClasses:
 
     @property
     def real(self) -> Tensor:
-        """Items that are no filling, bool (batch, items)."""
+        """The items that are not padding, bool (batch, items)."""
         return self.positions >= 0
 
     def at_positions(self, logits: Tensor) -> Tensor:
-        """The part of a model's logits that is compared with these.
+        """A model's logits at these positions.
 
         Args:
-            logits: (batch, sequence, classes), or already (real items, classes).
+            logits: The model's logits, (batch, sequence, classes), or already at these positions, (real items,
+                classes).
 
         Returns:
-            (real items, classes).
+            The logits of the items that are not padding, (real items, classes).
         """
         if logits.dim() == 2:
             return logits
@@ -64,17 +65,19 @@ class TopClasses:
 
 @dataclass(frozen=True)
 class Features:
-    """What one model's forward left.
+    """The logits and captured features of one model's forward pass.
 
     Attributes:
-        logits: (batch, classes); (batch, sequence, classes) for token tasks; (batch, 2, sequence) for the start and
-            end of an answer; (items, vocabulary) where a masked-language-model head ran at the masked positions only.
-        hidden_states: By index (0 is the embeddings' output), (batch, sequence, hidden).
-        queries: By layer, from 0, (batch, heads, sequence, head size), scaled so that attention scores are
-            Q Kᵀ / √(head size).
-        keys: By layer, (batch, key heads, sequence, head size).
-        values: By layer, (batch, key heads, sequence, head size).
-        top: In place of logits, the distributions of a recorded teacher of masked words; of no live model.
+        logits: The model's logits: (batch, classes); (batch, sequence, classes) for token tasks; (batch, 2, sequence)
+            for the start and end of an answer; (items, vocabulary) where a masked-language-model head ran at the masked
+            positions only.
+        hidden_states: Hidden states by index (0 is the embeddings' output), each (batch, sequence, hidden).
+        queries: Query vectors by layer, counted from 0, each (batch, heads, sequence, head size), scaled so that
+            attention scores are Q Kᵀ / √(head size).
+        keys: Key vectors by layer, counted from 0, each (batch, key heads, sequence, head size).
+        values: Value vectors by layer, counted from 0, each (batch, key heads, sequence, head size).
+        top: The truncated distributions of a precomputed masked-language-model teacher, which has no logits. None
+            for every other model.
     """
 
     logits: Tensor | None
@@ -84,18 +87,23 @@ class Features:
     values: Mapping[int, Tensor] = field(default_factory=dict)
     top: TopClasses | None = None
 
+    def require_logits(self) -> Tensor:
+        """The logits, which are there unless `top` stands in for them."""
+        assert self.logits is not None, "there are no logits, only truncated distributions"
+        return self.logits
+
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """What one micro-batch gives the terms to work with.
+    """The outputs of student and teacher for one micro-batch, with the inputs they belong to.
 
     Attributes:
         student: The student's outputs.
-        teacher: The teacher's; None without a teacher.
-        hard_label_loss: The student's own loss on the labels, its mean over the labels of this micro-batch, scalar;
-            None where the labels were not asked for.
-        valid: The positions that are no padding, bool (batch, sequence); None where all are.
-        inputs: The micro-batch's model inputs, labels among them where it has any.
+        teacher: The teacher's outputs. None: there is no teacher.
+        hard_label_loss: The student's loss on the labels, averaged over the labels of this micro-batch, scalar. None:
+            it was not computed.
+        valid: True at positions that are not padding, bool (batch, sequence). None: there is no padding.
+        inputs: The micro-batch's model inputs, with labels if it has any.
     """
 
     student: Features

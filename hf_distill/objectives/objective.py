@@ -1,10 +1,11 @@
-"""The training objective: named, weighted terms added up, and each term's own value for the logs."""
+"""The training objective: a weighted sum of named terms, and the value of each term for the logs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,32 +21,32 @@ class Term:
     """One loss: `weight` times the mean of `values` over its items.
 
     Attributes:
-        name: Key in the logs, without `_loss`.
-        weight: Factor in the total, at least 0.
-        values: Evidence to one value per item, shaped as `mean_over_items` takes them.
-        items: Model inputs to what counts as an item, bool of any shape.
-        student_needs: What the student's forward must leave behind.
-        teacher_needs: What the teacher's forward must leave behind.
-        settings: What else defines the term, for the records.
+        name: The term's name; its key in the logs is this followed by `_loss`.
+        weight: Factor of the term in the total loss, at least 0.
+        values: Function from the model outputs to one value per item, shaped as `mean_over_items` takes them.
+        items: Function from the model inputs to a mask of what counts as an item, bool of any shape.
+        student_needs: The features that the student's forward pass has to capture.
+        teacher_needs: The features that the teacher's forward pass has to capture.
+        settings: Everything else that defines the term, written to the run record.
     """
 
     name: str
     weight: float
     values: Callable[[ModelOutputs], Tensor]
-    items: Callable[[Mapping[str, object]], Tensor]
+    items: Callable[[Mapping[str, Any]], Tensor]
     student_needs: FeatureRequest = _NOTHING
     teacher_needs: FeatureRequest = _NOTHING
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
 class Objective:
-    """Weighted sum of terms, exact under gradient accumulation and data parallelizm (see `reduction`).
+    """Weighted sum of terms, exact under gradient accumulation and data parallelism (see `reduction`).
 
     Args:
-        terms: Of different names.
+        terms: The terms, each with a name of its own.
 
     Raises:
-        ValueError: Two terms have one name, which logs and records could not tell apart.
+        ValueError: Two terms have the same name, so that logs and records could not distinguish them.
     """
 
     def __init__(self, terms: Sequence[Term]):
@@ -64,44 +65,44 @@ class Objective:
 
     @property
     def student_needs(self) -> FeatureRequest:
-        """What the student's forward must leave behind for all terms."""
+        """The features that the student's forward pass has to capture for all terms."""
         return reduce(FeatureRequest.__or__, (term.student_needs for term in self.terms), _NOTHING)
 
     @property
     def teacher_needs(self) -> FeatureRequest:
-        """What the teacher's forward must leave behind for all terms."""
+        """The features that the teacher's forward pass has to capture for all terms."""
         return reduce(FeatureRequest.__or__, (term.teacher_needs for term in self.terms), _NOTHING)
 
-    def num_items(self, inputs: Mapping[str, object]) -> Tensor:
-        """Items of each term in this micro-batch, float (terms,)."""
+    def num_items(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Number of items of each term in this micro-batch, float (terms,)."""
         num_items = torch.stack([term.items(inputs).sum() for term in self.terms]).float()
         return torch.zeros_like(num_items) if NO_REAL_EXAMPLE in inputs else num_items
 
-    def means(self, model_outputs: ModelOutputs, inputs: Mapping[str, object]) -> Tensor:
-        """Mean of each term's values over its items, with gradient, (terms,)."""
+    def means(self, model_outputs: ModelOutputs, inputs: Mapping[str, Any]) -> Tensor:
+        """Mean of each term's values over its items, differentiable, (terms,)."""
         return torch.stack(
             [mean_over_items(term.values(model_outputs), term.items(inputs)).float() for term in self.terms]
         )
 
     def __call__(
-        self, model_outputs: ModelOutputs, inputs: Mapping[str, object], total_items: Tensor | float | None = None
+        self, model_outputs: ModelOutputs, inputs: Mapping[str, Any], total_items: Tensor | float | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Contribution of a micro-batch to its optimizer step.
+        """A micro-batch's contribution to the loss of its optimizer step.
 
         Args:
-            evidence: The micro-batch's outputs.
-            inputs: The micro-batch's inputs.
-            total_items: Items of each term in the whole step, (terms,), or one number for all; None: the step is this
-                micro-batch.
+            model_outputs: The outputs of student and teacher for the micro-batch.
+            inputs: The micro-batch's model inputs.
+            total_items: Number of items of each term in the whole optimizer step, (terms,), or one number for all
+                terms. None: the step consists of this micro-batch.
 
         Returns:
-            The total, scalar; the unweighted terms it is made of, detached, (terms,); and the micro-batch's share of
-            the step for each term, (terms,).
+            The weighted sum, scalar; its unweighted terms, detached, (terms,); and the micro-batch's share of the
+            optimizer step for each term, in [0, 1], (terms,).
         """
         num_items = self.num_items(inputs)
         total = num_items if total_items is None else torch.as_tensor(total_items, device=num_items.device)
         shares = share_of_batch(num_items, total)
-        # A model's own loss is 0 / 0 in a micro-batch without a single label; what has no item counts for nothing.
+        # In a micro-batch without a single label the loss inside the model is 0 / 0.
         parts = torch.where(num_items > 0, self.means(model_outputs, inputs), 0) * shares
         weights = parts.new_tensor([term.weight for term in self.terms])
         return (parts * weights).sum(), parts.detach(), shares

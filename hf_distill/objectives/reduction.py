@@ -1,21 +1,22 @@
-"""From one value per item to one number per batch, the same for every way of splitting that batch.
+"""Reduction of one value per item to one number per batch, the same for every split of that batch.
 
 An optimizer step covers N items, spread over accumulated micro-batches and processes. A micro-batch that holds n of
 them contributes its mean times n / N, so the contributions add up to the mean over all N, however they were split.
-What an item is (an example, a position, a label) a term says with one of the `..._items` functions.
+What counts as an item (an example, a position, a label) is defined by one of the `..._items` functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Any
 
 import torch
 from torch import Tensor
 
 IGNORE_INDEX = -100
 
-# Input of a batch whose rows are all repetitions, there only so that every process takes part in the step.
+# Key of a batch whose rows are all repetitions, present only so that every process takes part in the optimizer step.
 NO_REAL_EXAMPLE = "no_real_example"
 
 
@@ -27,11 +28,11 @@ class SoftLabelPositions(str, Enum):
 
 
 def share_of_batch(num_items: Tensor, total_items: Tensor) -> Tensor:
-    """Share n / N of a micro-batch in its optimizer step; 0 where the whole step holds no item.
+    """Share n / N of a micro-batch in its optimizer step; 0 where the whole step has no item.
 
     Args:
-        num_items: Items in the micro-batch, per term, (terms,).
-        total_items: Items in the whole step, per term, (terms,).
+        num_items: Number of items of each term in the micro-batch, (terms,).
+        total_items: Number of items of each term in the whole optimizer step, (terms,).
 
     Returns:
         Shares in [0, 1], (terms,).
@@ -43,11 +44,12 @@ def mean_over_items(values: Tensor, items: Tensor) -> Tensor:
     """Mean of the items' values, 0 without items; dimensions of the values beyond those of the items are averaged.
 
     Args:
-        values: (*items.shape, ...); or (number of items, ...), already picked out; or their mean, scalar.
-        items: Which positions count, bool of any shape.
+        values: One value per element of `items`, (*items.shape, ...); or values of the items alone, (number of items,
+            ...); or their mean, scalar.
+        items: True at the elements that count as items, bool of any shape.
 
     Returns:
-        Scalar.
+        The mean, scalar.
     """
     if values.dim() == 0:
         return values
@@ -57,17 +59,23 @@ def mean_over_items(values: Tensor, items: Tensor) -> Tensor:
     return torch.where(items, per_item, 0).sum() / items.sum().clamp(min=1)
 
 
-def example_items(inputs: Mapping[str, object]) -> Tensor:
-    """Every example of a batch of model inputs, bool (batch,) of ones.
+def example_items(inputs: Mapping[str, Any]) -> Tensor:
+    """Every example of a batch counts as an item.
+
+    Args:
+        inputs: Model inputs, tensors (batch, ...).
+
+    Returns:
+        All true, bool (batch,).
 
     Raises:
-        ValueError: `inputs` holds no tensor.
+        ValueError: There is no tensor among the inputs.
     """
     return torch.ones(row_count(inputs), dtype=torch.bool, device=_first_tensor(inputs).device)
 
 
-def position_items(inputs: Mapping[str, object]) -> Tensor:
-    """Every position that is no padding, bool (batch, sequence); every example where inputs are no sequences."""
+def position_items(inputs: Mapping[str, Any]) -> Tensor:
+    """Every position that is not padding, bool (batch, sequence); every example where the inputs are not sequences."""
     valid = valid_positions(inputs)
     if valid is not None:
         return valid
@@ -75,33 +83,35 @@ def position_items(inputs: Mapping[str, object]) -> Tensor:
     return example_items(inputs) if input_ids is None else torch.ones_like(input_ids, dtype=torch.bool)
 
 
-def valid_positions(inputs: Mapping[str, object]) -> Tensor | None:
-    """The attention mask as bool (batch, sequence); None where there is none."""
+def valid_positions(inputs: Mapping[str, Any]) -> Tensor | None:
+    """The attention mask as bool (batch, sequence); None where the inputs have none."""
     mask = inputs.get("attention_mask")
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
 def label_items(
-    inputs: Mapping[str, object],
+    inputs: Mapping[str, Any],
     label_names: Sequence[str],
     causal_shift: bool = False,
     multi_label: bool = False,
 ) -> Tensor:
-    """What the student's own loss averages over: its labels, or its examples when the batch carries none.
+    """The labels that the student's loss averages over, or its examples when the batch has no labels.
 
-    Class indices of -100 are ignored, as torch's cross-entropy does. Of float labels every element counts, as in mean
+    Class indices of -100 are ignored, as in torch's cross-entropy. Among float labels every element counts, as in mean
     squared error and binary cross-entropy, unless it is not finite or, for a multi-label head, -100.
 
     Args:
         inputs: Model inputs.
-        label_names: The inputs that carry labels; the first of them present is counted.
-        causal_shift: The label at position i + 1 is learned at position i, so the first is never a target.
-        multi_label: Float labels are independent yes/no labels, of which -100 is none. For regression it is a number.
+        label_names: The names of inputs that are labels; the first one present is used.
+        causal_shift: Whether the label at position i + 1 is the target at position i, so that the first never is a
+            target.
+        multi_label: Whether float labels are independent yes/no labels, where -100 marks a missing one. For regression
+            -100 is a value like any other.
 
     Returns:
-        Bool of the labels' shape, true at the position whose output is compared with a label.
+        True at the positions whose output is compared with a label, bool of the labels' shape.
     """
-    labels = next((inputs[name] for name in label_names if isinstance(inputs.get(name), Tensor)), None)
+    labels: Tensor | None = next((inputs[name] for name in label_names if isinstance(inputs.get(name), Tensor)), None)
     if labels is None:
         return example_items(inputs)
     if labels.is_floating_point():
@@ -111,11 +121,19 @@ def label_items(
     return labels.ne(IGNORE_INDEX)
 
 
-def token_items(inputs: Mapping[str, object], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
-    """Positions of a token task that soft labels compare, bool (batch, sequence).
+def token_items(inputs: Mapping[str, Any], label_names: Sequence[str], causal_shift: bool = False) -> Tensor:
+    """The positions of a token task whose soft labels are compared.
 
-    Those with a label; of a row without any, as in a partly labeled set, and of a batch without labels all but padding.
-    In causal language modeling a row whose labels are all -100 has nothing to learn and counts for nothing.
+    In a row with labels these are its labeled positions; in a row or batch without labels (a partly labeled data set)
+    all that are not padding. In causal language modeling a row whose labels are all -100 has no such position.
+
+    Args:
+        inputs: Model inputs.
+        label_names: The names of inputs that are labels.
+        causal_shift: Whether the label at position i + 1 is the target at position i.
+
+    Returns:
+        True at the positions that count, bool (batch, sequence).
     """
     if not has_labels(inputs, label_names):
         return position_items(inputs)
@@ -126,26 +144,32 @@ def token_items(inputs: Mapping[str, object], label_names: Sequence[str], causal
     return labeled | (unlabeled if valid is None else valid & unlabeled)
 
 
-def row_count(inputs: Mapping[str, object]) -> int:
-    """Number of examples in a batch of model inputs, read from a shape: nothing waits for the device.
+def row_count(inputs: Mapping[str, Any]) -> int:
+    """Number of examples in a batch, read from a tensor's shape without synchronizing with the device.
+
+    Args:
+        inputs: Model inputs, tensors (batch, ...).
+
+    Returns:
+        The batch size.
 
     Raises:
-        ValueError: `inputs` holds no tensor.
+        ValueError: There is no tensor among the inputs.
     """
     return len(_first_tensor(inputs))
 
 
-def has_labels(inputs: Mapping[str, object], label_names: Sequence[str]) -> bool:
-    """Whether the batch carries every label the student's own loss reads."""
+def has_labels(inputs: Mapping[str, Any], label_names: Sequence[str]) -> bool:
+    """Whether the batch has every label that the student's loss reads."""
     return bool(label_names) and all(inputs.get(name) is not None for name in label_names)
 
 
 def widened(values: Tensor) -> Tensor:
-    """At least single precision: a log-softmax in bfloat16 keeps two to three digits."""
+    """The values in at least single precision: a log-softmax in bfloat16 keeps only two to three digits."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _first_tensor(inputs: Mapping[str, object]) -> Tensor:
+def _first_tensor(inputs: Mapping[str, Any]) -> Tensor:
     for value in inputs.values():
         if isinstance(value, Tensor) and value.dim() > 0:
             return value

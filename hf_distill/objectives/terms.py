@@ -1,25 +1,29 @@
-"""The terms an objective is made of: which function of `objectives` looks at which of the two models' outputs."""
+"""The terms of an objective: which loss function is applied to which outputs of student and teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import reduce
+from operator import add
+from typing import Any
 
 from torch import Tensor
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES, MEAN_OVER_LAYERS
-from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, top_k_kl, top_k_with_tail
-from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
+from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary
+from hf_distill.objectives.model_outputs import FeatureRequest, Features, ModelOutputs
 from hf_distill.objectives.objective import Term
 from hf_distill.objectives.reduction import example_items, label_items, position_items
 from hf_distill.objectives.relations import relation_kl
+from hf_distill.objectives.top_k import top_k_kl, top_k_with_tail
 
 LayerPairs = Sequence[tuple[int, int]]
 
 
 class Relation(str, Enum):
-    """What a self-attention relation is made of."""
+    """The vectors that a self-attention relation compares: Q-Q, K-K or V-V."""
 
     QUERIES = "queries"
     KEYS = "keys"
@@ -31,25 +35,31 @@ def soft_label_term(
     loss: str,
     temperature: float,
     multi_label: bool = False,
-    items: Callable[[Mapping[str, object]], Tensor] = example_items,
+    items: Callable[[Mapping[str, Any]], Tensor] = example_items,
     top_k: int | None = None,
 ) -> Term:
-    """Learn from the teacher's soft labels.
+    """A term that compares the class distributions of student and teacher.
 
     Args:
-        weight: Factor in the total.
+        weight: Factor of the term in the total loss.
         loss: A key of `SOFT_LABEL_LOSSES`.
-        temperature: Softens both distributions, above 0.
-        multi_label: The head's logits are independent yes/no labels.
-        items: Which distributions count; by default one per example, labeled or not.
-        top_k: Compare only the teacher's k most probable classes and the rest as one; forward KL only.
+        temperature: Temperature above 0 that softens both distributions.
+        multi_label: Whether the head's logits are of independent yes/no labels.
+        items: Function from the model inputs to a mask of the distributions that count; by default one per example,
+            labeled or not.
+        top_k: Compare only the teacher's k most probable classes and all others as one class; forward KL only. None:
+            compare all classes.
+
+    Returns:
+        The term "soft_label".
     """
 
     def values(model_outputs: ModelOutputs) -> Tensor:
-        student_logits, teacher_logits = model_outputs.student.logits, model_outputs.teacher.logits
-        if (top := model_outputs.teacher.top) is not None:
+        student_logits, teacher = model_outputs.student.require_logits(), _teacher_of(model_outputs)
+        if (top := teacher.top) is not None:
             log_teacher = top.log_probabilities[top.real]
             return top_k_kl(top.at_positions(student_logits), top.classes[top.real].long(), log_teacher, temperature)
+        teacher_logits = teacher.require_logits()
         if top_k is not None:
             return top_k_kl(student_logits, *top_k_with_tail(teacher_logits, top_k, temperature), temperature)
         if multi_label and loss != "logit_mse":
@@ -63,18 +73,26 @@ def soft_label_term(
 def hard_label_term(
     weight: float, label_names: Sequence[str], causal_shift: bool = False, multi_label: bool = False
 ) -> Term:
-    """Learn from the labels with the student's own loss; what does not count `label_items` says.
+    """A term on the labels: the student's own loss, averaged over `label_items`.
 
     Args:
-        weight: Factor in the total.
-        label_names: The model inputs that carry labels.
-        causal_shift: The student's loss shifts its labels by one position.
-        multi_label: The labels are independent yes/no labels.
+        weight: Factor of the term in the total loss.
+        label_names: The names of model inputs that are labels.
+        causal_shift: Whether the student's loss shifts its labels by one position.
+        multi_label: Whether the labels are independent yes/no labels.
+
+    Returns:
+        The term "hard_label".
     """
+
+    def values(model_outputs: ModelOutputs) -> Tensor:
+        assert model_outputs.hard_label_loss is not None
+        return model_outputs.hard_label_loss
+
     return Term(
         name="hard_label",
         weight=weight,
-        values=lambda model_outputs: model_outputs.hard_label_loss,
+        values=values,
         items=lambda inputs: label_items(inputs, label_names, causal_shift, multi_label),
     )
 
@@ -82,24 +100,26 @@ def hard_label_term(
 def hidden_state_term(
     weight: float, loss: str, layers: LayerPairs, first_position_only: bool = False, name: str = "hidden_state"
 ) -> Term:
-    """Imitate hidden states, summed over the pairs of layers, or their mean for the losses in `MEAN_OVER_LAYERS`.
+    """A term that compares hidden states, summed over pairs of layers (averaged for losses in `MEAN_OVER_LAYERS`).
 
     Args:
-        weight: Factor in the total.
+        weight: Factor of the term in the total loss.
         loss: A key of `HIDDEN_STATE_LOSSES`.
-        layers: Pairs of student and teacher hidden-state index (0: the embeddings' output, i: of layer i from 1).
-        first_position_only: Compare the first position ([CLS]) instead of every one.
-        name: Key in the logs, without `_loss`.
+        layers: Pairs of hidden-state indices of student and teacher (0: the embeddings' output, i: the output of layer
+            i, counted from 1).
+        first_position_only: Compare the first position ([CLS]) instead of all positions.
+        name: The term's name; its key in the logs is this followed by `_loss`.
+
+    Returns:
+        A term of that name.
     """
 
     def values(model_outputs: ModelOutputs) -> Tensor:
+        student_states, teacher_states = model_outputs.student.hidden_states, _teacher_of(model_outputs).hidden_states
         per_pair = (
-            HIDDEN_STATE_LOSSES[loss](
-                model_outputs.student.hidden_states[student], model_outputs.teacher.hidden_states[teacher]
-            )
-            for student, teacher in layers
+            HIDDEN_STATE_LOSSES[loss](student_states[student], teacher_states[teacher]) for student, teacher in layers
         )
-        total = sum(per_pair) / (len(layers) if loss in MEAN_OVER_LAYERS else 1)  # (batch, sequence)
+        total = _sum(per_pair) / (len(layers) if loss in MEAN_OVER_LAYERS else 1)  # (batch, sequence)
         return total[:, 0] if first_position_only else total
 
     return Term(
@@ -114,17 +134,20 @@ def hidden_state_term(
 
 
 def attention_term(weight: float, loss: str, layers: LayerPairs) -> Term:
-    """Imitate attention scores or distributions, summed over the pairs of layers; head counts must agree.
+    """A term that compares attention scores or distributions, summed over pairs of layers with equally many heads.
 
     Args:
-        weight: Factor in the total.
+        weight: Factor of the term in the total loss.
         loss: A key of `ATTENTION_LOSSES`.
-        layers: Pairs of student and teacher layer, from 0.
+        layers: Pairs of student and teacher layer, counted from 0.
+
+    Returns:
+        The term "attention".
     """
 
     def values(model_outputs: ModelOutputs) -> Tensor:
-        student, teacher = model_outputs.student, model_outputs.teacher
-        return sum(
+        student, teacher = model_outputs.student, _teacher_of(model_outputs)
+        return _sum(
             ATTENTION_LOSSES[loss](
                 attention_scores(student.queries[s], student.keys[s]),
                 attention_scores(teacher.queries[t], teacher.keys[t]),
@@ -137,21 +160,24 @@ def attention_term(weight: float, loss: str, layers: LayerPairs) -> Term:
 
 
 def relation_term(weight: float, relations: Sequence[Relation], num_relation_heads: int, layers: LayerPairs) -> Term:
-    """Imitate self-attention relations, summed over the relations and over the pairs of layers.
+    """A term that compares self-attention relations, summed over relations and pairs of layers.
 
     Args:
-        weight: Factor in the total.
-        relations: Which of Q-Q, K-K and V-V.
-        num_relation_heads: Must divide the widths of both models.
-        layers: Pairs of student and teacher layer, from 0.
+        weight: Factor of the term in the total loss.
+        relations: The relations to compare: queries (Q-Q), keys (K-K), values (V-V).
+        num_relation_heads: Number of relation heads; must divide the widths of both models.
+        layers: Pairs of student and teacher layer, counted from 0.
+
+    Returns:
+        The term "relation".
     """
     names = [Relation(relation).value for relation in relations]
 
     def values(model_outputs: ModelOutputs) -> Tensor:
-        return sum(
+        return _sum(
             relation_kl(
                 getattr(model_outputs.student, name)[student],
-                getattr(model_outputs.teacher, name)[teacher],
+                getattr(_teacher_of(model_outputs), name)[teacher],
                 num_relation_heads,
                 model_outputs.valid,
             )
@@ -163,8 +189,17 @@ def relation_term(weight: float, relations: Sequence[Relation], num_relation_hea
     return _attention_based_term("relation", weight, values, layers, settings)
 
 
+def _teacher_of(model_outputs: ModelOutputs) -> Features:
+    assert model_outputs.teacher is not None
+    return model_outputs.teacher
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    return reduce(add, values)
+
+
 def _attention_based_term(
-    name: str, weight: float, values: Callable[[ModelOutputs], Tensor], layers: LayerPairs, settings: dict
+    name: str, weight: float, values: Callable[[ModelOutputs], Tensor], layers: LayerPairs, settings: dict[str, object]
 ) -> Term:
     return Term(
         name,

@@ -57,19 +57,24 @@ def require_matching_outputs(provenance: Provenance, trainer: Any) -> None:
 
 
 def require_same_teacher(recorded: Sequence[Provenance], teacher: Teacher) -> None:
-    """Refuse answers of another teacher than a live one.
+    """Refuse outputs of another teacher than a live one.
+
+    Args:
+        recorded: The provenances of the precomputed outputs.
+        teacher: The live teacher.
 
     Raises:
         ValueError: Names both.
     """
-    if not isinstance(teacher, FrozenTeacher):
-        raise refusal(f"of {recorded[0].teacher['name']}", f"teacher_model is a {type(teacher).__name__}")
-    sha256 = teacher.weights_sha256
+    if len(teacher.members) != 1:
+        raise refusal(f"of {recorded[0].teacher['name']}", f"teacher_model is a {teacher.kind}")
+    (member,) = teacher.members
+    sha256 = member.weights_sha256
     for provenance in recorded:
         if provenance.teacher["weights_sha256"] != sha256:
             theirs = provenance.teacher
             name = (
-                getattr(getattr(teacher.model, "config", None), "_name_or_path", "") or class_of(teacher.model).__name__
+                getattr(getattr(member.model, "config", None), "_name_or_path", "") or class_of(member.model).__name__
             )
             raise refusal(
                 f"of {theirs['name']} (weights with sha256 {theirs['weights_sha256'][:16]})",

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import nn
 
-from hf_distill.data.limits import lists_of_numbers
+from hf_distill.data.arrow_columns import lists_of_numbers
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.precomputed.provenance import provenances
 from hf_distill.tasks import Task, class_of, unwrapped

@@ -1,4 +1,4 @@
-"""A teacher that has already spoken: its outputs are columns of the transfer set."""
+"""Precomputed teacher outputs: columns of the transfer set, read as a teacher and padded by a collator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch.nn.functional import pad
 
 from hf_distill.objectives.logits import MASKED_LOGIT
 from hf_distill.objectives.model_outputs import TopClasses
+from hf_distill.objectives.reduction import widened
 from hf_distill.tasks import Task
-from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.base import Teacher, TeacherOutputs
 from hf_distill.teachers.column_names import (
     CHECKPOINT_COLUMN,
     STATE_COLUMN,
@@ -26,22 +27,60 @@ from hf_distill.teachers.column_names import (
 )
 
 
-class PrecomputedTeacher:
+class PrecomputedTeacher(Teacher):
     """Reads what a batch carries of its teacher; costs no forward pass.
 
     Args:
-        columns: Of the transfer set; those that hold hidden states can be imitated.
-        description: The `teacher` of the answers' provenance, where they have one.
+        columns: Names of the transfer set's columns; those that hold hidden states can be compared.
+        description: The `teacher` in the provenance of the outputs, where they have one.
     """
 
     def __init__(self, columns: Iterable[str] = (), description: Mapping[str, Any] | None = None):
-        self.description = description
+        self._description = description
         states = [match.groups() for name in columns if (match := STATE_COLUMN.fullmatch(name))]
         self._recorded = {kind: {int(index) for found, index in states if found == kind} for kind in ("hidden", "cls")}
         known = description or {}
-        self.config = SimpleNamespace(
+        self._config = SimpleNamespace(
             **{name: known.get(name) for name in ("model_type", "hidden_size", "num_hidden_layers")}
         )
+
+    @property
+    def live(self) -> None:
+        """There is none."""
+        return None
+
+    @property
+    def config(self) -> SimpleNamespace:
+        """What is known of the model: `model_type`, `hidden_size` and `num_hidden_layers`, or None for each."""
+        return self._config
+
+    @property
+    def description(self) -> Mapping[str, Any] | None:
+        """The `teacher` in the provenance of the outputs."""
+        return self._description
+
+    @property
+    def has_hidden_states(self) -> bool:
+        """Whether the model is known; `require_states` says which of its hidden states are recorded."""
+        return bool(self._config.num_hidden_layers)
+
+    @property
+    def has_all_positions(self) -> bool:
+        """Outputs of masked language models are recorded at the masked positions alone."""
+        return False
+
+    @property
+    def can_pick_positions(self) -> bool:
+        """The recorded positions are the masked ones."""
+        return True
+
+    def provides(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether the batch carries logits."""
+        return TEACHER_LOGITS in inputs
+
+    def identity(self) -> Any:
+        """The fingerprint of the weights, as far as the provenance tells it."""
+        return {"weights with sha256": (self._description or {}).get("weights_sha256")}
 
     def require_states(self, indices: Iterable[int], first_position_only: bool) -> None:
         """Refuse hidden states that were not recorded.
@@ -70,12 +109,12 @@ class PrecomputedTeacher:
                 "no teacher was given. Pass teacher_model (--teacher_model_name_or_path), or label the data set with "
                 "`hf-distill label` or label_transfer_set."
             )
-        logits, states = _widened(inputs[TEACHER_LOGITS]), {}
+        logits, states = widened(inputs[TEACHER_LOGITS]), {}
         for name, value in inputs.items():
             if match := STATE_COLUMN.fullmatch(name):
                 kind, index = match[1], int(match[2])
                 if kind == "hidden" or index not in states:
-                    states[index] = _widened(value if kind == "hidden" else value.unsqueeze(1))
+                    states[index] = widened(value if kind == "hidden" else value.unsqueeze(1))
         if TEACHER_CLASSES in inputs:
             top = TopClasses(inputs[TEACHER_POSITIONS], inputs[TEACHER_CLASSES], logits)
             return TeacherOutputs(None, hidden_states=states, top=top)
@@ -104,7 +143,7 @@ class PrecomputedCollator:
         rest = [{name: value for name, value in example.items() if name not in names} for example in examples]
         batch = dict(self.data_collator(rest))
         tokens = batch.get("input_ids")
-        length = None if tokens is None else tokens.shape[1]
+        length = 0 if tokens is None else tokens.shape[1]
         tokenizer = getattr(self.data_collator, "tokenizer", None)
         is_left = getattr(tokenizer, "padding_side", "right") == "left"
         columns = {}
@@ -158,7 +197,3 @@ def _tensor(values: Any) -> Tensor:
     """Python's numbers as torch reads them: single precision."""
     tensor = torch.as_tensor(values)
     return tensor.float() if isinstance(values, np.ndarray) and tensor.dtype == torch.float64 else tensor
-
-
-def _widened(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils.generic import find_labels
 
 from hf_distill.compute.forward_cost import batch_shape, model_forward_cost
 from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.features.masked_head import HeadAtPositions
-from hf_distill.objectives.logits import sampled_classes, top_k_with_tail
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
+from hf_distill.objectives.top_k import sampled_classes, top_k_with_tail
 from hf_distill.precomputed.input_fingerprints import token_fingerprints, value_fingerprints
 from hf_distill.precomputed.labeling_options import LabelingOptions
+from hf_distill.precomputed.list_columns import list_array
 from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import TOKENS_READ
 from hf_distill.tasks import Task, unwrapped
@@ -33,8 +35,6 @@ from hf_distill.teachers.column_names import (
     hidden_state_column,
 )
 from hf_distill.teachers.frozen import FrozenTeacher
-
-_MOST_VALUES = 2**31 - 1  # offsets of an Arrow list are 32 bits wide
 
 
 class BatchedForward:
@@ -100,8 +100,9 @@ class BatchedForward:
         if states:
             self.teacher.record(FeatureRequest(hidden_states=states))
         if self.task is Task.MASKED_LM:
-            self._head = HeadAtPositions(self.teacher.model)
-            if not self._head.works(self.teacher.model, {name: value[:2] for name, value in inputs.items()}):
+            model = cast(PreTrainedModel, self.teacher.model)
+            self._head = HeadAtPositions(model)
+            if not self._head.works(model, {name: value[:2] for name, value in inputs.items()}):
                 self._head.remove()
                 self._head = None
 
@@ -158,7 +159,7 @@ class BatchedForward:
                     fingerprints.setdefault(name, [None] * len(rows))[number] = fingerprint
             progress(len(numbers))
         types = datasets.Features(self.features()).arrow_schema
-        columns = {name: _list_array(values, types.field(name).type) for name, values in outputs.items()}
+        columns = {name: list_array(values, types.field(name).type) for name, values in outputs.items()}
         return columns, {name: np.stack(values) for name, values in fingerprints.items()}
 
     def _inputs(self, rows: datasets.Dataset, numbers: Sequence[int]) -> dict[str, Tensor]:
@@ -278,23 +279,3 @@ def _valid_states(outputs: TeacherOutputs, index: int, valid: Tensor | None) -> 
     assert valid is not None  # `prepare` refuses inputs without
     states = outputs.hidden_states[index].float().cpu()
     return [row[mask] for row, mask in zip(states, valid, strict=True)]
-
-
-def _list_array(rows: Sequence[np.ndarray], kind: pa.DataType) -> pa.Array:
-    """Arrow lists, or lists of lists, of arrays that all have one or all have two dimensions."""
-    flat = np.concatenate([row.ravel() for row in rows])
-    if len(flat) > _MOST_VALUES:
-        raise ValueError(
-            f"{len(rows)} rows hold {len(flat)} values, a shard at most {_MOST_VALUES}: lower rows_per_shard"
-        )
-    leaves = kind
-    while pa.types.is_list(leaves):
-        leaves = leaves.value_type
-    array = pa.array(flat.astype(leaves.to_pandas_dtype(), copy=False))
-    if rows[0].ndim == 2:
-        array = pa.ListArray.from_arrays(_offsets([row.shape[1] for row in rows for _ in range(len(row))]), array)
-    return pa.ListArray.from_arrays(_offsets([len(row) for row in rows]), array).cast(kind)
-
-
-def _offsets(lengths: Sequence[int]) -> pa.Array:
-    return pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32))

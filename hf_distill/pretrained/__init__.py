@@ -1,1 +1,1 @@
-"""Trained models by name or folder: whole ones and adapters, and the files beside their weights."""
+"""Loading of trained models from a folder or the Hub, as full models or PEFT adapters, with their tokenizers."""

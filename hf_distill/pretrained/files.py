@@ -1,4 +1,4 @@
-"""What lies beside a saved model's configuration: its tokenizer, its image processor, the numbers of its weights."""
+"""Tokenizer, image processor and data types of the weights of a saved model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers.utils.hub import cached_files
 
 from hf_distill.files import named_file, read_json
 
-# Of the arguments of from_pretrained those that say where the files are: configuration and tokenizer need them too.
+# The arguments of from_pretrained that locate the files: configuration and tokenizer are loaded with the same ones.
 SOURCE_KWARGS = {
     "cache_dir",
     "force_download",
@@ -33,55 +33,61 @@ _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def load_tokenizer(place: str | os.PathLike, **options: Any) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a saved model; None where none was saved with it.
+    """Load the tokenizer of a saved model.
 
     Args:
-        place: A folder, or an id on the Hub.
-        options: Of `from_pretrained`.
+        place: A folder, or a Hub id.
+        **options: Arguments of `from_pretrained`, such as `revision`.
+
+    Returns:
+        The tokenizer; None if none was saved with the model.
 
     Raises:
-        ValueError: There is one, and it cannot be read.
+        ValueError: The tokenizer exists and cannot be read.
     """
     tokenizer = _loaded(AutoTokenizer.from_pretrained, "tokenizer", place, _TOKENIZER_FILES, options)
-    # For a folder without tokenizer files transformers (seen in 5.23) makes one that knows special tokens alone.
+    # For a folder without tokenizer files transformers (seen in 5.23) makes a tokenizer of special tokens alone.
     if tokenizer is not None and len(tokenizer) <= len(tokenizer.all_special_tokens):
         return tokenizer if _saved_files(place, _TOKENIZER_FILES, options) else None
     return tokenizer
 
 
 def load_image_processor(place: str | os.PathLike, **options: Any) -> Any:
-    """The image processor of a saved model; None where none was saved with it.
+    """Load the image processor of a saved model.
 
     Args:
-        place: A folder, or an id on the Hub.
-        options: Of `from_pretrained`.
+        place: A folder, or a Hub id.
+        **options: Arguments of `from_pretrained`, such as `revision`.
+
+    Returns:
+        The image processor; None if none was saved with the model.
 
     Raises:
-        ValueError: There is one, and it cannot be read.
+        ValueError: The image processor exists and cannot be read.
     """
     return _loaded(AutoImageProcessor.from_pretrained, "image processor", place, _PROCESSOR_FILES, options)
 
 
 def require_floating_weights(model: PreTrainedModel, place: str | os.PathLike, **options: Any) -> None:
-    """Refuse saved weights that are whole numbers where the model has fractions: loading casts them without a word.
+    """Check that no weights were saved as integers where the model has floats: `from_pretrained` casts them silently.
 
     Args:
-        model: As it was loaded; one that is quantized, and says so in its configuration, may have any.
-        place: Where from: a folder, or an id on the Hub.
-        options: Of `from_pretrained`.
+        model: The loaded model. Models with a quantization config in their configuration are not checked.
+        place: The folder, or the Hub id, that it was loaded from.
+        **options: The arguments of `from_pretrained` that it was loaded with, such as `revision`.
 
     Raises:
-        ValueError: Names tensors and their type.
+        ValueError: Some weights are integers; the message names a tensor and its type.
     """
     if getattr(model.config, "quantization_config", None) is not None:
         return
-    fractions = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    floating = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     prefix = f"{model.base_model_prefix}."
     for file in _weight_files(place, options):
         found = {
             name: dtype
             for name, dtype in dtypes_of(file).items()
-            if not is_floating(dtype) and {name, prefix + name, name.removeprefix(prefix)} & fractions
+            if not is_floating(dtype) and {name, prefix + name, name.removeprefix(prefix)} & floating
         }
         if found:
             raise ValueError(
@@ -92,13 +98,13 @@ def require_floating_weights(model: PreTrainedModel, place: str | os.PathLike, *
 
 
 def dtypes_of(file: str | os.PathLike) -> dict[str, str]:
-    """The type of each tensor in a file of weights, as safetensors calls it, read off the file's head."""
+    """The data type of each tensor in a safetensors file (such as "F32"), read from the header alone."""
     with safe_open(file, "pt") as tensors:
         return {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 -- no mapping
 
 
 def is_floating(dtype: str) -> bool:
-    """Whether a type, as safetensors calls it, is of floating-point numbers."""
+    """Whether a safetensors data type (such as "F32" or "I8") is a floating-point type."""
     return dtype.startswith(("F", "BF"))
 
 
@@ -107,7 +113,7 @@ def _loaded(
 ) -> Any:
     try:
         return load(place, **({"trust_remote_code": False} | options))
-    except Exception as error:  # the tokenizers library raises it bare
+    except Exception as error:  # the tokenizers library raises plain Exception
         if not _saved_files(place, names, options):
             return None
         raise ValueError(f"the {kind} of {place} cannot be read: {str(error) or repr(error)}") from error
@@ -122,7 +128,13 @@ def _weight_files(place: str | os.PathLike, options: dict[str, Any]) -> list[Pat
 
 
 def _saved_files(place: str | os.PathLike, names: Sequence[str], options: dict[str, Any]) -> list[Path]:
-    """Those of the files that are there."""
+    """The local paths of those of the named files that exist in the folder or on the Hub."""
     source = {name: options[name] for name in SOURCE_KWARGS - {"trust_remote_code"} & options.keys()}
-    allowed = dict(_raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False)
-    return [Path(path) for path in cached_files(str(place), list(names), **source, **allowed) or ()]
+    found = cached_files(
+        str(place),
+        list(names),
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **source,
+    )
+    return [Path(path) for path in found or ()]

@@ -1,4 +1,4 @@
-"""A trained model by its name: a whole one, or a PEFT adapter, which is put into the base it names."""
+"""Loading of a trained model by name: a full model, or a PEFT adapter merged into the base model it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hf_distill.files import read_json
 from hf_distill.pretrained.files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
 from hf_distill.tasks import Task, task_of_class
 
-_OF_THE_ADAPTER_ALONE = {"revision", "subfolder"}
+_ADAPTER_ONLY_KWARGS = {"revision", "subfolder"}
 _TASKS = {
     "SEQ_CLS": Task.SEQUENCE_CLASSIFICATION,
     "TOKEN_CLS": Task.TOKEN_CLASSIFICATION,
@@ -29,13 +29,13 @@ _CLASSES_OF_HEAD = re.compile(r"(^|\.)(classifier|score|out_proj|qa_outputs)\.we
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What is known of a model before its weights are read.
+    """A saved model whose weights are not loaded yet.
 
     Attributes:
-        name: A folder, or an id on the Hub.
-        source: Those of `SOURCE_KWARGS` that were given.
-        config: The model's; of an adapter its base's, with as many labels as the adapter has.
-        adapter: The adapter's own description; None for a whole model.
+        name: The folder, or the Hub id, of the model or adapter.
+        source: The arguments of `from_pretrained` in `SOURCE_KWARGS` that were given.
+        config: The model's configuration; for an adapter the base model's, with the adapter's number of labels.
+        adapter: The content of `adapter_config.json`; None for a full model.
     """
 
     name: str
@@ -45,16 +45,19 @@ class SavedModel:
 
     @classmethod
     def find(cls, name: str, **kwargs: Any) -> SavedModel:
-        """Read its configuration.
+        """Read the configuration of a saved model.
 
         Args:
-            name: A folder, or an id on the Hub.
-            kwargs: Arguments of `from_pretrained`, of which those in `SOURCE_KWARGS` count.
+            name: A folder, or a Hub id.
+            **kwargs: Arguments of `from_pretrained`; those outside `SOURCE_KWARGS` are ignored.
+
+        Returns:
+            The model's description, without weights.
 
         Raises:
-            OSError: It is not there.
-            ValueError: It is no model, or the adapter names no base, or cannot be read.
-            ImportError: It is an adapter, and peft is not there.
+            OSError: The model cannot be found.
+            ValueError: The folder holds no model, or an adapter that names no base model or cannot be read.
+            ImportError: The folder holds an adapter, and peft is not installed.
         """
         source = {"trust_remote_code": False} | {key: kwargs[key] for key in SOURCE_KWARGS & kwargs.keys()}
         path = _found(name, lambda: find_adapter_config_file(name, **_for_peft(source)))
@@ -71,25 +74,25 @@ class SavedModel:
 
     @property
     def task(self) -> Task | None:
-        """What its head is for; None where that is none of `Task`."""
+        """The task of the model's head; None if it is not in `Task`."""
         architecture = next(iter(self.config.architectures or ()), "")
         if self.adapter is None:
             return task_of_class(architecture)
         mapped = (self.adapter.get("auto_mapping") or {}).get("base_model_class", "")
-        return _TASKS.get(self.adapter.get("task_type")) or task_of_class(mapped) or task_of_class(architecture)
+        return _TASKS.get(self.adapter.get("task_type", "")) or task_of_class(mapped) or task_of_class(architecture)
 
-    def load(self, model_class: type, **kwargs: Any) -> tuple[PreTrainedModel, list[str]]:
-        """The model, an adapter and the head trained with it merged into the base.
+    def load(self, model_class: type[Any], **kwargs: Any) -> tuple[PreTrainedModel, list[str]]:
+        """Load the model; an adapter, and the head trained with it, are merged into the base model.
 
         Args:
-            model_class: Has `from_pretrained`.
-            kwargs: Its further arguments.
+            model_class: A class with `from_pretrained`, such as `AutoModelForSequenceClassification`.
+            **kwargs: Arguments of `from_pretrained`, such as `dtype`; they override those in `source`.
 
         Returns:
-            The model, and the names of weights that nobody trained.
+            The model, and the sorted names of the weights that are in no file and so were initialized at random.
 
         Raises:
-            ValueError: Weights are no floating-point numbers, or the adapter does not fit its base or cannot be merged.
+            ValueError: Weights are not floating-point numbers, or the adapter does not fit its base or cannot be merged.
         """
         kwargs = self.source | kwargs
         if self.adapter is None:
@@ -115,10 +118,16 @@ class SavedModel:
         return model, sorted(key for key in report["missing_keys"] if key not in trained)
 
     def tokenizer(self, **settings: Any) -> PreTrainedTokenizerBase | None:
-        """The tokenizer saved with it, or with the adapter's base; None where there is none.
+        """Load the tokenizer saved with the model, or else with the adapter's base model.
+
+        Args:
+            **settings: Arguments of the tokenizer's `from_pretrained`, such as `use_fast`.
+
+        Returns:
+            The tokenizer; None if none was saved.
 
         Raises:
-            ValueError: There is one, and it cannot be read.
+            ValueError: The tokenizer exists and cannot be read.
         """
         found = load_tokenizer(self.name, **self.source, **settings)
         if found is not None or self.adapter is None:
@@ -127,11 +136,14 @@ class SavedModel:
         return load_tokenizer(base, **_of_base(self.adapter, self.source), **settings)
 
     def needed_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, see `tokenizer`.
+        """Load the tokenizer like `tokenizer`, and raise if there is none.
+
+        Returns:
+            The tokenizer.
 
         Raises:
-            OSError: There is none.
-            ValueError: It cannot be read.
+            OSError: No tokenizer was saved with the model.
+            ValueError: The tokenizer cannot be read.
         """
         found = self.tokenizer()
         if found is None:
@@ -140,28 +152,34 @@ class SavedModel:
 
 
 def config_of(name: str, **options: Any) -> PretrainedConfig:
-    """The configuration of a whole model.
+    """Load the configuration of a full model.
 
     Args:
         name: A Hub id or a folder.
-        options: Of `from_pretrained`, such as `revision`.
+        **options: Arguments of `from_pretrained`, such as `revision`.
+
+    Returns:
+        The configuration.
 
     Raises:
-        OSError: It is not there.
+        OSError: The model cannot be found.
     """
     return _found(name, lambda: AutoConfig.from_pretrained(name, **({"trust_remote_code": False} | options)))
 
 
 def load_as_saved(name: str, **options: Any) -> PreTrainedModel:
-    """A trained model with the head that its configuration, or its adapter, names.
+    """Load a trained model with the head that its configuration, or its adapter, names.
 
     Args:
         name: A Hub id or a folder.
-        options: Of `from_pretrained`, such as `revision`.
+        **options: Arguments of `from_pretrained`, such as `revision`.
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: No model of transformers is named, or weights are missing.
-        OSError: It is not there.
+        ValueError: The configuration names no model class of transformers, or weights are missing.
+        OSError: The model cannot be found.
     """
     saved = SavedModel.find(name, **options)
     architectures = saved.config.architectures or []
@@ -177,9 +195,10 @@ def load_as_saved(name: str, **options: Any) -> PreTrainedModel:
     return model
 
 
-def _found(name: str, look: Callable[[], Any]) -> Any:
+def _found(name: str, load: Callable[[], Any]) -> Any:
+    """The result of a call of transformers or peft, with a shorter message if the model cannot be found."""
     try:
-        return look()
+        return load()
     except OSError as error:
         reason = str(error).partition("\n")[0]
         raise OSError(f"{name} is no folder with a model, nor one on the Hub that can be reached: {reason}") from error
@@ -198,7 +217,11 @@ def _config_of_base(name: str, adapter: dict[str, Any], source: dict[str, Any]) 
         raise OSError(f"{name} holds a PEFT adapter of {base}, which cannot be loaded: {error}") from error
     weights = _weights(name, source)
     heads = [weights[key].shape[0] for key in sorted(weights) if _CLASSES_OF_HEAD.search(key) and "lora_" not in key]
-    if heads and _TASKS.get(adapter.get("task_type")) is not Task.QUESTION_ANSWERING and heads[-1] != config.num_labels:
+    if (
+        heads
+        and _TASKS.get(adapter.get("task_type", "")) is not Task.QUESTION_ANSWERING
+        and heads[-1] != config.num_labels
+    ):
         config.num_labels = heads[-1]
     return config
 
@@ -219,8 +242,8 @@ def _for_peft(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_base(adapter: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the adapter's from_pretrained as its base takes them."""
-    rest = {key: value for key, value in kwargs.items() if key not in _OF_THE_ADAPTER_ALONE}
+    """The arguments of `from_pretrained` for the adapter's base model, derived from those for the adapter."""
+    rest = {key: value for key, value in kwargs.items() if key not in _ADAPTER_ONLY_KWARGS}
     return rest | ({"revision": adapter["revision"]} if adapter.get("revision") else {})
 
 

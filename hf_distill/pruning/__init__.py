@@ -1,7 +1,7 @@
-"""Narrower models: the units of an encoder, what each is worth, and the encoder without some of them."""
+"""Structured pruning of encoders: importance of heads, neurons, dimensions and layers, and smaller dense models."""
 
 from hf_distill.pruning.compaction import Keep, compact, compact_in_place
-from hf_distill.pruning.depth import keep_layers, layers_worth_most
+from hf_distill.pruning.depth import highest_scoring_layers, keep_layers
 from hf_distill.pruning.importance import Criterion, largest, score
 from hf_distill.pruning.structure import units_of
 from hf_distill.pruning.vocabulary import trim_vocabulary
@@ -11,9 +11,9 @@ __all__ = [
     "Keep",
     "compact",
     "compact_in_place",
+    "highest_scoring_layers",
     "keep_layers",
     "largest",
-    "layers_worth_most",
     "score",
     "trim_vocabulary",
     "units_of",

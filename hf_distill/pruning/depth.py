@@ -1,4 +1,4 @@
-"""An encoder with fewer layers."""
+"""Removal of layers from an encoder."""
 
 from __future__ import annotations
 
@@ -13,38 +13,41 @@ from hf_distill.pruning.importance import Scores, require_distinct_scores
 _LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
 
-def layers_worth_most(scores: Scores, number: int) -> list[int]:
-    """The layers whose units together count most, ascending.
+def highest_scoring_layers(scores: Scores, number: int) -> list[int]:
+    """Select the layers whose units have the highest sums of importance scores.
 
     Args:
-        scores: As `score` gives them.
-        number: How many layers to keep.
+        scores: The importance scores of all units, as returned by `score`.
+        number: The number of layers to keep.
+
+    Returns:
+        The indices of the layers to keep, ascending.
 
     Raises:
-        ValueError: There are fewer, or the scores do not tell them apart.
+        ValueError: There are fewer layers, or the scores are not finite or all 0.
     """
     require_distinct_scores(scores)
-    worth: dict[int, float] = {}
+    totals: dict[int, float] = {}
     for (_, layer), values in scores.items():
         if layer is not None:
-            worth[layer] = worth.get(layer, 0.0) + float(values.sum())
-    if not 0 < number <= len(worth):
-        raise ValueError(f"1 to {len(worth)} layers can be kept, got {number}")
-    return sorted(sorted(worth, key=worth.get, reverse=True)[:number])
+            totals[layer] = totals.get(layer, 0.0) + float(values.sum())
+    if not 0 < number <= len(totals):
+        raise ValueError(f"1 to {len(totals)} layers can be kept, got {number}")
+    return sorted(sorted(totals, key=lambda layer: totals[layer], reverse=True)[:number])
 
 
 def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
     """A stock model of some of a model's layers, in the order given.
 
     Args:
-        model: Left unchanged.
-        kept: Indices of the layers that stay.
+        model: The model to take the layers from; it is not modified.
+        kept: The indices of the layers to keep, without repetition.
 
     Returns:
         A new model of the same class, in the same mode and precision.
 
     Raises:
-        ValueError: There is no such layer, or a layer has no place where it would come.
+        ValueError: There is no such layer, or a layer has parameters that its new position does not have.
     """
     layers = model.config.num_hidden_layers
     if not kept or not set(kept) <= set(range(layers)) or len(set(kept)) < len(kept):
@@ -55,21 +58,26 @@ def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
 
 
 def config_of_layers(config: PretrainedConfig, kept: Sequence[int]) -> PretrainedConfig:
-    """A copy of a configuration with only the layers that stay."""
+    """A copy of a configuration with only the layers of the given indices."""
     config = copy.deepcopy(config)
     config.num_hidden_layers = len(kept)
-    if isinstance(getattr(config, "layer_types", None), list):  # of ModernBERT: which attend locally
+    if isinstance(getattr(config, "layer_types", None), list):  # ModernBERT: local or global attention of each layer
         config.layer_types = [config.layer_types[index] for index in kept]
     return config
 
 
 def copy_layers(smaller: PreTrainedModel, model: PreTrainedModel, kept: Sequence[int]) -> None:
-    """Fill a model with the kept layers of a deeper one, in their order, and with all that is no layer.
+    """Copy some layers of a model, and all parameters outside of layers, into a model with fewer layers.
 
-    Parameters that the deeper one does not have, such as those of another head, keep their values.
+    Parameters that the source does not have in the same shape, such as those of another head, keep their values.
+
+    Args:
+        smaller: The model whose weights are overwritten.
+        model: The model to copy from; it is not modified.
+        kept: The indices of the layers to copy, one per layer of the smaller model, in order.
 
     Raises:
-        ValueError: A layer has no place in it.
+        ValueError: A layer has parameters that its new position does not have.
     """
     weights, own = {}, smaller.state_dict()
     for name, weight in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""What each unit of an encoder is worth, and which of them to keep."""
+"""Importance scores of the units of an encoder, and the choice of the units to keep."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from hf_distill.pruning.compaction import Keep
 from hf_distill.pruning.structure import Axis, units_of
 from hf_distill.text.suggestions import choice
 
-# Where the sum of all scores is no larger than this times the norm of the weights, gradients are rounding errors of float32.
+# If the sum of all scores is at most this times the norm of the weights, the gradients are rounding errors of float32.
 _NOISE = 64 * torch.finfo(torch.float32).eps
 
-# By axis and layer (None for the residual stream) one number per entry of that axis: (hidden,), (heads · head size,) or
-# (neurons,).
+# One number per entry, by axis and layer (None for the residual stream): (hidden,), (heads · head size,) or (neurons,).
 Scores = dict[tuple[Axis, int | None], Tensor]
 
 
 class Criterion(str, Enum):
-    """How much a weight counts; a unit counts for the sum over the weights it owns."""
+    """The importance of a weight; a unit's score is the sum over its weights."""
 
     SENSITIVITY = "sensitivity"
     TAYLOR = "taylor"
@@ -31,28 +30,31 @@ class Criterion(str, Enum):
 
     @property
     def reads_gradients(self) -> bool:
-        """Whether there must have been a backward pass."""
+        """Whether gradients are needed, so that a backward pass must come first."""
         return self in (Criterion.SENSITIVITY, Criterion.TAYLOR)
 
 
 def score(model: PreTrainedModel, criterion: Criterion | str = Criterion.MAGNITUDE, seed: int = 0) -> Scores:
-    """The worth of every unit, from weights and, for sensitivity and Taylor, the gradients there are.
+    """Compute the importance of every unit from the weights and, for sensitivity and Taylor, their gradients.
 
     Sensitivity is Σ |θ ∂L/∂θ|, Taylor |Σ θ ∂L/∂θ|, the change of the loss to first order if all weights were zero at once;
     magnitude is Σ θ².
 
     Args:
-        model: With gradients, where the criterion reads them; parameters without one count nothing.
-        criterion: See `Criterion`.
-        seed: Of random scores.
+        model: The model, with gradients where the criterion reads them; parameters without a gradient score 0.
+        criterion: The importance of a weight.
+        seed: The seed of random scores.
+
+    Returns:
+        The scores by axis and layer, one number per unit, not negative.
 
     Raises:
-        ValueError: The family is not supported, or the criterion reads gradients and there is none.
+        ValueError: The architecture is not supported, or the criterion reads gradients and there is none.
 
     Source:
         Liang et al. 2023 (HomoDistil), arXiv 2302.09632, section 3, for sensitivity; Molchanov et al. 2017, arXiv
-        1611.06440, equation 7, for Taylor, there of activations; Li et al. 2017, arXiv 1608.08710, for magnitude, there
-        with absolute values.
+        1611.06440, equation 7, for Taylor (of activations in the paper); Li et al. 2017, arXiv 1608.08710, for magnitude
+        (absolute values in the paper).
     """
     criterion = choice(Criterion, criterion, "criterion")
     if criterion.reads_gradients and all(parameter.grad is None for parameter in model.parameters()):
@@ -64,12 +66,12 @@ def score(model: PreTrainedModel, criterion: Criterion | str = Criterion.MAGNITU
         generator = torch.Generator().manual_seed(seed)
         sizes = _sum_over_units(model, lambda weight: torch.zeros_like(weight))
         return {unit: torch.rand(zeros.shape, generator=generator) for unit, zeros in sizes.items()}
-    worth = {
+    importances: dict[Criterion, Callable[[Tensor], Tensor]] = {
         Criterion.SENSITIVITY: lambda weight: _first_order(weight).abs(),
         Criterion.TAYLOR: _first_order,
         Criterion.MAGNITUDE: torch.square,
-    }[criterion]
-    scores = _sum_over_units(model, worth)
+    }
+    scores = _sum_over_units(model, importances[criterion])
     return {unit: values.abs() for unit, values in scores.items()} if criterion is Criterion.TAYLOR else scores
 
 
@@ -77,36 +79,49 @@ def _first_order(weight: Tensor) -> Tensor:
     return torch.zeros_like(weight) if weight.grad is None else weight * weight.grad
 
 
-def _sum_over_units(model: PreTrainedModel, worth: Callable[[Tensor], Tensor]) -> Scores:
-    weights, scores = dict(model.named_parameters()), {}
+def _sum_over_units(model: PreTrainedModel, importance: Callable[[Tensor], Tensor]) -> Scores:
+    weights = dict(model.named_parameters())
+    scores: Scores = {}
     with torch.no_grad():
-        values = {name: worth(weight).float() for name, weight in weights.items()}
-    for owned in units_of(model):
-        if owned.parameter not in values:  # another name of a tied parameter
+        values = {name: importance(weight).float() for name, weight in weights.items()}
+    for unit in units_of(model):
+        if unit.parameter not in values:  # another name of a tied parameter
             continue
-        value, key = values[owned.parameter], (owned.axis, owned.layer)
-        sums = value.movedim(owned.dim, 0).reshape(value.shape[owned.dim], -1).sum(dim=-1)  # (entries,)
+        value, key = values[unit.parameter], (unit.axis, unit.layer)
+        sums = value.movedim(unit.dim, 0).reshape(value.shape[unit.dim], -1).sum(dim=-1)  # (entries,)
         scores[key] = scores.get(key, 0) + sums
     return scores
 
 
 def require_distinct_scores(scores: Scores) -> None:
-    """Refuse scores by which units would stay for their place alone.
+    """Check that scores can rank units.
+
+    Args:
+        scores: The importance scores of all units, as returned by `score`.
 
     Raises:
-        ValueError: One is not a finite number, or all are 0.
+        ValueError: A score is not finite, or all scores are 0.
     """
     sums = torch.stack([values.double().abs().sum() for values in scores.values()])
     if not sums.isfinite().all():
-        raise ValueError("units cannot be compared: some scores are infinite or NaN, as after a loss that is")
+        raise ValueError(
+            "units cannot be compared: some scores are infinite or NaN, as after a loss that is infinite or NaN"
+        )
     if not sums.any():
         raise ValueError("units cannot be compared: all scores are 0, as after a loss without gradients")
 
 
 def are_rounding_noise(model: PreTrainedModel, scores: Scores) -> bool:
-    """Whether scores made of gradients are 0 or no more than rounding errors, as where a student equals its teacher.
+    """Whether scores computed from gradients are 0 or rounding errors, as for a student that still equals its teacher.
 
-    The scores of loss gradients, summed, are about the gradients' norm times that of the weights.
+    The sum of the scores is about the norm of the gradients times the norm of the weights.
+
+    Args:
+        model: The model that the scores were computed for.
+        scores: The importance scores of its units, from a criterion that reads gradients.
+
+    Returns:
+        True if the sum of all scores is within the rounding errors of float32.
     """
     norm = torch.stack([parameter.detach().float().norm() for parameter in model.parameters()]).norm()
     total = torch.stack([values.float().sum() for values in scores.values()]).sum()
@@ -114,20 +129,24 @@ def are_rounding_noise(model: PreTrainedModel, scores: Scores) -> bool:
 
 
 def largest(model: PreTrainedModel, scores: Scores, hidden_size: int, heads: int, neurons: int) -> Keep:
-    """The units worth most, so many of each kind; heads that stay share the hidden size among them.
+    """Select a given number of units of each kind with the highest importance scores.
 
-    Heads are chosen first, by the sum over their dimensions, then the dimensions inside each that stays.
+    Heads are chosen first, by the sum over their dimensions, then the dimensions inside each kept head. The new head size
+    is the hidden size divided by the number of heads.
 
     Args:
-        model: The model the scores are of.
-        scores: As `score` gives them.
-        hidden_size: Residual dimensions to keep, a multiple of the heads.
-        heads: Attention heads to keep in each layer.
-        neurons: Feed-forward neurons to keep in each layer.
+        model: The model that the scores were computed for.
+        scores: The importance scores of its units, as returned by `score`.
+        hidden_size: The number of residual dimensions to keep, a multiple of the number of heads.
+        heads: The number of attention heads to keep in each layer.
+        neurons: The number of feed-forward neurons to keep in each layer.
+
+    Returns:
+        The units to keep.
 
     Raises:
-        ValueError: The hidden size cannot be shared among the heads, the model has fewer units, or the scores do not tell
-            them apart.
+        ValueError: The hidden size cannot be divided among the heads, the model has fewer units, or the scores are not
+            finite or all 0.
     """
     require_distinct_scores(scores)
     present = model.config.num_attention_heads
@@ -148,16 +167,12 @@ def largest(model: PreTrainedModel, scores: Scores, hidden_size: int, heads: int
 
 
 def leading(scores: Mapping[tuple[Axis, int | None], Tensor]) -> Scores:
-    """Scores of the same shape by which the first units are worth most."""
+    """Scores of the same shapes that rank units by index, so that `largest` keeps the leading ones."""
     return {unit: torch.arange(len(values), 0, -1, dtype=torch.float) for unit, values in scores.items()}
 
 
 def _top(scores: Tensor, number: int) -> list[int]:
-    """Indices of the highest scores, ascending.
-
-    Raises:
-        ValueError: There are fewer.
-    """
+    """The indices of the highest scores, ascending; raises a ValueError if there are fewer scores."""
     if not 0 < number <= len(scores):
         raise ValueError(f"1 to {len(scores)} units can be kept, got {number}")
     return sorted(scores.topk(number).indices.tolist())

@@ -1,4 +1,4 @@
-"""How wide a model is as its training advances."""
+"""The schedule of pruning: the steps of its events, and the size of the model after each event."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Shrinking(str, Enum):
-    """How a size falls from the first event to the last."""
+    """The course of a size from the first pruning event to the last."""
 
     CUBIC = "cubic"
     LINEAR = "linear"
@@ -14,12 +14,15 @@ class Shrinking(str, Enum):
 
 
 def event_steps(start: int, end: int, events: int) -> list[int]:
-    """The optimizer steps after which a model shrinks, evenly spaced.
+    """The optimizer steps after which a model is pruned, evenly spaced.
 
     Args:
-        start: Of the first event, at least 1.
-        end: Of the last, at least `start`; equal to it for a single event.
-        events: How many.
+        start: The step of the first event, at least 1.
+        end: The step of the last event, at least `start`; equal to it for a single event.
+        events: The number of events, at least 1.
+
+    Returns:
+        The steps, counted from 1, ascending.
 
     Raises:
         ValueError: There are fewer steps than events.
@@ -32,18 +35,21 @@ def event_steps(start: int, end: int, events: int) -> list[int]:
 def size_at(event: int, events: int, initial: int, target: int, shrinking: Shrinking | str = Shrinking.CUBIC) -> int:
     """The size after an event: target + (initial - target) · (1 - p)³ with p from 1 / events to 1, or linear in p.
 
-    Every event takes something away. In the papers p is 0 at the first event, which leaves the size as it is, and so they are
-    one event behind.
+    Every event reduces the size. In the papers p is 0 at the first event, which therefore leaves the size unchanged; the
+    sizes here are those of the papers one event later.
 
     Args:
-        event: From 0 to `events` - 1.
-        events: How many there are.
-        initial: Size before the first.
-        target: Size after the last.
-        shrinking: Cubic, linear, or all of it at the first event.
+        event: The index of the event, from 0 to `events` - 1.
+        events: The number of events.
+        initial: The size before the first event.
+        target: The size after the last event.
+        shrinking: The course of the size: cubic, linear, or the whole reduction at the first event.
+
+    Returns:
+        The size, rounded to an integer.
 
     Source:
-        Zhu and Gupta 2017, arXiv 1710.01878, equation 1 (of sparsity), for the cubic schedule, which HomoDistil takes over.
+        Zhu and Gupta 2017, arXiv 1710.01878, equation 1 (of sparsity), for the cubic schedule, which HomoDistil adopts.
     """
     shrinking = Shrinking(shrinking)
     rest = 1 - (event + 1) / events

@@ -1,4 +1,4 @@
-"""A student on its way to its last size: the sizes after each event, and what is left of what it began with."""
+"""A student that is pruned in place during training: target sizes, sizes after each event, and checkpoint state."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _FILE, _SCORES = "pruning.json", "pruning_scores.safetensors"
 
 @dataclass(frozen=True)
 class ShrinkingPlan:
-    """What a student shrinks to, when, and by what its units are judged.
+    """The targets, the schedule and the importance criterion of a student that is pruned during training.
 
     Attributes:
-        target_hidden_size: Final width. None: unchanged.
-        target_intermediate_size: Final feed-forward neurons per layer. None: in proportion to the width.
-        target_num_attention_heads: Final attention heads per layer. None: unchanged.
-        target_parameters: Final number of parameters, in place of a width. None: the width decides.
-        schedule: How sizes fall.
-        start: Share of the training after which the first event comes.
-        end: Share of the training at which the last event comes.
-        events: Number of events.
-        importance: What a unit is worth.
-        smoothing: Weight of earlier steps in the moving average of importance.
+        target_hidden_size: The final hidden size. None: unchanged.
+        target_intermediate_size: The final number of feed-forward neurons per layer. None: in proportion to the hidden size.
+        target_num_attention_heads: The final number of attention heads per layer. None: unchanged.
+        target_parameters: The final number of parameters, in place of a hidden size. None: the hidden size decides.
+        schedule: The course of the sizes from the first event to the last.
+        start: The share of the training, in [0, 1], after which the first event takes place.
+        end: The share of the training, in [0, 1], at which the last event takes place.
+        events: The number of pruning events.
+        importance: The criterion by which units are ranked.
+        smoothing: The weight of earlier steps in the moving average of importance, in [0, 1).
     """
 
     target_hidden_size: int | None = None
@@ -54,7 +54,13 @@ class ShrinkingPlan:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Width, attention heads per layer and feed-forward neurons per layer of an encoder."""
+    """The sizes of an encoder.
+
+    Attributes:
+        hidden_size: The hidden size (width) of the model.
+        heads: The number of attention heads per layer.
+        neurons: The number of feed-forward neurons per layer.
+    """
 
     hidden_size: int
     heads: int
@@ -62,21 +68,28 @@ class Sizes:
 
     @classmethod
     def of(cls, config: PretrainedConfig) -> Sizes:
-        """Those of a configuration."""
+        """The sizes that a configuration defines."""
         return cls(config.hidden_size, config.num_attention_heads, feed_forward_size(config))
 
 
 def target_sizes(plan: ShrinkingPlan, model: PreTrainedModel) -> Sizes:
-    """The last sizes.
+    """The final sizes of a student.
+
+    Args:
+        plan: The targets.
+        model: The student before the first event.
+
+    Returns:
+        The sizes after the last event.
 
     Raises:
-        ValueError: No configuration can say them, or they are no smaller.
+        ValueError: The targets are not smaller than the student's sizes, or no configuration can express them.
     """
     present = Sizes.of(model.config)
-    if plan.target_parameters is not None:
-        return _nearest_sizes(plan, model, present)
-    hidden_size = plan.target_hidden_size or present.hidden_size
     heads = plan.target_num_attention_heads or present.heads
+    if plan.target_parameters is not None:
+        return _nearest_sizes(plan.target_parameters, model, present, heads)
+    hidden_size = plan.target_hidden_size or present.hidden_size
     neurons = plan.target_intermediate_size or present.neurons * hidden_size // present.hidden_size
     target = Sizes(hidden_size, heads, neurons)
     for name in ("hidden_size", "heads", "neurons"):
@@ -97,13 +110,13 @@ def target_sizes(plan: ShrinkingPlan, model: PreTrainedModel) -> Sizes:
     return target
 
 
-def _nearest_sizes(plan: ShrinkingPlan, model: PreTrainedModel, present: Sizes) -> Sizes:
-    """Those with which a model's parameters are nearest to the target."""
-    heads = plan.target_num_attention_heads or present.heads
+def _nearest_sizes(target: int, model: PreTrainedModel, present: Sizes, heads: int) -> Sizes:
+    """The sizes, of a given number of heads, whose number of parameters is nearest to the target."""
     if heads > present.heads:
         raise ValueError(f"the student has heads {present.heads} and cannot shrink to {heads}")
-
-    units = leading(score(model, Criterion.MAGNITUDE))  # which of them stay does not matter to the number
+    units = leading(
+        score(model, Criterion.MAGNITUDE)
+    )  # the number of parameters does not depend on which units are kept
 
     def sizes(head_size: int) -> Sizes:
         hidden_size = head_size * heads
@@ -114,53 +127,59 @@ def _nearest_sizes(plan: ShrinkingPlan, model: PreTrainedModel, present: Sizes) 
         return narrowed_parameters(model, largest(model, units, *shape))
 
     widest = present.hidden_size // present.heads
-    head_sizes = range(1, widest if heads == present.heads else widest + 1)  # something has to go
+    head_sizes = range(1, widest if heads == present.heads else widest + 1)  # at least one size must fall
     smallest, most = parameters(1), model.num_parameters()
-    if not smallest <= plan.target_parameters < most:
+    if not smallest <= target < most:
         raise ValueError(
-            f"target_parameters must be from {smallest:,} ({heads} wide) to below the student's {most:,}, got "
-            f"{plan.target_parameters:,}"
+            f"target_parameters must be from {smallest:,} (hidden size {heads}) to below the student's {most:,}, got "
+            f"{target:,}"
         )
-    above = bisect_left(head_sizes, plan.target_parameters, key=parameters)
-    found = min(
-        head_sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(parameters(size) - plan.target_parameters)
-    )
-    logger.warning(f"target_parameters {plan.target_parameters:,}: nearest is {sizes(found)}, {parameters(found):,}")
+    above = bisect_left(head_sizes, target, key=parameters)
+    found = min(head_sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(parameters(size) - target))
+    logger.warning(f"target_parameters {target:,}: nearest is {sizes(found)}, {parameters(found):,}")
     return sizes(found)
 
 
 class ShrinkingStudent:
-    """Shrinks a model in place at its events, and keeps account of it.
+    """Prunes a student in place at scheduled events, and keeps the state that checkpoints need.
 
     Args:
-        model: The student, at first as wide as its teacher.
-        plan: Targets, schedule and importance.
+        model: The student, before the first event of the same sizes as its teacher.
+        plan: The targets, the schedule and the importance criterion.
 
     Raises:
-        ValueError: The family is not supported, or the targets cannot be.
+        ValueError: The architecture is not supported, or the targets cannot be reached.
     """
 
     def __init__(self, model: PreTrainedModel, plan: ShrinkingPlan):
         self.model, self.plan = model, plan
         self.first, self.target = Sizes.of(model.config), target_sizes(plan, model)
-        self.done = 0  # events
-        self.kept_hidden = list(range(self.first.hidden_size))  # of the dimensions it began with
+        self.done = 0  # the number of events that have taken place
+        self.kept_hidden = list(range(self.first.hidden_size))  # indices of the kept dimensions in the initial student
         self.scores: Scores = {}
-        score(model, Criterion.MAGNITUDE)  # refuses families whose units are not known
+        score(model, Criterion.MAGNITUDE)  # raises for architectures that are not supported
 
     def events(self, total_steps: int) -> list[int]:
-        """The steps after which it shrinks.
+        """The optimizer steps after which the student is pruned.
+
+        Args:
+            total_steps: The number of optimizer steps of the training.
+
+        Returns:
+            The steps, counted from 1, ascending.
 
         Raises:
             ValueError: There are fewer steps than events.
         """
         events, end = self.plan.events, round(self.plan.end * total_steps)
-        earliest = 2 if self.plan.start and end > events else 1  # in step 1 it equals its teacher
+        earliest = (
+            2 if self.plan.start and end > events else 1
+        )  # in step 1 the student equals its teacher: no gradients
         start = max(earliest, round(self.plan.start * total_steps))
         return event_steps(start, start if events == 1 else max(start, end), events)
 
     def sizes_after(self, event: int) -> Sizes:
-        """Sizes after an event, the hidden size a multiple of the heads."""
+        """The sizes after an event (counted from 0), the hidden size a multiple of the number of heads."""
 
         def size(name: str) -> int:
             first, last = getattr(self.first, name), getattr(self.target, name)
@@ -174,35 +193,41 @@ class ShrinkingStudent:
         return Sizes(hidden_size, heads, size("neurons"))
 
     def note_gradients(self, seed: int) -> None:
-        """Add a step's gradients to the moving average of importance, unless they overflowed."""
+        """Update the moving average of importance from the current gradients, unless they are NaN or infinite."""
         new, share = score(self.model, self.plan.importance, seed), self.plan.smoothing
         is_finite = torch.stack([values.isfinite().all() for values in new.values()]).all()
         for unit, values in new.items():
-            before = self.scores.get(unit, torch.zeros_like(values)).to(values.device)  # a checkpoint's are on the CPU
+            before = self.scores.get(unit, torch.zeros_like(values)).to(
+                values.device
+            )  # scores loaded from a checkpoint are on the CPU
             self.scores[unit] = torch.where(is_finite, share * before + (1 - share) * values, before)
 
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
-        """The next event.
+        """Prune the student to the sizes after the next event.
+
+        Args:
+            optimizer: The optimizer of the student's parameters, whose state is pruned with them. None: there is none.
 
         Raises:
-            ValueError: The gradients since the last one do not say what units are worth.
+            ValueError: The gradients since the last event are all about 0, so that they do not rank the units.
         """
         if self.plan.importance.reads_gradients and are_rounding_noise(self.model, self.scores):
             raise ValueError(
-                f"the student cannot shrink by {self.plan.importance.value}: what its units are worth comes from gradients, "
-                "which are all about 0, as where it still equals its teacher and learns from nothing else. Let it learn from "
-                "labels too (hard_label_weight above 0), give it dropout, or take importance 'magnitude'."
+                f"the student cannot shrink by {self.plan.importance.value}: the importance of its units is computed from "
+                "gradients, which are all about 0, as for a student that still equals its teacher and learns from nothing "
+                "else. Train it on labels too (hard_label_weight above 0), give it dropout, or take importance 'magnitude'."
             )
-        self._take(largest(self.model, self.scores, *vars(self.sizes_after(self.done)).values()), optimizer)
+        self._prune(largest(self.model, self.scores, *vars(self.sizes_after(self.done)).values()), optimizer)
         self.done += 1
         self.scores = {}
 
-    def _take(self, keep: Keep, optimizer: torch.optim.Optimizer | None) -> None:
+    def _prune(self, keep: Keep, optimizer: torch.optim.Optimizer | None) -> None:
+        assert keep.hidden is not None  # `largest` names the kept dimensions
         compact_in_place(self.model, keep, optimizer)
         self.kept_hidden = [self.kept_hidden[index] for index in keep.hidden]
 
     def save(self, folder: Path) -> None:
-        """Write into a checkpoint what its model does not say."""
+        """Write the state of pruning, which the model's files do not hold, into a checkpoint folder."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {"done": self.done, "kept_hidden": self.kept_hidden}
         atomic_write(folder / _FILE, json.dumps(state) + "\n")
@@ -212,10 +237,13 @@ class ShrinkingStudent:
         atomic_write(folder / _SCORES, save({name: values.contiguous() for name, values in named.items()}))
 
     def load(self, folder: Path) -> None:
-        """Give the model the size it had in a checkpoint, before its weights are loaded.
+        """Restore the state of pruning from a checkpoint, and give the model its size, before its weights are loaded.
+
+        Args:
+            folder: The checkpoint folder.
 
         Raises:
-            FileNotFoundError: The checkpoint does not say.
+            FileNotFoundError: The checkpoint holds no state of pruning.
         """
         if not (folder / _FILE).exists():
             raise FileNotFoundError(f"{folder} holds no {_FILE}: it was not written by a run that shrinks its student")
@@ -223,7 +251,7 @@ class ShrinkingStudent:
         if state["done"] > self.done:
             sizes = self.sizes_after(state["done"] - 1)
             units = leading(score(self.model, Criterion.MAGNITUDE))
-            self._take(largest(self.model, units, *vars(sizes).values()), None)
+            self._prune(largest(self.model, units, *vars(sizes).values()), None)
         self.done, self.kept_hidden = state["done"], state["kept_hidden"]
         parts = {tuple(name.split(".")): values for name, values in load_file(folder / _SCORES).items()}
         self.scores = {(Axis(axis), int(layer) if layer else None): values for (axis, layer), values in parts.items()}

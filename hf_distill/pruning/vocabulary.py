@@ -1,4 +1,4 @@
-"""A model and its tokenizer without the tokens that a corpus does not use."""
+"""Removal of the tokens that a corpus does not use from a model's embeddings and its tokenizer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _KINDS = ("WordPiece", "WordLevel")
@@ -20,16 +21,17 @@ _BATCH = 1000
 def trim_vocabulary(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], min_count: int = 1
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Drop the tokens that occur in a corpus fewer than so many times; embeddings and tokenizer change together.
+    """Remove the tokens that occur in a corpus less than `min_count` times from a model and its tokenizer.
 
-    Special and added tokens stay, and so do single characters, so that any text can still be cut into tokens. With
-    `min_count` 1 the texts of the corpus are cut as before, and the model's answers to them stay the same.
+    Special and added tokens and single characters are kept, so that any text can still be tokenized. With `min_count` 1
+    the texts of the corpus are tokenized as before, and the model's outputs for them are unchanged.
 
     Args:
-        model: Left unchanged. Any head; rows of a masked-language-model head go with those of the embeddings.
-        tokenizer: The model's, a fast one on WordPiece (BERT, ELECTRA, DistilBERT) or on whole words.
-        texts: The corpus, read once.
-        min_count: Occurrences that keep a token, at least 1.
+        model: The model, with any head; it is not modified. The rows of a masked-language-model head are removed with
+            those of the embeddings.
+        tokenizer: The model's tokenizer, a fast one of the kind WordPiece (BERT, ELECTRA, DistilBERT) or WordLevel.
+        texts: The texts of the corpus, iterated over once.
+        min_count: The number of occurrences from which on a token is kept, at least 1.
 
     Returns:
         A new model of the same class, and a new tokenizer.
@@ -40,12 +42,12 @@ def trim_vocabulary(
     if min_count < 1:
         raise ValueError(f"min_count must be at least 1, got {min_count}")
     rules = _rules(tokenizer)
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > vocabulary:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} tokens, the model {vocabulary}: they do not belong together"
         )
-    counts = Counter()
+    counts: Counter[int] = Counter()
     for part in _batches(texts):
         for ids in tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]:
             counts.update(ids)
@@ -58,7 +60,7 @@ def trim_vocabulary(
 
 
 def _rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What a fast tokenizer does, as its file says it."""
+    """The content of a fast tokenizer's tokenizer.json."""
     kind = None
     if tokenizer.is_fast:
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -66,7 +68,7 @@ def _rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     if kind not in _KINDS:
         raise ValueError(
             f"only the vocabulary of a fast tokenizer of the kinds {', '.join(_KINDS)} can be trimmed, got "
-            f"{type(tokenizer).__name__} ({kind or 'not a fast one'}): others make tokens of one another"
+            f"{type(tokenizer).__name__} ({kind or 'not a fast one'}): others merge tokens into one another"
         )
     return rules
 
@@ -83,7 +85,7 @@ def _batches(texts: Iterable[str]) -> Iterable[list[str]]:
 
 
 def _with_rows(model: PreTrainedModel, order: list[int]) -> PreTrainedModel:
-    """The model with the rows of these tokens wherever it has one per token."""
+    """A copy of the model with only the rows of these tokens in every tensor that has one row per token."""
     config, places = copy.deepcopy(model.config), {old: new for new, old in enumerate(order)}
     config.vocab_size = len(order)
     for name, value in list(vars(config).items()):
@@ -104,16 +106,16 @@ def _with_rows(model: PreTrainedModel, order: list[int]) -> PreTrainedModel:
 def _with_tokens(
     tokenizer: PreTrainedTokenizerBase, rules: dict[str, Any], order: list[int]
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer with these tokens, numbered in their order."""
+    """A copy of the tokenizer with only these tokens, whose new ids are their positions in the list."""
     places = {old: new for new, old in enumerate(order)}
-    words = rules["model"]["vocab"]
-    rules["model"]["vocab"] = {word: places[index] for word, index in words.items() if index in places}
+    vocabulary = rules["model"]["vocab"]
+    rules["model"]["vocab"] = {token: places[index] for token, index in vocabulary.items() if index in places}
     for token in rules["added_tokens"]:
         token["id"] = places[token["id"]]
     ending = rules["post_processor"] or {}
-    for token in ending.get("special_tokens", {}).values():  # of a template
+    for token in ending.get("special_tokens", {}).values():  # TemplateProcessing
         token["ids"] = [places[index] for index in token["ids"]]
-    for name in {"cls", "sep"} & ending.keys():  # of BertProcessing: word and number
+    for name in {"cls", "sep"} & ending.keys():  # BertProcessing: token and id
         ending[name][1] = places[ending[name][1]]
     if rules["padding"]:
         rules["padding"]["pad_id"] = places[rules["padding"]["pad_id"]]
@@ -121,7 +123,7 @@ def _with_tokens(
         tokenizer.save_pretrained(folder)
         settings = Path(folder, "tokenizer_config.json")
         known = json.loads(settings.read_text(encoding="utf-8"))
-        known.pop("added_tokens_decoder", None)  # says the old numbers; the other file says the new ones
+        known.pop("added_tokens_decoder", None)  # holds the old ids; tokenizer.json holds the new ones
         settings.write_text(json.dumps(known), encoding="utf-8")
         Path(folder, "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
         return type(tokenizer).from_pretrained(folder, trust_remote_code=False)

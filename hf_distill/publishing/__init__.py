@@ -1,4 +1,4 @@
-"""From a run to a page: the record a run leaves, the model card rendered from it, and the way of both to the Hub."""
+"""Run records, model cards rendered from them, and publishing of students and labeled data sets on the Hub."""
 
 from __future__ import annotations
 

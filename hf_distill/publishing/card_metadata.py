@@ -1,4 +1,4 @@
-"""The metadata of a student's card: what the Hub reads."""
+"""The metadata of a student's model card, which the Hub reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.publishing.usage import is_adapter, pipeline_of, widget
 from hf_distill.text.hub_ids import is_hub_id
 
-# The Hub's names of metrics, by the ends of ours.
+# The Hub's names of metrics, by the names in run records (without eval_ or test_).
 _HUB_METRICS = {
     "accuracy": "accuracy",
     "f1": "f1",
@@ -27,11 +27,14 @@ _HUB_METRICS = {
 
 
 def metadata_of(record: RunRecord, title: str) -> ModelCardData:
-    """What the Hub reads of a student; ids in it are such as the Hub has, others are left out.
+    """Build the metadata of a student's model card; names that are not valid Hub ids are left out.
 
     Args:
-        record: What the run left.
-        title: Of the card.
+        record: The run record of the student.
+        title: The title of the card, written as `model_name`.
+
+    Returns:
+        The metadata.
     """
     card, data, adapter = record.card, record.data, record.student.get("adapter")
     tag = card.get("pipeline_tag") or pipeline_of(record.student["architecture"])
@@ -39,6 +42,11 @@ def metadata_of(record: RunRecord, title: str) -> ModelCardData:
     base = base_model_of(record)
     kind = "knowledge-distillation" if record.is_distilled else "fine-tuning"
     tags = ["hf_distill", kind, *([adapter["type"].lower()] if adapter else []), *_listed(card.get("tags"))]
+    extra: dict[str, Any] = {}
+    if base and (relation := _relation(record)):
+        extra["base_model_relation"] = relation
+    if examples := widget(record.student, data):
+        extra["widget"] = examples
     return ModelCardData(
         language=card.get("language") or data.get("language"),
         license=card.get("license") or data.get("license"),
@@ -46,25 +54,30 @@ def metadata_of(record: RunRecord, title: str) -> ModelCardData:
         pipeline_tag=tag,
         tags=list(dict.fromkeys(tags)),
         base_model=base,
-        datasets=_as_told(card.get("datasets"), datasets_of(record)),
+        datasets=_as_given(card.get("datasets"), datasets_of(record)),
         metrics=list(dict.fromkeys(_HUB_METRICS[name] for name in measured)) or None,
         model_name=title,
         eval_results=_results(measured, measured_on, tag or "other", datasets_of(record)) or None,
-        **({"base_model_relation": relation} if base and (relation := _relation(record)) else {}),
-        **({"widget": examples} if (examples := widget(record.student, data)) else {}),
+        **extra,
         **_emissions(record),
     )
 
 
 def datasets_of(record: RunRecord) -> list[str]:
-    """Ids on the Hub of the data sets, as far as they were told."""
+    """The Hub ids of the data sets, as far as the caller gave them."""
     return [name for name in _listed(record.card.get("datasets")) if is_hub_id(name)]
 
 
 def base_model_of(record: RunRecord) -> str | None:
-    """The Hub's model that the student derives from: as was told, else what it was loaded from, else its teacher.
+    """The Hub id of the base model: the one the caller gave, else the model the student was loaded from, else its teacher.
 
-    A student that began with random weights derives from no teacher.
+    A student with random initial weights is not derived from its teacher.
+
+    Args:
+        record: The run record of the student.
+
+    Returns:
+        The Hub id; None if there is none.
     """
     teacher = {} if record.student.get("initialization") == "random" else record.teacher or {}
     known = [model["name"] for model in (record.student, teacher) if model.get("revision")]
@@ -77,9 +90,9 @@ def _relation(record: RunRecord) -> str | None:
     return None if record.student.get("initialization") == "random" else "finetune"
 
 
-def _as_told(told: Any, taken: list[str]) -> Any:
-    """A single name alone where it was told so."""
-    return (taken[0] if isinstance(told, str) else taken) if taken else None
+def _as_given(given: Any, ids: list[str]) -> Any:
+    """The ids as a string if they were given as one, else as a list; None if there are none."""
+    return (ids[0] if isinstance(given, str) else ids) if ids else None
 
 
 def _listed(value: Any) -> list[Any]:
@@ -95,7 +108,7 @@ def _emissions(record: RunRecord) -> dict[str, Any]:
 
 
 def _measured(record: RunRecord) -> tuple[dict[str, float], dict[str, Any]]:
-    """The student's own metrics on the last split measured, as far as the Hub has names for them, and what they are of."""
+    """The student's metrics that the Hub has names for, and the name and the split of the data they were measured on."""
     evaluation = record.evaluation
     if evaluation and "this" in evaluation:
         measured, data = evaluation["rows"][evaluation["this"]]["metrics"], evaluation["data"]
@@ -110,7 +123,7 @@ def _measured(record: RunRecord) -> tuple[dict[str, float], dict[str, Any]]:
 
 
 def _results(measured: dict[str, float], data: dict[str, Any], task: str, datasets: list[str]) -> list[EvalResult]:
-    """Results as the Hub lists them, which asks for the data set's id; without one there are none."""
+    """Evaluation results in the Hub's format, which requires the data set's id; empty without one."""
     return [
         EvalResult(
             task_type=task,

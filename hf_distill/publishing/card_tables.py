@@ -1,4 +1,4 @@
-"""The tables and lists of a student's card, ready to be written."""
+"""The tables and lists of a student's model card, as Markdown."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from hf_distill.evaluation.report import in_percent, is_share, latency_of, metri
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.markdown import Markdown, code, escaped, joined, table
 
-_SPLITS = {"eval": "validation", "test": "test"}  # by the prefix of their metrics
+_SPLITS = {"eval": "validation", "test": "test"}  # keys: prefixes of metric names
 _ROLES = {"teacher": "(teacher)", "other": ""}
-_MANY = 50  # names of classes that a card lists
-_COLUMNS = 5  # of a training log, beside the step
-# Shown whatever they are, in this order.
+_MANY = 50  # the largest number of class names in a card
+_COLUMNS = 5  # the largest number of columns of a training log, besides the step
+# Settings that are always shown, in this order.
 _SETTINGS = (
     *("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "train_batch_size", "optimizer"),
     *("lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps"),
 )
-_IN_WORDS = {"train_batch_size": "examples of an optimizer step", "optimizer": "optimizer"}  # no arguments
-_TRIVIAL = {"gradient_accumulation_steps": 1, "warmup_steps": 0, "weight_decay": 0}  # shown where they are otherwise
+_IN_WORDS = {
+    "train_batch_size": "examples of an optimizer step",
+    "optimizer": "optimizer",
+}  # not arguments, so described in words
+_TRIVIAL = {"gradient_accumulation_steps": 1, "warmup_steps": 0, "weight_decay": 0}  # hidden if they have these values
 _ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
-# How a run was watched, stored and loaded, which nobody needs to know who repeats it.
+# Arguments of logging, saving and data loading, which do not matter to the reproduction of a run.
 _HOUSEKEEPING = {
     *("disable_tqdm", "report_to", "project", "per_device_eval_batch_size", "eval_accumulation_steps", "use_cpu"),
     *("skip_memory_metrics", "remove_unused_columns", "run_name", "output_dir", "overwrite_output_dir", "push_to_hub"),
@@ -34,7 +37,7 @@ _HOUSEKEEPING_PREFIXES = ("log_", "logging_", "save_", "hub_", "dataloader_", "d
 
 
 def scores_of(record: RunRecord) -> dict[str, dict[str, float]]:
-    """What was measured on each split, by metric; not how long it took."""
+    """The quality metrics of a run, by metric and split; run times are left out."""
     found: dict[str, dict[str, float]] = {}
     for key, value in record.metrics.items():
         prefix, _, name = key.partition("_")
@@ -44,12 +47,12 @@ def scores_of(record: RunRecord) -> dict[str, dict[str, float]]:
 
 
 def is_result(name: str) -> bool:
-    """Whether a metric says how good a model is, not how long that took or on how many examples."""
+    """Whether a metric measures quality, not run time or the number of examples."""
     return not name.endswith(("runtime", "per_second", "_time", "samples"))
 
 
 def scores_table(record: RunRecord) -> Markdown | None:
-    """Metrics by split; None without any."""
+    """The table of metrics by split; None if there are none."""
     scores = scores_of(record)
     splits = [split for split in _SPLITS.values() if any(split in values for values in scores.values())]
     rows = [
@@ -60,7 +63,7 @@ def scores_table(record: RunRecord) -> Markdown | None:
 
 
 def comparison_table(evaluation: Mapping[str, Any]) -> Markdown:
-    """The student among the models it was compared with, in bold."""
+    """The table of a comparison, with the student of the card in bold."""
     rows, metric = evaluation["rows"], evaluation["metric"]
     is_timed = all(latency_of(row) is not None for row in rows)
     scale = 100 if is_share(evaluation) else 1
@@ -83,9 +86,9 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Markdown:
 
 
 def speed_table(evaluation: Mapping[str, Any], own: Mapping[str, Any]) -> Markdown | None:
-    """Every time that was measured of the student, beside the teacher's; None without any."""
-    teacher = next((row for row in evaluation["rows"] if row["role"] == "teacher" and row is not own), {})
-    taught = {_measured_as(each): each["median_ms"] for each in teacher.get("latency", ())}
+    """The table of the student's latencies besides the teacher's; None if none was measured."""
+    teachers = [row for row in evaluation["rows"] if row["role"] == "teacher" and row is not own]
+    taught = {_measured_as(each): each["median_ms"] for row in teachers[:1] for each in row.get("latency", ())}
     headings = ["format", "batch", "length", "median ms", "p95 ms", "examples per second"]
     rows = [
         [
@@ -106,7 +109,7 @@ def _measured_as(latency: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def stages_table(record: RunRecord) -> Markdown | None:
-    """What the student went through, one training a row; None for a single one."""
+    """The table of the training stages, one per row; None for a single training."""
     headings = ["stage", "loss", "steps", "batch size", "learning rate", "examples", "seconds"]
     rows = [
         [
@@ -123,7 +126,7 @@ def stages_table(record: RunRecord) -> Markdown | None:
 
 
 def log_table(training: Mapping[str, Any]) -> Markdown | None:
-    """Loss and evaluation at some steps; None where they were not recorded."""
+    """The table of loss and evaluation metrics at some steps; None if they were not recorded."""
     entries = training.get("log", [])
     found = {name for entry in entries for name in entry} - {"step"}
     names = sorted(found, key=lambda name: (name != "loss", name != "eval_loss", name))[:_COLUMNS]
@@ -136,10 +139,13 @@ def log_table(training: Mapping[str, Any]) -> Markdown | None:
 
 
 def settings_of(part: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a training, those among them that are their defaults too.
+    """The settings that determine a training, those with default values included.
 
     Args:
-        part: `arguments` and `training` of a record or of a stage in it.
+        part: The `arguments` and `training` of a run record, or of a stage in it.
+
+    Returns:
+        The values by name; None if a value is not known.
     """
     arguments, training = part["arguments"], part["training"]
     defaults = {each.name: each.default for each in fields(TrainingArguments)}
@@ -153,12 +159,15 @@ def settings_of(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def optimizer_text(name: str, betas: Sequence[float] | None, epsilon: float | None) -> str:
-    """An optimizer in words.
+    """Describe an optimizer.
 
     Args:
-        name: Of its class, or as transformers calls it.
-        betas: Of Adam's kind; None: not known, or of another kind.
-        epsilon: Likewise.
+        name: The name of the optimizer's class, or its name in transformers.
+        betas: The betas of an optimizer of Adam's kind. None: unknown, or another kind.
+        epsilon: The epsilon of an optimizer of Adam's kind. None: unknown, or another kind.
+
+    Returns:
+        The name, followed by betas and epsilon if they are given.
     """
     if betas is None or epsilon is None:
         return name
@@ -166,7 +175,7 @@ def optimizer_text(name: str, betas: Sequence[float] | None, epsilon: float | No
 
 
 def settings_table(record: RunRecord) -> Markdown:
-    """Batch, optimizer and schedule, then all other arguments that differ from their defaults but for housekeeping."""
+    """The table of settings: batch, optimizer and schedule, then all other relevant arguments with non-default values."""
     settings = settings_of({"arguments": record.arguments, "training": record.training})
     if (settings["max_steps"] or -1) > 0:
         settings["num_train_epochs"] = None
@@ -189,7 +198,7 @@ def settings_table(record: RunRecord) -> Markdown:
 
 
 def objective_list(record: RunRecord) -> Markdown:
-    """The terms of the loss."""
+    """The list of the terms of the loss."""
     return Markdown("\n".join(f"- {_term(term)}" for term in record.objective))
 
 
@@ -203,37 +212,37 @@ def _term(term: Mapping[str, Any]) -> Markdown:
         what = f"soft labels ({loss} between the student's and the teacher's logits, temperature {temperature}"
         what += "".join(f", {words(name)}: {code(value)}" for name, value in settings.items()) + ")"
     else:
-        told = ", ".join(f"{words(name)}: {code(value)}" for name, value in settings.items())
-        what = words(term["name"]) + (f" ({told})" if told else "")
+        details = ", ".join(f"{words(name)}: {code(value)}" for name, value in settings.items())
+        what = words(term["name"]) + (f" ({details})" if details else "")
     return Markdown(f"{weight} × {what}")
 
 
 def classes(labels: list[str]) -> Markdown:
-    """Names of classes, of many the first."""
+    """The names of the classes; of more than 50 the first 50 and the number of the others."""
     rest = f" and {len(labels) - _MANY:,} more" if len(labels) > _MANY else ""
     return Markdown(joined(labels[:_MANY], ", ") + rest)
 
 
 def shape(model: Mapping[str, Any]) -> str:
-    """Layers and hidden size of a model, as far as they are known."""
+    """The number of layers and the hidden size of a model, as text, as far as they are known."""
     layers, hidden = model.get("num_hidden_layers"), model.get("hidden_size")
     found = [] if layers is None else [counted(layers, "layer")]
     return ", ".join(found + ([] if hidden is None else [f"hidden size {hidden}"]))
 
 
 def counted(number: float, what: str) -> str:
-    """A number of things, of one in the singular."""
+    """A number with its noun, in the singular or the plural."""
     shown = f"{number:,.0f}"
     return f"{shown} {what}{'' if shown == '1' else 's'}"
 
 
 def size(examples: int | None) -> str:
-    """How many examples, in words where they were a stream."""
+    """The number of examples as text; "a stream" if it is not known."""
     return f"{examples:,}" if examples else "a stream"
 
 
 def words(name: str) -> Markdown:
-    """A name of the code in words."""
+    """An identifier with spaces in place of underscores, escaped."""
     return escaped(name.replace("_", " "))
 
 

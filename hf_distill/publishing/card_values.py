@@ -1,4 +1,4 @@
-"""What the Hub knows as licenses and languages in a card's metadata."""
+"""Check of license and language in a model card's metadata against the values that the Hub accepts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 
 from hf_distill.text.suggestions import suggestion
 
-_NOT_LANGUAGES = ("code", "multilingual")  # which the Hub takes as such
+_NOT_LANGUAGES = ("code", "multilingual")  # accepted by the Hub as languages
 
 
 def faults(license: Any = None, language: Any = None) -> list[str]:
-    """What is wrong with values of a card, in words; empty where the Hub would take them.
+    """List the errors in values of a card's metadata.
 
     Args:
-        license: Its identifier, such as "apache-2.0". None: not given.
+        license: The Hub's identifier of the license, such as "apache-2.0". None: not given.
         language: A code of ISO 639 ("en", "gsw"), also with a script or region ("zh-Hans"), or several. None: not given.
+
+    Returns:
+        One message per error; empty if the Hub would accept the values.
     """
     found = []
     if license is not None and license not in known()["licenses"]:
@@ -37,7 +40,7 @@ def faults(license: Any = None, language: Any = None) -> list[str]:
 
 @cache
 def known() -> dict[str, Any]:
-    """Identifiers of licenses, as the Hub's documentation lists them, and names of languages by their code of ISO 639-1."""
+    """The license identifiers in the Hub's documentation, and the names of languages by ISO 639-1 code."""
     return json.loads(resources.files("hf_distill.publishing").joinpath("card_values.json").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""The papers behind a run, as BibTeX."""
+"""The papers whose methods a run used, as citations and BibTeX."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _OF_TRAINER = {"ProgressiveTrainer": PRO_KD, "PruningDistillTrainer": HOMODISTIL
 
 
 def papers_of(record: RunRecord) -> list[str]:
-    """ArXiv numbers of the papers whose methods a run used, the most particular first."""
+    """The arXiv ids of the papers whose methods a run used, the most specific first."""
     found = [_OF_TRAINER[record.trainer]] if record.trainer in _OF_TRAINER else []
-    recipe = RECIPES.get(record.arguments.get("recipe"))
+    recipe = RECIPES.get(record.arguments.get("recipe", ""))
     if recipe is not None:
         found += re.findall(r"arXiv (\d{4}\.\d{5})", recipe.paper)
     terms = {term["name"] for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]}
@@ -45,7 +45,7 @@ def papers_of(record: RunRecord) -> list[str]:
 
 
 def title_of(number: str) -> str:
-    """Authors, year and title in a line."""
+    """The authors, year and title of a paper in one line."""
     _, authors, year, title = _PAPERS[number]
     names = authors.split(" and ")
     first = names[0].partition(",")[0]
@@ -53,7 +53,7 @@ def title_of(number: str) -> str:
 
 
 def bibtex(number: str) -> str:
-    """The entry of a paper."""
+    """The BibTeX entry of a paper."""
     key, authors, year, title = _PAPERS[number]
     return (
         f"@misc{{{key},\n  author = {{{authors}}},\n  title = {{{{{title}}}}},\n  year = {{{year}}},\n"

@@ -1,4 +1,4 @@
-"""A family of students on the Hub: repositories whose cards show one another, and a collection of them."""
+"""Publishing of a family of students: repositories whose cards link to one another, and a Hub collection of them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _BEGIN, _END = "<!-- family -->", "<!-- end of the family -->"
 _SECTION = re.compile(f"{_BEGIN}.*?{_END}\n*", re.DOTALL)
 _HUB = "https://huggingface.co"
 _QUALITIES = ("accuracy", "f1", "matthews_correlation", "pearson", "exact_match", "teacher_agreement")
-_SPLITS = {"test": "test", "eval": "validation"}  # by the prefix of their metrics
+_SPLITS = {"test": "test", "eval": "validation"}  # keys: prefixes of metric names
 
 
 @dataclass(frozen=True)
 class FamilyPublication:
-    """A published family, or one that would be.
+    """A published family of students, or the plan of a dry run.
 
     Attributes:
-        title: Of the collection.
-        namespace: Whose it is.
-        private: Visibility of the repositories and the collection.
-        students: One publication per student, in the order of the table.
-        table: Markdown table that every card holds.
-        collection: Where the collection is. "": nothing was sent, this was a dry run.
+        title: The title of the collection.
+        namespace: The user or organization that owns the repositories and the collection.
+        private: Whether the repositories and the collection are private.
+        students: One publication per student, in the order of the folders given.
+        table: The table of the family that every card contains, as Markdown.
+        collection: The URL of the collection; "" after a dry run.
     """
 
     title: str
@@ -59,34 +59,36 @@ def publish_family(
     dry_run: bool = False,
     patience: RetryPolicy | None = None,
 ) -> FamilyPublication:
-    """Publish students that belong together, each in a repository named as its folder, and a collection of them.
+    """Publish several students, each in a repository with its folder's name, and a collection of them.
 
-    The card of each gets a table of all, with links. Every folder is checked before the first is sent; the folders
-    are only read. A call after a failed one continues it.
+    Each card gets a table of all students, with links. All folders are checked before the first is uploaded; the folders
+    are not modified. If a call fails, the same call resumes it.
 
     Args:
-        folders: Students with run records and cards, see `publish`; at least two.
-        title: Of the collection and the table.
-        namespace: The user or organization whose they will be.
-        description: Of the collection. None: nothing.
-        private: The namespace alone sees the repositories and the collection.
-        tag: Name for the commit in each repository. None: no name.
-        token: Of the Hub. None: that of HF_TOKEN or of `hf auth login`.
-        dry_run: Check and list, send nothing.
-        patience: How long to keep trying each step. None: a few minutes.
+        folders: The folders of at least two students, with run records and cards, see `publish`.
+        title: The title of the collection and of the table.
+        namespace: The user or organization that will own the repositories and the collection.
+        description: The description of the collection. None: it has none.
+        private: Whether to create private repositories and a private collection.
+        tag: The git tag to set on the commit in each repository. None: no tag.
+        token: The Hub token. None: the token of HF_TOKEN or of `hf auth login`.
+        dry_run: Only check and list the files; nothing is uploaded.
+        patience: The policy of retries for each step. None: retries for a few minutes.
 
     Returns:
-        What is there now.
+        The published family.
 
     Raises:
-        FileNotFoundError: A folder lacks something.
+        FileNotFoundError: A folder lacks a required file.
         ValueError: A folder or the arguments cannot be published as they are.
-        PublishError: The Hub could not be reached or refused; students that had landed stay.
+        PublishError: The Hub cannot be reached or refuses; students that are already published remain.
     """
     records = _records(folders, title, namespace)
     session = None if dry_run else HubSession(token, patience)
-    options = dict(private=private, tag=tag, token=token)
-    plans = [plan_publication(folder, name, **options) for name, folder in zip(records, folders, strict=True)]
+    plans = [
+        plan_publication(folder, name, private=private, tag=tag, token=token)
+        for name, folder in zip(records, folders, strict=True)
+    ]
     family = FamilyPublication(title, namespace, private, tuple(plans), family_table(records, hub=constants.ENDPOINT))
     plans = [_with_card(plan, records, title) for plan in plans]
     if session is None:
@@ -103,13 +105,13 @@ def family_table(records: Mapping[str, RunRecord], this: str | None = None, hub:
     """A Markdown table of a family, the smallest student first.
 
     Args:
-        records: Record of each student, by the repository it is, or will be, in.
-        this: The repository whose card it is for. None: nobody's.
-        hub: Where the repositories are.
+        records: The run record of each student, by repository id.
+        this: The id of the repository whose card the table is for. None: no student is marked.
+        hub: The URL of the Hub.
 
     Returns:
-        Name with a link, layers, hidden size, parameters; and of each measurement that any of them has, quality and
-        latency.
+        The table, with the columns name (a link), layers, hidden size and parameters, and one column for each quality
+        and latency that any of the students was measured with.
     """
     rows = [
         {
@@ -131,7 +133,7 @@ def _linked(name: str, this: str | None, hub: str) -> Markdown:
 
 
 def with_family(card: str, title: str, table: str) -> str:
-    """A card with the table of its family before its limitations, or at its end; in place of an earlier one."""
+    """A card with the family's table, which replaces an earlier one, before the limitations or else at the end."""
     card = _SECTION.sub("", card)
     position = card.find("\n## Limitations") + 1 or len(card)
     section = f"{_BEGIN}\n## The family: {escaped(title)}\n\n{table}\n{_END}\n"
@@ -139,7 +141,7 @@ def with_family(card: str, title: str, table: str) -> str:
 
 
 def _records(folders: Sequence[str | os.PathLike], title: str, namespace: str) -> dict[str, RunRecord]:
-    """Record of each student by its repository."""
+    """The run record of each student, by repository id."""
     names = [f"{namespace}/{Path(folder).resolve().name}" for folder in folders]
     if len(set(names)) < max(len(names), 2):
         raise ValueError(f"a family has at least two students, in folders of different names, got {names}")
@@ -149,7 +151,7 @@ def _records(folders: Sequence[str | os.PathLike], title: str, namespace: str) -
 
 
 def _with_card(plan: Publication, records: Mapping[str, RunRecord], title: str) -> Publication:
-    """A student with the family in its card as it is sent: the folder is only read."""
+    """A planned publication whose card is sent with the family's table; the file in the folder is not modified."""
     (own,) = (file for file in plan.files if file.name == "README.md")
     shown = family_table(records, plan.repo_id, constants.ENDPOINT)
     card = describe_content(own.path, with_family(own.read().decode(), title, shown).encode())
@@ -159,7 +161,7 @@ def _with_card(plan: Publication, records: Mapping[str, RunRecord], title: str) 
 def _collect(
     session: HubSession, family: FamilyPublication, records: Mapping[str, RunRecord], description: str | None
 ) -> str:
-    """Make the collection, or complete it."""
+    """Create the collection, or add the students that it lacks, and return its URL."""
     options = dict(namespace=family.namespace, description=description, private=family.private, exists_ok=True)
     made = session.persist("creating the collection", session.api.create_collection, family.title, **options)
     if family.private and not made.private:
@@ -178,8 +180,8 @@ def _collect(
 
 
 def _measured(record: RunRecord) -> dict[str, float]:
-    """What a record says of quality and latency: its evaluation, else the metrics of its run, of the test split if it has them."""
-    found = {}
+    """Quality and latency in a run record: from its evaluation, else from the run's metrics, preferably on the test split."""
+    found: dict[str, float] = {}
     for quality in _QUALITIES:
         prefix = next((prefix for prefix in _SPLITS if f"{prefix}_{quality}" in record.metrics), None)
         if prefix is not None:
@@ -188,8 +190,8 @@ def _measured(record: RunRecord) -> dict[str, float]:
     if "this" in evaluation:
         own, metric = evaluation["rows"][evaluation["this"]], evaluation["metric"]
         found = {f"{metric.replace('_', ' ')} ({evaluation['data']['split']})": own["metrics"][metric]}
-        if latency_of(own) is not None:
-            found["latency (ms)"] = latency_of(own)
+        if (latency := latency_of(own)) is not None:
+            found["latency (ms)"] = latency
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which files are regular ones of a folder, and which run code when they are read."""
+"""Checks of files before publishing: regular files of their folder, and no files that run code when they are loaded."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from hf_distill.files import is_own_file, read_json
 
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 _PICKLE, _PROTOCOLS = b"\x80", b"\x02\x03\x04\x05"
-# Settings by which transformers and diffusers find a class or function in a file beside them.
+# Settings by which transformers and diffusers load a class or function from a file in the same folder.
 _OWN_CODE = ("auto_map", "custom_pipelines")
 
 
 def lies_inside(path: Path, folder: Path) -> bool:
-    """Whether a path is a regular file in a folder, a link to one there, or one to a blob of the cache the folder is in."""
+    """Whether a path is a regular file in a folder, or a link to one there or to a blob of the Hub cache it is in."""
     return path.is_file() and (path.resolve().is_relative_to(folder.resolve()) or is_own_file(path))
 
 
 def require_own_files(folder: Path, names: Iterable[str]) -> None:
-    """Refuse names that lead out of a folder, and what is no regular file; what does not exist is left to others.
+    """Check that files are regular files of a folder; files that do not exist are ignored.
+
+    Args:
+        folder: The folder to publish.
+        names: The names of the files, without folders.
 
     Raises:
-        ValueError: Names each.
+        ValueError: A name is a path, or a file is a link out of the folder or not a regular file; the message names it.
     """
     named = sorted(name for name in names if Path(name).name != name)
     if named:
@@ -52,14 +56,17 @@ def is_pickle(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".pkl") for name in archive.namelist())
     except zipfile.BadZipFile:
-        return True  # nobody can say what is in it
+        return True  # its content is unknown
 
 
 def require_no_code(paths: Iterable[Path]) -> None:
-    """Refuse pickles, and settings that have code of their own loaded.
+    """Check that files are no pickles, and that JSON files have no settings that load custom code.
+
+    Args:
+        paths: The files to check.
 
     Raises:
-        ValueError: Names the file and what is in it.
+        ValueError: A file is a pickle or has such a setting; the message names it.
     """
     for path in paths:
         if is_pickle(path):
@@ -70,15 +77,15 @@ def require_no_code(paths: Iterable[Path]) -> None:
             )
             if found:
                 raise ValueError(
-                    f"{path} has {found}, which loads code of its own: only what transformers has is published"
+                    f"{path} has {found}, which loads code of its own: only models that transformers itself implements are published"
                 )
 
 
 def _settings(content: Any) -> Iterator[str]:
-    """Names of settings that are not numbers (as words of a vocabulary are), at any depth."""
-    waiting = [content]
-    while waiting:
-        each = waiting.pop()
+    """The names of settings at any depth, except those with numbers as values (as the tokens of a vocabulary have)."""
+    pending = [content]
+    while pending:
+        each = pending.pop()
         if isinstance(each, dict):
             yield from (name for name, value in each.items() if isinstance(value, (str, list, dict)) and value)
-        waiting += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+        pending += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()

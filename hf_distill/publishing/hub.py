@@ -1,10 +1,11 @@
-"""A student, or a labeled transfer set, on the Hub: one commit, complete or not there, however often the line breaks."""
+"""Publishing of a student, or of a labeled transfer set, in one atomic commit that can be retried at any time."""
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass, replace
+from typing import cast
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, ModelCard, constants, get_token
 from huggingface_hub.hf_api import CommitInfo, DatasetInfo, ModelInfo, RepoSibling
@@ -14,7 +15,7 @@ from hf_distill.publishing.hub_session import HubSession, PublishError, RetryPol
 from hf_distill.publishing.labeled_folder import is_labeled, is_shard, labeled_files
 from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out, with_repository
 
-# What `git check-ref-format` takes, of the characters that need no quoting.
+# Names that `git check-ref-format` accepts, restricted to characters that need no quoting.
 _TAG = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|$)))[A-Za-z0-9_](?:[A-Za-z0-9_./+-]*[A-Za-z0-9_+-])?")
 _RepoInfo = ModelInfo | DatasetInfo
 _AGAIN = "The folder was only read; the same command continues."
@@ -22,19 +23,19 @@ _AGAIN = "The folder was only read; the same command continues."
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published, or would be.
+    """A published student or labeled transfer set, or the plan of a dry run.
 
     Attributes:
-        repo_id: Where.
-        private: Visibility: asked for before, found after.
-        files: What the repository holds of the student, by name.
-        left_out: What stayed in the folder, by name.
-        url: Where to look at it: the repository or, once there is one, the pull request.
-        tag: Name of the commit. None: it has none.
-        create_pr: As a pull request.
-        commit: Its id. None: nothing was sent, this was a dry run.
-        changed: This call made a commit; else the Hub had all of it.
-        repo_type: "model", or "dataset" for a labeled transfer set.
+        repo_id: The id of the repository, "namespace/name".
+        private: Whether the repository is private; in a plan, whether it is to be.
+        files: The files to publish, sorted by name.
+        left_out: The names of the files and folders that are not published.
+        url: The URL of the repository or, once there is one, of the pull request.
+        tag: The git tag of the commit. None: it has none.
+        create_pr: Whether the commit is proposed as a pull request.
+        commit: The commit id. None: nothing was uploaded, as in a dry run.
+        changed: Whether this call made a commit; False if the repository already held all files.
+        repo_type: The type of the repository: "model", or "dataset" for a labeled transfer set.
     """
 
     repo_id: str
@@ -63,31 +64,32 @@ def publish(
 ) -> Publication:
     """Publish a student, or a labeled transfer set, on the Hub.
 
-    All its files arrive in one commit or none does. What the repository held already is not sent again, so that a
-    call after a failed one continues it, and a call after a successful one changes nothing. Weights of an earlier
-    student under other names (shards, an adapter), or rows of an earlier set, are removed by the same commit,
-    anything else stays. What landed is compared with the folder, by checksum.
+    All files are uploaded in one commit. Files that the repository already has are not uploaded again, so that a call
+    after a failed one resumes it, and a call after a successful one changes nothing. Weights of an earlier student under
+    other names (shards, an adapter), or rows of an earlier data set, are deleted by the same commit; other files are
+    kept. The checksums of the files in the commit are compared with those in the folder.
 
     Args:
-        folder: The student: weights as safetensors, configuration, card. Only files that a stranger needs are sent,
-            never optimizer states, logs or checkpoints. Or a labeled transfer set, as `label_transfer_set` wrote it,
-            which becomes a data set. It is only read; the code of the card that is sent names the repository.
-        repo_id: "namespace/name"; made where it does not exist.
-        private: Seen by the namespace only. Refused where the repository exists and is public.
-        create_pr: Propose the commit to a repository that exists, as a pull request.
-        tag: Name for the commit, such as "v1.0". None: no name.
-        token: Of the Hub. None: that of HF_TOKEN or of `hf auth login`.
-        message: Title of the commit. None: that a student, or a labeled transfer set, is published.
-        dry_run: Check and list, send nothing.
-        patience: How long to keep trying. None: a few minutes.
+        folder: The folder of a student (weights as safetensors, configuration, card), of which only the files needed to
+            use it are published, never optimizer states, logs or checkpoints; or of a labeled transfer set, as written
+            by `label_transfer_set`, which becomes a data set. The folder is not modified; the published card's code
+            names the repository.
+        repo_id: The repository, "namespace/name"; it is created if it does not exist.
+        private: Whether the repository is to be private; an existing public repository is refused.
+        create_pr: Whether to propose the commit to an existing repository as a pull request.
+        tag: The git tag to set on the commit, such as "v1.0". None: no tag.
+        token: The Hub token. None: the token of HF_TOKEN or of `hf auth login`.
+        message: The title of the commit. None: "Publish a student" or "Publish a labeled transfer set".
+        dry_run: Only check and list the files; nothing is uploaded.
+        patience: The policy of retries. None: retries for a few minutes.
 
     Returns:
-        What is there now.
+        The publication.
 
     Raises:
-        FileNotFoundError: The folder lacks something, see `files_to_publish` and `labeled_files`.
+        FileNotFoundError: The folder lacks a required file, see `files_to_publish` and `labeled_files`.
         ValueError: The folder or the arguments cannot be published as they are.
-        PublishError: The Hub could not be reached or refused; the message says why, and what to do.
+        PublishError: The Hub cannot be reached or refuses; the message gives the reason and what to do.
     """
     session = None if dry_run else HubSession(token, patience)
     plan = plan_publication(folder, repo_id, private=private, create_pr=create_pr, tag=tag, token=token)
@@ -104,7 +106,7 @@ def plan_publication(
     tag: str | None = None,
     token: str | None = None,
 ) -> Publication:
-    """What `publish` would send, after every check that needs no Hub; arguments as there."""
+    """The publication that `publish` would make, after all checks that need no connection; the arguments are the same."""
     if repo_id.count("/") != 1:
         raise ValueError(f"repo_id must be 'namespace/name', got {repo_id!r}")
     validate_repo_id(repo_id)
@@ -124,10 +126,18 @@ def plan_publication(
 
 
 def send(session: HubSession, plan: Publication, message: str) -> Publication:
-    """Carry out what a dry run showed.
+    """Upload a planned publication.
+
+    Args:
+        session: The session with the Hub.
+        plan: The publication, as `plan_publication` returns it.
+        message: The title of the commit.
+
+    Returns:
+        The publication with the commit, the URL and the visibility of the repository.
 
     Raises:
-        PublishError: The Hub could not be reached or refused.
+        PublishError: The Hub cannot be reached or refuses.
     """
     push = _Push(session, plan, message)
     try:
@@ -138,16 +148,16 @@ def send(session: HubSession, plan: Publication, message: str) -> Publication:
 
 
 class _Push:
-    """One folder on its way."""
+    """The upload of one planned publication."""
 
     def __init__(self, session: HubSession, plan: Publication, message: str):
         self.session, self.api, self.plan, self.message = session, session.api, plan, message
         self.repo = {"repo_id": plan.repo_id, "repo_type": plan.repo_type}
-        self.parent: str | None = None  # what we meant to commit on
+        self.parent: str | None = None  # the commit that ours was based on
         self.url = plan.url
         self.changed = False
-        self.landed = ""  # the commit that holds all of it
-        self.revision = ""  # and where to find it
+        self.landed = ""  # the commit that holds all files
+        self.revision = ""  # the revision to read it from; "": the commit itself
 
     def run(self) -> Publication:
         plan, persist = self.plan, self.session.persist
@@ -157,7 +167,7 @@ class _Push:
         if not plan.create_pr:
             create = dict(private=plan.private, exist_ok=True)
             persist("creating the repository", self.api.create_repo, **self.repo, **create)
-        private = persist("reading the repository", self._look).private
+        private = bool(persist("reading the repository", self._repository).private)
         if plan.private and not private:
             raise PublishError("the repository exists and is public, private was asked for: change it on the Hub")
         if plan.tag:
@@ -179,39 +189,43 @@ class _Push:
             raise PublishError(f"the token's account may write to {', '.join(namespaces)}, not to {namespace!r}")
 
     def _commit(self) -> str:
-        """Make the commit, unless the head holds everything already: then an earlier try landed unheard."""
-        head = self._look()
+        """Make the commit, unless the head already holds all files, as after an attempt whose response was lost."""
+        head = self._repository()
         if self._holds_everything(head):
             self.changed = self.parent not in (None, head.sha)
-            return head.sha
+            return _commit_of(head)
         if self.parent not in (None, head.sha):
-            raise PublishError("somebody else committed to the repository meanwhile; look at it before you go on")
+            raise PublishError("somebody else committed to the repository meanwhile; look at it before you try again")
         self.parent = head.sha
         made = self._send_commit(head)
         self.changed = True
         return made.oid
 
     def _propose(self) -> str:
-        """Open a pull request, unless main or an open one of ours holds everything already."""
-        name, head = self.session.account()["name"], self._look()
+        """Open a pull request, unless main or an open one of this account already holds all files."""
+        name, head = self.session.account()["name"], self._repository()
         if self._holds_everything(head):
-            return head.sha
-        asked = dict(author=name, discussion_type="pull_request", discussion_status="open")
+            return _commit_of(head)
         opened = self.session.call(
-            "reading the pull requests", lambda: list(self.api.get_repo_discussions(**self.repo, **asked))
+            "reading the pull requests",
+            lambda: list(
+                self.api.get_repo_discussions(
+                    **self.repo, author=name, discussion_type="pull_request", discussion_status="open"
+                )
+            ),
         )
         for pull in opened:
             revision = f"refs/pr/{pull.num}"
-            if pull.author == name and self._holds_everything(proposed := self._look(revision)):
+            if pull.author == name and self._holds_everything(proposed := self._repository(revision)):
                 self.url, self.revision, self.changed = pull.url, revision, self.parent is not None
-                return proposed.sha
+                return _commit_of(proposed)
         self.parent = head.sha
         made = self._send_commit(head)
-        self.url, self.revision, self.changed = made.pr_url, made.pr_revision, True
+        self.url, self.revision, self.changed = cast(str, made.pr_url), cast(str, made.pr_revision), True
         return made.oid
 
     def _send_commit(self, head: _RepoInfo) -> CommitInfo:
-        """Upload what is large, then commit everything at once. Operations are fresh: used ones remember too much."""
+        """Upload large files, then commit all files at once, with new operations: the client keeps state in used ones."""
         create_pr = self.plan.create_pr
         differing, stale = self._compare(head)
         additions = [CommitOperationAdd(file.name, file.content or str(file.path)) for file in differing]
@@ -227,14 +241,15 @@ class _Push:
             create_pr=create_pr,
         )
 
-    def _look(self, revision: str | None = None) -> _RepoInfo:
-        """The repository at a revision, with the checksum of every file. The only reading call that takes a timeout."""
+    def _repository(self, revision: str | None = None) -> _RepoInfo:
+        """The repository at a revision, with checksums of all files; of the reading calls only this one has a timeout."""
         options = dict(revision=revision, files_metadata=True, timeout=self.session.patience.timeout)
-        return self.session.call("reading the repository", self.api.repo_info, **self.repo, **options)
+        found = self.session.call("reading the repository", self.api.repo_info, **self.repo, **options)
+        return cast(_RepoInfo, found)
 
     def _compare(self, found: _RepoInfo) -> tuple[list[PublishedFile], list[str]]:
-        """Files that a revision lacks or holds otherwise, and weights or rows that a loader would mix up with ours."""
-        there = {file.rfilename: file for file in found.siblings}
+        """The files that a revision lacks or has different content for, and stale weights or rows that it should not have."""
+        there = {file.rfilename: file for file in found.siblings or ()}
         ours = {file.name for file in self.plan.files}
         differing = [file for file in self.plan.files if not _same(file, there.get(file.name))]
         is_ours = is_weights if self.plan.repo_type == "model" else is_shard
@@ -244,20 +259,23 @@ class _Push:
         return self._compare(found) == ([], [])
 
     def _verify(self) -> None:
-        differing, stale = self._compare(self._look(self.revision or self.landed))
+        differing, stale = self._compare(self._repository(self.revision or self.landed))
         if differing or stale:
             names = [*(file.name for file in differing), *stale]
             raise PublishError(f"what landed is not what was sent, in {', '.join(names)}: the folder seems to change")
 
     def _tag_is_ours(self) -> str | None:
-        """The commit that the tag names, if any.
+        """Check that the tag is unused or names a commit that holds all files.
+
+        Returns:
+            The commit that the tag names; None if there is no such tag.
 
         Raises:
-            PublishError: It is another student's.
+            PublishError: The tag names a commit with other content.
         """
         tags = self.session.call("reading the tags", self.api.list_repo_refs, **self.repo).tags
         there = next((each.target_commit for each in tags if each.name == self.plan.tag), None)
-        if there not in (None, self.landed) and not self._holds_everything(self._look(there)):
+        if there not in (None, self.landed) and not self._holds_everything(self._repository(there)):
             raise PublishError(
                 f"the tag {self.plan.tag!r} names another version, commit {there[:8]}: choose another tag"
             )
@@ -269,8 +287,13 @@ class _Push:
             self.session.call("setting the tag", self.api.create_tag, **self.repo, **naming)
 
 
+def _commit_of(found: _RepoInfo) -> str:
+    """The commit id of a revision, which the Hub always sends, though the client's type allows None."""
+    return cast(str, found.sha)
+
+
 def _same(file: PublishedFile, there: RepoSibling | None) -> bool:
-    """Whether a file of the Hub has our content, by the checksum the Hub keeps of it."""
+    """Whether a file on the Hub has the content of a local one, by the checksum that the Hub stores."""
     if there is None or there.size != file.size:
         return False
     return there.lfs.sha256 == file.sha256 if there.lfs else there.blob_id == file.git_oid

@@ -1,4 +1,4 @@
-"""Calls to the Hub that end in time, are tried again where that may help, and fail with a reason."""
+"""Calls to the Hub with timeouts, retries and error messages that explain the reason."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MOST_SECONDS_TO_WAIT = 300.0  # the Hub counts requests in windows of five minu
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to keep trying.
+    """The number of attempts, and the times to wait, for each step of publishing.
 
     Attributes:
-        attempts: Tries of each step, at least 1.
-        wait: Seconds before the second try, doubled before each further one.
-        timeout: Seconds without a byte from the Hub after which a request has failed.
+        attempts: The largest number of attempts of each step, at least 1.
+        wait: The number of seconds before the second attempt, doubled before each further one.
+        timeout: The number of seconds without data from the Hub after which a request fails.
     """
 
     attempts: int = 4
@@ -44,11 +44,12 @@ class RetryPolicy:
 
 
 class PublishError(OSError):
-    """Why something was not published, in words for who publishes.
+    """Error with the reason why something was not published, for the user.
 
-    Attributes:
-        passing: Another try may succeed.
-        wait: Seconds the Hub asks to wait before it.
+    Args:
+        message: The reason, and what to do.
+        passing: Whether another attempt may succeed.
+        wait: The number of seconds that the Hub asks to wait before another attempt.
     """
 
     def __init__(self, message: str, *, passing: bool = False, wait: float = 0.0):
@@ -57,28 +58,29 @@ class PublishError(OSError):
 
 
 class HubSession:
-    """The Hub, as one account sees it.
+    """Access to the Hub with one account's token.
 
     Args:
-        token: Of the account. None: that of HF_TOKEN or of `hf auth login`.
-        patience: How long to keep trying.
+        token: The account's token. None: the token of HF_TOKEN or of `hf auth login`.
+        patience: The policy of retries. None: the defaults of `RetryPolicy`.
 
     Raises:
-        PublishError: There is no token, or it cannot be one.
+        PublishError: There is no token, or it contains invalid characters.
     """
 
     def __init__(self, token: str | None = None, patience: RetryPolicy | None = None):
         self.patience = patience or RetryPolicy()
-        self.token = token or get_token()
-        if self.token is None:
+        token = token or get_token()
+        if token is None:
             raise PublishError(f"publishing needs a token, got none: {_LOG_IN}")
-        if not re.fullmatch(r"[!-~]+", self.token):
+        if not re.fullmatch(r"[!-~]+", token):
             raise PublishError(f"the token has spaces or characters that no token has: {_LOG_IN}")
+        self.token = token
         self.api = HfApi(token=self.token, library_name="hf_distill", library_version=__version__)
         self._account: dict[str, Any] | None = None
 
     def account(self) -> dict[str, Any]:
-        """Who the token belongs to, asked for once."""
+        """The account that the token belongs to, as the Hub describes it; requested once."""
         if self._account is None:
             self._account = self.persist("asking whose token this is", self.api.whoami)
         return self._account
@@ -87,13 +89,16 @@ class HubSession:
         """Call a function of the client once.
 
         Args:
-            doing: What it is for, as the error says it.
-            function: What is called.
-            *args: What it is called with.
-            **kwargs: What it is called with.
+            doing: The purpose of the call, for error messages, such as "creating the repository".
+            function: The function to call.
+            *args: The positional arguments of the function.
+            **kwargs: The keyword arguments of the function.
+
+        Returns:
+            The result of the function.
 
         Raises:
-            PublishError: It failed. Never with the token in it, nor the client's own error behind it.
+            PublishError: The call failed. The message never contains the token, and the client's error is not chained.
         """
         try:
             with _bounded(self.patience.timeout):
@@ -105,7 +110,7 @@ class HubSession:
         raise PublishError(self._without_token(f"{doing} failed: {reason}"), passing=passing, wait=wait)
 
     def persist(self, doing: str, function: Callable[..., _Value], *args: Any, **kwargs: Any) -> _Value:
-        """`call`, again while that may help: `function` must bear being called twice."""
+        """Like `call`, with retries while they may help: `function` must be safe to call repeatedly."""
         for attempt in range(self.patience.attempts):
             try:
                 return self.call(doing, function, *args, **kwargs)
@@ -121,10 +126,10 @@ class HubSession:
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """The client waits for ever by default, above all for the answer to a commit.
+    """Set the timeout of the client, which by default has none for some calls, such as the one that commits.
 
-    Where the library replaces its client in the middle of a call, after a refused connection, the rest of that call
-    has no bound: huggingface_hub 2.4 has no public way to bound a client it will make.
+    If the library replaces its client during a call, after a refused connection, the rest of that call has no timeout:
+    huggingface_hub 2.4 has no public way to set the timeout of a client that it will create.
     """
     client = get_session()
     before, client.timeout = client.timeout, seconds
@@ -135,14 +140,14 @@ def _bounded(seconds: float) -> Iterator[None]:
 
 
 def _explain(error: BaseException, timeout: float) -> tuple[str, bool, float]:
-    """Reason, whether it may pass, and the seconds the Hub asks to wait."""
+    """The reason of an error, whether another attempt may succeed, and the seconds that the Hub asks to wait."""
     for each in _chain(error):
         if isinstance(each, HfHubHTTPError):
             after = each.response.headers.get("Retry-After", "")
             reason, passing = _explain_status(each.response.status_code, each.server_message or "")
             return reason, passing, float(after) if after.isdigit() else 0.0
         if isinstance(each, httpx2.TimeoutException):
-            return f"no answer within {timeout:g} seconds", True, 0.0
+            return f"no response within {timeout:g} seconds", True, 0.0
         if isinstance(each, LocalTokenNotFoundError):
             return f"there is no token: {_LOG_IN}", False, 0.0
         if isinstance(each, OfflineModeIsEnabled):
@@ -153,19 +158,19 @@ def _explain(error: BaseException, timeout: float) -> tuple[str, bool, float]:
                 return (*_explain_status(int(status[1]), ""), 0.0)
             return "the Hub cannot be reached, or broke the connection off", True, 0.0
         if isinstance(each, (json.JSONDecodeError, KeyError)):
-            return "the Hub's answer is not one of a Hub: it may be down", True, 0.0
+            return "the response is not one of the Hub: it may be down", True, 0.0
     return f"{error}", False, 0.0
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised from: the client wraps those of uploads."""
+    """An error and the errors it was raised from: the client wraps those of uploads."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _explain_status(status: int, said: str) -> tuple[str, bool]:
-    """Reason behind an HTTP status, and whether it may pass."""
+    """The reason behind an HTTP status, and whether another attempt may succeed; `said` is the Hub's own message."""
     said = f" (the Hub says: {said})" if said else ""
     if status == 401:
         return f"the Hub does not know this token: {_LOG_IN}", False

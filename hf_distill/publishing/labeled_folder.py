@@ -1,4 +1,4 @@
-"""What of a transfer set that a teacher labeled is published, and what it must pass before anything is sent."""
+"""The files of a labeled transfer set that are published, and the checks they must pass before."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from hf_distill.publishing.student_folder import PublishedFile, describe_file, p
 
 
 def is_labeled(folder: str | os.PathLike) -> bool:
-    """Whether a folder holds recorded answers, or is about to."""
+    """Whether a folder holds precomputed teacher outputs, or an unfinished labeling of them."""
     return is_unfinished(Path(folder)) or any(Path(folder).glob(PATTERN))
 
 
 def labeled_files(folder: str | os.PathLike, secret: str | None = None) -> list[PublishedFile]:
-    """The files of a labeled transfer set that go to the Hub, by name, each as it was written.
+    """Check a labeled transfer set, and list the files to publish.
 
     Args:
-        folder: As `label_transfer_set` leaves it; its card may have been edited.
-        secret: A token that no file may contain, beside what looks like a token, a password or a key.
+        folder: The folder, as written by `label_transfer_set`; its card may have been edited.
+        secret: A token that no file may contain, besides strings that look like tokens, passwords or keys. None: there
+            is none.
+
+    Returns:
+        The files with their checksums: card, plots, manifest, shards and labeling cost.
 
     Raises:
-        FileNotFoundError: Labeling was not finished, or the card is gone.
-        ValueError: A file is not as it was written, no regular one, or a link out of the folder; the card's metadata is
-            invalid; a file contains a token; rows have paths in place of pictures.
+        FileNotFoundError: The labeling is not finished, or the card is missing.
+        ValueError: A file was modified since it was written, is not a regular file or is a link out of the folder; the
+            card's metadata are invalid; a file contains a token; rows hold paths in place of embedded files.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
@@ -53,7 +57,7 @@ def labeled_files(folder: str | os.PathLike, secret: str | None = None) -> list[
 
 
 def _require_embedded(shard: Path) -> None:
-    """Refuse rows whose pictures or sounds are paths of this machine."""
+    """Check that images and sounds in a shard are embedded, not paths of local files."""
     with pa.memory_map(str(shard)) as source:
         for batch in pa.ipc.open_stream(source):
             for name, values in zip(batch.schema.names, batch.columns, strict=True):
@@ -67,5 +71,5 @@ def _require_embedded(shard: Path) -> None:
 
 
 def is_shard(name: str) -> bool:
-    """Whether `load_dataset` would take a file of this name for rows."""
+    """Whether `load_dataset` would read rows from a file of this name."""
     return fnmatch(name, PATTERN)

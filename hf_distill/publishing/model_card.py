@@ -1,4 +1,4 @@
-"""A model card rendered from a run record alone."""
+"""The model card of a student, rendered from its run record alone."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _FIRST_WEIGHTS = {
 
 
 def render_model_card(record: RunRecord) -> ModelCard:
-    """The card of the student a run made.
+    """Render the model card of a student.
 
     Args:
-        record: What the run left. `evaluation`, where it is filled, becomes the results table, and its row about the
-            student the results in the metadata; else `metrics` do.
+        record: The run record. Its `evaluation`, if there is one, becomes the results table, and the student's row in it
+            the results in the metadata; else its `metrics` do.
 
     Returns:
-        Card with valid metadata; `save` writes it. Nothing in the record is read as markup, and nothing private in it is
-        shown (see `public`).
+        The card, with valid metadata. No text of the record is interpreted as markup, and private values are not shown
+        (see `public`).
     """
     record = RunRecord(**_without_next_line(record.public_content()))
     title, evaluation = _title(record), record.evaluation
@@ -54,15 +54,15 @@ def render_model_card(record: RunRecord) -> ModelCard:
         snippet=_snippet(record),
         packages=usage.packages_of(record.student),
         base=hub_link(base_model_of(record)),
-        first_weights=_FIRST_WEIGHTS.get(initialization, initialization),
+        first_weights=_FIRST_WEIGHTS.get(initialization, initialization) if initialization else None,
         comparison=card_tables.comparison_table(evaluation) if evaluation else None,
         examples=examples_label(evaluation) if evaluation else None,
         scores=card_tables.scores_table(record),
         own=own,
-        speed=card_tables.speed_table(evaluation, own) if own else None,
+        speed=card_tables.speed_table(evaluation, own) if evaluation and own else None,
         data_sets=[hub_link(name, "datasets/") for name in datasets_of(record)],
         teacher_name=_teacher_name(record),
-        recipe=RECIPES.get(record.arguments.get("recipe")),
+        recipe=RECIPES.get(record.arguments.get("recipe", "")),
         papers=_papers(record),
         tables=card_tables,
         code=code,
@@ -85,13 +85,13 @@ def _teacher_name(record: RunRecord) -> Markdown | None:
 
 
 def _package_name() -> Markdown:
-    """This package, with a link to its repository where its metadata name one."""
+    """The name of this package, with a link to its repository if the package's metadata name one."""
     try:
         known = metadata("hf_distill")
     except PackageNotFoundError:
         return escaped("hf_distill")
     urls = [
-        known.get("Home-page") or "",
+        *(known.get_all("Home-page") or ()),
         *(line.partition(",")[2].strip() for line in known.get_all("Project-URL") or ()),
     ]
     address = next((url for url in urls if re.fullmatch(r"https://[\w./-]+", url)), None)
@@ -99,7 +99,7 @@ def _package_name() -> Markdown:
 
 
 def _papers(record: RunRecord) -> dict[str, Markdown]:
-    """The list of the sources, and their BibTeX; empty where there are none."""
+    """The list of the papers, and their BibTeX entries; empty if there are none."""
     numbers = citations.papers_of(record)
     if not numbers:
         return {}
@@ -109,12 +109,12 @@ def _papers(record: RunRecord) -> dict[str, Markdown]:
 
 
 def _title(record: RunRecord) -> str:
-    """As the caller says, else after the student's folder, and where that is not recorded after its first weights."""
+    """The title that the caller gave, else the name of the student's folder, else the name of its initial model."""
     return record.card.get("model_name") or record.student.get("saved_as") or record.student["name"]
 
 
 def _without_next_line(value: Any) -> Any:
-    """Without the control character U+0085, which YAML writers and readers understand differently."""
+    """A copy without the control character U+0085, which YAML writers and readers interpret differently."""
     if isinstance(value, dict):
         return {_without_next_line(key): _without_next_line(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -125,9 +125,15 @@ def _without_next_line(value: Any) -> Any:
 def write_model_card(folder: str | os.PathLike) -> Path:
     """Render the `run.json` of a student folder into its README.md, with the plots that the card shows.
 
+    Args:
+        folder: The student's folder.
+
+    Returns:
+        The path of the card.
+
     Raises:
         FileNotFoundError: The folder has no `run.json`.
-        ValueError: It cannot be read, see `RunRecord.load`.
+        ValueError: The `run.json` cannot be read, see `RunRecord.load`.
     """
     path, record = Path(folder) / "README.md", RunRecord.load(folder)
     card = render_model_card(record)
@@ -135,20 +141,20 @@ def write_model_card(folder: str | os.PathLike) -> Path:
         report_plot(record.evaluation, path.with_name("comparison.png"))
     if record.progress:
         shrinking_plot(record.progress, path.with_name("shrinking.png"))
-    atomic_write(path, str(card))  # last: it shows the plots
+    atomic_write(path, str(card))  # last, since it links to the plots
     return path
 
 
 def add_evaluation(folder: str | os.PathLike, evaluation: Mapping[str, Any], name: str) -> Path:
-    """Keep a comparison in a student's `run.json`, and render its card from it.
+    """Add a comparison to a student's `run.json`, and render its card again.
 
     Args:
-        folder: Of the student, with a `run.json`.
-        evaluation: See `hf_distill.evaluation.comparison.compare`.
-        name: Of the student in it.
+        folder: The student's folder, with a `run.json`.
+        evaluation: The comparison, as `hf_distill.evaluation.comparison.compare` returns it.
+        name: The student's name in the comparison.
 
     Returns:
-        The card.
+        The path of the card.
 
     Raises:
         FileNotFoundError: The folder has no `run.json`.

@@ -1,4 +1,4 @@
-"""What of a trainer's output folder may go to the Hub: nothing that runs code when it is read, no token, no link out."""
+"""The files of a trainer's output folder that may be pushed: no pickles, no secrets, no links out of the folder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ PICKLE, SECRET, ELSEWHERE = "a pickle", "what looks like a token, a password or 
 def files_to_push(
     folder: str | os.PathLike, secret: str | None = None, ignored: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, str]]:
-    """The files below a folder that may go to the Hub, and those that may not.
+    """List the files below a folder that may be pushed to the Hub, and those that may not.
 
     Args:
-        folder: Of a training, or one of its checkpoints.
-        secret: A token that no file may contain, beside what looks like a token, a password or a key.
-        ignored: Patterns of files that are not meant to go.
+        folder: The output folder of a training, or one of its checkpoints.
+        secret: A token that no file may contain, besides strings that look like tokens, passwords or keys. None: there
+            is none.
+        ignored: Patterns of the names of files that are neither pushed nor checked.
 
     Returns:
-        Names with "/" between folders, sorted; and by the name of each that stays what it is or contains: `PICKLE`,
-        `SECRET` or `ELSEWHERE`.
+        The names of the files that may be pushed, with "/" between folders, sorted; and the reasons why others may not
+        be pushed, by name: `PICKLE`, `SECRET` or `ELSEWHERE`.
     """
     folder = Path(folder)
     sent, kept = [], {}

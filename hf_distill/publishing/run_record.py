@@ -1,4 +1,4 @@
-"""The one JSON file a run leaves: who taught whom what, with which arguments, on what machine, and how it went."""
+"""The run record, a JSON file that describes a training run: models, objective, data, arguments, hardware and results."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from hf_distill.text.privacy import public, public_name, without_secrets
 
 SCHEMA_VERSION = 2
 RUN_RECORD_NAME = "run.json"
-_SHOWN = 100  # characters of a value in a message
+_SHOWN = 100  # the largest number of characters of a value in a message
 
-# Where the run wrote and with which secrets: nobody else's business, and wrong on any other machine.
+# Arguments with local paths and secrets, which are private, and meaningless on other machines.
 _PRIVATE_ARGUMENTS = {
     "output_dir",
     "overwrite_output_dir",
@@ -50,28 +50,28 @@ _PRIVATE_ARGUMENTS = {
 
 @dataclass
 class RunRecord:
-    """What a run was and what came of it; `run_record.schema.json` beside this file says it field by field.
+    """The description of a training run and its results; `run_record.schema.json` in this folder defines the fields.
 
     Attributes:
-        trainer: Class of the trainer.
-        student: See `describe_model`.
-        teacher: See `describe_model`; plus `dtype`. None for a run on labels alone.
+        trainer: The class name of the trainer.
+        student: The description of the student, see `describe_model`.
+        teacher: The description of the teacher, see `describe_model`, with its `dtype`. None without a teacher.
         objective: One entry per term of the loss: name, weight, and for soft labels loss and temperature.
-        arguments: Training arguments that differ from the defaults of transformers.TrainingArguments.
-        data: Examples and fingerprint of each split, and what the caller knows of them: name, language, license, text.
-        training: Steps, epochs, seconds, seeds, hardware, and what was spent.
-        command: How the run was started, see `command_line`.
-        git: Commit of the script's repository, see `git_state`.
-        metrics: The last evaluation's metrics.
-        evaluation: The student beside its teacher and others, see `hf_distill.evaluation.comparison`; None before that.
-        card: What the caller wants said in the model card's metadata, see `DistillationTrainer.create_model_card`.
-        versions: Versions of Python and the packages that decide results.
-        stages: What came before and this, in order, where a student went through several trainings: name, objective,
-            arguments, data, training and metrics of each.
-        progress: How a student that shrinks changed, one entry per log: step, loss, hidden_size, parameters, step_gflops
-            (billions of operations of both models' passes in a step, of one process) and step_ms (wall time since the
-            log before, per step).
-        schema_version: Of this layout.
+        arguments: The training arguments that differ from the defaults of transformers.TrainingArguments.
+        data: The examples and fingerprint of each split, and the caller's name, language, license and text of the data.
+        training: The steps, epochs, seconds, seeds, hardware and compute cost of the training.
+        command: The command that started the run, see `command_line`.
+        git: The commit of the script's repository, see `git_state`.
+        metrics: The metrics of the last evaluation.
+        evaluation: The comparison with other models, see `hf_distill.evaluation.comparison`; None if there is none.
+        card: The metadata of the model card that the caller gave, see `DistillationTrainer.create_model_card`.
+        versions: The versions of Python and of the packages that affect results.
+        stages: The trainings of a student that was trained in several stages, in order, this one included: name,
+            objective, arguments, data, training and metrics of each.
+        progress: The sizes of a student that is pruned in training, one entry per log: step, loss, hidden_size,
+            parameters, step_gflops (GFLOPs of both models in a step of one process) and step_ms (milliseconds of wall
+            time per step since the previous log).
+        schema_version: The version of the record's schema.
     """
 
     trainer: str
@@ -93,11 +93,11 @@ class RunRecord:
 
     @property
     def is_distilled(self) -> bool:
-        """Whether the student learned from anything but labels."""
+        """Whether the objective uses a teacher, not labels alone."""
         return self.teacher is not None or any(term["name"] != "hard_label" for term in self.objective)
 
     def public_content(self) -> dict[str, Any]:
-        """All of it without anything private (see `public`); the metric of the comparison is named alike everywhere."""
+        """The record without private values (see `public`), with consistent names of the comparison's metric."""
         content = public(asdict(self))
         if self.evaluation is not None:
             before, after = self.evaluation["metric"], content["evaluation"]["metric"]
@@ -108,15 +108,21 @@ class RunRecord:
         return content
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write `run.json` into a folder, whole or not at all, without anything private (see `public`).
+        """Write `run.json` into a folder, atomically and without private values (see `public`).
 
-        Folders of this machine that were told in place of a Hub's data sets and base model are left out.
+        Local folders that were given as data sets or base model of the card are left out.
+
+        Args:
+            folder: The folder to write into; it is created if it does not exist.
+
+        Returns:
+            The path of the file.
 
         Raises:
-            ValueError: What the caller wants said in the card is not as the schema says.
+            ValueError: The card's metadata do not conform to the schema.
         """
         if error := _error(json.loads(json.dumps(self.card, default=without_address)), "card"):
-            raise ValueError(f"the record is not as the schema says: {error}")
+            raise ValueError(f"the record does not conform to the schema: {error}")
         path = Path(folder) / RUN_RECORD_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = self.public_content() | {"card": public(_with_hub_ids(self.card))}
@@ -128,34 +134,40 @@ class RunRecord:
     def load(cls, folder: str | os.PathLike) -> RunRecord:
         """Read the `run.json` of a folder.
 
+        Args:
+            folder: The folder of a student.
+
+        Returns:
+            The record.
+
         Raises:
-            FileNotFoundError: There is none.
-            ValueError: It is no JSON, of another schema version, or not as the schema says.
+            FileNotFoundError: The folder has no `run.json`.
+            ValueError: The file is no JSON, has another schema version, or does not conform to the schema.
         """
         path = Path(folder) / RUN_RECORD_NAME
-        content = read_json(path, kind=Any, finite=False)  # a loss may have been none
+        content = read_json(path, kind=Any, finite=False)  # losses may be NaN or infinite
         found = content.get("schema_version") if isinstance(content, dict) else None
-        if found == 1:  # had its comparison in another form
+        if found == 1:  # version 1 had another form of the comparison
             content.pop("comparison", None)
             content["schema_version"] = found = SCHEMA_VERSION
         if found != SCHEMA_VERSION:
             raise ValueError(f"{path} has schema version {repr(found)[:_SHOWN]}; this package reads {SCHEMA_VERSION}")
         if error := _error(content):
-            raise ValueError(f"{path} is not as the schema says: {error}")
+            raise ValueError(f"{path} does not conform to the schema: {error}")
         if fault := _fault_of(content.get("evaluation")):
             raise ValueError(f"{path} contradicts itself: {fault}")
         return cls(**content)
 
 
 def _with_hub_ids(card: dict[str, Any]) -> dict[str, Any]:
-    """Without data sets and a base model that are folders: of a path the last part would stay, and look like an id."""
+    """Remove data sets and a base model that are local paths: `public` would shorten them to what looks like a Hub id."""
     found = dict(card)
     for field_name in ("datasets", "base_model"):
-        told = card.get(field_name)
-        if isinstance(told, str) and not _may_be_hub_id(told):
+        given = card.get(field_name)
+        if isinstance(given, str) and not _may_be_hub_id(given):
             del found[field_name]
-        elif isinstance(told, (list, tuple)):
-            found[field_name] = [each for each in told if _may_be_hub_id(each)]
+        elif isinstance(given, (list, tuple)):
+            found[field_name] = [each for each in given if _may_be_hub_id(each)]
     return found
 
 
@@ -164,7 +176,7 @@ def _may_be_hub_id(name: Any) -> bool:
 
 
 def _error(content: Any, part: str | None = None) -> str | None:
-    """Where a record, or a part of it, breaks the schema, and how; None where it does not."""
+    """Where and how a record, or a part of it, violates the schema; None if it conforms."""
     whole = schema()
     rules = whole if part is None else {"$defs": whole["$defs"], "properties": {part: whole["properties"][part]}}
     error = best_match(Draft202012Validator(rules).iter_errors(content if part is None else {part: content}))
@@ -178,7 +190,7 @@ def _error(content: Any, part: str | None = None) -> str | None:
 
 
 def _fault_of(evaluation: dict[str, Any] | None) -> str | None:
-    """What no schema can say: that the comparison's metric and the student's own row are there."""
+    """Check what the schema cannot express: that the comparison has the student's row, and its metric in all rows."""
     if evaluation is None:
         return None
     rows, metric = evaluation["rows"], evaluation["metric"]
@@ -195,16 +207,19 @@ def schema() -> dict[str, Any]:
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Name, shape and size of a model.
+    """Describe the origin, the architecture and the size of a model.
+
+    Args:
+        model: The model, gathered or sharded.
 
     Returns:
-        `name` (its origin, local folders by their last part alone), `revision` (the commit, of a model from the Hub),
-        `initialization` (as `create_student` was told; "pretrained" for a model that was loaded; None: not known),
-        `lineage` (of a model from a folder with a `run.json`: what it came `from`, its `teacher`, `trainer`, `steps`),
-        `architecture`, `parameters`, `weights_sha256`, and the configuration's `model_type`, `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`,
-        `vocab_size` and `labels` as far as it has them.
+        `name` (Hub id, or last part of a local folder), `revision` (the commit of a model from the Hub), `initialization`
+        (the argument of `create_student`; "pretrained" for a loaded model; None: unknown), `lineage` (for a folder with a
+        `run.json`: the model it was trained `from`, `teacher`, `trainer` and `steps`), `architecture`, `parameters`,
+        `weights_sha256`, `labels`, and of the configuration, if it has them, `model_type`, `hidden_size`,
+        `num_hidden_layers`, `num_attention_heads`, `intermediate_size` and `vocab_size`.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
     origin = getattr(config, "_name_or_path", "")
     return {
@@ -221,7 +236,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 
 
 def _lineage(origin: str) -> dict[str, Any] | None:
-    """Where a model from a local folder came from, as far as the `run.json` there says."""
+    """The origin of a model in a local folder, according to the `run.json` there; None if there is none."""
     try:
         record = RunRecord.load(origin) if origin else None
     except (OSError, ValueError):
@@ -234,7 +249,7 @@ def _lineage(origin: str) -> dict[str, Any] | None:
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
-    """The arguments that differ from their class's defaults, without paths and secrets."""
+    """The arguments that differ from the defaults of their class, without paths and secrets."""
     changed = {}
     for argument in fields(args):
         if argument.name in _PRIVATE_ARGUMENTS or argument.name.startswith("_") or not argument.init:
@@ -248,7 +263,7 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
 
 
 def command_line() -> str | None:
-    """The command that started this process, as one would type it in the folder it was started in; None if no script did."""
+    """The command that started this process, relative to the working directory; None if it was not started by a script."""
     script, spec = Path(sys.argv[0]), getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None:
         start = ["python", "-m", spec.name.removesuffix(".__main__")]
@@ -263,7 +278,7 @@ def command_line() -> str | None:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Of the repository the process was started in: `commit`, and whether tracked files were `changed`; None without one."""
+    """The `commit` of the working directory's git repository, and whether tracked files were `changed`; None without one."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""What of a student's folder is published, and what it must pass before anything is sent."""
+"""The files of a student's folder that are published, and the checks they must pass before."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import transformers
 import yaml
@@ -22,7 +23,7 @@ from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 from hf_distill.publishing.usage import HERE
 from hf_distill.text.credentials import find_credential
 
-# Beside the weights, and the plots that the card shows, nothing else leaves the folder.
+# Besides the weights, and the plots that the card shows, only these files are published.
 _ALLOWED = (
     *(
         "config.json",
@@ -44,23 +45,23 @@ _WEIGHT_NAMES = (_WEIGHTS, _INDEX, _ADAPTER, _SHARDS)
 _PICKLES = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin")
 _SAFELY = {"local_files_only": True, "trust_remote_code": False}
 _PLOT = re.compile(r"!\[[^\]\[\n]*\]\(([\w.-]+\.png)\)")
-_PLACES = (HERE, "NAMESPACE/NAME")  # in the code of a student's card, and of a labeled set's
-_MANY_BYTES = 2**24  # of numbers; nobody writes as much text into them
-# Names of special tokens and words stand in these where those of settings would.
+_PLACES = (HERE, "NAMESPACE/NAME")  # placeholders in the code of the cards of students and labeled data sets
+_MANY_BYTES = 2**24  # larger binary files are not searched for strings that look like secrets
+# In these files the names are tokens of a vocabulary, not settings such as "password".
 _VOCABULARIES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file that goes to the Hub.
+    """A file to publish on the Hub.
 
     Attributes:
-        name: Its name in the repository.
-        path: Where it lies here.
-        size: Bytes.
-        sha256: Of its content: what the Hub calls a large file.
-        git_oid: SHA-1 of its content as git computes it: what the Hub calls a small one.
-        content: What is sent in place of the file's own content; None: that.
+        name: The name of the file in the repository.
+        path: The local path.
+        size: The size in bytes.
+        sha256: The SHA-256 of the content, by which the Hub identifies large (LFS) files.
+        git_oid: The git blob id (SHA-1) of the content, by which the Hub identifies small files.
+        content: The content to upload in place of the local file's. None: the local file's.
     """
 
     name: str
@@ -71,21 +72,25 @@ class PublishedFile:
     content: bytes | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
-        """What is sent."""
+        """The content to upload."""
         return self.path.read_bytes() if self.content is None else self.content
 
 
 def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> list[PublishedFile]:
-    """The files of a student that go to the Hub, by name, after every check that needs no Hub.
+    """Check a student's folder, and list the files to publish.
 
     Args:
-        folder: As `save_model` and `write_model_card` leave it.
-        secret: A token that no file may contain, beside what looks like a token, a password or a key.
+        folder: The student's folder, as written by `save_model` and `write_model_card`.
+        secret: A token that no file may contain, besides strings that look like tokens, passwords or keys. None: there
+            is none.
+
+    Returns:
+        The files with their checksums, sorted by name.
 
     Raises:
-        FileNotFoundError: There is no such folder, or it lacks weights, a configuration, a card or a plot of it.
-        ValueError: The weights are pickled, no stock class of transformers loads them whole, the card's metadata is
-            invalid, a file contains a token, has code loaded, is no regular one, or is a link out of the folder.
+        FileNotFoundError: The folder does not exist, or lacks weights, a configuration, a card or a plot that it shows.
+        ValueError: The weights are pickled, or no class of transformers loads all of them; the card's metadata are
+            invalid; a file contains a token, loads custom code, is not a regular file or is a link out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -106,7 +111,7 @@ def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> li
 
 
 def left_out(folder: str | os.PathLike, files: list[PublishedFile]) -> list[str]:
-    """What stays in the folder, by name; folders end with a slash."""
+    """The sorted names of the files and folders that are not published; names of folders end with a slash."""
     sent = {file.name for file in files}
     return sorted(path.name + "/" * path.is_dir() for path in Path(folder).iterdir() if path.name not in sent)
 
@@ -117,13 +122,13 @@ def describe_file(path: Path) -> PublishedFile:
 
 
 def describe_content(path: Path, content: bytes) -> PublishedFile:
-    """A file that is sent with another content than it has here."""
+    """A file with checksums that is published with other content than the local file's."""
     checksums = hashlib.sha256(content).hexdigest(), git_hash(content)
     return PublishedFile(path.name, path, len(content), *checksums, content)
 
 
 def with_repository(card: PublishedFile, repo_id: str) -> PublishedFile:
-    """A card whose code names the repository that it is sent to, where it named none yet."""
+    """A card whose code names the repository in place of the placeholder, if it still has one."""
     content = card.read()
     for place in _PLACES:
         content = content.replace(f'"{place}"'.encode(), f'"{repo_id}"'.encode())
@@ -131,12 +136,12 @@ def with_repository(card: PublishedFile, repo_id: str) -> PublishedFile:
 
 
 def is_weights(name: str) -> bool:
-    """Whether transformers or peft would load weights from a file of this name."""
+    """Whether transformers or peft load weights from a file of this name."""
     return any(fnmatch(name, pattern) for pattern in _WEIGHT_NAMES)
 
 
 def _weights(folder: Path) -> list[str]:
-    """Names of the files that hold the weights, as `from_pretrained` would choose them."""
+    """The names of the files with the weights, as `from_pretrained` selects them."""
     pickles = sorted(path.name for path in folder.iterdir() if any(fnmatch(path.name, each) for each in _PICKLES))
     if pickles:
         raise ValueError(
@@ -156,7 +161,7 @@ def _weights(folder: Path) -> list[str]:
 
 
 def _shards(index: Path) -> list[str]:
-    """Names of the files that an index of weights names."""
+    """The sorted names of the shards that an index of weights lists."""
     named = read_json(index, {"weight_map": dict[str, str]})["weight_map"]
     strange = [name for name in named.values() if not fnmatch(name, _SHARDS) or "/" in name]
     if strange or not named:
@@ -166,7 +171,7 @@ def _shards(index: Path) -> list[str]:
 
 
 def plots_of_card(folder: Path) -> list[str]:
-    """Names of the plots that the card shows, after a look at its metadata."""
+    """The sorted names of the plots that the card shows, all of which exist; the card's metadata are checked, too."""
     path = folder / "README.md"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no README.md; `hf-distill card {folder}` renders it from run.json")
@@ -184,17 +189,17 @@ def plots_of_card(folder: Path) -> list[str]:
 
 
 def _check_model(folder: Path) -> None:
-    """Load the model as a stranger will: by the class its configuration names, without code of its own."""
+    """Check that the model can be loaded by the class that its configuration names, without custom code."""
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json")
     config = read_json(folder / "config.json")
     names = checked(config.get("architectures") or [], list[str], f"'architectures' of {folder / 'config.json'}")
-    stock = [getattr(transformers, name, None) for name in names]
+    stock: list[Any] = [getattr(transformers, name, None) for name in names]
     if not stock or not all(map(_is_model, stock)):
         raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
     try:
         model, found = stock[0].from_pretrained(folder, **_SAFELY, output_loading_info=True)
-    except Exception as error:  # whatever stops it would stop everybody
+    except Exception as error:  # any failure would affect all users of the model
         raise ValueError(f"{names[0]}.from_pretrained does not load {folder}: {error}") from error
     if found["missing_keys"]:
         raise ValueError(f"{folder} lacks weights of {names[0]}: {', '.join(sorted(found['missing_keys']))}")
@@ -209,13 +214,13 @@ def _require_finite(folder: Path, weights: Mapping[str, Tensor]) -> None:
     bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
         raise ValueError(
-            f"{folder} has weights that are NaN or infinite, {len(bad)} parameters such as {bad[0]}: the training that made them "
-            "has failed, and nobody can use them"
+            f"{folder} has weights that are NaN or infinite, {len(bad)} parameters such as {bad[0]}: the training that "
+            "produced them has failed, and the model is unusable"
         )
 
 
 def _check_adapter(folder: Path) -> None:
-    """An adapter's base is a repository, not a folder of this machine, and its weights can be read."""
+    """Check that an adapter's base model is a Hub id, not a local folder, and that its weights can be read."""
     if not (folder / "adapter_config.json").is_file():
         raise FileNotFoundError(f"{folder} has no adapter_config.json")
     base = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
@@ -223,7 +228,7 @@ def _check_adapter(folder: Path) -> None:
         raise ValueError(f"base_model_name_or_path of adapter_config.json must be a Hub id, got {base!r}")
     try:
         weights = load_file(folder / _ADAPTER)
-    except Exception as error:  # SafetensorError shares no base with other errors
+    except Exception as error:  # SafetensorError derives from Exception alone
         raise ValueError(f"{folder / _ADAPTER} cannot be read: {error}") from error
     if not weights:
         raise ValueError(f"{folder / _ADAPTER} holds no weights")
@@ -231,21 +236,24 @@ def _check_adapter(folder: Path) -> None:
 
 
 def require_no_secrets(paths: list[Path], secret: str | None) -> None:
-    """No token, password or key in any file. Weights are searched as far as their header goes, where metadata is."""
+    """Check that no file contains a token, password or key; of weights only the header, with its metadata, is searched."""
     for path in paths:
         if line := line_of_secret(path, secret):
             raise ValueError(f"{path} contains what looks like a token, a password or a key, in line {line}: remove it")
 
 
 def line_of_secret(path: Path, secret: str | None) -> int:
-    """The line, from 1, of the first credential in a file; 0 for none.
+    """Find the first credential in a file.
 
     Args:
-        path: Where it is.
-        secret: A token to be found whatever it looks like.
+        path: The file.
+        secret: A token to find, whatever it looks like. None: only strings that look like credentials are found.
+
+    Returns:
+        The number of the line, from 1; 0 if there is none.
     """
     content = _readable(path)
-    text = content.decode("latin-1")  # byte for byte, whatever the file is
+    text = content.decode("latin-1")  # one character per byte, for binary files too
     is_binary = b"\0" in content
     with_names = not is_binary and not any(fnmatch(path.name, name) for name in _VOCABULARIES)
     start = text.find(secret.encode().decode("latin-1")) if secret else -1

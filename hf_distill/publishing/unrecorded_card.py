@@ -1,4 +1,4 @@
-"""The card of a model that no run has recorded, such as one made smaller from Python: what can be read off it, and no more."""
+"""The card of a model without a run record, such as one pruned from Python: only what the model itself shows."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ _SHAPE = (
 
 
 def write_unrecorded_card(folder: str | os.PathLike, model: PreTrainedModel, given: Mapping[str, Any]) -> Path:
-    """Write the README.md of a model's folder; says what is not known.
+    """Write the README.md of a model's folder from the model alone; it states what is not known.
 
     Args:
-        folder: Of the model.
-        model: What lies in it.
-        given: What its maker says of it: base_model, license, language, datasets, tags, model_name.
+        folder: The model's folder.
+        model: The model that is saved there.
+        given: The metadata that the user gives: base_model, license, language, datasets, tags and model_name.
+
+    Returns:
+        The path of the card.
 
     Raises:
-        ValueError: There is a README.md that somebody else wrote.
+        ValueError: There is a README.md that this function did not write.
     """
     path = Path(folder) / "README.md"
     if path.exists() and _FOOTER not in path.read_text(encoding="utf-8"):

@@ -1,11 +1,11 @@
-"""How a student is used: code for its card that runs as it is copied, and examples for its page on the Hub."""
+"""Code in a student's card that runs as it is copied, and the examples of the widget on its Hub page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HERE = "path/to/this/folder"  # which `publish` replaces by the repository's id
+HERE = "path/to/this/folder"  # `publish` replaces it by the repository's id
 _TASKS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -54,12 +54,12 @@ with torch.no_grad():
 
 
 def pipeline_of(architecture: str) -> str | None:
-    """The Hub's name of what a model of a class is for; None: not known."""
+    """The Hub's pipeline tag of a model class, such as "text-classification"; None if it is not known."""
     return next((task for ending, task in _TASKS.items() if architecture.endswith(ending)), None)
 
 
 def packages_of(student: Mapping[str, Any]) -> str:
-    """What `usage` needs installed, apart by spaces."""
+    """The packages that the code of `usage` needs, separated by spaces."""
     is_of_images = pipeline_of(student["architecture"]) == "image-classification"
     return " ".join(
         ["transformers", "torch", *["peft"] * is_adapter(student), *["pillow", "torchvision"] * is_of_images]
@@ -67,16 +67,20 @@ def packages_of(student: Mapping[str, Any]) -> str:
 
 
 def is_adapter(student: Mapping[str, Any]) -> bool:
-    """Whether a student was saved as an adapter, which needs its base."""
+    """Whether a student was saved as a PEFT adapter, which needs its base model."""
     return student.get("adapter") is not None
 
 
 def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
-    """Code that loads a student from `HERE`, asks it something and prints the answer; None for a model of an unknown kind.
+    """Write Python code that loads a student from `HERE`, runs it on an example and prints the output.
 
     Args:
-        student: As the run record describes it. Nothing in it is taken into the code but the names of its classes, quoted.
-        data: Likewise; whether it reads pairs of texts.
+        student: The description of the student in the run record. Of its strings only class names get into the code,
+            quoted.
+        data: The description of the data in the run record, which tells whether the student reads pairs of texts.
+
+    Returns:
+        The code; None if the model's pipeline tag is not known.
     """
     task = pipeline_of(student["architecture"])
     if task is None:
@@ -85,23 +89,26 @@ def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
         answer = _ANSWER.format(question=_QUESTIONS[0][0], context=_QUESTIONS[0][1])
         return _imports(["import torch"], student, "AutoTokenizer") + _loaded(student) + answer
     channels = student.get("num_channels", 3)
-    if task == "image-classification" and channels != 3:  # a pipeline makes three of every image
+    if task == "image-classification" and channels != 3:  # pipelines convert every image to three channels
         pixels = _PIXELS.format(channels=int(channels), size=int(student.get("image_size") or 224))
         return _imports(["import torch"], student) + _loaded(student) + pixels
     return _pipeline(task, student) + _question(task, student, data)
 
 
 def widget(student: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Two examples for the page on the Hub; none where they would need a file or a word that is not known."""
+    """Two examples for the widget of the Hub page; empty if they would need a file or an unknown mask token."""
     task, mask = pipeline_of(student["architecture"]), student.get("mask_token")
+    texts: Sequence[str] = ()
     if task == "text-classification":
         texts = [" ".join(pair) for pair in _PAIRS] if data.get("text_pairs") else _TEXTS
     elif task == "question-answering":
         return [{"text": question, "context": context} for question, context in _QUESTIONS]
     elif task == "fill-mask":
         texts = [text.format(mask) for text in _MASKED] if mask else []
-    else:
-        texts = {"token-classification": _NAMES, "text-generation": _PROMPTS}.get(task, ())
+    elif task == "token-classification":
+        texts = _NAMES
+    elif task == "text-generation":
+        texts = _PROMPTS
     return [{"text": text} for text in texts]
 
 
@@ -133,7 +140,7 @@ def _auto(student: Mapping[str, Any]) -> str:
 
 
 def _question(task: str, student: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """The line that asks a pipeline; a number is asked for as it is, and of classes that may hold together all."""
+    """The line of code that calls a pipeline, with options for regression and multi-label classification."""
     if task == "fill-mask":
         return 'print(student(f"This is a {student.tokenizer.mask_token}."))'
     if task == "image-classification":

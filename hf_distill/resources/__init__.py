@@ -1,1 +1,1 @@
-"""Real data and a real encoder that need no model hub: both ship inside packages on PyPI."""
+"""Real data sets and a real encoder that need no model hub, because packages on PyPI include them."""

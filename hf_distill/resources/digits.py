@@ -21,10 +21,10 @@ _FEATURES = datasets.Features(
 
 
 def load_digits_dataset() -> datasets.DatasetDict:
-    """The digits, ready to be a model's `pixel_values`.
+    """The digits, as `pixel_values` of a model.
 
-    The splits are consecutive rows of the file (`SPLITS`), not shuffled, because neighboring rows look alike: the
-    nearest training image gives the right digit for 93.7 % of this test split, but for 98 % to 99.7 % of shuffled ones.
+    The splits are consecutive rows of the file (`SPLITS`), not shuffled, because neighboring rows look alike: a
+    nearest-neighbor classifier has an accuracy of 93.7 % on this test split, but of 98 % to 99.7 % on shuffled ones.
 
     Returns:
         Splits train (1,197), validation (300) and test (300) with columns pixel_values, (1, 8, 8) from 0 to 1, and

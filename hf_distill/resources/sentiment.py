@@ -30,7 +30,7 @@ DOMAINS = {
 _REQUIREMENT = "vaderSentiment==0.5"
 _SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
 _NEUTRAL = 0.5
-_ORDER = 0  # the seed of the rows' order
+_ORDER = 0  # the seed with which rows are shuffled
 _DESCRIPTION = (
     "ICWSM-2014 sentiment sets of Hutto and Gilbert, {domain}: short English texts, each rated by 20 people paid for it; "
     "labels are the sign of the mean rating where it is beyond ±0.5, so that no neutral text is among them. No text is in two "
@@ -52,9 +52,9 @@ _FEATURES = datasets.Features(
 def load_sentiment(domain: str = "movie_reviews") -> datasets.DatasetDict:
     """One domain with its labels: the sign of the mean rating, for texts rated beyond ±0.5.
 
-    A text's split is decided by a hash of what it says (lower case, single spaces), so that no text, nor a repetition
-    of it, is in two splits: 80 % train, 10 % validation, 10 % test. Of texts that occur twice the first is kept. The file
-    of movie reviews is nearly sorted by label, so the rows of every split are shuffled, always in the same way.
+    The split of a text is determined by a hash of the normalized text (lower case, single spaces), so that no text or
+    duplicate of it is in two splits: 80 % train, 10 % validation, 10 % test. Of duplicates the first is kept. The file
+    of movie reviews is nearly sorted by label, so the rows of every split are shuffled, with a fixed seed.
 
     Args:
         domain: A key of `DOMAINS`.
@@ -64,7 +64,7 @@ def load_sentiment(domain: str = "movie_reviews") -> datasets.DatasetDict:
 
     Raises:
         ValueError: There is no such domain.
-        RuntimeError: The archive cannot be downloaded, or is not the pinned file.
+        RuntimeError: The download fails, or is not the pinned file.
     """
     rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
     for text, rating in _texts(domain):
@@ -78,19 +78,18 @@ def load_sentiment(domain: str = "movie_reviews") -> datasets.DatasetDict:
 def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Dataset:
     """Texts without labels, neutral ones included, for a teacher to label.
 
-    Texts whose hash puts them into the validation or test split are left out in every domain, so nothing any
-    `load_sentiment` evaluates on is among them.
+    Texts that belong to the validation or test split of any domain of `load_sentiment` are left out.
 
     Args:
         domains: Keys of `DOMAINS`.
 
     Returns:
-        One column, text; every text once, in the files' order, which for movie reviews is nearly that of the ratings:
-        shuffle before you take a part.
+        A data set with the column text; every text once, in the order of the files, which for movie reviews is nearly
+        that of the ratings: shuffle it before taking a part.
 
     Raises:
         ValueError: There is no such domain.
-        RuntimeError: The archive cannot be downloaded, or is not the pinned file.
+        RuntimeError: The download fails, or is not the pinned file.
     """
     texts = {normalized(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
     info = _info(", ".join(domains), datasets.Features({"text": datasets.Value("string")}))
@@ -98,10 +97,13 @@ def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Datas
 
 
 def load_editorials() -> list[list[str]]:
-    """The New York Times editorials whole: the sentences of each, in their order.
+    """The New York Times editorials as whole texts.
+
+    Returns:
+        The sentences of each editorial, in their order.
 
     Raises:
-        RuntimeError: The archive cannot be downloaded, or is not the pinned file.
+        RuntimeError: The download fails, or is not the pinned file.
     """
     editorials: dict[str, list[str]] = {}
     for identity, _, text in _lines("nyt_editorials"):
@@ -124,7 +126,7 @@ def _texts(domain: str) -> Iterator[tuple[str, float]]:
 
 
 def _lines(domain: str) -> Iterator[tuple[str, str, str]]:
-    """Identity, mean rating and text, in the file's order."""
+    """Id, mean rating and text, in the file's order."""
     if domain not in DOMAINS:
         raise ValueError(f"domain must be one of {sorted(DOMAINS)}, got {domain!r}")
     path = fetch(_REQUIREMENT, _SHA256, _unpack) / f"{DOMAINS[domain]}_GroundTruth.txt"
@@ -145,4 +147,6 @@ def _unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(fileobj=inner) as sets:
         for member in sets:
             if member.name.endswith("_GroundTruth.txt"):
-                (folder / Path(member.name).name).write_bytes(sets.extractfile(member).read())
+                content = sets.extractfile(member)
+                assert content is not None
+                (folder / Path(member.name).name).write_bytes(content.read())

@@ -1,4 +1,4 @@
-"""Questions in files as SQuAD publishes them: articles of paragraphs of questions, all in one object.
+"""Files in the format of SQuAD: one JSON object with articles, their paragraphs and the questions about them.
 
 Source: Rajpurkar et al. 2016, arXiv 1606.05250; Rajpurkar et al. 2018, arXiv 1806.03822.
 """
@@ -28,12 +28,12 @@ _FEATURES = datasets.Features(
 
 
 def is_squad_file(path: str | Path) -> bool:
-    """Whether a file is one JSON object with all questions under "data", rather than a list or lines of rows."""
+    """Whether a file is one JSON object with its questions under "data", and not a list of rows or JSON lines."""
     if Path(path).suffix != ".json":
         return False
     try:
         content = _read(path)
-    except json.JSONDecodeError:  # lines of rows
+    except json.JSONDecodeError:  # JSON lines
         return False
     return isinstance(content, dict) and "data" in content
 
@@ -42,14 +42,16 @@ def load_squad_file(path: str | Path, cache_dir: str | None = None) -> datasets.
     """The questions of a file in the format of SQuAD 1.1 or 2.0, one per row.
 
     Args:
-        path: A file for which `is_squad_file`; under "data" are articles, or rows as they are returned.
-        cache_dir: Where the rows are kept. None: the datasets library's own cache.
+        path: The path of a file for which `is_squad_file` holds; under "data" it has articles, or rows as they are
+            returned.
+        cache_dir: The folder in which the rows are cached. None: the cache of the datasets library.
 
     Returns:
-        Columns id, context, question and answers, of which each is {"text": [...], "answer_start": [...]}, with empty
-        lists for a question that has none, or None where the file does not say. Without answers if it never says.
+        A data set with the columns id, context, question and answers. Answers are {"text": [...], "answer_start":
+        [...]}, with empty lists for a question without an answer, or None if the file has no answers for a question;
+        the column is missing if it has none for any.
     """
-    version = {"path": str(path), "modified": Path(path).stat().st_mtime_ns}  # a changed file is read again
+    version = {"path": str(path), "modified": Path(path).stat().st_mtime_ns}  # so that a changed file is read again
     rows = datasets.Dataset.from_generator(_rows, features=_FEATURES, cache_dir=cache_dir, gen_kwargs=version)
     unlabeled = rows.data.column("answers").null_count == len(rows)
     return rows.remove_columns("answers") if unlabeled else rows

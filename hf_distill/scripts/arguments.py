@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from transformers.hf_argparser import HfArgumentParser
 
+from hf_distill.files import read_json
 from hf_distill.scripts.user_errors import WrongUsage
 from hf_distill.text.suggestions import suggestion
 
@@ -64,7 +63,7 @@ class ScriptParser(HfArgumentParser):
 
     def parse_json_file(self, json_file: str | os.PathLike, allow_extra_keys: bool = False) -> tuple[Any, ...]:
         """Like `HfArgumentParser.parse_json_file`."""
-        given = json.loads(Path(json_file).read_text(encoding="utf-8"))
+        given = read_json(json_file, finite=False)
         known = {action.dest for action in self._actions}
         for key in given.keys() - known if not allow_extra_keys else ():
             raise WrongUsage(f"{json_file} has the unknown argument {key!r}{suggestion(key, known)}")

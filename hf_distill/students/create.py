@@ -1,4 +1,4 @@
-"""Students: stock models of a given size, and where their first weights come from."""
+"""Creation of a student: a stock model of a given size, with random, teacher or pretrained initial weights."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from hf_distill.distributed.weights import unsharded_loading, whole
+from hf_distill.distributed.weights import gathered_copy, unsharded_loading
 from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.pretrained.loading import config_of, load_as_saved
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
 from hf_distill.students.initialization import (
-    Dimensions,
-    KeptLayers,
+    DimensionSelection,
+    LayerSelection,
     can_be_narrowed,
     can_give_embeddings,
     copy_embeddings,
-    kept_layers_of,
     narrowed,
     require_truncation,
+    selected_layers,
 )
 from hf_distill.students.miniatures import HEAD_SIZE, MINIATURES, Miniature, shape_of
 from hf_distill.tasks import Task
@@ -33,7 +33,7 @@ logger = logging.get_logger(__name__)
 
 
 class Initialization(str, Enum):
-    """Where a student's first weights come from."""
+    """The source of a student's initial weights."""
 
     RANDOM = "random"
     EMBEDDINGS = "embeddings"
@@ -48,42 +48,42 @@ def create_student(
     initialization: Initialization | str | None = None,
     *,
     task: Task | str | None = None,
-    layers: KeptLayers | str = KeptLayers.BOTTOM,
-    dimensions: Dimensions | str = Dimensions.LEADING,
+    layers: LayerSelection | str = LayerSelection.BOTTOM,
+    dimensions: DimensionSelection | str = DimensionSelection.LEADING,
     pretrained_model_name_or_path: str | None = None,
     **config: Any,
 ) -> PreTrainedModel:
-    """A stock model of another size: of the teacher's architecture, labels and vocabulary, or a miniature BERT.
+    """Create a student of a given size with the teacher's architecture, labels and vocabulary, or a miniature BERT.
 
     Args:
         shape: The name of a miniature (tiny, mini, small, medium, base), or "layers/hidden size" such as "3/384". With
-            the teacher's hidden size the heads and the feed-forward size are the teacher's; else heads of 64 (with
-            initialization "width" of the teacher's head size) and the feed-forward ratio of its architecture.
-        teacher: Gives configuration, labels and weights; it is left unchanged. A Hub id or a folder is loaded with the
-            head it was saved with. None: a BERT.
-        initialization: "random"; "embeddings", the teacher's embedding tables (on their leading principal directions
-            when the student is narrower); "truncated", layers, embeddings and head of a teacher of the same width;
-            "width", the same of a wider teacher, without some of its dimensions, heads and neurons; "pretrained", a
-            published miniature, or the checkpoint named. None: the first of truncated, width, embeddings and random that
-            fits, logged with the reason; without a teacher random.
-        task: What the head is for. None: as the teacher's.
-        layers: For "truncated" and "width", which layers of the teacher: "bottom", "top", or "uniform", evenly spaced.
-        dimensions: For "width", which units stay: the "leading" ones, or the "largest" by the sum of squared weights.
-        pretrained_model_name_or_path: For "pretrained". None: the miniature's Hub id.
-        config: Fields of the configuration, such as `num_labels=3`; they win.
+            the teacher's hidden size, heads and feed-forward size are the teacher's. Otherwise heads have 64 dimensions
+            ("width": the teacher's head size), and the feed-forward ratio is the default of the architecture.
+        teacher: The model that gives configuration, labels and weights; it is not modified. A Hub id or a folder is
+            loaded with the head it was saved with. None: the student is a BERT.
+        initialization: The source of the initial weights: "random"; "embeddings", the teacher's embedding tables
+            (projected on their leading principal directions when the student is narrower); "truncated", layers,
+            embeddings and head of a teacher of the same width; "width", the same of a wider teacher, without some of
+            its dimensions, heads and neurons; "pretrained", a published miniature, or the checkpoint named. None: the
+            first of truncated, width, embeddings and random that fits, which is logged; random without a teacher.
+        task: The task of the student's head. None: the teacher's task.
+        layers: The teacher's layers that "truncated" and "width" copy: "bottom", "top", or "uniform" (evenly spaced).
+        dimensions: The units that "width" keeps: the "leading" ones, or the "largest" by the sum of squared weights.
+        pretrained_model_name_or_path: The checkpoint that "pretrained" loads. None: the miniature's Hub id.
+        **config: Fields of the configuration, such as `num_labels=3`; they override the teacher's.
 
     Returns:
-        A stock model in single precision, in training mode.
+        A stock model of transformers in single precision, in training mode.
 
     Raises:
-        ValueError: The shape cannot be read or built, the initialization does not fit it, or the teacher has no head.
-        OSError: The teacher is not there.
+        ValueError: The shape is invalid, the initialization does not fit it, or the teacher has no head.
+        OSError: The teacher cannot be found.
 
     Source:
-        Turc et al. 2019, arXiv 1908.08962, section 4. Projected embeddings and "width" are ours.
+        Turc et al. 2019, arXiv 1908.08962, section 4. Projected embeddings and "width" are additions of this library.
     """
-    size, dimensions = shape_of(shape), choice(Dimensions, dimensions, "dimensions")
-    layers = choice(KeptLayers, layers, "layers")
+    size, dimensions = shape_of(shape), choice(DimensionSelection, dimensions, "dimensions")
+    layers = choice(LayerSelection, layers, "layers")
     teacher = None if teacher is None else _model_of(teacher)
     initialization = _chosen(initialization, size, teacher)
     model_class = _model_class(teacher, task)
@@ -99,20 +99,20 @@ def create_student(
     elif initialization is Initialization.RANDOM:
         student = _new(model_class, _updated(BertConfig(**Miniature(*size).sizes), config))
     else:
-        raise ValueError(f"initialization {initialization.value!r} takes weights of a teacher, which is None")
-    student.hf_distill_initialization = initialization.value  # for the run record
+        raise ValueError(f"initialization {initialization.value!r} needs the weights of a teacher, got None")
+    student.hf_distill_initialization = initialization.value  # type: ignore[assignment]  # for the run record
     return student.train()
 
 
 def _model_of(teacher: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
-    """The teacher as a model whose weights are in one piece."""
+    """The teacher as a loaded model with gathered (unsharded) weights."""
     if isinstance(teacher, (str, os.PathLike)):
         return load_as_saved(os.fspath(teacher))
     if getattr(teacher, "config", None) is None:
         raise ValueError(
             f"teacher must be a model of transformers, a Hub id or a folder, got a {type(teacher).__name__}"
         )
-    return whole(teacher)
+    return gathered_copy(teacher)
 
 
 def _chosen(
@@ -124,7 +124,7 @@ def _chosen(
 
 
 def _fitting(size: tuple[int, int], teacher: PreTrainedModel) -> Initialization:
-    """The first weights that carry over most of a teacher, among those that fit the student; said in the log."""
+    """Choose and log the initialization that reuses most of the teacher's weights among those that fit the student."""
     (layers, width), config = size, teacher.config
     is_shallower = layers <= config.num_hidden_layers
     if is_shallower and width == config.hidden_size:
@@ -136,43 +136,43 @@ def _fitting(size: tuple[int, int], teacher: PreTrainedModel) -> Initialization:
     else:
         chosen, reason = Initialization.RANDOM, "none of the teacher's weights fit it"
     sizes = f"{layers}/{width}, of a teacher of {config.num_hidden_layers}/{config.hidden_size}"
-    logger.warning(f"First weights of the student ({sizes}): {chosen.value}, because {reason}.")
+    logger.warning(f"Initial weights of the student ({sizes}): {chosen.value}, because {reason}.")
     return chosen
 
 
 def _from_teacher(
-    model_class: type,
+    model_class: type[Any],
     size: tuple[int, int],
     teacher: PreTrainedModel,
     initialization: Initialization,
-    layers: KeptLayers,
-    dimensions: Dimensions,
+    layers: LayerSelection,
+    dimensions: DimensionSelection,
     changes: dict[str, Any],
 ) -> PreTrainedModel:
-    kept = kept_layers_of(layers, size[0], teacher.config.num_hidden_layers)
+    kept = selected_layers(layers, size[0], teacher.config.num_hidden_layers)
     if initialization is Initialization.WIDTH:
         teacher = narrowed(teacher, size[1], dimensions)
     student = _new(model_class, _updated(_resized(teacher.config, size, kept), changes))
     if initialization in (Initialization.TRUNCATED, Initialization.WIDTH):
         require_truncation(size, teacher)
-        _require_same_words(student, teacher)
+        _require_same_vocabulary_size(student, teacher)
         copy_layers(student, teacher, kept)
     elif initialization is Initialization.EMBEDDINGS:
-        _require_same_words(student, teacher)
+        _require_same_vocabulary_size(student, teacher)
         copy_embeddings(student, teacher)
     return student
 
 
-def _require_same_words(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+def _require_same_vocabulary_size(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     own, theirs = (getattr(model.config, "vocab_size", None) for model in (student, teacher))
     if own != theirs:
         raise ValueError(
-            f"the student's vocab_size is {own}, the teacher's {theirs}, so its embeddings cannot be taken over: leave "
+            f"the student's vocab_size is {own}, the teacher's {theirs}, so its embeddings cannot be copied: leave "
             "vocab_size out, start from 'random', or trim the teacher's vocabulary first (hf_distill.pruning.trim_vocabulary)"
         )
 
 
-def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> type:
+def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> type[Any]:
     if task is not None:
         return choice(Task, task, "task").auto_class
     if teacher is None:
@@ -180,7 +180,7 @@ def _model_class(teacher: PreTrainedModel | None, task: Task | str | None) -> ty
     return type(teacher)
 
 
-def _new(model_class: type, config: PretrainedConfig) -> PreTrainedModel:
+def _new(model_class: type[Any], config: PretrainedConfig) -> PreTrainedModel:
     make = getattr(model_class, "_from_config", None) or model_class.from_config
     with unsharded_loading():
         return make(config, dtype=torch.float32)
@@ -199,7 +199,7 @@ def _updated(config: PretrainedConfig, changes: dict[str, Any]) -> PretrainedCon
 
 
 def _resized(teacher: PretrainedConfig, size: tuple[int, int], kept: list[int]) -> PretrainedConfig:
-    """The teacher's configuration with other sizes."""
+    """A copy of the teacher's configuration with the layers kept and another hidden size."""
     config, hidden_size = config_of_layers(teacher, kept), size[1]
     if hidden_size == config.hidden_size:
         return config
@@ -215,12 +215,16 @@ def _resized(teacher: PretrainedConfig, size: tuple[int, int], kept: list[int]) 
 
 
 def _pretrained(
-    model_class: type, size: tuple[int, int], teacher: PreTrainedModel | None, name: str | None, changes: dict[str, Any]
+    model_class: type[Any],
+    size: tuple[int, int],
+    teacher: PreTrainedModel | None,
+    name: str | None,
+    changes: dict[str, Any],
 ) -> PreTrainedModel:
     shape = f"{size[0]}/{size[1]}"
     if name is None and shape not in MINIATURES:
         raise ValueError(
-            f"no checkpoint of size {shape} is published; published are {list(MINIATURES)}; create_student takes another as "
+            f"no checkpoint of size {shape} is published; published are {list(MINIATURES)}; create_student loads another one as "
             "pretrained_model_name_or_path"
         )
     name = MINIATURES[shape].hub_id if name is None else name
@@ -230,7 +234,9 @@ def _pretrained(
         raise ValueError(f"the checkpoint {name} is of size {found}, not {shape}")
     saved = str(config.dtype).removeprefix("torch.")
     if saved in ("float16", "bfloat16"):
-        logger.warning(f"{name} is saved in {saved}; the student is of single precision, in which small updates count")
+        logger.warning(
+            f"{name} is saved in {saved}; the student is loaded in single precision, so that small updates are not rounded away"
+        )
     meaning = ("id2label", "label2id", "problem_type")
     labels = {key: value for key in meaning if (value := getattr(getattr(teacher, "config", None), key, None))}
     config = _updated(config, labels | changes)

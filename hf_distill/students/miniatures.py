@@ -1,4 +1,4 @@
-"""The 24 miniature BERTs of Turc et al.: their sizes, their names, their published checkpoints and speed."""
+"""The 24 miniature BERTs of Turc et al.: sizes, names, published checkpoints and speed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from hf_distill.text.suggestions import suggestion
 
@@ -16,13 +17,13 @@ _FEED_FORWARD_RATIO = 4
 
 @dataclass(frozen=True)
 class Miniature:
-    """A BERT of a published size: heads of 64, a feed-forward layer 4 times as wide as the model.
+    """A BERT of a published size, with heads of 64 dimensions and a feed-forward layer 4 times as wide as the model.
 
     Attributes:
-        layers: Transformer layers.
-        hidden_size: Width.
-        tpu_speed_up: How many times faster than BERT-Large on a TPU v2, as published; None for other sizes.
-        name: tiny, mini, small, medium or base; None for the sizes without a name.
+        layers: The number of transformer layers.
+        hidden_size: The hidden size (width) of the model.
+        tpu_speed_up: The published speed on a TPU v2, as a multiple of BERT-Large's; None for unpublished sizes.
+        name: The published name (tiny, mini, small, medium or base); None for the sizes without a name.
     """
 
     layers: int
@@ -32,22 +33,22 @@ class Miniature:
 
     @property
     def shape(self) -> str:
-        """Layers/hidden size, such as "4/256"."""
+        """The size as "layers/hidden size", such as "4/256"."""
         return f"{self.layers}/{self.hidden_size}"
 
     @property
     def heads(self) -> int:
-        """Attention heads."""
+        """The number of attention heads per layer."""
         return self.hidden_size // HEAD_SIZE
 
     @property
     def hub_id(self) -> str:
-        """The published checkpoint, pre-trained by masked language modeling."""
+        """The Hub id of the published checkpoint, pre-trained by masked language modeling."""
         return f"google/bert_uncased_L-{self.layers}_H-{self.hidden_size}_A-{self.heads}"
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """What a `BertConfig` calls its sizes; the others are its defaults."""
+    def sizes(self) -> dict[str, Any]:
+        """The arguments of `BertConfig` that differ from its defaults."""
         return {
             "num_hidden_layers": self.layers,
             "hidden_size": self.hidden_size,
@@ -57,13 +58,13 @@ class Miniature:
 
     @property
     def parameters(self) -> int:
-        """Trainable parameters, with pooler and both heads of pre-training (`BertForPreTraining`)."""
+        """The number of trainable parameters with the pooler and both pre-training heads (`BertForPreTraining`)."""
         width, neurons = self.hidden_size, _FEED_FORWARD_RATIO * self.hidden_size
         norm, dense = 2 * width, width * width + width
         tables = (VOCABULARY + POSITIONS + SEGMENTS) * width + norm
         layer = 4 * dense + norm + 2 * width * neurons + neurons + width + norm
-        masked_words, next_sentence = dense + norm + VOCABULARY, 2 * width + 2
-        return tables + self.layers * layer + dense + masked_words + next_sentence
+        masked_tokens, next_sentence = dense + norm + VOCABULARY, 2 * width + 2
+        return tables + self.layers * layer + dense + masked_tokens + next_sentence
 
 
 _NAMES = {(2, 128): "tiny", (4, 256): "mini", (4, 512): "small", (8, 512): "medium", (12, 768): "base"}
@@ -74,7 +75,7 @@ _TPU_SPEED_UP = {  # for 2, 4, ..., 12 layers
     768: (7.46, 3.75, 2.50, 1.88, 1.50, 1.25),
 }
 
-# Turc et al. 2019, arXiv 1908.08962, tables 1 and 2. By shape; `shape_of` also knows their names.
+# Turc et al. 2019, arXiv 1908.08962, tables 1 and 2. The keys are shapes; `shape_of` also takes the published names.
 MINIATURES: Mapping[str, Miniature] = MappingProxyType(
     {
         miniature.shape: miniature
@@ -89,10 +90,16 @@ _SHAPES = {miniature.name: miniature.shape for miniature in MINIATURES.values() 
 
 
 def shape_of(name: str) -> tuple[int, int]:
-    """Layers and hidden size of a name ("mini") or of "layers/hidden size" ("3/384", published or not).
+    """Parse the shape of a student.
+
+    Args:
+        name: The name of a miniature ("mini"), or "layers/hidden size" ("3/384", published or not).
+
+    Returns:
+        The number of layers and the hidden size.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The name is neither.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", str(_SHAPES.get(name, name)))
     if match is None or int(match[1]) == 0 or int(match[2]) == 0:

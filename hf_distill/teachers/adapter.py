@@ -10,13 +10,13 @@ import torch
 
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import logits_of, unwrapped
-from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class AdapterTeacher:
+class AdapterTeacher(LiveTeacher):
     """Answers with one adapter of a PEFT model whose other adapter learns.
 
     For the time of an answer the model has the teacher's adapter and is in evaluation mode; then it has the student's
@@ -40,18 +40,14 @@ class AdapterTeacher:
         self._accepted = set(inspect.signature(unwrapped(model).forward).parameters)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The precision it computes in, which is the student's."""
-        return self.model.dtype
-
-    @property
     def input_names(self) -> set[str]:
         """The model inputs it reads."""
         return self._accepted
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
         """Its logits for a batch of model inputs; inputs its forward does not name are left out."""
-        model, training, learning = self.model, self.model.training, self.model.active_adapter
+        model: Any = self.model
+        training, learning = model.training, model.active_adapter
         model.set_adapter(self.adapter)
         model.eval()
         try:

@@ -1,16 +1,18 @@
-"""Several teachers that answer as one."""
+"""Several teachers whose probabilities are averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from hf_distill.objectives.logits import as_binary, average_probabilities
-from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.base import LiveTeacher, Teacher, TeacherOutputs
 from hf_distill.teachers.frozen import FrozenTeacher
 
 
-class TeacherEnsemble:
+class TeacherEnsemble(Teacher):
     """The weighted mean of several teachers' probabilities (of their outputs, for regression).
 
     Averaged are the probabilities softened by the temperature, not the divergences from each teacher; the answer is
@@ -45,6 +47,20 @@ class TeacherEnsemble:
         self.problem_type, self.temperature = problem_type, temperature
 
     @property
+    def members(self) -> tuple[LiveTeacher, ...]:
+        """The teachers."""
+        return self.teachers
+
+    @property
+    def member_weights(self) -> Sequence[float]:
+        """One per teacher; they add up to 1."""
+        return self.weights
+
+    def identity(self) -> Any:
+        """The identities and weights of the teachers."""
+        return {"members": [member.identity() for member in self.teachers], "weights": self.weights}
+
+    @property
     def input_names(self) -> set[str]:
         """The model inputs the teachers read."""
         return set().union(*(teacher.input_names for teacher in self.teachers))
@@ -60,10 +76,11 @@ class TeacherEnsemble:
             teacher.resolve_dtype(inputs)
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The mean answer to a batch of model inputs, logits (batch, classes)."""
-        logits = [teacher.outputs(inputs).logits for teacher in self.teachers]
+        """The mean outputs for a batch of model inputs, logits (batch, classes)."""
+        logits = [teacher.outputs(inputs).require_logits() for teacher in self.teachers]
         if self.problem_type() == "regression":
-            return TeacherOutputs(sum(weight * output for weight, output in zip(self.weights, logits, strict=True)))
+            weighted = [weight * output for weight, output in zip(self.weights, logits, strict=True)]
+            return TeacherOutputs(torch.stack(weighted).sum(dim=0))
         temperature = self.temperature()
         if self.problem_type() == "multi_label_classification":
             mean = average_probabilities([as_binary(output) for output in logits], self.weights, temperature)

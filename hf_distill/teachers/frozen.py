@@ -1,4 +1,4 @@
-"""A live teacher: a model that answers and never changes."""
+"""A live teacher: a model in evaluation mode, without gradients, that is never modified."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from hf_distill.distributed.sharding import is_to_be_sharded, shard
-from hf_distill.distributed.weights import whole
+from hf_distill.distributed.weights import gathered_copy
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.hardware import fast_bfloat16
@@ -21,7 +22,7 @@ from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped
-from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
@@ -36,7 +37,7 @@ class TeacherDtype(str, Enum):
     FLOAT16 = "float16"
 
 
-class FrozenTeacher:
+class FrozenTeacher(LiveTeacher):
     """A model in evaluation mode, without gradients, in a precision of its own.
 
     The model passed in is frozen in place (`requires_grad` off, evaluation mode). The teacher is a copy, and the original
@@ -64,7 +65,7 @@ class FrozenTeacher:
         input_prefix: str = "",
         sharding: str = "never",
     ):
-        self.model = whole(model).requires_grad_(False).eval()
+        self.model = gathered_copy(model).requires_grad_(False).eval()
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
         self.input_prefix = input_prefix
@@ -81,11 +82,6 @@ class FrozenTeacher:
             self.model.to(self.device)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The precision the teacher computes in."""
-        return next(self.model.parameters()).dtype
-
-    @property
     def input_names(self) -> set[str]:
         """The model inputs the teacher reads."""
         return {self.input_prefix + name for name in self._accepted}
@@ -97,6 +93,25 @@ class FrozenTeacher:
         return set() if main is None else {self.input_prefix + main}
 
     @property
+    def has_hidden_states(self) -> bool:
+        """Whether it is a transformers model."""
+        return isinstance(self.config, PretrainedConfig)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether it is a transformers model."""
+        return isinstance(self.config, PretrainedConfig)
+
+    @property
+    def can_pick_positions(self) -> bool:
+        """Its head can run at chosen positions, see `HeadAtPositions`."""
+        return True
+
+    def identity(self) -> Any:
+        """The fingerprint of its weights."""
+        return {"weights with sha256": self.weights_sha256}
+
+    @property
     def is_converted(self) -> bool:
         """Whether it computes in another precision than the model it was given."""
         return self._original_sha256 is not None
@@ -106,8 +121,12 @@ class FrozenTeacher:
         """See `fingerprints.weights_sha256`; of the model as it was given, in whatever precision it computes."""
         return self._original_sha256 or weights_sha256(self.model)
 
-    def record(self, request: FeatureRequest) -> None:
-        """From now on every answer also holds these features.
+    def record(self, request: FeatureRequest, all_positions: bool = False) -> None:
+        """Let all further outputs hold these features; logits are those at every position anyway.
+
+        Args:
+            request: Hidden states, queries, keys and values to record.
+            all_positions: Without effect here.
 
         Raises:
             ValueError: The teacher's class cannot give them.
@@ -118,7 +137,7 @@ class FrozenTeacher:
         self._dtype_is_open = False  # a converted copy would not be tapped
 
     def outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        """The teacher's answer to a batch of model inputs; inputs its forward does not name are left out."""
+        """The teacher's outputs for a batch of model inputs; inputs its forward does not name are left out."""
         if self.model.training:
             self.model.eval()
         inputs = {
@@ -127,18 +146,19 @@ class FrozenTeacher:
             if name.startswith(self.input_prefix)
         }
         accepted = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
-        with torch.inference_mode(), nullcontext() if self._tap is None else self._tap.on():
+        with torch.inference_mode(), nullcontext() if self._tap is None else self._tap.capture():
             output = self.model(**accepted)
             features = features_of(output, logits_of(output, valid_positions(inputs)))
         # Copies made outside inference mode can be saved for the backward pass.
-        logits = features.logits.to(torch.promote_types(features.logits.dtype, torch.float32), copy=True)
+        logits = features.require_logits()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
         if self.label_permutation is not None:
             logits = logits[..., self.label_permutation.to(logits.device)]
-        copied = {
-            name: {index: tensor.clone() for index, tensor in getattr(features, name).items()}
-            for name in ("hidden_states", "queries", "keys", "values")
-        }
-        return TeacherOutputs(logits, **copied)
+        states, queries, keys, values = (
+            {index: tensor.clone() for index, tensor in each.items()}
+            for each in (features.hidden_states, features.queries, features.keys, features.values)
+        )
+        return TeacherOutputs(logits, states, queries, keys, values)
 
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
         """Decide "auto": keep bfloat16 when it is fast here and these inputs get the same predictions as before.
@@ -155,11 +175,11 @@ class FrozenTeacher:
         self._dtype_is_open = False
         if self.dtype != torch.float32 or not fast_bfloat16(self.device):
             return
-        full = self.outputs(inputs).logits
+        full = self.outputs(inputs).require_logits()
         original = self.model
         self._convert(torch.bfloat16)
         problem_type = problem_type_of(getattr(original, "config", None))
-        if not _same_predictions(full, self.outputs(inputs).logits, problem_type):
+        if not _same_predictions(full, self.outputs(inputs).require_logits(), problem_type):
             self.model, self._original_sha256 = original, None
 
     def _convert(self, dtype: torch.dtype) -> None:

@@ -19,20 +19,20 @@ from hf_distill.teachers.alignment import (
     take_over_label_names,
     take_over_problem_type,
 )
-from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.base import GivesOutputs, Teacher, as_teacher
 from hf_distill.teachers.frozen import FrozenTeacher
 
 _TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
 
 
 def load_teacher(
-    teacher_model: PreTrainedModel | nn.Module | Teacher | str | os.PathLike,
+    teacher_model: PreTrainedModel | nn.Module | GivesOutputs | str | os.PathLike,
     student: PreTrainedModel,
     student_tokenizer: Any = None,
     dtype: str = "auto",
     device: torch.device | str | None = None,
     revision: str | None = None,
-    init_kwargs: dict[str, Any] | None = None,
+    init_kwargs: Mapping[str, Any] | str | None = None,
     input_prefix: str = "",
     sharding: str = "never",
 ) -> Teacher:
@@ -43,7 +43,7 @@ def load_teacher(
 
     Args:
         teacher_model: A model, a Hub id or a local path, of a whole model or a PEFT adapter, which is merged into its base;
-            or a teacher, which is returned as it is.
+            or an object with `outputs(inputs)`, see `Teacher`.
         student: The model it will teach.
         student_tokenizer: Compared with the teacher's, when it is a tokenizer and one was saved with the teacher.
         dtype: See `FrozenTeacher`.
@@ -54,7 +54,7 @@ def load_teacher(
         sharding: See `FrozenTeacher`.
 
     Returns:
-        A `FrozenTeacher`, or the teacher given.
+        A `FrozenTeacher`, or the teacher given, see `as_teacher`.
 
     Raises:
         ValueError: Other labels, another problem type, another vocabulary, a tokenizer that cannot be read, an untrained head,
@@ -62,25 +62,26 @@ def load_teacher(
     """
     if teacher_model is student:
         raise ValueError("teacher_model is the student itself; pass another model, or a copy of it")
-    init_kwargs = _as_dict(init_kwargs)
+    options = _as_dict(init_kwargs)
     tokenizer = None
     if not isinstance(student_tokenizer, PreTrainedTokenizerBase):
         student_tokenizer = None  # an image processor has no vocabulary to compare
     if isinstance(teacher_model, nn.Module):
-        _require_no_loading_options(teacher_model, revision, init_kwargs)
+        _require_no_loading_options(teacher_model, revision, options)
         model = teacher_model
-    elif isinstance(teacher_model, Teacher) and not isinstance(teacher_model, type):
-        return teacher_model
+    elif isinstance(teacher_model, GivesOutputs) and not isinstance(teacher_model, type):
+        return as_teacher(teacher_model)
     else:
         _require_name(teacher_model)
-        options = {"revision": revision} | init_kwargs
+        options = {"revision": revision} | options
         with unsharded_loading():
             model, saved = _from_pretrained(str(teacher_model), student, options)
         if student_tokenizer is not None and not input_prefix:
             tokenizer = _tokenizer_like(student_tokenizer, saved)
     permutation = _align(student, model)
-    if not input_prefix and isinstance(getattr(model, "config", None), PretrainedConfig):
-        require_same_vocabulary(student.config, model.config, student_tokenizer, tokenizer)
+    config = getattr(model, "config", None)
+    if not input_prefix and isinstance(config, PretrainedConfig):
+        require_same_vocabulary(student.config, config, student_tokenizer, tokenizer)
     return FrozenTeacher(model, dtype, device, permutation, input_prefix, sharding)
 
 

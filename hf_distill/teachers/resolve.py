@@ -1,23 +1,40 @@
-"""From what a user passes as teacher to something that answers."""
+"""From what a user passes as `teacher_model` to a live teacher."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
-from transformers import PreTrainedModel, TrainingArguments
+import torch
+from transformers import PreTrainedModel
 
 from hf_distill.distributed.sharding import TeacherSharding
 from hf_distill.tasks import task_of
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.ensemble import TeacherEnsemble
-from hf_distill.teachers.frozen import TeacherDtype
+from hf_distill.teachers.frozen import FrozenTeacher, TeacherDtype
 from hf_distill.teachers.loading import load_teacher
 from hf_distill.teachers.own_inputs import SeparateEncodings, teacher_prefix
 
 
-def make_teacher(
-    args: TrainingArguments,
+class LiveTeacherArguments(Protocol):
+    """The training arguments that say how a teacher is loaded; see `DistillationTrainingArguments`."""
+
+    teacher_weights: list[float] | None
+    teacher_dtype: TeacherDtype
+    teacher_sharding: TeacherSharding
+    teacher_revision: str | None
+    teacher_model_init_kwargs: dict | str | None
+    temperature: float | None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the training."""
+        ...
+
+
+def live_teacher(
+    args: LiveTeacherArguments,
     teacher_model: Any,
     teacher_processing_class: Any,
     student: PreTrainedModel,
@@ -58,11 +75,12 @@ def make_teacher(
     ]
     if len(teachers) == 1 and not isinstance(teacher_model, list | tuple):
         return teachers[0]
-    if task_of(student) is not None and task_of(student).is_per_token:
-        raise ValueError(
-            f"several teachers are averaged for classification and regression, not for {task_of(student).value}"
-        )
-    return TeacherEnsemble(teachers, args.teacher_weights, problem_type, lambda: args.temperature)
+    task = task_of(student)
+    if task is not None and task.is_per_token:
+        raise ValueError(f"several teachers are averaged for classification and regression, not for {task.value}")
+    return TeacherEnsemble(
+        cast(list[FrozenTeacher], teachers), args.teacher_weights, problem_type, lambda: args.temperature or 1.0
+    )
 
 
 def separate_encodings(collator: Callable, teacher_processing_class: Any, teacher_model: Any) -> Callable:
@@ -86,7 +104,7 @@ def require_comparable(student: PreTrainedModel, has_own_encoding: bool, term_na
         return
     task, positional = task_of(student), sorted(term_names - {"soft_label", "hard_label"})
     if positional or (task is not None and task.is_per_token):
-        what = f"the terms {positional}" if positional else f"the task {task.value}"
+        what = f"the terms {positional}" if positional or task is None else f"the task {task.value}"
         raise ValueError(
             f"teacher_processing_class gives the teacher tokens of its own, but {what} compare position by position: "
             "token 5 of one model is not token 5 of the other. Use soft labels of classification or regression, or a "

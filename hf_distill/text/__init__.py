@@ -1,1 +1,1 @@
-"""Text from anywhere, made safe to print, to publish and to log."""
+"""Untrusted text made safe for terminals, logs and published pages."""

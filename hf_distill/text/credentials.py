@@ -1,4 +1,4 @@
-"""Passwords, tokens and keys in text: by what they look like, by the name before them, and in addresses."""
+"""Detection of passwords, tokens and keys in text: by their format, by the name before them, and in URLs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from detect_secrets.plugins import (
 )
 
 REMOVED = "[removed]"
-# Detectors whose patterns no sequence of bases, public address or version number fits.
+# Detectors whose patterns match no DNA sequence, public address or version number.
 _DETECTORS = (
     azure_storage_key.AzureStorageKeyDetector,
     discord.DiscordBotTokenDetector,
@@ -62,7 +62,7 @@ _SHAPES = [
     *(re.compile(shape) for shape in _OWN_SHAPES),
     *(pattern for detector in _DETECTORS for pattern in detector.denylist),
 ]
-# Who somebody is, before the host of an address; a password may have signs that should have been escaped in it.
+# User and password before the host of a URL; a password may contain characters that should have been escaped.
 _IN_ADDRESSES = re.compile(
     r"(?<=://)(?!git@)(?:[^\s'\"<>/?#@]{0,999}@|[^\s'\"<>/?#@:\[]{0,999}:(?!\d{0,5}(?:[/?#]|$))[^\s'\"<>]{0,999}@"
     r"|[^\s'\"<>/?#@:\[]{0,999}:[^\s'\"<>@]{0,999}[^\s'\"<>@/]@(?=(?:[\w-]{1,63}\.){1,9}[A-Za-z]{2,}(?:[:/?#]|$)))"
@@ -100,7 +100,7 @@ _PLAIN_WORD, _OF_QUERY = re.compile(r"[^\s\"'`]+"), re.compile(r"[^\s&#\"'`<>]+"
 
 
 def without_credentials(text: str) -> str:
-    """A text with "[removed]" in place of every credential in it."""
+    """The text with "[removed]" in place of every credential."""
     kept, end = [], 0
     for start, stop in _merged(sorted(_spans(text, with_names=True))):
         kept += [text[end:start], REMOVED]
@@ -109,7 +109,7 @@ def without_credentials(text: str) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Mappings, lists and texts in one another without the credentials in them; anything else as it is."""
+    """Nested mappings, lists and strings with their credentials removed; other values are unchanged."""
     if isinstance(value, dict):
         return {key: REMOVED if names_credential(str(key), each) else cleaned(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -118,28 +118,32 @@ def cleaned(value: Any) -> Any:
 
 
 def find_credential(text: str, with_names: bool = True) -> int:
-    """Where in a text the first credential stands, -1 for none.
+    """The position of the first credential in a text.
 
     Args:
-        text: What is searched.
-        with_names: Also by the name before it, as in `password: x`; else by what it looks like, and in addresses.
+        text: The text to search.
+        with_names: Detect credentials also by the name before them, as in `password: x`, not only by their format and
+            in URLs.
+
+    Returns:
+        The index of its first character, -1 if there is none.
     """
     return min((start for start, _ in _spans(text, with_names)), default=-1)
 
 
 def names_credential(name: str, value: object = None) -> bool:
-    """Whether a key of a mapping says that the value, a text, is a credential."""
+    """Whether the key of a mapping indicates that the value, a string, is a credential."""
     return isinstance(value, str) and _is_credential(name, value, in_mapping=True)
 
 
 def hides_value(flag: str, value: str) -> bool:
-    """Whether the value of a command line flag, or of a variable set there, is a credential."""
+    """Whether the value of a command-line flag, or of a variable set on the command line, is a credential."""
     grade = _grade(flag.lstrip("-"))
     return grade in ("strong", "bare") or (grade == "weak" and _looks_random(value))
 
 
 def _spans(text: str, with_names: bool) -> Iterator[tuple[int, int]]:
-    """Start and end of what is removed, in any order; they may overlap."""
+    """Start and end of every credential, in any order; they may overlap."""
     found = [match.span() for shape in _SHAPES for match in shape.finditer(text)]
     found += [(match.start(), match.end() - 1) for match in _IN_ADDRESSES.finditer(text)]
     found += [match.span(1) for match in _AUTHORIZATION.finditer(text)]
@@ -161,7 +165,7 @@ def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _named(text: str) -> Iterator[tuple[int, int]]:
-    """Values after a name that says what they are: `--token x`, `API_KEY=x`, `"password": "x"`, `?sig=x`."""
+    """Start and end of values after the name of a credential: `--token x`, `API_KEY=x`, `"password": "x"`, `?sig=x`."""
     end_of_word = 0
     for match in _NAMES.finditer(text):
         name, sign = match["name"], match["sign"].strip()
@@ -186,12 +190,15 @@ def _named(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _value_at(text: str, start: int, in_query: bool, in_mapping: bool, end_of_word: int) -> tuple[int, int]:
-    """Span of the value that begins there, without the quotes around it; `end_of_word` is that of the word before."""
+    """Start and end of the value at `start`, without quotes around it; `end_of_word` is the end of the word before."""
     if in_query:
-        return _OF_QUERY.match(text, start).span() if _OF_QUERY.match(text, start) else (start, start)
+        in_url = _OF_QUERY.match(text, start)
+        return in_url.span() if in_url else (start, start)
     quoted = _QUOTED.match(text, start)
     if quoted and (in_mapping or not re.match(r"[\w\"'`\\]", text[quoted.end() : quoted.end() + 1])):
-        quotes = len(re.match(r"\\*.", quoted.group()).group())
+        opening = re.match(r"\\*.", quoted.group())
+        assert opening is not None  # what is quoted begins with its quote
+        quotes = len(opening.group())
         return start + quotes, max(quoted.end() - quotes, start + quotes)
     if start < end_of_word:
         return start, end_of_word
@@ -200,7 +207,7 @@ def _value_at(text: str, start: int, in_query: bool, in_mapping: bool, end_of_wo
 
 
 def _is_key(text: str, match: re.Match) -> bool:
-    """Whether a name before a colon is one of a file's or a header's, not a word of a sentence."""
+    """Whether a name before a colon is a key in a file or a header, not a word in a sentence."""
     line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
     return not line.strip(" \t-{,\"'") or "_" in match["name"] or "-" in match["name"]
 
@@ -214,7 +221,7 @@ def _is_credential(name: str, value: str, in_mapping: bool = False) -> bool:
 
 
 def _grade(name: str) -> str:
-    """How surely a name is that of a credential: "strong", "bare" (nothing but "key", say), "weak" or "" for not."""
+    """How clearly a name indicates a credential: "strong", "bare" (one word such as "key"), "weak" or "" (not)."""
     words = "_".join(_WORDS.findall(name)).lower()
     if _STRONG.search(words):
         return "strong"
@@ -222,5 +229,5 @@ def _grade(name: str) -> str:
 
 
 def _looks_random(value: str) -> bool:
-    """Whether nobody would choose a value: 12 letters and digits in a mix, as no word or name has them."""
+    """Whether a value looks random: at least 16 characters, 12 in a row of mixed letters and digits."""
     return re.search(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12}", value) is not None and len(value) >= 16

@@ -1,4 +1,4 @@
-"""Names of repositories on the Hub, and links to them."""
+"""Ids of repositories on the Hub, and links to them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _HUB = "https://huggingface.co"
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a repository of the Hub can have this name, "name" or "namespace/name"."""
-    # validate_repo_id takes any alphabet
+    """Whether a name is a valid id of a repository on the Hub, "name" or "namespace/name"."""
+    # validate_repo_id accepts letters of any alphabet
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)?", name):
         return False
     try:
@@ -24,10 +24,13 @@ def is_hub_id(name: str) -> bool:
 
 
 def hub_link(name: str | None, kind: str = "") -> Markdown | None:
-    """A repository's name with a link to it; None where it can be none.
+    """A Markdown link to a repository on the Hub.
 
     Args:
-        name: Of the repository.
-        kind: "" for a model, "datasets/" for a data set.
+        name: The id of the repository, or any other name.
+        kind: The path of its kind of repository: "" for a model, "datasets/" for a data set.
+
+    Returns:
+        The link; None where the name is not a valid id.
     """
     return Markdown(f"[{escaped(name)}]({_HUB}/{kind}{name})") if name and is_hub_id(name) else None

@@ -1,4 +1,4 @@
-"""Text from anywhere, made safe to stand in a Markdown page."""
+"""Untrusted text escaped for Markdown pages."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import jinja2
 
 from hf_distill.text.plain import plain
 
-# Escaped where Markdown or HTML would read them as markup.
+# Characters that Markdown would read as markup.
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# Some renderers look for addresses after they have decoded entities: a word joiner, which is not seen, parts them.
+# Some renderers link URLs after they have decoded entities: an invisible word joiner splits the URL.
 _JOINER = "&#8288;"
 _ADDRESS = re.compile(r":(?=//)|(?<=www)(?=\.)|@(?=\S)|(?<=mailto):|(?<=xmpp):", re.IGNORECASE)
 
 
 class Markdown(str):
-    """Text that is Markdown already: written into a page as it is, where any other value is escaped."""
+    """Text that is Markdown already and is not escaped again."""
 
 
 def escaped(value: object) -> Markdown:
-    """A value as running text or in a table's cell: none of it is markup, and no address in it becomes a link."""
+    """A value escaped for running text or a table's cell: no character is markup, and no URL becomes a link."""
     if isinstance(value, Markdown):
         return value
     text = "".join(_ENTITIES.get(character, character) for character in plain(value).strip())
@@ -34,9 +34,9 @@ def escaped(value: object) -> Markdown:
 
 
 def code(value: object) -> Markdown:
-    """A value as code, also in a table's cell."""
+    """A value as inline code, also valid in a table's cell."""
     text = plain(value).strip()
-    if "\\|" in text:  # as code it would end the cell
+    if "\\|" in text:  # within inline code it would end the cell
         return escaped(text)
     text = text.replace("|", "\\|")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
@@ -45,19 +45,19 @@ def code(value: object) -> Markdown:
 
 
 def code_block(value: object, language: str = "") -> Markdown:
-    """Lines of code, whatever is in them."""
+    """A fenced code block with any content."""
     text = "\n".join(plain(line) for line in str(value).splitlines())
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return Markdown(f"{fence}{language}\n{text}\n{fence}")
 
 
 def joined(values: Any, separator: str) -> Markdown:
-    """Several values, each escaped, with Markdown between them."""
+    """Several values, each escaped, joined by a separator that is Markdown."""
     return Markdown(separator.join(map(escaped, values)))
 
 
 def table(rows: list[list[Any]], left: int = 1) -> Markdown:
-    """A table, the headings first, with that many columns aligned to the left and all others to the right."""
+    """A table whose first row is its header, with the first `left` columns aligned left and all others right."""
     rule = ["---"] * left + ["--:"] * (len(rows[0]) - left)
     lines = [*rows[:1], [Markdown(each) for each in rule], *rows[1:]]
     return Markdown(
@@ -66,12 +66,15 @@ def table(rows: list[list[Any]], left: int = 1) -> Markdown:
 
 
 def rendered(package: str, template: str, /, **values: Any) -> str:
-    """A page from a template of a package, in which every value is escaped that is not `Markdown`.
+    """A page rendered from a template of a package, in which every value that is not `Markdown` is escaped.
 
     Args:
-        package: Whose `templates` folder holds it.
-        template: Its name there.
-        values: By their names in it.
+        package: The package with the template in its folder `templates`.
+        template: The file name of the template.
+        **values: The values of the template's variables.
+
+    Returns:
+        The page, Markdown text.
     """
     return _compiled(package, template).render(values)
 
@@ -80,5 +83,5 @@ def rendered(package: str, template: str, /, **values: Any) -> str:
 def _compiled(package: str, template: str) -> jinja2.Template:
     environment = jinja2.Environment(finalize=lambda value: "" if value is None else escaped(value))
     environment.filters.update(code=code, code_block=code_block, joined=joined)
-    text = resources.files(package).joinpath("templates", template).read_text(encoding="utf-8")
+    text = (resources.files(package) / "templates" / template).read_text(encoding="utf-8")
     return environment.from_string(text)

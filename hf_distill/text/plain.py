@@ -1,15 +1,15 @@
-"""Text from anywhere on one line, and on a terminal."""
+"""Untrusted text without control characters, for one line or for a terminal."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-_UNSEEN = ("Cc", "Cf", "Cs")  # control characters, marks that change the direction of text, halves of surrogates
+_UNSEEN = ("Cc", "Cf", "Cs")  # control characters, direction marks, unpaired surrogates
 
 
 def plain(value: object) -> str:
-    """A value on one line, without control characters, marks that change the direction of text, and halves of surrogates."""
+    """A value on one line, without control characters, direction marks of text, or unpaired surrogates."""
     text = str(value)
     if text.isascii() and text.isprintable():
         return text
@@ -18,7 +18,7 @@ def plain(value: object) -> str:
 
 
 def printable(value: object) -> str:
-    """A value whose control characters, which a terminal would obey, are written out as in Python; lines stay lines."""
+    """A value with control characters escaped as in Python, so that a terminal does not obey them; newlines stay."""
     text = str(value)
     return "".join(
         repr(character)[1:-1] if unicodedata.category(character) in _UNSEEN and character not in "\n\t" else character
@@ -27,11 +27,11 @@ def printable(value: object) -> str:
 
 
 def shortened(value: object, most: int) -> str:
-    """The beginning of a value on one line, at most so many characters."""
+    """The beginning of a value on one line, of at most `most` characters."""
     text = plain(str(value)[: 4 * most])
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def without_address(value: object) -> str:
-    """A value as text that is the same in every process: functions and objects also say where in memory they lie."""
+    """A value as text without memory addresses (in the repr of functions), so that it is equal in every process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))

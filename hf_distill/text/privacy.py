@@ -1,4 +1,4 @@
-"""What must not get out with a record or a card: secrets, and where and as whom somebody works."""
+"""Removal of private information before anything is published: credentials, paths and user names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from hf_distill.text.credentials import REMOVED, hides_value, names_credential, without_credentials
 
-# A path that begins at a root, at home, above the folder of the run, or at a Windows drive; not an address's path. Of
-# what follows a colon or a bracket, which may be a ratio or a formula, only a home folder is one.
+# A path that begins at a root, at a home folder, above the working folder, or at a Windows drive; not that of a URL.
+# After a colon or a bracket, as in a ratio or a formula, only the path of a home folder.
 _PATHS = re.compile(
     r"""(?:(?<![\w.:/\\~)\]<-])(?:file://)?(?:~[A-Za-z]*/|(?:\.\./)+|/(?=[^\s/'"])|[A-Za-z]:[\\/]|\\\\)"""
     r"""|(?<=[:)\]<-])(?:~[A-Za-z]*/|/+(?i:home/|users/|root\b)|[A-Za-z]:[\\/]+(?i:users)[\\/]))"""
@@ -19,9 +19,15 @@ _PATHS = re.compile(
 
 
 def public(value: Any) -> Any:
-    """A JSON value with every string in it cleaned: of a path that tells about the machine the last part stays.
+    """A JSON value without credentials, and with only the last part of absolute and other local paths.
 
-    Keys of mappings are kept as they are; a text under a key such as "api_key" goes as a whole.
+    Keys of mappings are kept; a string under a key such as "api_key" is removed completely.
+
+    Args:
+        value: A JSON value: mappings, lists, strings, numbers.
+
+    Returns:
+        A copy with every string cleaned.
     """
     if isinstance(value, dict):
         return {key: REMOVED if names_credential(str(key), each) else public(each) for key, each in value.items()}
@@ -29,19 +35,19 @@ def public(value: Any) -> Any:
         return [public(each) for each in value]
     if not isinstance(value, str):
         return value
-    if _is_path(value):  # as a whole, because folders may have spaces in their names
+    if _is_path(value):  # completely, because the names of folders may have spaces
         value = _last_part(value)
     return _PATHS.sub(lambda match: _last_part(match.group()), without_credentials(value))
 
 
 def public_name(name: str | Path) -> str:
-    """A Hub id as it is; of a local folder the last part alone."""
+    """The name of a model or data set for publishing: a Hub id unchanged, and only the last part of a local path."""
     path = Path(name)
     return path.name if path.is_absolute() or path.exists() or str(name).startswith(".") else public(str(name))
 
 
 def without_secrets(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments without the values of flags and variables for tokens, passwords and keys."""
+    """Command-line arguments without the values of flags and variables for tokens, passwords and keys."""
     cleaned, flag = [], ""
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -59,7 +65,7 @@ def _is_path(text: str) -> bool:
 
 
 def _last_part(path: str) -> str:
-    """Without the folders; nothing of the root itself or of a home folder, whose name is the user's."""
+    """The last part of a path; "[removed]" for the root or a home folder, which is named after its user."""
     is_windows = "\\" in path or path[1:2] == ":"
     _, *inside = (PureWindowsPath if is_windows else PurePosixPath)(path.removeprefix("file://")).parts or ("",)
     inside = [part for part in inside if part != ".."]

@@ -1,4 +1,4 @@
-"""What may have been meant by a name that is not known."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import Any, TypeVar
 
-_SIMILAR = 0.7  # of difflib's ratio: two letters of six may be others
+_SIMILAR = 0.7  # the smallest ratio of difflib: two letters of six may differ
 Choice = TypeVar("Choice", bound=Enum)
 
 
 def suggestion(name: Any, known: Iterable[str], wanted: str = "{}") -> str:
-    """A question to append to a refusal, such as ". Did you mean 'tiny'?"; "" where nothing is similar.
+    """A suggestion to append to an error message, such as ". Did you mean 'tiny'?".
 
     Args:
-        name: What was given.
-        known: What is allowed.
-        wanted: How the name is shown, such as "--{}".
+        name: The unknown name.
+        known: The valid names.
+        wanted: The format in which a name is shown, such as "--{}".
+
+    Returns:
+        The suggestion, "" if no valid name is similar.
     """
     by_lower_case = {str(each).casefold(): str(each) for each in known}
     similar = get_close_matches(str(name).casefold(), by_lower_case, n=1, cutoff=_SIMILAR)
@@ -25,15 +28,18 @@ def suggestion(name: Any, known: Iterable[str], wanted: str = "{}") -> str:
 
 
 def choice(choices: type[Choice], value: Any, name: str) -> Choice:
-    """The choice that a value names.
+    """The member of an enumeration with a certain value.
 
     Args:
-        choices: What there is.
-        value: One of them, or its value.
-        name: What the choice is called, for the refusal.
+        choices: The enumeration.
+        value: A member, or the value of one.
+        name: The name of the argument, for the error message.
+
+    Returns:
+        The member.
 
     Raises:
-        ValueError: There is no such choice.
+        ValueError: No member has this value; the message lists the valid ones.
     """
     try:
         return choices(value)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from numbers import Real
 from typing import Any
-
-from transformers import TrainingArguments
 
 from hf_distill.features.projections import Projection
 from hf_distill.objectives.attention import AttentionLoss
@@ -39,7 +38,7 @@ DEFAULTS = {
     "relation_layer_map": "final",
     "relations": "queries,keys,values",
 }
-_CHOICES = {
+_CHOICES: dict[str, type[Enum]] = {
     "recipe": RecipeName,
     "soft_label_loss": SoftLabelLoss,
     "soft_label_positions": SoftLabelPositions,
@@ -50,7 +49,7 @@ _CHOICES = {
 }
 
 
-def settle(args: Any) -> None:
+def resolve_defaults(args: Any) -> None:
     """Fill fields that are None from the recipe, then with their plain values; turn names into choices."""
     if args.recipe is not None:
         args.recipe = choice(RecipeName, args.recipe, "recipe")
@@ -66,12 +65,12 @@ def settle(args: Any) -> None:
 
 
 def left_open(args: Any) -> list[str]:
-    """The fields that `settle` will fill."""
+    """The fields that `resolve_defaults` will fill."""
     filled_by_recipes = {name for recipe in RECIPES.values() for name in recipe.arguments}
     return [name for name in sorted({*DEFAULTS, *filled_by_recipes}) if getattr(args, name) is None]
 
 
-def resolved_weights(args: TrainingArguments, has_teacher: bool) -> dict[str, float]:
+def resolved_weights(args: Any, has_teacher: bool) -> dict[str, float]:
     """The weights of all terms by field name, None replaced by its meaning.
 
     Raises:
@@ -108,14 +107,14 @@ def require_valid_objective(args: Any) -> None:
     """
     weights = {name: getattr(args, name) for name in WEIGHTS}
     for name, weight in weights.items():
-        if weight is not None and not (isinstance(weight, Real) and 0 <= weight <= _LARGEST_WEIGHT):
+        if weight is not None and not (isinstance(weight, Real) and 0 <= float(weight) <= _LARGEST_WEIGHT):
             raise ValueError(
                 f"{name} must be a finite number of at least 0 and at most {_LARGEST_WEIGHT:g}, got {weight!r}"
             )
     if all(weight == 0 for weight in weights.values()):
         raise ValueError(f"at least one weight must be above 0, got {weights}: there is nothing to learn from")
     low, high = _TEMPERATURES
-    if not (isinstance(args.temperature, Real) and low <= args.temperature <= high):
+    if not (isinstance(args.temperature, Real) and low <= float(args.temperature) <= high):
         raise ValueError(f"temperature must be a number above 0, from {low} to {high}, got {args.temperature!r}")
     for name in ("soft_label_top_k", "relation_heads"):
         value = getattr(args, name)

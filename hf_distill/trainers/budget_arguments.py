@@ -1,69 +1,79 @@
-"""Arguments that say what a run may cost."""
+"""Arguments of a compute budget: limits of FLOPs, seconds and tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from hf_distill.compute.budget import ComputeBudget
+from hf_distill.compute.budget import ComputeBudget, RunCost
 
 
+# A mixin for dataclasses derived from TrainingArguments, which it stands before.
 @dataclass
 class BudgetArguments:
-    """A compute budget. Once there is one, warm-up and decay of the learning rate follow what is spent of it.
+    """A compute budget. With one, warm-up and decay of the learning rate follow the share of the budget that is used.
 
-    Without `max_steps` training goes on, epoch after epoch (`num_train_epochs` does not count), until the budget is spent;
+    Without `max_steps`, training continues epoch after epoch (`num_train_epochs` is ignored) until the budget is used up;
     with it, until the first of both ends.
 
     Raises:
-        ValueError: A limit is impossible, or another argument counts in steps that nobody can know.
+        ValueError: A limit is not positive and finite, or another argument is a share of an unknown number of steps.
     """
 
     max_flops: float | None = field(
         default=None,
         metadata={
-            "help": "Floating-point operations that student, teacher and pruning may take together, over all processes, "
-            "such as 1e15; the run ends with the step that reaches it, or with max_steps if that is given and comes first. None: "
-            "no limit."
+            "help": "Maximum FLOPs of student, teacher and pruning together, over all processes, such as 1e15. The run ends "
+            "with the step that reaches it, or with max_steps if that comes first. None: no limit."
         },
     )
     max_seconds: float | None = field(
-        default=None, metadata={"help": "Seconds of training, evaluations left out. None: no limit."}
+        default=None, metadata={"help": "Maximum seconds of training, without evaluations. None: no limit."}
     )
     max_tokens: float | None = field(
         default=None,
         metadata={
-            "help": "Tokens the student may read, padding left out, over all processes. The device is waited for at every "
-            "step to count them. None: no limit."
+            "help": "Maximum tokens that the student reads, without padding, over all processes. Counting them synchronizes "
+            "with the device at every step. None: no limit."
         },
     )
     teacher_labeling_flops: float | None = field(
         default=None,
         metadata={
-            "help": "Operations that a teacher has spent on labeling the transfer set (see hf_distill.compute.flops.batch_flops), "
-            "charged to this run before its first step. None: amortised over all runs that use the labels, not charged."
+            "help": "FLOPs of precomputing the teacher outputs (printed by hf-distill label, stored in cost.json; see "
+            "hf_distill.compute.flops.batch_flops for other labels), charged to this run before its first step. None: not "
+            "charged, since several runs can share the outputs."
         },
     )
     teacher_labeling_seconds: float | None = field(
         default=None,
         metadata={
-            "help": "Seconds that a teacher has spent on labeling the transfer set (hf-distill label says how many), charged "
-            "to this run before its first step. None: amortised over all runs that use the labels, not charged."
+            "help": "Seconds of precomputing the teacher outputs (printed by hf-distill label, stored in cost.json), charged to "
+            "this run before its first step. None: not charged, since several runs can share the outputs."
         },
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[misc]  # that of TrainingArguments
         require_valid_budget(self)
 
 
 def budget_of(args: Any) -> ComputeBudget:
-    """The budget in some arguments."""
-    return ComputeBudget(args.max_flops, args.max_seconds, args.max_tokens)
+    """The budget in some arguments; none in plain `TrainingArguments`."""
+    return ComputeBudget(*(vars(args).get(name) for name in ("max_flops", "max_seconds", "max_tokens")))
+
+
+def labeling_cost_of(args: Any) -> RunCost:
+    """What the arguments charge for labeling the transfer set."""
+    flops, seconds = (vars(args).get(f"teacher_labeling_{unit}") or 0.0 for unit in ("flops", "seconds"))
+    return RunCost(labeling_flops=flops, seconds=seconds)
 
 
 def require_valid_budget(args: Any) -> None:
-    """Refuse limits and schedules that cannot be kept.
+    """Refuse limits that are not positive and finite, and schedules that need a known number of steps.
+
+    Args:
+        args: Training arguments with the fields of `BudgetArguments`.
 
     Raises:
         ValueError: Names the field, the value got and the values allowed.

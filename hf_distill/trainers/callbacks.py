@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_distill.distributed.weights import is_sharded
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.card_tables import is_result, optimizer_text
 from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
 from hf_distill.tasks import unwrapped
+from hf_distill.teachers.base import Teacher
 from hf_distill.text.privacy import public_name
 
 # What a datasets.Dataset may know of itself, by its name in the record.
@@ -32,7 +33,7 @@ class RunRecordCallback(TrainerCallback):
         record: What was written last, to which evaluations are added; None before.
     """
 
-    def __init__(self, trainer: Trainer):
+    def __init__(self, trainer: Any):
         self._trainer = trainer
         self.record: RunRecord | None = None
 
@@ -44,13 +45,15 @@ class RunRecordCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        models = [unwrapped(self._trainer.model), *(member.model for member in _live(self._trainer.teacher))]
+        teacher = self._trainer.teacher
+        members = () if teacher is None else teacher.members
+        models = [unwrapped(self._trainer.model), *(member.model for member in members)]
         if not (args.should_save or any(is_sharded(model) for model in models)):
             return
         record = self._record_of(args, state)  # on every process, where each holds parts of the weights
         if args.should_save:
             self.record = record
-            self.record.save(args.output_dir)
+            self.record.save(str(args.output_dir))
 
     def on_evaluate(
         self,
@@ -62,7 +65,7 @@ class RunRecordCallback(TrainerCallback):
     ) -> None:
         if self.record is not None and metrics:
             self.record.metrics = metrics
-            self.record.save(args.output_dir)
+            self.record.save(str(args.output_dir))
 
     def _record_of(self, args: TrainingArguments, state: TrainerState) -> RunRecord:
         trainer = self._trainer
@@ -71,7 +74,7 @@ class RunRecordCallback(TrainerCallback):
         return RunRecord(
             trainer=type(trainer).__name__,
             student=describe_model(unwrapped(trainer.model))
-            | {"saved_as": Path(args.output_dir).resolve().name}
+            | {"saved_as": Path(str(args.output_dir)).resolve().name}
             | _describe_use(trainer),
             teacher=teacher,
             objective=[
@@ -85,15 +88,15 @@ class RunRecordCallback(TrainerCallback):
             training={
                 "steps": state.global_step,
                 "epochs": state.epoch,
-                "seconds": round(trainer.training_seconds(), 1),
+                "seconds": round(trainer.cost_tracker.stage_seconds, 1),
                 "seed": args.seed,
                 "data_seed": args.data_seed,
                 "hardware": hardware_name(args.device),
                 "processes": args.world_size,
-                "spent": trainer.spent(),
+                "spent": trainer.cost(),
                 "settings": _settings(trainer),
                 "log": short_log(state.log_history),
-                **trainer._training_notes(),
+                **trainer.training_notes(),
                 **_emissions(trainer),
             },
             metrics=evaluations[-1] if evaluations else {},
@@ -105,7 +108,33 @@ class RunRecordCallback(TrainerCallback):
         )
 
 
-def _describe_use(trainer: Trainer) -> dict[str, Any]:
+class ObjectiveCheckCallback(TrainerCallback):
+    """Refuses a subclass whose own `compute_loss` never computes the objective that records would tell of.
+
+    Args:
+        trainer: The `DistillationTrainer`.
+    """
+
+    def __init__(self, trainer: Any):
+        self._trainer = trainer
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Look whether the first step has computed it.
+
+        Raises:
+            ValueError: Names the ways to add to the objective.
+        """
+        trainer = self._trainer
+        if trainer.teacher is not None and not trainer.has_computed_objective:
+            raise ValueError(
+                f"{type(trainer).__name__}.compute_loss never called DistillationTrainer's, so that the student learned nothing "
+                f"of {[term.name for term in trainer.training_objective.terms]}: for a loss of your own on the labels pass "
+                "compute_loss_func with hard_label_weight above 0, for further terms add to super().compute_loss(...) or "
+                "override training_objective, or pass no teacher"
+            )
+
+
+def _describe_use(trainer: Any) -> dict[str, Any]:
     """What one must know of a student to use it: its problem, its inputs, and whether it was saved as an adapter."""
     model, found = unwrapped(trainer.model), {}
     config = getattr(model, "config", None)
@@ -125,7 +154,7 @@ def _describe_use(trainer: Trainer) -> dict[str, Any]:
     return found
 
 
-def _settings(trainer: Trainer) -> dict[str, Any]:
+def _settings(trainer: Any) -> dict[str, Any]:
     """Batch, optimizer and schedule as they were, the defaults too."""
     args, optimizer = trainer.args, trainer.optimizer
     while hasattr(optimizer, "optimizer"):
@@ -174,25 +203,22 @@ def _is_logged(name: str) -> bool:
     return name in ("loss", "eval_loss") or is_score
 
 
-def _describe_teacher(teacher: Any) -> dict[str, Any] | None:
+def _describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
     """A teacher's description; for several that of the first, with the number of parameters of all; None if not known."""
-    if getattr(teacher, "description", None):  # of recorded answers
+    if teacher is None:
+        return None
+    if teacher.description:
         return dict(teacher.description)
-    members = [describe_model(member.model) | {"dtype": str(member.dtype)} for member in _live(teacher)]
+    members = [describe_model(member.model) | {"dtype": str(member.dtype)} for member in teacher.members]
     if len(members) < 2:
         return members[0] if members else None
     together = {
         "name": f"the mean of {len(members)} teachers",
         "parameters": sum(member["parameters"] for member in members),
         "members": members,
-        "member_weights": teacher.weights,
+        "member_weights": teacher.member_weights,
     }
     return members[0] | together
-
-
-def _live(teacher: Any) -> list[Any]:
-    """Those of one or several teachers that are models."""
-    return [member for member in getattr(teacher, "teachers", [teacher]) if hasattr(member, "model")]
 
 
 def _describe_data(**splits: Any) -> dict[str, Any]:
@@ -206,7 +232,7 @@ def _describe_data(**splits: Any) -> dict[str, Any]:
             info = getattr(dataset, "info", None)
             for name, of_info in _INFO.items():
                 value = getattr(info, of_info, None)
-                if value and value != info.builder_name:  # "csv" is no name of a data set
+                if value and value != getattr(info, "builder_name", None):  # "csv" is no name of a data set
                     found.setdefault(name, value)
     return found
 
@@ -223,7 +249,7 @@ def reads_pairs(tokenizer: Any, examples: Any) -> bool:
     return by_tokens or 1 in (row.get("token_type_ids") or ())
 
 
-def _emissions(trainer: Trainer) -> dict[str, float]:
+def _emissions(trainer: Any) -> dict[str, float]:
     """What transformers' CodeCarbonCallback, which runs before ours, measured, in grams of CO2 equivalent."""
     for callback in trainer.callback_handler.callbacks:
         kilograms = getattr(getattr(callback, "tracker", None), "final_emissions", None)

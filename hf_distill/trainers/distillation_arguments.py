@@ -20,7 +20,7 @@ from hf_distill.recipes import RecipeName
 from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
 from hf_distill.text.suggestions import choice
-from hf_distill.trainers.argument_rules import DEFAULTS, left_open, require_valid_objective, settle
+from hf_distill.trainers.argument_rules import DEFAULTS, left_open, require_valid_objective, resolve_defaults
 from hf_distill.trainers.budget_arguments import BudgetArguments
 
 
@@ -28,7 +28,7 @@ from hf_distill.trainers.budget_arguments import BudgetArguments
 # order of the training examples, which length_bucketing decides while train_sampling_strategy keeps its default "random".
 @dataclass
 class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
-    """`transformers.TrainingArguments` plus what distillation needs; see each field's help.
+    """`transformers.TrainingArguments` and the arguments of distillation; each field's help describes it.
 
     The defaults are stage 2 of Pre-trained Distillation (Turc et al. 2019, arXiv 1908.08962): soft labels only,
     temperature 1, no labels needed.
@@ -43,180 +43,189 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
     recipe: RecipeName | None = field(
         default=None,
         metadata={
-            "help": "Sets the fields below to a paper's values; fields given explicitly win. `hf-distill recipes` "
-            "prints each one's formula, values and paper. None: no recipe."
+            "help": "Sets the arguments below to a paper's values; arguments given explicitly take precedence. "
+            "`hf-distill recipes` prints the formula, values and paper of each. None: no recipe."
         },
     )
     soft_label_weight: float | None = field(
         default=None,
-        metadata={"help": "Weight of the soft-label loss, at least 0. None: 1 with a teacher, 0 without."},
+        metadata={
+            "help": "Weight of the soft-label loss on the teacher's logits, at least 0. None: 1 with a teacher, 0 without."
+        },
     )
     hard_label_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the student's own loss on the labels, at least 0. None: 0 with a teacher, 1 without. "
-            "Classes of -100, in multi-label rows entries of -100, and numbers that are NaN do not count, so a partly labeled "
-            "set works."
+            "help": "Weight of the student's own loss on the labels, at least 0. Labels of -100 (in multi-label rows entries of "
+            "-100) and numbers that are NaN are ignored, so a partly labeled set works. None: 0 with a teacher, 1 without."
         },
     )
     soft_label_loss: SoftLabelLoss | None = field(
         default=None,
         metadata={
-            "help": "How student and teacher logits are compared. None: forward_kl for classes (for multi-label heads "
-            "one yes/no divergence per label), logit_mse for regression, where it is the only choice."
+            "help": "Loss between student and teacher logits. None: forward_kl for classes (for multi-label heads one binary "
+            "divergence per label), logit_mse for regression, where it is the only choice."
         },
     )
     soft_label_top_k: int | None = field(
         default=None,
         metadata={
-            "help": "Compare only the teacher's k most probable classes, and all others as one; forward_kl only. "
-            "None: every class."
+            "help": "Compare the teacher's k most probable classes, and all others as one class; forward_kl only. None: every "
+            "class."
         },
     )
     soft_label_positions: SoftLabelPositions = field(
         default=SoftLabelPositions.MASKED,
         metadata={
-            "help": "Which positions soft labels of masked-language models compare: masked, whose logits alone are computed, or "
-            "attended, all that are no padding, as DistilBERT's training script does."
+            "help": "Positions at which masked language modeling compares soft labels. masked: the masked positions, the only "
+            "ones whose logits are computed. attended: all positions without padding, as in DistilBERT's training script."
         },
     )
     temperature: float | None = field(
         default=None,
         metadata={
-            "help": "Softens both distributions (the papers' τ or T), above 0. The loss is multiplied by its square, "
-            "so gradients keep their size. Without effect on logit_mse. None: the recipe's, else 1."
+            "help": "Temperature of both distributions (τ or T in the papers), above 0. The loss is multiplied by its square, so "
+            "that gradients keep their scale. No effect on logit_mse. None: the recipe's, else 1."
         },
     )
     hidden_state_weight: float | None = field(
         default=None,
-        metadata={"help": "Weight of the hidden states of the mapped layers, at least 0. None: the recipe's, else 0."},
+        metadata={
+            "help": "Weight of the hidden-state loss of the mapped layers, at least 0. None: the recipe's, else 0."
+        },
     )
     hidden_state_loss: HiddenStateLoss | None = field(
         default=None,
         metadata={
-            "help": "How hidden states are compared: mean squared error, that of their directions, or 1 - cosine; summed "
-            "over the layers, of directions their mean. None: the recipe's, else mse."
+            "help": "Loss between hidden states. mse: mean squared error, summed over layers. normalized_mse: that of states "
+            "normalized to length 1, averaged over layers. cosine: 1 - cosine similarity, summed over layers. None: the "
+            "recipe's, else mse."
         },
     )
     hidden_state_positions: HiddenStatePositions | None = field(
         default=None,
         metadata={
-            "help": "Compare every position that is no padding, or the first ([CLS]) only. None: the recipe's, else all."
+            "help": "all: compare every position without padding. first: the first position ([CLS]) only. None: the recipe's, "
+            "else all."
         },
     )
     embedding_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the mean squared error of the embeddings' output, at least 0. None: the recipe's, else 0."
+            "help": "Weight of the mean squared error between the outputs of the embeddings, at least 0. None: the recipe's, "
+            "else 0."
         },
     )
     attention_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the attentions of the mapped layers, at least 0; student and teacher need equally many "
+            "help": "Weight of the attention loss of the mapped layers, at least 0; student and teacher need equally many "
             "heads. None: the recipe's, else 0."
         },
     )
     attention_loss: AttentionLoss | None = field(
         default=None,
         metadata={
-            "help": "score_mse: mean squared error of the scores before the softmax; distribution_kl: divergence of "
-            "the distributions. None: the recipe's, else score_mse."
+            "help": "score_mse: mean squared error of the attention scores before the softmax. distribution_kl: KL divergence "
+            "of the attention distributions. None: the recipe's, else score_mse."
         },
     )
     layer_map: str | None = field(
         default=None,
         metadata={
-            "help": "Which teacher layer each student layer imitates, for hidden states and attention: uniform, first, "
-            "last, skip, final, or pairs student:teacher counted from 0, such as 0:2,1:5. None: the recipe's, else "
-            "uniform."
+            "help": "Teacher layer that each student layer imitates, for hidden states and attention: uniform, first, last, "
+            "skip, final, or pairs student:teacher counted from 0, such as 0:2,1:5. None: the recipe's, else uniform."
         },
     )
     relation_weight: float | None = field(
         default=None,
-        metadata={"help": "Weight of the self-attention relations (MiniLMv2), at least 0. None: the recipe's, else 0."},
+        metadata={
+            "help": "Weight of the self-attention relation loss (MiniLMv2), at least 0. None: the recipe's, else 0."
+        },
     )
     relations: str | None = field(
         default=None,
         metadata={
-            "help": "Which relations, of queries, keys and values. None: the recipe's, else queries,keys,values."
+            "help": "Relations to compare, a comma-separated list of queries, keys and values. None: the recipe's, else "
+            "queries,keys,values."
         },
     )
     relation_heads: int | None = field(
         default=None,
         metadata={
-            "help": "Relation heads that queries, keys and values are split into; divides both hidden sizes. None: the "
-            "teacher's number of heads."
+            "help": "Number of relation heads into which queries, keys and values are split; must divide both hidden sizes. "
+            "None: the teacher's number of attention heads."
         },
     )
     relation_layer_map: str | None = field(
         default=None,
         metadata={
-            "help": "Layers whose relations are compared, written as layer_map is. None: the recipe's, else final (the "
-            "student's last imitates the teacher's last)."
+            "help": "Layers whose relations are compared, in the syntax of layer_map. None: the recipe's, else final (the "
+            "student's last layer imitates the teacher's last)."
         },
     )
     projection: Projection = field(
         default=Projection.AUTO,
         metadata={
-            "help": "Learned linear map from the student's hidden states to the teacher's width, trained with the "
-            "student and not exported. auto: where the widths differ; always; never."
+            "help": "Learned linear map from the student's hidden states to the teacher's width, trained with the student and "
+            "not saved with it. auto: if the widths differ; always; never."
         },
     )
     teacher_dtype: TeacherDtype = field(
         default=TeacherDtype.AUTO,
         metadata={
-            "help": "Precision of the teacher's weights and activations. auto: bfloat16 where the device is fast at it "
-            "(CUDA from compute capability 8.0, CPUs with AMX) and the first examples of the training set get the same "
-            "predictions, else the checkpoint's own."
+            "help": "Precision of the teacher's weights and activations. auto: bfloat16 if the device has fast bfloat16 (CUDA "
+            "from compute capability 8.0, CPUs with AMX) and the predictions for the first training examples stay the same, "
+            "else the checkpoint's own."
         },
     )
     teacher_sharding: TeacherSharding = field(
         default=TeacherSharding.AUTO,
         metadata={
-            "help": "Whether every process holds the whole teacher (never) or a part of it, with layers put together while "
-            "they compute (always; FSDP2, whatever holds the student). auto: in parts where the whole one would take more "
-            "than half of the GPU memory that is free. Teachers with a trajectory are always whole."
+            "help": "Whether the teacher is sharded over the processes with FSDP2, whatever engine holds the student. never: "
+            "every process holds the whole teacher. always: every process holds a shard, and layers are gathered while they "
+            "compute. auto: sharded if the whole teacher would take more than half of the free GPU memory. A teacher given "
+            "by teacher_checkpoints is never sharded."
         },
     )
     teacher_revision: str | None = field(
         default=None,
-        metadata={"help": "Branch, tag or commit of a teacher given as a Hub id. None: its default branch."},
+        metadata={"help": "Branch, tag or commit of a teacher given as a Hub id. None: the default branch."},
     )
     teacher_model_init_kwargs: dict | str | None = field(
         default=None,
         metadata={
-            "help": "Further arguments of from_pretrained for a teacher given by name, as a dict or JSON, for example "
-            '\'{"attn_implementation": "eager"}\'. None: none.'
+            "help": "Additional arguments of from_pretrained for a teacher given by name, as a dict or JSON, for example "
+            '\'{"attn_implementation": "eager"}\'. None: no additional arguments.'
         },
     )
     teacher_weights: list[float] | None = field(
         default=None,
         metadata={
-            "help": "Weights of several teachers in the mean of their probabilities, above 0, one per teacher; only "
-            "their proportions count. None: equal."
+            "help": "Weights of several teachers in the mean of their probabilities, above 0, one per teacher; only the "
+            "proportions matter. None: equal."
         },
     )
     merge_adapters: bool = field(
         default=False,
         metadata={
-            "help": "Save a student with PEFT adapters as the ordinary model they make together with its base, once trained; "
-            "checkpoints keep the adapters apart. False: save the adapters alone."
+            "help": "Merge the PEFT adapters of a trained student into its base model, and save one ordinary model; "
+            "checkpoints keep the adapters separate. False: save only the adapters."
         },
     )
     length_bucketing: bool = field(
         default=True,
         metadata={
-            "help": "Make batches of texts of similar length, in a shuffled and seeded order, so that little is spent "
-            "on padding. Takes effect on tokenized datasets.Dataset training sets while train_sampling_strategy is "
-            "random. False: any examples together."
+            "help": "Make batches of texts of similar length, in a shuffled and seeded order, to reduce padding. Used for "
+            "tokenized datasets.Dataset training sets while train_sampling_strategy is random. False: batches regardless "
+            "of length."
         },
     )
-    bf16: bool | None = field(
+    bf16: bool | None = field(  # type: ignore[assignment]  # None until the device is known
         default=None,
         metadata={
-            "help": "Train the student under bfloat16 autocast. None: where the device is fast at it, unless fp16, "
-            "DeepSpeed or the accelerate launcher has decided the precision.",
+            "help": "Train the student with bfloat16 autocast. None: if the device has fast bfloat16, unless fp16, DeepSpeed or "
+            "the accelerate launcher sets the precision.",
             "nargs": "?",
             "const": True,  # a bare --bf16 means true, as it does for Trainer scripts
         },
@@ -231,26 +240,29 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         self.teacher_dtype = choice(TeacherDtype, self.teacher_dtype, "teacher_dtype")
         self.teacher_sharding = choice(TeacherSharding, self.teacher_sharding, "teacher_sharding")
         self._left_open = left_open(self)
-        settle(self)
+        resolve_defaults(self)
         require_valid_objective(self)
 
     def open_again(self) -> None:
-        """Make what the recipe and the defaults filled in None again, for a recipe chosen anew."""
+        """Reset to None what the recipe and the defaults filled in, so that another recipe can be chosen."""
         for name in self._left_open:
             setattr(self, name, None)
 
     def to_dict(self) -> dict[str, Any]:
-        """TrainingArguments', which loggers write to disk; without tokens also in mappings such as a teacher's."""
+        """The arguments as `TrainingArguments.to_dict` gives them, without access tokens, also in nested mappings."""
         return cleaned(super().to_dict())
 
     def _precision_is_open(self) -> bool:
         return not (self.fp16 or self.deepspeed or "ACCELERATE_MIXED_PRECISION" in os.environ)
 
 
-def complete(args: TrainingArguments) -> TrainingArguments:
+def with_distillation_defaults(args: TrainingArguments) -> TrainingArguments:
     """Give plain `TrainingArguments` the fields of `DistillationTrainingArguments` that they lack, at their defaults.
 
     Only `length_bucketing` is off for them, since it changes plain training.
+
+    Args:
+        args: Training arguments; changed in place.
 
     Returns:
         The same object.
@@ -258,9 +270,10 @@ def complete(args: TrainingArguments) -> TrainingArguments:
     for own in fields(DistillationTrainingArguments):
         if not hasattr(args, own.name):
             setattr(args, own.name, False if own.name == "length_bucketing" else own.default)
-    settle(args)
+    resolve_defaults(args)
     return args
 
 
 def _default_device() -> str:
-    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if found is None else found.type

@@ -4,71 +4,53 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import datasets
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import PreTrainedModel, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from hf_distill.data.length_bucket_sampler import length_bucket_sampler
-from hf_distill.distributed.padded_batches import without, without_repeats
-from hf_distill.features.hooks import FeatureHooks
+from hf_distill.distributed.padded_batches import without
 from hf_distill.features.tap import features_of
-from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
 from hf_distill.objectives.model_outputs import ModelOutputs
 from hf_distill.objectives.objective import Objective
-from hf_distill.objectives.reduction import (
-    NO_REAL_EXAMPLE,
-    SoftLabelPositions,
-    has_labels,
-    label_items,
-    valid_positions,
-)
-from hf_distill.tasks import MULTI_LABEL, Task, logits_of, task_of, unwrapped
+from hf_distill.objectives.reduction import SoftLabelPositions, has_labels, label_items, valid_positions
+from hf_distill.precomputed.checks import require_same_teacher
+from hf_distill.precomputed.provenance import Provenance
+from hf_distill.precomputed.resolve import resolve_teacher
+from hf_distill.tasks import logits_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
-from hf_distill.teachers.base import Teacher, TeacherOutputs
-from hf_distill.teachers.column_names import TEACHER_LOGITS
-from hf_distill.teachers.resolve import require_comparable
-from hf_distill.trainers.argument_rules import require_valid_objective, settle
+from hf_distill.teachers.base import GivesOutputs, Teacher, TeacherOutputs
+from hf_distill.teachers.shared_vocabulary import SharedVocabulary, tokenizer_of
+from hf_distill.trainers.argument_rules import require_valid_objective, resolve_defaults
 from hf_distill.trainers.argument_types import require_arguments, require_model
-from hf_distill.trainers.callbacks import RunRecordCallback
-from hf_distill.trainers.checkpoints import require_optimizer_state
-from hf_distill.trainers.continuation import Continuation
-from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, complete
-from hf_distill.trainers.label_meaning import LabelMeaning
-from hf_distill.trainers.loss_watch import FiniteLossCheck, require_finite_weights
-from hf_distill.trainers.model_cards import ModelCards
-from hf_distill.trainers.model_checks import own_encodings, require_comparable_answers, require_sound_inputs
-from hf_distill.trainers.objective_builder import build_objective
-from hf_distill.trainers.preflight import (
-    first_batch,
-    require_gradients_under_zero3,
-    require_labels,
-    require_no_scheduler,
-    require_nonempty,
-    require_teacher_inputs,
-    require_writable,
-    warn_of_unused,
-)
-from hf_distill.trainers.recorded_answers import RecordedAnswers
+from hf_distill.trainers.base_trainer import is_training
+from hf_distill.trainers.callbacks import ObjectiveCheckCallback, RunRecordCallback
+from hf_distill.trainers.checkpoints import last_complete_checkpoint, require_optimizer_state
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, with_distillation_defaults
+from hf_distill.trainers.finite_checks import FiniteChecks
+from hf_distill.trainers.model_checks import named_sets, require_sound_inputs
+from hf_distill.trainers.objective_builder import build_objective, evaluation_objective, soft_label_items
+from hf_distill.trainers.preflight import require_nonempty, require_own_process_group, require_writable
+from hf_distill.trainers.preparation import build_hooks, prepared_hooks
+from hf_distill.trainers.publishing_trainer import PublishingTrainer
+from hf_distill.trainers.resuming import load_finished, resume_point, training_lock
+from hf_distill.trainers.run_settings import add_run_settings, add_teacher_identity
 from hf_distill.trainers.running_mean import RunningMean
-from hf_distill.trainers.shared_vocabulary import SharedVocabulary, tokenizer_of
-from hf_distill.trainers.spending import Spending
-from hf_distill.trainers.teacher_evaluation import TeacherEvaluation
-from hf_distill.trainers.teacher_watch import FiniteLogitsCheck
-from hf_distill.trainers.wrapping import Wrapping
+from hf_distill.trainers.teacher_metrics import TeacherMetrics
 
 
-class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, ModelCards, Wrapping, Spending, Trainer):
+class DistillationTrainer(PublishingTrainer):
     """`transformers.Trainer` with a teacher.
 
     Takes everything Trainer takes, in the same positions. Without a teacher, and with plain `TrainingArguments`, it
-    adds nothing: it reaches Trainer's weights, bit for bit, and leaves no callback, file or state more; but under
+    adds nothing: its weights are bit-identical to Trainer's, and there is no further callback, file or state; but under
     gradient accumulation or several processes it gives the gradient of the whole batch, where Trainer gives a multiple of
     it for heads that ignore `num_items_in_batch`, such as BERT's, and on several processes its loss of an evaluation counts
     no example twice.
@@ -83,7 +65,13 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             inputs but its own columns of the data (see `encode_for_teacher`); for several teachers a list, None for
             those that do.
         trainer_args: Further positional arguments of Trainer.
-        trainer_kwargs: Its keyword arguments.
+        trainer_kwargs: The keyword arguments of Trainer.
+
+    Attributes:
+        teacher: The `Teacher`; None: there is none.
+        feature_hooks: What is attached to student and teacher.
+        has_computed_objective: Whether `compute_loss` of this class ran in training, which that of a subclass may leave out.
+        extensions: Where the run was made longer, see `RunSettingsCallback`.
 
     Raises:
         ValueError: Teacher and student do not fit (labels, vocabulary, untrained head), the weights leave nothing to
@@ -94,15 +82,15 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         Hinton et al. 2015, arXiv 1503.02531; by default stage 2 of Turc et al. 2019, arXiv 1908.08962.
     """
 
-    # compute_loss divides by the items of the whole accumulated batch (attribute exists since transformers 5.19).
-    loss_is_scaled_for_ga = True
+    args: DistillationTrainingArguments  # plain ones get the same fields
+    teacher: Teacher | None = None
 
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | None = None,
         args: TrainingArguments | None = None,
         *trainer_args: Any,
-        teacher_model: PreTrainedModel | nn.Module | Teacher | str | os.PathLike | list | None = None,
+        teacher_model: PreTrainedModel | nn.Module | GivesOutputs | str | os.PathLike | list | None = None,
         teacher_processing_class: Any = None,
         **trainer_kwargs: Any,
     ):
@@ -112,29 +100,48 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
         require_arguments(args)
         require_model(model)
         require_writable(args)
-        super().__init__(model, complete(args), *trainer_args, **trainer_kwargs)
-        self._term_meter, self._evaluation_meter = RunningMean(), RunningMean()
-        self._teacher_watch = FiniteLogitsCheck(self.processing_class)
-        self.task = task_of(self.model)
-        self.teacher = self._make_teacher(teacher_model, teacher_processing_class)
+        super().__init__(model, with_distillation_defaults(args), *trainer_args, **trainer_kwargs)
+        resolved = resolve_teacher(
+            self.args,
+            teacher_model,
+            teacher_processing_class,
+            self.model,
+            self.processing_class,
+            lambda: self.problem_type,
+            self.data_collator,
+            self.train_dataset,
+            [dataset for _, dataset in named_sets(None, self.eval_dataset)],
+        )
+        self.teacher, self.data_collator = resolved.teacher, resolved.data_collator
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
-        self._teacher_only_inputs = {*self._recorded, *getattr(self.teacher, "input_names", ())} - read_by_student
-        self._meaning = LabelMeaning(self.task)
-        self._loss_watch = FiniteLossCheck(is_scaled=self.args.fp16)
+        read_by_teacher = set() if self.teacher is None else set(self.teacher.input_names)
+        self._teacher_inputs = (resolved.columns | read_by_teacher) - read_by_student
+        self._not_for_model |= self._teacher_inputs
+        self._term_means, self._teacher_metrics = RunningMean(), TeacherMetrics()
+        self._finite_checks = FiniteChecks(self.processing_class, is_scaled=self.args.fp16)
+        self.has_computed_objective = False
+        self.extensions: list[dict[str, Any]] = []
+        self._wants_predictions = False  # the evaluation at hand returns all logits
         self.shared_vocabulary = SharedVocabulary(self.task, tokenizer_of(self))
-        if not self._is_trainer():
+        if not self.is_plain:
             require_sound_inputs(self)
-        self._feature_hooks = self._prepare()
-        self._keep_accounts()
-        self._has_trained = self._is_computed = False
-        self._keep_settings()
-        if not self._is_trainer():
+        self.feature_hooks = prepared_hooks(self, resolved.columns)
+        self._add_budget_callbacks()
+        if not self.is_plain:
+            require_own_process_group(self.args)
+            add_run_settings(self)
+            self.add_callback(ObjectiveCheckCallback(self))
             self.add_callback(RunRecordCallback(self))
 
     @property
-    def problem_type(self) -> str:
-        """What the logits of a classifier of texts or images mean, as in `PretrainedConfig.problem_type`."""
-        return self._meaning.problem_type
+    def is_plain(self) -> bool:
+        """Whether nothing is added to Trainer: there is no teacher, and the arguments are plain and hold no budget."""
+        return self.teacher is None and super().is_plain
+
+    @property
+    def _teacher(self) -> Teacher:
+        assert self.teacher is not None, "there is no teacher"
+        return self.teacher
 
     @property
     def training_objective(self) -> Objective:
@@ -153,161 +160,147 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
 
         Args:
             model: The student as wrapped for training.
-            inputs: Model inputs, with labels where the batch has them.
+            inputs: The model inputs, with labels where the batch has them.
             return_outputs: Also return the student's outputs.
             num_items_in_batch: Items of each term in the whole step, over all processes, (terms,), or one number for all.
 
         Returns:
-            Scalar loss; with `return_outputs` the pair of loss and student outputs.
+            The scalar loss; with `return_outputs` the pair of loss and student outputs.
         """
-        if self.compute_loss_func is not None and self._is_trainer():
-            num_items = num_items_in_batch[0] if getattr(num_items_in_batch, "ndim", 0) else num_items_in_batch
-            return super().compute_loss(model, inputs, return_outputs, num_items)
-        training = getattr(model, "module", model).training  # a DeepSpeed engine says True of itself whatever it holds
-        compares = not training and self.teacher is not None
-        objective = self._evaluation_objective(inputs) if compares else self.training_objective
+        if self.is_plain:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        training = is_training(model)
+        evaluates = self.teacher is not None and not training
+        objective = evaluation_objective(self, inputs) if evaluates else self.training_objective
         positions = self._positions_to_predict(inputs, training)
-        with self._feature_hooks.on(features=bool(objective.student_needs), positions=positions):
-            hard_label_loss, outputs = self._ask_student(model, inputs, objective, positions)
-            teacher = self._ask_teacher(inputs, objective, training)
+        with self.feature_hooks.capture(bool(objective.student_needs), positions):
+            label_loss, outputs = self.student_forward(model, inputs, objective, positions)
+            asks_teacher = self._teacher.provides(inputs) if evaluates else objective.needs_teacher
+            teacher = self.teacher_forward(inputs, training) if asks_teacher else None
         valid = valid_positions(inputs)
         student = features_of(outputs, None if teacher is None else logits_of(outputs, valid))
-        student, teacher = self.shared_vocabulary.of_both(student, teacher)
-        model_outputs = ModelOutputs(student, teacher, hard_label_loss, valid, inputs)
+        model_outputs = ModelOutputs(*self.shared_vocabulary.of_both(student, teacher), label_loss, valid, inputs)
         loss, parts, shares = objective(model_outputs, inputs, num_items_in_batch if training else None)
         if training:
-            self._count_step(inputs, objective, teacher, outputs, picked=positions is not None)
-            self._loss_watch.look(loss, step=self.state.global_step + 1)
-            self._is_computed = True
-            names = [f"{term.name}_loss" for term in objective.terms]
-            self._term_meter.add(dict(zip(names, torch.stack([parts, shares], dim=1), strict=True)))
-            if self.args.average_tokens_across_devices:  # items are counted, but gradients averaged, over processes
-                loss = loss * self.accelerator.num_processes
-        elif compares:
-            self._note_evaluation(model_outputs, inputs, objective, loss)
+            members = () if teacher is None else self._teacher.running_members(inputs)
+            predictions = None if positions is None else len(outputs["logits"])
+            self.cost_tracker.add_step(unwrapped(self.model), members, inputs, objective, predictions)
+            self._finite_checks.losses.add(loss, step=self.state.global_step + 1)
+            sums = zip(objective.terms, torch.stack([parts, shares], dim=1), strict=True)
+            self._term_means.add({f"{term.name}_loss": part_and_share for term, part_and_share in sums})
+            self.has_computed_objective = True
+            loss = loss * self.gradient_divisor
+        elif evaluates:
+            items = soft_label_items(self.task, self.label_names)
+            self._teacher_metrics.add(model_outputs, inputs, objective, loss, self.problem_type, items)
         return (loss, outputs) if return_outputs else loss
+
+    def student_forward(
+        self, model: nn.Module, inputs: Mapping[str, Any], objective: Objective, positions: Tensor | None
+    ) -> tuple[Tensor | None, Any]:
+        """The student's forward pass.
+
+        Args:
+            model: The student as wrapped for training.
+            inputs: The model inputs.
+            objective: The objective at hand.
+            positions: The positions that have logits, bool (batch, sequence). None: all of them.
+
+        Returns:
+            The student's own loss on labels, scalar, None where the objective has no such term; and its outputs.
+        """
+        if "hard_label" in objective:
+            return self.label_loss(model, inputs, positions)
+        return None, model(**without(inputs, {*self._not_for_model, *self.label_names}))
+
+    def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
+        """The teacher's outputs for a micro-batch, from a forward pass or from columns of the data.
+
+        Args:
+            inputs: The model inputs.
+            training: The student trains.
+
+        Returns:
+            The outputs, without gradient.
+
+        Raises:
+            FloatingPointError: On a CPU, for logits that are not finite.
+        """
+        outputs = self._teacher.outputs(without(inputs, self.label_names))
+        logits = outputs.require_logits() if outputs.top is None else outputs.top.log_probabilities
+        self._finite_checks.logits.add(logits, inputs, step=self.state.global_step + 1)
+        return outputs
 
     def _positions_to_predict(self, inputs: Mapping[str, Any], training: bool) -> Tensor | None:
         """The masked positions, when only their logits are needed; else None."""
         of_masked = self.args.soft_label_positions is SoftLabelPositions.MASKED
-        is_possible = of_masked and self._feature_hooks.picks_positions and has_labels(inputs, self.label_names)
-        if not is_possible or (self._all_logits_wanted and not training) or self.compute_loss_func is not None:
+        is_possible = of_masked and self.feature_hooks.picks_positions and has_labels(inputs, self.label_names)
+        if not is_possible or (self._wants_predictions and not training) or self.compute_loss_func is not None:
             return None
         return label_items(inputs, self.label_names)
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list[dict], Tensor | None]:
-        """Trainer's micro-batches of a step; rows repeated to give every process equally many are taken out again."""
-        batches = list(islice(epoch_iterator, 0 if self._is_spent() else num_batches))
-        self._require_computed_objective()
-        self._has_trained = bool(batches)
-        for batch in batches:
-            self._meaning.look(batch, unwrapped(self.model))
-        if batches:
-            batches[-1] = without_repeats(batches[-1], self.accelerator, self.args.dataloader_drop_last)
-        return batches, self._get_num_items_in_batch(batches, device)
+    @property
+    def has_loss_without_labels(self) -> bool:
+        """With a teacher batches without labels are evaluated by the terms that compare with it."""
+        return self.teacher is not None
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict], device: torch.device) -> Tensor | None:
-        """Items of each term over the micro-batches of a step and all processes, (terms,)."""
-        if not batch_samples:
-            return self._meet_the_end_of_data()
-        objective = self.training_objective
-        num_items = sum(objective.num_items(batch) for batch in batch_samples).to(device)
-        if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1:
-            num_items = self.accelerator.reduce(num_items, reduction="sum")
-        return num_items
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """`BaseTrainer`'s; what a subclass adds to the objective is part of the evaluation's loss too."""
+        self._wants_predictions = not prediction_loss_only
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        self._teacher_metrics.add_own(loss)
+        return loss, logits, labels
 
-    def _ask_student(
-        self, model: nn.Module, inputs: Mapping[str, Any], objective: Objective, positions: Tensor | None
-    ) -> tuple[Tensor | None, Any]:
-        """The student's own loss, when something asks for it, and its outputs."""
-        hidden = self._teacher_only_inputs | {NO_REAL_EXAMPLE}
-        student_inputs = {name: value for name, value in inputs.items() if name not in hidden}
-        if "hard_label" not in objective:
-            return None, model(**without(student_inputs, self.label_names))
-        if self.compute_loss_func is not None:
-            labels = student_inputs.pop("labels", None)
-            outputs = model(**student_inputs)
-            num_labels = objective.num_items(inputs)[-1].clamp(min=1)
-            return self.compute_loss_func(outputs, labels, num_items_in_batch=num_labels), outputs
-        if positions is not None:
-            student_inputs |= {name: student_inputs[name][positions] for name in self.label_names}
-        labels = student_inputs.get("labels")
-        is_float = isinstance(labels, Tensor) and labels.is_floating_point()
-        has_numbers = is_float and self.task is not None and self.task.has_problem_type
-        if has_numbers:
-            counted = label_items(inputs, self.label_names, multi_label=self.problem_type == MULTI_LABEL)
-            student_inputs["labels"] = labels = zero_where_ignored(labels, counted)
-        # Without num_items_in_batch every head answers with the mean over this micro-batch.
-        loss, outputs = super().compute_loss(model, student_inputs, return_outputs=True)
-        if has_numbers:
-            of_counted = float_label_loss(outputs["logits"], labels, counted, self.problem_type == MULTI_LABEL)
-            loss = torch.where(counted.all(), loss, of_counted)
-        return loss, outputs
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """Trainer's evaluation loop; with a teacher its metrics also say each term and the fidelity to the teacher."""
+        dataset = getattr(args[0] if args else kwargs["dataloader"], "dataset", None)
+        if not self.is_plain:
+            rows = list(dataset.take(1)) if isinstance(dataset, datasets.IterableDataset) else dataset
+            require_nonempty(rows, f"the evaluation set of the metrics {metric_key_prefix}_...", "evaluation")
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        metrics = self._teacher_metrics.read(self.training_objective, self.sum_over_processes)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        return output
 
-    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
-        """The teacher's answer, when something asks for it: a term of the objective, or any evaluation."""
-        asked = objective.needs_teacher if training else self._teacher_answers(inputs)
-        return self._teacher_outputs(inputs) if asked else None
+    def has_unused_parameters(self) -> bool | None:
+        """Whether the objective leaves out parameters of the student that are trained. None: not known."""
+        if self.is_plain:
+            return None
+        student, objective = unwrapped(self.model), self.training_objective
+        looks_at_logits = self.args.soft_label_weight != 0 or self.args.hard_label_weight
+        found = self.feature_hooks.has_unused_parameters(student, objective)
+        return True if found is None and not looks_at_logits else found
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns += [name for name in self._teacher_only_inputs if name not in self._signature_columns]
+        columns = cast(list[str], self._signature_columns)  # which Trainer has just set
+        columns += [name for name in self._teacher_inputs if name not in columns]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Trainer's; an optimizer passed as `optimizers` gets a parameter group for the projections, with its own defaults."""
         optimizer = super().create_optimizer(model)
-        if self._feature_hooks.projections is not None:
+        if self.feature_hooks.projections is not None:
             known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            new = [each for each in self._feature_hooks.projections.parameters() if id(each) not in known]
+            new = [each for each in self.feature_hooks.projections.parameters() if id(each) not in known]
             if new:
                 optimizer.add_param_group({"params": new})
         return optimizer
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.args.length_bucketing and self.args.train_sampling_strategy == "random":
-            dataset = self.train_dataset if train_dataset is None else train_dataset
+            dataset: Any = self.train_dataset if train_dataset is None else train_dataset
             sampler = length_bucket_sampler(
                 dataset, self.args, self._train_batch_size, lambda: int(self.state.epoch or 0)
             )
             if sampler is not None:
                 return sampler
         return super()._get_train_sampler(train_dataset)
-
-    def _prepare(self) -> FeatureHooks:
-        """Look at the first examples of the training set: do they, and both models, give what the objective needs?"""
-        if self._is_trainer():  # which looks at none, and whose errors come when it trains
-            return FeatureHooks(self.args, self.training_objective, unwrapped(self.model), None, self.task, None)
-        require_nonempty(self.train_dataset)
-        collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
-        self._require_fitting_answers(collate)
-        self._meaning.read(unwrapped(self.model))
-        batch, given = first_batch(self.train_dataset, collate)
-        if batch is not None:
-            batch = self._prepare_inputs(batch)
-            self._meaning.look(batch, unwrapped(self.model))
-        objective = self.training_objective  # refuses impossible weights
-        require_gradients_under_zero3(self.args, objective)
-        if "hard_label" not in objective:
-            warn_of_unused(self.args, self.compute_loss_func)
-        require_comparable(self.model, bool(own_encodings(self.data_collator)), {term.name for term in objective.terms})
-        unlabeled = None if batch is None else without(batch, {*self.label_names, *self._recorded})
-        if batch is not None and "hard_label" in objective and not self.can_return_loss:
-            require_labels(batch, self.label_names)
-        if batch is not None:
-            require_teacher_inputs(batch, given, self.teacher, self.label_names)
-        if batch is not None and hasattr(self.teacher, "resolve_dtype") and TEACHER_LOGITS not in batch:
-            self.teacher.resolve_dtype(unlabeled)
-        student = unwrapped(self.model)
-        feature_hooks = FeatureHooks(self.args, objective, student, self.teacher, self.task, unlabeled)
-        if feature_hooks.projections is not None:
-            require_no_scheduler(self.lr_scheduler)
-        if batch is not None and self.teacher is not None:
-            features = feature_hooks.probe(student, unlabeled)
-            answer = None if self.task is Task.MASKED_LM else self._teacher_outputs(batch)
-            require_comparable_answers(self, features, answer, feature_hooks.example)
-        return feature_hooks
 
     def _hp_search_setup(self, trial: Any) -> None:
         """Trainer's, called when a training begins, with its student and before its optimizer.
@@ -320,75 +313,79 @@ class DistillationTrainer(Continuation, TeacherEvaluation, RecordedAnswers, Mode
             self.args.open_again()
         super()._hp_search_setup(trial)
         if searches:
-            settle(self.args)
+            resolve_defaults(self.args)
             require_valid_objective(self.args)
-        if self.model_init is not None:
-            student, example = unwrapped(self.model), self._feature_hooks.example
-            self._feature_hooks = FeatureHooks(
-                self.args, self.training_objective, student, self.teacher, self.task, example
-            )
+        if self.model_init is not None and not self.is_plain:
+            self.feature_hooks = build_hooks(self, self.training_objective, self.feature_hooks.example)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh student for a trial of a hyper-parameter search, with the label names and problem type of the first."""
         model = super().call_model_init(trial)
-        known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "_feature_hooks") else None
+        known = getattr(unwrapped(self.model), "config", None) if hasattr(self, "feature_hooks") else None
         if known is not None:
-            new = unwrapped(model).config
+            new: Any = unwrapped(model).config
             take_over_label_names(new, known)
             take_over_problem_type(new, getattr(known, "problem_type", None), "the student before")
         return model
 
-    def _require_computed_objective(self) -> None:
-        """Refuse a subclass whose own `compute_loss` never computes the objective that records would tell of.
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trainer's; a checkpoint is resumed as the run it belongs to, and one of a finished run makes no further step.
+
+        Args:
+            resume_from_checkpoint: A folder, or True: the last checkpoint in `output_dir` that was written to its end.
+            args: Further arguments of `Trainer.train`.
+            kwargs: The keyword arguments of `Trainer.train`.
+
+        Returns:
+            Steps, mean loss and metrics.
 
         Raises:
-            ValueError: Names the ways to add to the objective.
+            ValueError: There is no such checkpoint, it is another run's, or the rows it has seen cannot be found again.
+            FolderInUseError: Another process trains into `output_dir`; names it.
         """
-        if self._has_trained and not self._is_computed and self.teacher is not None:
-            raise ValueError(
-                f"{type(self).__name__}.compute_loss never called DistillationTrainer's, so that the student learned nothing "
-                f"of {[term.name for term in self.training_objective.terms]}: for a loss of your own on the labels pass "
-                "compute_loss_func with hard_label_weight above 0, for further terms add to super().compute_loss(...) or "
-                "override training_objective, or pass no teacher"
-            )
+        if self.is_plain:
+            if resume_from_checkpoint is True:
+                resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir)) or True
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        point = resume_point(self, resume_from_checkpoint)
+        self.extensions = point.extensions
+        if point.finished is not None:
+            return load_finished(self, point)
+        with training_lock(self.args, str(self.args.output_dir)):
+            return super().train(point.checkpoint, *args, **kwargs)
 
-    def _require_finite(self, weights: bool) -> None:
-        """Refuse to go on after teacher logits, losses or, if asked, weights that are NaN or infinite.
+    def training_notes(self) -> dict[str, Any]:
+        """What the run record says of the course of the training beside its numbers."""
+        return {"extensions": self.extensions} if self.extensions else {}
 
-        Raises:
-            FloatingPointError: Names what is not finite, and since when.
-        """
-        self._teacher_watch.require_finite(self.state.global_step)
-        if not self._is_trainer():
-            self._loss_watch.require_finite_loss()
-            if weights:
-                require_finite_weights(self.model)
+    def teacher_identity(self) -> Any:
+        """What tells the teacher from others, as JSON; every process has to call it."""
+        return None if self.teacher is None else self.teacher.identity()
+
+    def require_same_teacher(self, found: Mapping[str, Provenance]) -> None:
+        """Refuse precomputed outputs, by column, of another teacher than the live one."""
+        require_same_teacher(list(found.values()), cast(Teacher, self._teacher.live))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log; with a teacher, training steps also say each term, averaged over the steps since the last."""
-        if "loss" in logs or "train_loss" in logs:
-            self._require_computed_objective()
-            self._require_finite(weights="train_loss" in logs)
+        if not self.is_plain and ("loss" in logs or "train_loss" in logs):
+            self._finite_checks.require(self.state.global_step, self.model if "train_loss" in logs else None)
         if self.teacher is not None and "loss" in logs:
-            logs.update(self._term_meter.read(self._sum_over_processes))
+            logs.update(self._term_means.read(self.sum_over_processes))
         elif "train_loss" in logs:
-            self._term_meter = RunningMean()
+            self._term_means.clear()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._require_computed_objective()
-        self._require_finite(weights=True)
-        self._add_teacher_settings()
+        self._finite_checks.require(self.state.global_step, None if self.is_plain else self.model)
+        add_teacher_identity(self)
         folder = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-        self._feature_hooks.save(folder, writes=self.args.should_save)
+        self.feature_hooks.save(folder, writes=self.args.should_save)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Not in _load_from_checkpoint, which DeepSpeed goes without.
         if checkpoint is not None:
             require_optimizer_state(Path(checkpoint), self.is_deepspeed_enabled)
-            self._feature_hooks.load(Path(checkpoint))
+            self.feature_hooks.load(Path(checkpoint))
         super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _sum_over_processes(self, sums: Tensor) -> Tensor:
-        return self.accelerator.reduce(sums, reduction="sum")

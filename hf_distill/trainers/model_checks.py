@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,17 +12,20 @@ from transformers import TrainingArguments
 from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.objectives.hidden_states import HiddenStatePositions
 from hf_distill.objectives.model_outputs import Features
+from hf_distill.precomputed.checks import require_matching_outputs
 from hf_distill.precomputed.column_checks import (
     columns_of,
     require_known_classes,
     require_precomputed_classes,
     require_precomputed_vocabulary,
 )
+from hf_distill.precomputed.input_checks import require_matching_inputs
+from hf_distill.precomputed.provenance import provenances
 from hf_distill.tasks import class_of
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.column_names import precomputed_columns
-from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.own_inputs import SeparateEncodings
+from hf_distill.teachers.shared_vocabulary import tokenizer_of
 from hf_distill.trainers.argument_rules import resolved_weights
 from hf_distill.trainers.argument_types import (
     require_data_sets,
@@ -31,19 +34,13 @@ from hf_distill.trainers.argument_types import (
     require_weights_that_learn,
 )
 from hf_distill.trainers.preflight import require_logits_of_task, require_nonempty
-from hf_distill.trainers.shared_vocabulary import tokenizer_of
-
-
-def live_teachers(teacher: Teacher | None) -> list[FrozenTeacher]:
-    """Those of an ensemble, or the one there is; none where answers are recorded or made by something else."""
-    return [each for each in getattr(teacher, "teachers", [teacher]) if isinstance(each, FrozenTeacher)]
 
 
 def reading_limits(student: nn.Module, teacher: Teacher | None) -> list[ReadingLimits]:
-    """Of the student, and of every live teacher."""
-    teachers = live_teachers(teacher)
-    roles = ["teacher"] if len(teachers) == 1 else [f"teacher {index}" for index in range(len(teachers))]
-    own = [ReadingLimits.of(each.model, role, each.input_prefix) for each, role in zip(teachers, roles, strict=True)]
+    """The limits of the student, and of every live teacher."""
+    members = () if teacher is None else teacher.members
+    roles = ["teacher"] if len(members) == 1 else [f"teacher {index}" for index in range(len(members))]
+    own = [ReadingLimits.of(each.model, role, each.input_prefix) for each, role in zip(members, roles, strict=True)]
     return [ReadingLimits.of(student, "student"), *own]
 
 
@@ -116,8 +113,8 @@ def _require_same_positions(student: Features | None, teacher: Features | None, 
         return
     for name, dim in (("queries", 2),) if first_only else (("hidden_states", 1), ("queries", 2)):
         both = [next(iter(getattr(side, name).values()), None) for side in (student, teacher)]
-        if all(each is not None for each in both) and both[0].shape[dim] != both[1].shape[dim]:
-            numbers = [each.shape[dim] for each in both]
+        numbers = [each.shape[dim] for each in both if each is not None]
+        if len(numbers) == 2 and numbers[0] != numbers[1]:
             raise ValueError(
                 f"the student makes {numbers[0]} positions of the example inputs, the teacher {numbers[1]}: what is inside "
                 "them is compared position by position. Give them the same patch size or tokenizer, or learn from soft "
@@ -125,7 +122,7 @@ def _require_same_positions(student: Features | None, teacher: Features | None, 
             )
 
 
-def require_comparable_answers(
+def require_comparable_outputs(
     trainer: Any, student: Features | None, teacher: Features | None, example: Mapping[str, Any]
 ) -> None:
     """Refuse a teacher whose answers to example inputs cannot be compared with the student's.
@@ -140,10 +137,34 @@ def require_comparable_answers(
         ValueError: Names what is different.
     """
     if teacher is not None:
-        require_logits_of_task(teacher.logits, trainer.task)
-    elif student is not None and live_teachers(trainer.teacher):
+        require_logits_of_task(teacher.require_logits(), trainer.task)
+    elif student is not None and trainer.teacher.members:
         teacher = trainer.teacher.outputs(example)
     _require_same_positions(student, teacher, trainer.args.hidden_state_positions is HiddenStatePositions.FIRST)
+
+
+def require_own_precomputed_outputs(
+    trainer: Any, collate: Callable[[list], dict[str, Any]], columns: Collection[str]
+) -> None:
+    """Refuse precomputed outputs that are not of these inputs, not for this student, or not of the live teacher.
+
+    Args:
+        trainer: A `DistillationTrainer` with its teacher.
+        collate: Makes model inputs of examples, twice.
+        columns: Names of the columns that hold precomputed outputs.
+
+    Raises:
+        ValueError: Names what the outputs are of, and what is given.
+    """
+    for _, dataset in named_sets(trainer.train_dataset, trainer.eval_dataset):
+        found = provenances(dataset)
+        if not found or trainer.teacher is None:
+            continue
+        for provenance in found.values():
+            require_matching_outputs(provenance, trainer)
+        require_matching_inputs(dataset, collate, found, columns)
+        if trainer.teacher.live is not None:
+            trainer.require_same_teacher(found)
 
 
 def require_sound_inputs(trainer: Any) -> None:
@@ -168,11 +189,11 @@ def require_sound_inputs(trainer: Any) -> None:
     require_readable_inputs(limits, {"": tokenizer} | own_encodings(trainer.data_collator), sets)
     require_precomputed_vocabulary(sets, trainer.model)
     for limit in limits[1:]:
-        if limits[0].words and limit.words and not limit.prefix:
-            trainer.shared_vocabulary.require(limits[0].words, limit.words)
-    for teacher in live_teachers(trainer.teacher):
-        require_head(teacher.model, "teacher")
-        require_padding_token(teacher.model, "teacher", task)
+        if limits[0].vocabulary_size and limit.vocabulary_size and not limit.prefix:
+            trainer.shared_vocabulary.require(limits[0].vocabulary_size, limit.vocabulary_size)
+    for member in () if trainer.teacher is None else trainer.teacher.members:
+        require_head(member.model, "teacher")
+        require_padding_token(member.model, "teacher", task)
     if trainer.train_dataset is not None:
         require_full_batch(trainer.train_dataset, args)
         require_weights_that_learn(trainer.model)

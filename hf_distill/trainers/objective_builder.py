@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import PretrainedConfig, TrainingArguments
+from transformers import PretrainedConfig
 
 from hf_distill.features.projections import Projection, Projections
 from hf_distill.features.tap import require_one_stack
-from hf_distill.objectives.hidden_states import HiddenStatePositions
+from hf_distill.objectives.attention import AttentionLoss
+from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
 from hf_distill.objectives.layer_map import layer_map
 from hf_distill.objectives.objective import Objective, Term
-from hf_distill.objectives.reduction import SoftLabelPositions, example_items, label_items, position_items, token_items
+from hf_distill.objectives.reduction import (
+    SoftLabelPositions,
+    example_items,
+    has_labels,
+    label_items,
+    position_items,
+    token_items,
+)
 from hf_distill.objectives.terms import (
     Relation,
     attention_term,
@@ -23,18 +31,17 @@ from hf_distill.objectives.terms import (
     relation_term,
     soft_label_term,
 )
-from hf_distill.precomputed.columns import PrecomputedTeacher
 from hf_distill.tasks import MULTI_LABEL, SINGLE_LABEL, Task, unwrapped
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.trainers.argument_rules import resolved_weights
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.preflight import soft_label_loss_for
 
 _NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
 
 def build_objective(
-    args: TrainingArguments,
+    args: DistillationTrainingArguments,
     student: nn.Module,
     teacher: Teacher | None,
     task: Task | None,
@@ -63,7 +70,7 @@ def build_objective(
             soft_label_term(
                 weights["soft_label_weight"],
                 soft_label_loss_for(args.soft_label_loss, problem_type),
-                args.temperature,
+                cast(float, args.temperature),
                 problem_type == MULTI_LABEL,
                 soft_label_items(task, label_names, args.soft_label_positions),
                 args.soft_label_top_k,
@@ -77,6 +84,33 @@ def build_objective(
 def label_term(weight: float, label_names: Sequence[str], task: Task | None, problem_type: str) -> Term:
     """The term that learns from labels, for a head; the other arguments are those of `build_objective`."""
     return hard_label_term(weight, label_names, task is Task.CAUSAL_LM, problem_type == MULTI_LABEL)
+
+
+def evaluation_objective(trainer: Any, inputs: Mapping[str, Any]) -> Objective:
+    """The training objective as far as a batch allows: labels where there are some, and what the teacher has outputs for.
+
+    Args:
+        trainer: A `DistillationTrainer` with a teacher.
+        inputs: The model inputs.
+
+    Returns:
+        The terms, in the order of the training objective, labels last.
+
+    Raises:
+        ValueError: There is no term to evaluate.
+    """
+    is_taught = trainer.teacher.provides(inputs)
+    terms = [term for term in trainer.training_objective.terms if is_taught and term.name != "hard_label"]
+    if has_labels(inputs, trainer.label_names):
+        weight = resolved_weights(trainer.args, has_teacher=True)["hard_label_weight"] if terms else 1.0
+        terms.append(label_term(weight, trainer.label_names, trainer.task, trainer.problem_type))
+    if not terms:
+        raise ValueError(
+            f"there is nothing to evaluate the student against: the examples give {sorted(inputs)}, neither "
+            f"{list(trainer.label_names)} nor anything a teacher answers. Add labels, or pass "
+            "teacher_model (--teacher_model_name_or_path)."
+        )
+    return Objective(terms)
 
 
 def _require_fitting_top_k(top_k: int | None, student: nn.Module, task: Task | None, problem_type: str) -> None:
@@ -105,7 +139,9 @@ def soft_label_items(
     return example_items
 
 
-def _require_compared_positions(args: TrainingArguments, teacher: Teacher | None, task: Task | None) -> None:
+def _require_compared_positions(
+    args: DistillationTrainingArguments, teacher: Teacher | None, task: Task | None
+) -> None:
     if args.soft_label_positions is SoftLabelPositions.MASKED:
         return
     if task is not Task.MASKED_LM:
@@ -113,7 +149,7 @@ def _require_compared_positions(args: TrainingArguments, teacher: Teacher | None
             f"soft_label_positions 'attended' is for masked-language models; the task is {getattr(task, 'value', None)!r}, "
             "whose positions follow from its labels. Leave it 'masked'."
         )
-    if isinstance(teacher, PrecomputedTeacher):
+    if teacher is not None and not teacher.has_all_positions:
         raise ValueError(
             "soft_label_positions is 'attended', but the teacher's answers were recorded at masked positions only: pass "
             "teacher_model and leave the recorded columns out, or take 'masked'"
@@ -129,7 +165,9 @@ def _labeled_positions(inputs: Mapping[str, object], label_names: Sequence[str])
     return label_items(inputs, label_names)
 
 
-def build_projections(args: TrainingArguments, objective: Objective, student: nn.Module, teacher: Teacher | None):
+def build_projections(
+    args: DistillationTrainingArguments, objective: Objective, student: nn.Module, teacher: Teacher | None
+):
     """Maps to the teacher's width for the hidden states that need one; None where none does.
 
     Raises:
@@ -138,7 +176,7 @@ def build_projections(args: TrainingArguments, objective: Objective, student: nn
     indices = objective.student_needs.hidden_states
     if not indices:
         return None
-    student_size, teacher_size = student.config.hidden_size, config_of(teacher).hidden_size
+    student_size, teacher_size = cast(Any, student).config.hidden_size, cast(Teacher, teacher).config.hidden_size
     if student_size == teacher_size and args.projection is not Projection.ALWAYS:
         return None
     if args.projection is Projection.NEVER:
@@ -151,63 +189,54 @@ def build_projections(args: TrainingArguments, objective: Objective, student: nn
 
 
 def _feature_terms(
-    args: TrainingArguments, weights: Mapping[str, float], student: nn.Module, teacher: Teacher | None
+    args: DistillationTrainingArguments, weights: Mapping[str, float], student: nn.Module, teacher: Teacher | None
 ) -> list[Term]:
     hidden, embedding, attention, relation = (
         weights[name] for name in ("hidden_state_weight", "embedding_weight", "attention_weight", "relation_weight")
     )
     if not (hidden or embedding or attention or relation):
         return []
-    student_config, teacher_config = _configs(student, teacher, of_attention=bool(attention or relation))
+    student_config, teacher = _require_features(student, teacher, of_attention=bool(attention or relation))
+    teacher_config = teacher.config
     depths = student_config.num_hidden_layers, teacher_config.num_hidden_layers
     if hidden or embedding:
-        for model in (student, getattr(teacher, "model", None)):
+        for model in (student, *(member.model for member in teacher.members)):
             require_one_stack(unwrapped(model))
     terms = []
     if hidden or attention:
-        pairs = layer_map(args.layer_map, *depths)
+        pairs = layer_map(cast(str, args.layer_map), *depths)
     if hidden:
         # Hidden state 0 is the embeddings' output, so layer i leaves hidden state i + 1.
         states = [(student_layer + 1, teacher_layer + 1) for student_layer, teacher_layer in pairs]
         first_only = args.hidden_state_positions is HiddenStatePositions.FIRST
-        if isinstance(teacher, PrecomputedTeacher):
-            teacher.require_states((state for _, state in states), first_only)
-        terms.append(hidden_state_term(hidden, args.hidden_state_loss.value, states, first_only))
+        teacher.require_states((state for _, state in states), first_only)
+        terms.append(hidden_state_term(hidden, cast(HiddenStateLoss, args.hidden_state_loss).value, states, first_only))
     if embedding:
-        if isinstance(teacher, PrecomputedTeacher):
-            teacher.require_states([0], first_position_only=False)
+        teacher.require_states([0], first_position_only=False)
         terms.append(hidden_state_term(embedding, "mse", [(0, 0)], name="embedding"))
     if attention:
         _require_equal_heads(student_config, teacher_config)
-        terms.append(attention_term(attention, args.attention_loss.value, pairs))
+        terms.append(attention_term(attention, cast(AttentionLoss, args.attention_loss).value, pairs))
     if relation:
         heads = _relation_heads(args.relation_heads, student_config, teacher_config)
-        terms.append(relation_term(relation, _relations(args), heads, layer_map(args.relation_layer_map, *depths)))
+        terms.append(
+            relation_term(relation, _relations(args), heads, layer_map(cast(str, args.relation_layer_map), *depths))
+        )
     return terms
 
 
-def _configs(student: nn.Module, teacher: Teacher | None, of_attention: bool) -> tuple[Any, Any]:
-    """Of both, where states, or queries, keys and values, of both can be had."""
-    student_config, teacher_config = getattr(student, "config", None), config_of(teacher)
-    is_live = isinstance(teacher, FrozenTeacher) and isinstance(teacher_config, PretrainedConfig)
-    is_recorded = isinstance(teacher, PrecomputedTeacher) and teacher_config.num_hidden_layers and not of_attention
-    if not isinstance(student_config, PretrainedConfig) or not (is_live or is_recorded):
+def _require_features(student: nn.Module, teacher: Teacher | None, of_attention: bool) -> tuple[Any, Teacher]:
+    """The student's configuration and the teacher, where both give hidden states, or queries, keys and values."""
+    student_config = getattr(student, "config", None)
+    gives = teacher is not None and (teacher.has_attention if of_attention else teacher.has_hidden_states)
+    if teacher is None or not isinstance(student_config, PretrainedConfig) or not gives:
         raise ValueError(
             "hidden states, attention and relations are compared between two live transformers models; the student is "
-            f"a {type(student).__name__}, the teacher a {type(teacher).__name__}. Pass teacher_model as a model or its "
+            f"a {type(student).__name__}, the teacher {'None' if teacher is None else f'a {teacher.kind}'}. Pass teacher_model as a model or its "
             "name (--teacher_model_name_or_path), or learn from soft and hard labels alone, or from hidden states that "
             "label_transfer_set recorded."
         )
-    return student_config, teacher_config
-
-
-def config_of(teacher: Teacher | None) -> Any:
-    """A teacher's configuration; of a recorded one, what is known of it; None where there is none."""
-    return (
-        teacher.config
-        if isinstance(teacher, PrecomputedTeacher)
-        else getattr(getattr(teacher, "model", None), "config", None)
-    )
+    return student_config, teacher
 
 
 def _require_equal_heads(student: PretrainedConfig, teacher: PretrainedConfig) -> None:
@@ -240,8 +269,8 @@ def _widths(config: PretrainedConfig) -> set[int]:
     return {config.num_attention_heads * head_size, key_heads * head_size}
 
 
-def _relations(args: TrainingArguments) -> list[Relation]:
-    names = [name.strip() for name in args.relations.split(",")]
+def _relations(args: DistillationTrainingArguments) -> list[Relation]:
+    names = [name.strip() for name in cast(str, args.relations).split(",")]
     allowed = [relation.value for relation in Relation]
     if not names or not set(names) <= set(allowed) or len(set(names)) < len(names):
         raise ValueError(f"relations must be some of {','.join(allowed)}, each once, got {args.relations!r}")

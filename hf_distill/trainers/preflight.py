@@ -18,6 +18,7 @@ from hf_distill.data.random_state import random_state_kept
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels
 from hf_distill.tasks import REGRESSION, Task
+from hf_distill.teachers.base import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def require_writable(args: TrainingArguments) -> None:
     if not args.should_save:
         return
     try:
-        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+        Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=args.output_dir):
             pass
     except OSError as error:
@@ -86,7 +87,7 @@ def require_findable_rows(dataset: Any, passes: int, checkpoint: str) -> None:
         )
 
 
-def warn_of_unused(args: TrainingArguments, compute_loss_func: Any) -> None:
+def warn_of_unused(args: Any, compute_loss_func: Any) -> None:
     """Say what of the loss on labels was given although no term learns from labels."""
     given = {"label_smoothing_factor": args.label_smoothing_factor, "compute_loss_func": compute_loss_func}
     if unused := [name for name, value in given.items() if value]:
@@ -162,26 +163,26 @@ def require_labels(batch: Mapping[str, Any], label_names: Sequence[str]) -> None
 
 
 def require_teacher_inputs(
-    batch: Mapping[str, Any], given: frozenset[str], teacher: Any, label_names: Sequence[str]
+    batch: Mapping[str, Any], given: frozenset[str], teacher: Teacher, label_names: Sequence[str]
 ) -> None:
     """Refuse a collator that drops what the teacher reads, and data that are not for the teacher at all.
 
     Args:
         batch: What the collator made.
         given: Names of what an example holds.
-        teacher: Reads `input_names`, of which it needs `main_inputs`; others that do not say so are not checked.
+        teacher: The teacher, whose `input_names` and `main_inputs` are checked where it knows them.
         label_names: Names of labels, which no teacher is asked with.
 
     Raises:
         ValueError: Names the inputs that are missing.
     """
-    read = getattr(teacher, "input_names", set()) - set(label_names)
+    read = set(teacher.input_names) - set(label_names)
     if dropped := sorted((given & read) - set(batch)):
         raise ValueError(
             f"the data collator drops {dropped}, which the teacher reads: it makes {sorted(batch)} of {sorted(given)}. "
             "Let it keep them, or take those columns out of the data set."
         )
-    if missing := sorted(getattr(teacher, "main_inputs", set()) - set(batch)):
+    if missing := sorted(set(teacher.main_inputs) - set(batch)):
         raise ValueError(
             f"the teacher needs {missing}, the model inputs are {sorted(batch)}; give it its own with "
             "teacher_processing_class and encode_for_teacher (run_glue.py: --teacher_tokenizer_name)."

@@ -63,7 +63,7 @@ def annealed_temperature(step: int, total_steps: int, max_temperature: int) -> i
     return max_temperature - round(part * (max_temperature - 1) / (values - 1))
 
 
-def logit_scale(temperature: int, max_temperature: int) -> float:
+def logit_scale(temperature: float, max_temperature: int) -> float:
     """φ = 1 - (t - 1) / τ_max, which multiplies the teacher's logits: 1 / τ_max at first, 1 in the end.
 
     Source:

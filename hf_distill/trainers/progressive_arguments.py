@@ -18,60 +18,62 @@ EQUAL, TEACHER_STEPS = "equal", "teacher_steps"
 
 @dataclass
 class ProgressiveTrainingArguments(DistillationTrainingArguments):
-    """`DistillationTrainingArguments` plus the teacher's checkpoints and the two stages; without checkpoints the same.
+    """`DistillationTrainingArguments` and the arguments of Pro-KD: the teacher's checkpoints and the two stages.
 
-    `max_steps` or `num_train_epochs` is the length of the general stage. Source: Rezagholizadeh et al. 2021, arXiv
-    2110.08532; its equations after those published with Annealing-KD (Jafari et al. 2021, arXiv 2104.07163).
+    `max_steps` or `num_train_epochs` is the length of the general stage. Without `teacher_checkpoints` these are
+    `DistillationTrainingArguments`. Source: Rezagholizadeh et al. 2021, arXiv 2110.08532; the equations of the general
+    stage are those published with Annealing-KD (Jafari et al. 2021, arXiv 2104.07163).
 
     Raises:
-        ValueError: A value is impossible.
+        ValueError: A value is outside of its range.
     """
 
     teacher_checkpoints: list[str] | None = field(
         default=None,
         metadata={
-            "help": "One Trainer output folder, whose checkpoint-* are taken in the order of their steps, or one checkpoint, "
-            "or several folders or Hub ids (name@revision), which teach in the order given (oldest first in the paper, any is "
-            "allowed); whole models or LoRA adapters of one base."
+            "help": "Checkpoints of the teacher's training: one output folder of Trainer, whose checkpoint-* are used in the "
+            "order of their steps, or one checkpoint, or several folders or Hub ids (name@revision) in the order in which "
+            "they teach (oldest first in the paper, any order is allowed); whole models or LoRA adapters of one base model. "
+            "None: train as DistillationTrainer does."
         },
     )
     checkpoint_shares: str = field(
         default=EQUAL,
         metadata={
-            "help": f"Share of the general stage that each checkpoint teaches: {EQUAL}, {TEACHER_STEPS} (as long as the "
-            "teacher took to get there), or numbers such as 1,1,2, one per checkpoint."
+            "help": f"Share of the general stage per checkpoint: {EQUAL}, {TEACHER_STEPS} (in proportion to the teacher's "
+            "steps since the previous checkpoint), or numbers such as 1,1,2, one per checkpoint."
         },
     )
     skip_unreadable_checkpoints: bool = field(
-        default=False, metadata={"help": "Leave out missing or half-written checkpoints instead of refusing them."}
+        default=False, metadata={"help": "Skip missing or incomplete checkpoints instead of refusing them."}
     )
     general_stage_loss: GeneralStageLoss = field(
         default=GeneralStageLoss.LOGIT_MSE,
         metadata={
-            "help": "logit_mse: squared distance to the teacher's logits times a scale φ that rises to 1. forward_kl: "
-            "divergence at a temperature that falls to 1."
+            "help": "Loss of the general stage. logit_mse: squared distance to the teacher's logits times a scale φ that rises "
+            "to 1. forward_kl: KL divergence at a temperature that falls to 1."
         },
     )
     max_temperature: int = field(
         default=10,
         metadata={
-            "help": "Where the temperature t begins, at least 1 (the papers' τ_max); φ = 1 - (t - 1) / τ_max. 1: φ = 1."
+            "help": "Initial temperature t, at least 1 (τ_max in the papers); φ = 1 - (t - 1) / τ_max. 1: φ = 1 throughout."
         },
     )
     final_stage_epochs: float = field(
-        default=1.0, metadata={"help": "Epochs on hard labels after the general stage, at least 0. 0: no final stage."}
+        default=1.0, metadata={"help": "Epochs of the final stage, on hard labels, at least 0. 0: no final stage."}
     )
     final_stage_steps: int = field(
-        default=-1, metadata={"help": "Optimizer steps of the final stage; above 0 it replaces final_stage_epochs."}
+        default=-1, metadata={"help": "Optimizer steps of the final stage; above 0 they replace final_stage_epochs."}
     )
     final_stage_learning_rate: float | None = field(
-        default=None, metadata={"help": "Highest learning rate of the final stage. None: learning_rate."}
+        default=None, metadata={"help": "Peak learning rate of the final stage. None: learning_rate."}
     )
 
     final_stage_budget: float = field(
         default=0.25,
         metadata={
-            "help": "Share of a compute budget that is kept for the final stage, where there is one; 0 to 1, both excluded."
+            "help": "Share of a compute budget that is reserved for the final stage, if there is one; above 0 and below 1."
         },
     )
 
@@ -104,18 +106,21 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
 
     @property
     def has_final_stage(self) -> bool:
-        """Whether hard labels follow."""
+        """Whether a final stage on hard labels follows the general stage."""
         return self.final_stage_steps > 0 or self.final_stage_epochs > 0
 
     def shares(self, teacher_steps: Sequence[int]) -> list[float]:
-        """How much of the general stage each checkpoint teaches, in proportion.
+        """Relative length of the general stage for each checkpoint.
 
         Args:
             teacher_steps: The teacher's optimizer steps at its checkpoints, ascending.
 
+        Returns:
+            One number above 0 per checkpoint; only their proportions matter.
+
         Raises:
-            ValueError: The numbers in `checkpoint_shares` are not one per checkpoint, or are to come from steps that do
-                not rise.
+            ValueError: `checkpoint_shares` does not have one number per checkpoint, or is "teacher_steps" and the steps
+                do not rise.
         """
         if self.checkpoint_shares == EQUAL:
             return [1.0] * len(teacher_steps)

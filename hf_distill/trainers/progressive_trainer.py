@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput, set_seed
 
-from hf_distill.compute.budget import ComputeBudget, RunCost
+from hf_distill.compute.budget import ComputeBudget
 from hf_distill.files import atomic_write, read_json
 from hf_distill.objectives.logits import is_masked_logit
 from hf_distill.objectives.objective import Objective
@@ -28,6 +28,7 @@ from hf_distill.tasks import Task
 from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.teachers.checkpoints import find_checkpoints
 from hf_distill.teachers.column_names import TEACHER_LOGITS
+from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.teachers.trajectory import Trajectory
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
@@ -41,6 +42,7 @@ from hf_distill.trainers.progression import (
     logit_scale,
 )
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
+from hf_distill.trainers.resuming import require_same_run, training_lock
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ class ProgressiveTrainer(DistillationTrainer):
         Rezagholizadeh et al. 2021, arXiv 2110.08532. Equal shares, and the choice of loss, are ours.
     """
 
+    args: ProgressiveTrainingArguments
+
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | None = None,
@@ -88,11 +92,11 @@ class ProgressiveTrainer(DistillationTrainer):
         *trainer_args: Any,
         **trainer_kwargs: Any,
     ):
-        if not getattr(args, "teacher_checkpoints", None) or trainer_kwargs.get("teacher_model") is not None:
+        folders = getattr(args, "teacher_checkpoints", None)
+        if args is None or not folders or trainer_kwargs.get("teacher_model") is not None:
             raise ValueError(
                 "the teachers are named by ProgressiveTrainingArguments(teacher_checkpoints=...), got none there"
             )
-        folders = args.teacher_checkpoints
         source = folders[0] if len(folders) == 1 else folders
         self.trajectory = Trajectory(find_checkpoints(source, args.skip_unreadable_checkpoints))
         self._temperatures: list[float] = []  # of the general stage's steps so far
@@ -100,7 +104,7 @@ class ProgressiveTrainer(DistillationTrainer):
         self.stage, self._logit_scale = Stage.GENERAL, 1.0
         if args.max_steps > 0:
             last_steps(self._shares, args.max_steps)  # refuses too few
-        trainer_kwargs["teacher_model"] = self.trajectory.first_model(model)
+        trainer_kwargs["teacher_model"] = self.trajectory.first_model(cast(nn.Module, model))
         super().__init__(model, args, *trainer_args, **trainer_kwargs)
         if args.has_final_stage and not (self.optimizer is None and self.lr_scheduler is None):
             raise ValueError(
@@ -108,7 +112,7 @@ class ProgressiveTrainer(DistillationTrainer):
                 "optimizer_cls_and_kwargs, or optim and lr_scheduler_type, which serve both stages"
             )
         self._require_labels_for_the_final_stage()
-        self.add_callback(_FollowTheTeacher(self))
+        self.add_callback(_FollowCheckpoints(self))
 
     @property
     def training_objective(self) -> Objective:
@@ -133,24 +137,27 @@ class ProgressiveTrainer(DistillationTrainer):
             ValueError: There is nothing to go on from.
             FolderInUseError: Another process trains into `output_dir`; names it.
         """
-        root = Path(self.args.output_dir)
-        with self._alone_in(root):
-            return self._train_stages(root, resume_from_checkpoint, *args, **kwargs)
+        root = Path(str(self.args.output_dir))
+        with training_lock(self.args, root):
+            before = self.cost_tracker.previous
+            try:
+                return self._train_stages(root, resume_from_checkpoint, *args, **kwargs)
+            finally:
+                self.cost_tracker.previous = before
 
     def _train_stages(
         self, root: Path, resume_from_checkpoint: str | bool | None, *args: Any, **kwargs: Any
     ) -> TrainOutput:
-        self._carried = self._earlier
         stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
         if stage is Stage.GENERAL:
-            output, history = self._train_general_stage(root, checkpoint, *args, **kwargs)
-            checkpoint = None
+            output = self._train_general_stage(root, checkpoint, *args, **kwargs)
+            history, checkpoint = self.state.log_history, None
         else:
             self._require_same_general_stage(root)
             finished = self._finished(root)
-            output, history = None, finished["log_history"]
-            self._carried = RunCost.from_dict(finished["spent"]) if "spent" in finished else RunCost()
-        if self.args.has_final_stage:
+            history = finished["log_history"]
+            self.continue_from(finished["cost"])
+        if stage is Stage.FINAL or self.args.has_final_stage:
             output = self._train_final_stage(root, checkpoint, *args, **kwargs)
             self.state.log_history = history + self.state.log_history
         self._write_record(root)
@@ -179,27 +186,24 @@ class ProgressiveTrainer(DistillationTrainer):
             raise ValueError(f"no checkpoint to resume from in {root / Stage.GENERAL.value}")
         return Stage.GENERAL, last
 
-    def _train_general_stage(
-        self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any
-    ) -> tuple[TrainOutput, list[dict]]:
+    def _train_general_stage(self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
         folder = root / Stage.GENERAL.value
         with self._in_general_stage(folder):
             output = super().train(checkpoint, *args, **kwargs)
             self.save_model(str(folder))
-        self._carried = self._total
-        history = self.state.log_history
+        self.continue_from(self.cost())
         if self.args.should_save:
             content = {
                 "best_checkpoint": self.state.best_model_checkpoint,
-                "log_history": history,
-                "spent": self.spent(),
+                "log_history": self.state.log_history,
+                "cost": self.cost(),
             }
             atomic_write(folder / _FINISHED, json.dumps(content) + "\n")
         self.accelerator.wait_for_everyone()
-        return output, history
+        return output
 
     def _train_final_stage(self, root: Path, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
-        self._begin_from(root / Stage.GENERAL.value)
+        self.load_weights(root / Stage.GENERAL.value)
         set_seed(self.args.seed)  # the same whether the process that did the general stage is this one
         lengths = {
             "max_steps": self.args.final_stage_steps,
@@ -218,7 +222,7 @@ class ProgressiveTrainer(DistillationTrainer):
         folder = root / Stage.GENERAL.value
         if (checkpoint := last_complete_checkpoint(folder)) is not None:
             with self._in_general_stage(folder):
-                self._require_same_run(checkpoint, may_be_longer=False)
+                require_same_run(self, checkpoint, may_be_longer=False)
 
     def _in_general_stage(self, folder: Path) -> AbstractContextManager[None]:
         best = choosing_the_best(self.args, self.eval_dataset)
@@ -237,14 +241,21 @@ class ProgressiveTrainer(DistillationTrainer):
             for name, value in before.items():
                 setattr(self.args, name, value)
 
-    def _teacher_settings(self) -> Any:
+    def teacher_identity(self) -> Any:
+        """The steps and weights of all checkpoints."""
         steps = [checkpoint.step for checkpoint in self.trajectory.checkpoints]
         return {"steps of the checkpoints": steps, "weights with sha256": self.trajectory.weights_sha256}
 
-    def _budget_of_stage(self) -> ComputeBudget:
-        """What may be spent until the stage ends; the final stage has all that the general stage has left."""
+    @property
+    def stage_budget(self) -> ComputeBudget:
+        """What may have been spent when the stage ends; the final stage has all that the general stage has left."""
         keeps = self.stage is Stage.GENERAL and self.args.has_final_stage
-        return super()._budget_of_stage() * (1 - self.args.final_stage_budget if keeps else 1)
+        return super().stage_budget * (1 - self.args.final_stage_budget if keeps else 1)
+
+    @property
+    def _live(self) -> FrozenTeacher:
+        """The teacher whose weights follow the trajectory."""
+        return cast(FrozenTeacher, self._teacher.members[0])
 
     def follow(self, step: int, total_steps: int) -> None:
         """Let the checkpoint that is due at a step of the general stage teach, as far as it is due."""
@@ -252,7 +263,7 @@ class ProgressiveTrainer(DistillationTrainer):
             return
         ends = last_steps(self._shares, total_steps)
         due = next(index for index, end in enumerate(ends) if step < end or end == total_steps)
-        self.trajectory.move_to(due, self.teacher.model)
+        self.trajectory.move_to(due, self._live.model)
         self.trajectory.prefetch()
         temperature = self.temperature_at(min(step, total_steps - 1), total_steps)
         self._temperatures.append(temperature)
@@ -270,30 +281,29 @@ class ProgressiveTrainer(DistillationTrainer):
         """
         return annealed_temperature(step, total_steps, self.args.max_temperature)
 
-    def _training_notes(self) -> dict[str, Any]:
+    def training_notes(self) -> dict[str, Any]:
+        """`DistillationTrainer`'s, with the temperatures of the general stage."""
         if self.stage is not Stage.GENERAL or not self._temperatures:
-            return super()._training_notes()
+            return super().training_notes()
         schedule = {"by": type(self).temperature_at.__qualname__, "first": self._temperatures[0]}
-        return super()._training_notes() | {"temperatures": schedule | {"last": self._temperatures[-1]}}
+        return super().training_notes() | {"temperatures": schedule | {"last": self._temperatures[-1]}}
 
-    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
-        answer = super()._ask_teacher(inputs, objective, training)
-        if answer is None or not training or self._logit_scale == 1.0:
-            return answer
-        scaled = torch.where(is_masked_logit(answer.logits), answer.logits, self._logit_scale * answer.logits)
-        return dataclasses.replace(answer, logits=scaled)
+    def require_same_teacher(self, found: Mapping[str, Provenance]) -> None:
+        """Refuse precomputed outputs, by column, of other checkpoints than those of the trajectory."""
+        require_same_trajectory(found, self.trajectory, self._live)
 
-    def _require_recorded_teachers(self, found: Mapping[str, Provenance]) -> None:
-        require_same_trajectory(found, self.trajectory, self.teacher)
-
-    def _teacher_outputs(self, inputs: Mapping[str, Any]) -> TeacherOutputs:
-        answer, checkpoints = super()._teacher_outputs(inputs), len(self.trajectory.checkpoints)
+    def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
+        """`DistillationTrainer`'s, of the checkpoint that teaches; in training its logits are scaled by φ."""
+        outputs, checkpoints = super().teacher_forward(inputs, training), len(self.trajectory.checkpoints)
+        logits = outputs.require_logits()
         of_one = 3 if self.task is not None and self.task.is_per_token else 2
-        if TEACHER_LOGITS not in inputs or answer.logits.ndim == of_one:
-            return answer
-        if (recorded := answer.logits.shape[1]) != checkpoints:
-            raise ValueError(f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {recorded}")
-        return dataclasses.replace(answer, logits=answer.logits[:, self.trajectory.current])
+        if TEACHER_LOGITS in inputs and logits.ndim != of_one:
+            if (recorded := logits.shape[1]) != checkpoints:
+                raise ValueError(f"{TEACHER_LOGITS} must hold answers of {checkpoints} checkpoints, got {recorded}")
+            logits = logits[:, self.trajectory.current]
+        if training and self._logit_scale != 1.0:
+            logits = torch.where(is_masked_logit(logits), logits, self._logit_scale * logits)
+        return dataclasses.replace(outputs, logits=logits)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say stage, the teacher's step, and φ or the temperature."""
@@ -301,10 +311,10 @@ class ProgressiveTrainer(DistillationTrainer):
             logs["stage"] = list(Stage).index(self.stage) + 1
             if self.stage is Stage.GENERAL:
                 logs["teacher_step"] = self.trajectory.checkpoints[self.trajectory.current].step
-                is_mse = self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE
-                logs["logit_scale" if is_mse else "temperature"] = (
-                    self._logit_scale if is_mse else self.args.temperature
-                )
+                if self.args.general_stage_loss is GeneralStageLoss.LOGIT_MSE:
+                    logs["logit_scale"] = self._logit_scale
+                else:
+                    logs["temperature"] = cast(float, self.args.temperature)
         super().log(logs, start_time)
 
     def _require_labels_for_the_final_stage(self) -> None:
@@ -339,11 +349,13 @@ class ProgressiveTrainer(DistillationTrainer):
         return read_json(root / Stage.GENERAL.value / _FINISHED, finite=False)
 
 
-class _FollowTheTeacher(TrainerCallback):
+class _FollowCheckpoints(TrainerCallback):
     def __init__(self, trainer: ProgressiveTrainer):
         self._trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._trainer.follow(*self._trainer.training_position())
 
     on_step_begin = on_train_begin

@@ -13,52 +13,55 @@ from hf_distill.trainers.distillation_arguments import DistillationTrainingArgum
 
 @dataclass
 class PruningDistillTrainingArguments(DistillationTrainingArguments):
-    """`DistillationTrainingArguments` plus the sizes a student shrinks to, and when.
+    """`DistillationTrainingArguments` and the arguments of pruning: final sizes, schedule, importance.
 
     Raises:
-        ValueError: A value is impossible.
+        ValueError: A value is outside of its range, or two of them contradict each other.
     """
 
     target_hidden_size: int | None = field(
-        default=None, metadata={"help": "Width to shrink to, a multiple of the heads. None: as it is."}
+        default=None, metadata={"help": "Final hidden size, a multiple of the number of heads. None: unchanged."}
     )
     target_intermediate_size: int | None = field(
         default=None,
-        metadata={"help": "Feed-forward neurons per layer to shrink to. None: in proportion to the width."},
+        metadata={"help": "Final feed-forward size per layer. None: in proportion to the hidden size."},
     )
     target_num_attention_heads: int | None = field(
-        default=None, metadata={"help": "Attention heads per layer to shrink to. None: as it is; heads get narrower."}
+        default=None,
+        metadata={"help": "Final number of attention heads per layer. None: unchanged; heads become narrower."},
     )
     target_parameters: int | None = field(
         default=None,
         metadata={
-            "help": "Parameters to shrink to, in place of a width: the width nearest to it is taken, and said, with "
-            "neurons in proportion."
+            "help": "Final number of parameters, in place of a hidden size: the hidden size that comes nearest is used, and "
+            "logged, with the feed-forward size in proportion. None: the sizes above decide."
         },
     )
     shrinking: Shrinking = field(
-        default=Shrinking.CUBIC, metadata={"help": "How sizes fall: cubic (fast at first), linear, or one_shot."}
+        default=Shrinking.CUBIC, metadata={"help": "Schedule of the sizes: cubic (fast at first), linear, or one_shot."}
     )
     pruning_start: float = field(
         default=0.1,
         metadata={
-            "help": "Share of the training after which the student first shrinks, 0 to below 1. Until then it moves away from "
-            "its teacher, so that gradients tell what its units are worth; 0: after the first step."
+            "help": "Share of the training before the first pruning event, at least 0 and below 1. Until then the student moves "
+            "away from its teacher, so that gradients show the importance of its units. 0: after the first step."
         },
     )
     pruning_end: float = field(
         default=0.75,
-        metadata={"help": "Share of the training at which it has its last size, above pruning_start to 1."},
+        metadata={
+            "help": "Share of the training at which the final size is reached, above pruning_start and at most 1."
+        },
     )
-    pruning_events: int = field(default=10, metadata={"help": "How many times it shrinks; with one_shot once."})
+    pruning_events: int = field(default=10, metadata={"help": "Number of pruning events; one_shot has one."})
     importance: Criterion = field(
         default=Criterion.SENSITIVITY,
-        metadata={"help": "What a unit is worth: sensitivity (Σ|θ ∂L/∂θ|), taylor (|Σ θ ∂L/∂θ|), magnitude, random."},
+        metadata={"help": "Importance of a unit: sensitivity (Σ|θ ∂L/∂θ|), taylor (|Σ θ ∂L/∂θ|), magnitude, random."},
     )
     importance_smoothing: float = field(
         default=0.9,
         metadata={
-            "help": "Weight of the steps before in the moving average of importance, 0 to below 1; 0: the last step."
+            "help": "Decay of the moving average of importance over steps, at least 0 and below 1. 0: the last step alone."
         },
     )
 
@@ -85,12 +88,12 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
 
     @property
     def has_target(self) -> bool:
-        """Whether a size to shrink to is given."""
+        """Whether a final size is given."""
         sizes = self.target_hidden_size, self.target_intermediate_size, self.target_num_attention_heads
         return any(size is not None for size in (*sizes, self.target_parameters))
 
     def shrinking_plan(self) -> ShrinkingPlan:
-        """The sizes to shrink to, the schedule and the importance, as `ShrinkingStudent` takes them."""
+        """The final sizes, the schedule and the importance, as `ShrinkingStudent` takes them."""
         return ShrinkingPlan(
             self.target_hidden_size,
             self.target_intermediate_size,

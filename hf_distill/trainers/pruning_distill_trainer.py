@@ -9,35 +9,26 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import has_compiled_regions
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.distributed.ddp import change_wrapped_shapes
 from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.features.projections import Projection
-from hf_distill.objectives.objective import Objective
 from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.argument_types import require_arguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
-from hf_distill.trainers.objective_builder import config_of
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 
 logger = logging.getLogger(__name__)
-
-_DDP_SETTINGS = (
-    "device_ids",
-    "output_device",
-    "broadcast_buffers",
-    "find_unused_parameters",
-    "gradient_as_bucket_view",
-)
 
 
 class PruningDistillTrainer(DistillationTrainer):
@@ -62,6 +53,9 @@ class PruningDistillTrainer(DistillationTrainer):
         Liang et al. 2023, arXiv 2302.09632. Slicing in place of masks, and comparing the dimensions that are left, are
         ours.
     """
+
+    args: PruningDistillTrainingArguments
+    _shrinking: ShrinkingStudent | None = None
 
     def __init__(
         self,
@@ -89,16 +83,28 @@ class PruningDistillTrainer(DistillationTrainer):
             )
         super().__init__(model, args, *trainer_args, teacher_model=teacher_model, **trainer_kwargs)
         self._require_engine_that_can_shrink()
-        self.shrinking = ShrinkingStudent(unwrapped(self.model), args.shrinking_plan())
+        self._logged_step, self._logged_time, self._logged_flops = 0, 0.0, 0.0
+        self._shrinking = ShrinkingStudent(self._student, args.shrinking_plan())
         if args.max_steps > 0:
             self.shrinking.events(args.max_steps)  # refuses too few steps
         self._require_comparable_shapes()
-        self.add_callback(_ShrinkTheStudent(self))
+        self.add_callback(_ShrinkingCallback(self))
 
-    def begin_to_count(self) -> None:
-        """Operations and time that the next log tells are those from now on."""
+    @property
+    def shrinking(self) -> ShrinkingStudent:
+        """The student on its way to its last size."""
+        assert self._shrinking is not None, "the trainer is not yet made"
+        return self._shrinking
+
+    @property
+    def _student(self) -> PreTrainedModel:
+        """The model itself, not its wrapper."""
+        return cast(PreTrainedModel, unwrapped(self.model))
+
+    def start_interval(self) -> None:
+        """Let the FLOPs and the time that the next log tells be those from now on."""
         self._logged_step, self._logged_time = self.state.global_step, time.perf_counter()
-        self._logged_flops = self._total.flops
+        self._logged_flops = self.cost_tracker.total.flops
 
     def _require_engine_that_can_shrink(self) -> None:
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -116,7 +122,7 @@ class PruningDistillTrainer(DistillationTrainer):
         )
 
     def _require_comparable_shapes(self) -> None:
-        student, teacher = unwrapped(self.model), config_of(self.teacher)
+        student, teacher = self._student, None if self.teacher is None else self.teacher.config
         if (self.args.hidden_state_weight or self.args.embedding_weight) and (
             teacher is None
             or teacher.model_type != student.config.model_type
@@ -134,46 +140,42 @@ class PruningDistillTrainer(DistillationTrainer):
                 "attention_weight to 0"
             )
 
-    def _ask_teacher(self, inputs: Mapping[str, Any], objective: Objective, training: bool) -> TeacherOutputs | None:
-        answer = super()._ask_teacher(inputs, objective, training)
-        if answer is None or not answer.hidden_states:
-            return answer
+    def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:
+        """`DistillationTrainer`'s; hidden states have the dimensions that the student still has."""
+        outputs = super().teacher_forward(inputs, training)
+        if self._shrinking is None or not outputs.hidden_states:
+            return outputs
         kept = torch.tensor(self.shrinking.kept_hidden)
-        states = {index: each.index_select(-1, kept.to(each.device)) for index, each in answer.hidden_states.items()}
-        return dataclasses.replace(answer, hidden_states=states)
+        states = {index: each.index_select(-1, kept.to(each.device)) for index, each in outputs.hidden_states.items()}
+        return dataclasses.replace(outputs, hidden_states=states)
 
     def shrink(self, optimizer: torch.optim.Optimizer | None) -> None:
         """The next event. All processes have the same gradients, so they keep the same units."""
-        wrapper = self.model_wrapped
-        self._costs.forget_shapes()
+        wrapper: Any = self.model_wrapped
+        self.cost_tracker.step_costs.forget_shapes()
         if has_compiled_regions(wrapper):
             gc.collect()  # graphs of earlier steps, which expect gradients of the old shapes
         if self.is_deepspeed_enabled:
             change_shapes(wrapper, self.shrinking.shrink)
-            self.optimizer.optimizer = wrapper.optimizer
-            return
-        if not isinstance(wrapper, DistributedDataParallel):
+            cast(Any, self.optimizer).optimizer = wrapper.optimizer
+        elif isinstance(wrapper, DistributedDataParallel):
+            change_wrapped_shapes(wrapper, lambda: self.shrinking.shrink(optimizer))
+        else:
             self.shrinking.shrink(optimizer)
-            return
-        settings = {name: getattr(wrapper, name) for name in _DDP_SETTINGS}
-        del wrapper.reducer, wrapper.logger  # their hooks expect gradients of the old shapes
-        self.shrinking.shrink(optimizer)
-        wrapper.__init__(wrapper.module, **settings)
-        wrapper.train()
 
     def charge_importance(self) -> None:
         """Note what a look at the gradients costs: a product, its size and a sum for every parameter."""
-        self._costs.pruning_flops += 3 * unwrapped(self.model).num_parameters()
+        self.cost_tracker.step_costs.pruning_flops += 3 * self._student.num_parameters()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """`DistillationTrainer`'s log; training steps also say the student's width and parameters, and a step's cost."""
         if "loss" in logs:
-            student, steps = unwrapped(self.model), max(self.state.global_step - self._logged_step, 1)
-            logs["hidden_size"], logs["parameters"] = student.config.hidden_size, student.num_parameters()
-            self.settle()
-            logs["step_gflops"] = (self._total.flops - self._logged_flops) / steps / 1e9
+            student, steps = self._student, max(self.state.global_step - self._logged_step, 1)
+            logs |= {"hidden_size": student.config.hidden_size, "parameters": student.num_parameters()}
+            self.sync_cost()
+            logs["step_gflops"] = (self.cost_tracker.total.flops - self._logged_flops) / steps / 1e9
             logs["step_ms"] = 1000 * (time.perf_counter() - self._logged_time) / steps
-            self.begin_to_count()
+            self.start_interval()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -192,37 +194,49 @@ class PruningDistillTrainer(DistillationTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
-class _ShrinkTheStudent(TrainerCallback):
+class _ShrinkingCallback(TrainerCallback):
     def __init__(self, trainer: PruningDistillTrainer):
-        self._trainer, self._events = trainer, []
+        self._trainer = trainer
+        self._events: list[int] = []
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._events = self._trainer.shrinking.events(self._trainer.training_position()[1])
-        self._warn_of_the_first_step(args)
-        self._trainer.begin_to_count()
+        self._warn_of_first_step()
+        self._trainer.start_interval()
         if self._trainer.is_deepspeed_enabled:
             before_steps(self._trainer.model_wrapped, self._is_to_shrink, lambda: self._note_gradients(args, state))
 
-    def _warn_of_the_first_step(self, args):
+    def _warn_of_first_step(self) -> None:
         learns_labels = "hard_label" in self._trainer.training_objective
-        if self._events[0] == 1 and args.importance.reads_gradients and not learns_labels:
+        if self._events[0] == 1 and self._trainer.args.importance.reads_gradients and not learns_labels:
             logger.warning(
                 "the student first shrinks after step 1, judged by gradients at which it still equals its teacher: dropout and "
                 "rounding errors alone; a pruning_start above 0 lets it move first"
             )
 
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self._is_to_shrink() and not self._trainer.is_deepspeed_enabled:  # which has stepped already
             self._note_gradients(args, state)
 
-    def _is_to_shrink(self):
+    def _is_to_shrink(self) -> bool:
         return self._trainer.shrinking.done < len(self._events)
 
-    def _note_gradients(self, args, state):
+    def _note_gradients(self, args: TrainingArguments, state: TrainerState) -> None:
         self._trainer.shrinking.note_gradients(seed=args.seed + state.global_step)
         self._trainer.charge_importance()
 
-    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         shrinking, position = self._trainer.shrinking, self._trainer.training_position()[0]
         due = sum(event <= position for event in self._events)
         if due > shrinking.done:

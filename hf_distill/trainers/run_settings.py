@@ -9,15 +9,13 @@ from enum import Enum
 from typing import Any
 
 import datasets
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from hf_distill.fingerprints import table_sha256
 from hf_distill.objectives.objective import Objective
-from hf_distill.precomputed.columns import PrecomputedTeacher
-from hf_distill.teachers.ensemble import TeacherEnsemble
-from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.text.plain import without_address
+from hf_distill.trainers.callback_state import saved_attributes
 
 _LENGTHS = ("max_steps", "num_train_epochs")
 _OF_TRAINER = [
@@ -60,7 +58,10 @@ class RunSettingsCallback(TrainerCallback, ExportableState):
         self.passes = 0
         self.extensions: list[dict[str, Any]] = []
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count a pass."""
         self.passes += 1
 
     def state(self) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class RunSettingsCallback(TrainerCallback, ExportableState):
 
 
 def settings_of(args: TrainingArguments, objective: Objective, dataset: Any, total_batch: int) -> dict[str, Any]:
-    """What a run is: its objective, data, arguments, length and batch, as JSON can hold them; `teacher_settings` adds more.
+    """What a run is: its objective, data, arguments, length and batch, as JSON can hold them; `Teacher.identity` adds more.
 
     Args:
         args: As they are when the training begins.
@@ -91,14 +92,51 @@ def settings_of(args: TrainingArguments, objective: Objective, dataset: Any, tot
     return json.loads(json.dumps(settings, default=without_address))
 
 
+def settings_of_trainer(trainer: Any) -> dict[str, Any]:
+    """The settings of a `DistillationTrainer`, see `settings_of`."""
+    args = trainer.args
+    total = trainer._train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return settings_of(args, trainer.training_objective, trainer.train_dataset, total)
+
+
+def add_run_settings(trainer: Any) -> None:
+    """Let a `DistillationTrainer` keep its settings in its checkpoints."""
+    trainer.add_callback(RunSettingsCallback())
+    trainer.add_callback(_NoteSettings(trainer))
+
+
+def add_teacher_identity(trainer: Any) -> None:
+    """Before a checkpoint is written, on every process: note the teacher's identity, for which its weights are read."""
+    for kept in _kept_settings(trainer):
+        if "teacher" not in kept.settings:
+            kept.settings["teacher"] = trainer.teacher_identity()
+
+
+def _kept_settings(trainer: Any) -> list[RunSettingsCallback]:
+    """The callback, where there is one; a checkpoint may have brought another object of it."""
+    return [each for each in trainer.callback_handler.callbacks if isinstance(each, RunSettingsCallback)]
+
+
+class _NoteSettings(TrainerCallback):
+    def __init__(self, trainer: Any):
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for kept in _kept_settings(self._trainer):
+            kept.settings, kept.passes = settings_of_trainer(self._trainer), 0
+            kept.extensions = self._trainer.extensions
+
+
 def settings_in(state: TrainerState) -> dict[str, Any]:
     """The settings that a checkpoint's state holds; none where it was written without."""
-    return _kept_in(state).get("settings", {})
+    return saved_attributes(state, RunSettingsCallback).get("settings", {})
 
 
 def passes_in(state: TrainerState) -> int:
     """How many passes over the training set a run had begun when its checkpoint was written; 0: not known."""
-    return _kept_in(state).get("passes", 0)
+    return saved_attributes(state, RunSettingsCallback).get("passes", 0)
 
 
 def require_same_settings(
@@ -138,24 +176,9 @@ def is_extended(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return more_epochs > epochs
 
 
-def teacher_settings(teacher: Any) -> Any:
-    """What tells a teacher from others; every process has to call it, where they hold it in parts."""
-    if isinstance(teacher, TeacherEnsemble):
-        return {"members": [teacher_settings(member) for member in teacher.teachers], "weights": teacher.weights}
-    if isinstance(teacher, FrozenTeacher):
-        return {"weights with sha256": teacher.weights_sha256}
-    if isinstance(teacher, PrecomputedTeacher):
-        return {"weights with sha256": (teacher.description or {}).get("weights_sha256")}
-    return None if teacher is None else type(teacher).__name__
-
-
 def extensions_in(state: TrainerState) -> list[dict[str, Any]]:
     """Where a run was made longer before its checkpoint was written, see `RunSettingsCallback`."""
-    return list(_kept_in(state).get("extensions", ()))
-
-
-def _kept_in(state: TrainerState) -> dict[str, Any]:
-    return state.stateful_callbacks.get(RunSettingsCallback.__name__, {}).get("attributes", {})
+    return list(saved_attributes(state, RunSettingsCallback).get("extensions", ()))
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any], parts: tuple[str, ...]) -> Iterator[str]:

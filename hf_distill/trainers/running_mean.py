@@ -27,6 +27,10 @@ class RunningMean:
         for name, both in sums.items():
             self._sums[name] = self._sums[name] + both if name in self._sums else both
 
+    def clear(self) -> None:
+        """Forget what was added."""
+        self._sums = {}
+
     def read(self, sum_over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The means, and a fresh start; what has no weight is left out."""
         sums, self._sums = self._sums, {}

@@ -86,7 +86,7 @@ def test_the_plan_is_what_a_training_costs(arguments):
         processing_class=tiny_tokenizer(), teacher_model=teacher,
     )  # fmt: skip
     trainer.train()
-    _, arms = planned("--budget", str(trainer.spent()["flops"] * 1.001), "--task", "sequence_classification")
+    _, arms = planned("--budget", str(trainer.cost()["flops"] * 1.001), "--task", "sequence_classification")
     assert arms["vanilla_kd"]["steps"] == trainer.state.global_step == 2
 
 

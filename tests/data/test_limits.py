@@ -10,7 +10,7 @@ from hf_distill.tasks import Task
 from tests.tiny_architectures import tiny_model
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
-LIMITS = ReadingLimits("the student (X)", words=100, positions=64)
+LIMITS = ReadingLimits("the student (X)", vocabulary_size=100, max_length=64)
 
 
 def tiny(model_type, **config):
@@ -36,8 +36,8 @@ def with_row(tokens, rows=80):
 def test_positions_are_read_off_the_table(architecture, positions):
     model = tiny_model(architecture)
     found = ReadingLimits.of(model, "teacher")
-    assert (found.words, found.positions) == (100, positions)
-    assert found.who == f"the teacher ({type(model).__name__})"
+    assert (found.vocabulary_size, found.max_length) == (100, positions)
+    assert found.name == f"the teacher ({type(model).__name__})"
     if positions is not None:
         model(input_ids=torch.full((1, positions), 5))
         with pytest.raises((IndexError, RuntimeError)):
@@ -57,13 +57,13 @@ def test_positions_are_read_off_the_table(architecture, positions):
     ],
 )  # fmt: skip
 def test_positions_of_other_tables(model_type, config, positions):
-    assert ReadingLimits.of(tiny(model_type, **config), "teacher").positions == positions
+    assert ReadingLimits.of(tiny(model_type, **config), "teacher").max_length == positions
 
 
 def test_of_images_and_models_of_ones_own_nothing_is_known():
     for model in (tiny_model("vit"), torch.nn.Linear(2, 2)):
         limits = ReadingLimits.of(model, "student")
-        assert (limits.words, limits.positions) == (None, None)
+        assert (limits.vocabulary_size, limits.max_length) == (None, None)
         require_readable(with_row([5] * 900), "train_dataset", [limits])
 
 

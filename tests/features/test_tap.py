@@ -25,7 +25,7 @@ architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 def tapped(model, batch, request=REQUEST):
     tap = FeatureTap(model, request)
-    with tap.on():
+    with tap.capture():
         output = model(**batch)
     return tap, features_of(output, output["logits"])
 
@@ -123,7 +123,7 @@ def test_gradients_reach_the_model_also_under_gradient_checkpointing(architectur
     if not model.supports_gradient_checkpointing:
         return
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    with tap.on():
+    with tap.capture():
         output = model(**batch)
     gradients = gradients_of(model, features_of(output, None))
     assert gradients.keys() == expected.keys()
@@ -151,7 +151,7 @@ def test_eager_attention_stays_eager():
     before = model(**batch, output_attentions=True)
     tap, left = tapped(model, batch)
     assert torch.equal(left.logits, before.logits)
-    with tap.on():
+    with tap.capture():
         after = model(**batch, output_attentions=True)
     assert all(torch.equal(one, other) for one, other in zip(after["attentions"], before.attentions, strict=True))
 
@@ -161,7 +161,7 @@ def test_projections_are_applied_inside_the_forward():
     project = Projections({0, 3}, 16, 24, seed=0)
     expected = {index: project(states, index) for index, states in tapped(model, batch)[1].hidden_states.items()}
     tap = FeatureTap(model, REQUEST, project)
-    with tap.on():
+    with tap.capture():
         left = features_of(model(**batch), None)
     for index in (0, 3):
         torch.testing.assert_close(left.hidden_states[index], expected[index])
@@ -190,7 +190,7 @@ def test_a_removed_tap_changes_nothing():
     before = model(**batch)
     tap, _ = tapped(model, batch)
     tap.remove()
-    with tap.on():
+    with tap.capture():
         after = model(**batch)
     assert isinstance(after, ModelOutput) and after.keys() == before.keys() and torch.equal(after.logits, before.logits)
     assert features._active == []
@@ -208,13 +208,13 @@ def test_a_forward_that_raises_leaves_no_tap_active():
 
     model, batch = FailsHalfWay(tiny_model("bert").config).eval(), tiny_batch()
     tap = FeatureTap(model, REQUEST)
-    with pytest.raises(RuntimeError, match="half way"), tap.on():
+    with pytest.raises(RuntimeError, match="half way"), tap.capture():
         model(**batch)
     assert features._active == []
     assert isinstance(tiny_model("bert")(**batch), ModelOutput)
     model.fail = False
     assert isinstance(model(**batch), ModelOutput)
-    with tap.on():
+    with tap.capture():
         assert features_of(model(**batch), None).queries.keys() == REQUEST.attention
 
 
@@ -222,7 +222,7 @@ def test_two_tapped_models_in_turn_do_not_mix():
     student, teacher, batch = tiny_model("bert"), tiny_model("roberta", seed=1), tiny_batch()
     alone = [tensors_of(tapped(copy.deepcopy(model), batch)[1]) for model in (student, teacher)]
     student_tap, teacher_tap = FeatureTap(student, REQUEST), FeatureTap(teacher, REQUEST)
-    with student_tap.on(), teacher_tap.on():
+    with student_tap.capture(), teacher_tap.capture():
         for _ in range(2):
             outputs = [model(**batch) for model in (student, teacher)]
     for output, expected in zip(outputs, alone, strict=True):
@@ -232,5 +232,5 @@ def test_two_tapped_models_in_turn_do_not_mix():
 
 def test_switched_off_the_tap_records_nothing():
     model, batch = tiny_model("bert"), tiny_batch()
-    with FeatureTap(model, REQUEST).on(enabled=False):
+    with FeatureTap(model, REQUEST).capture(enabled=False):
         assert isinstance(model(**batch), ModelOutput)

@@ -194,7 +194,7 @@ def test_somebody_elses_commit_is_not_overwritten(hub, folder, monkeypatch):
         (Fault("commit", status=400, message="bad card"), "refuses it with status 400 .*bad card"),
         (Fault("commit", status=412, times=ALWAYS), "something else changes the repository at the same time"),
         (Fault("commit", status=500, times=ALWAYS), r"sending the commit failed: the Hub is down or overloaded \(status 500\)"),
-        (Fault("commit", Failure.HANG, times=ALWAYS), "sending the commit failed: no answer within 1 seconds"),
+        (Fault("commit", Failure.HANG, times=ALWAYS), "sending the commit failed: no response within 1 seconds"),
         (Fault("info", status=429, times=ALWAYS), "too many requests"),
         (Fault("create", Failure.RESET, times=ALWAYS), "cannot be reached, or broke the connection off"),
         (Fault("whoami", Failure.DEATH), "cannot be reached"),

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES
-from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, forward_kl, top_k_kl, top_k_with_tail
+from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary, forward_kl
 from hf_distill.objectives.model_outputs import FeatureRequest, Features, ModelOutputs
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import mean_over_items, position_items, token_items
@@ -22,6 +22,7 @@ from hf_distill.objectives.terms import (
     relation_term,
     soft_label_term,
 )
+from hf_distill.objectives.top_k import top_k_kl, top_k_with_tail
 from tests.objectives.padding import ROWS, SEQUENCE, VALID, random_heads, random_tensor
 
 CLASSES, HIDDEN, HEADS = 7, 6, 4

@@ -17,14 +17,8 @@ from transformers import (
 )
 
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
-from hf_distill.objectives.logits import (
-    MASKED_LOGIT,
-    forward_kl,
-    sampled_classes,
-    spread_tail,
-    top_k_kl,
-    top_k_with_tail,
-)
+from hf_distill.objectives.logits import MASKED_LOGIT, forward_kl
+from hf_distill.objectives.top_k import sampled_classes, spread_tail, top_k_kl, top_k_with_tail
 from tests.publishing.poison import live_parts
 from tests.tiny_models import VOCABULARY, encoded_sentences, tiny_tokenizer
 

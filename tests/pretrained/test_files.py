@@ -12,7 +12,7 @@ from transformers import ViTImageProcessor
 from hf_distill.pretrained.files import load_image_processor, load_tokenizer, require_floating_weights
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BROKEN = ["", "{", '{"version": "1.0", "model": {"type": "Unknown"}}', "[" * 100_000]
 
 

@@ -86,7 +86,7 @@ def test_without_silenced_dimensions_of_heads_the_answers_are_the_same(architect
     keep = Keep(
         query_key_dims=every_layer([range(6), range(6)]), value_dims=every_layer([range(2, 8), range(2, 8)])
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"16 dimensions and 2 heads of 6 cannot be said\. Keep 12 dimensions"):
+    with pytest.raises(ValueError, match=r"16 dimensions and 2 heads of 6 do not satisfy\. Keep 12 dimensions"):
         compact(model, keep)
     narrow = compact(model, dataclasses.replace(keep, hidden=range(12)))
     assert (narrow.config.hidden_size, narrow.config.num_attention_heads) == (12, 2)
@@ -263,7 +263,7 @@ def test_tied_words_stay_tied():
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        (Keep(hidden=range(12)), r"12 dimensions and 2 heads of 8 cannot be said\. Keep 16 dimensions, or other heads"),
+        (Keep(hidden=range(12)), r"12 dimensions and 2 heads of 8 do not satisfy\. Keep 16 dimensions, or other heads"),
         (Keep(heads={0: [0]}), r"same number of heads, at least 1, got \[1, 2\]"),
         (Keep(value_dims=every_layer([range(4)] * 2)), r"as many dimensions per head as values, got \[4, 8\]"),
         (Keep(query_key_dims={0: [range(8)]}), r"layer 0 keeps 2 heads, but dimensions are given for 1"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_distill.pruning.depth import keep_layers, layers_worth_most
+from hf_distill.pruning.depth import highest_scoring_layers, keep_layers
 from hf_distill.pruning.importance import score
 from tests.pruning.test_compaction import MODELS, answers, random_model
 from tests.tiny_architectures import LAYERS
@@ -34,8 +34,8 @@ def test_the_layers_that_count_stay():
         for name, parameter in model.named_parameters():
             if ".layer.1." in name:
                 parameter.mul_(0.01)
-    assert layers_worth_most(score(model), 2) == [0, 2] and layers_worth_most(score(model), 3) == [0, 1, 2]
+    assert highest_scoring_layers(score(model), 2) == [0, 2] and highest_scoring_layers(score(model), 3) == [0, 1, 2]
     with pytest.raises(ValueError, match=r"1 to 3 layers can be kept, got 4"):
-        layers_worth_most(score(model), 4)
+        highest_scoring_layers(score(model), 4)
     with pytest.raises(ValueError, match=r"must be different ones of 0 to 2, got \[0, 3\]"):
         keep_layers(model, [0, 3])

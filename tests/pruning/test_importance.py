@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_distill.pruning.compaction import compact
-from hf_distill.pruning.depth import layers_worth_most
+from hf_distill.pruning.depth import highest_scoring_layers
 from hf_distill.pruning.importance import Criterion, largest, leading, score
 from hf_distill.pruning.structure import Axis
 from tests.tiny_architectures import LAYERS, tiny_batch, tiny_model
@@ -107,7 +107,7 @@ def test_units_that_cannot_be_told_apart_are_not_chosen(model, factor, message):
     with pytest.raises(ValueError, match=message):
         largest(model, scores, hidden_size=8, heads=1, neurons=8)
     with pytest.raises(ValueError, match=message):
-        layers_worth_most(scores, 1)
+        highest_scoring_layers(scores, 1)
 
 
 def test_units_without_effect_may_be_equal(model):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_distill.files import FileFormatError
 from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import ScriptTrainingArguments, parse_arguments, parsed_values
@@ -63,6 +64,15 @@ def test_keys_of_a_file_are_read_like_options(tmp_path, monkeypatch):
     path.write_text(json.dumps({"output_dir": "out", "do_train": True, "max_stepz": 3}))
     monkeypatch.setattr("sys.argv", ["script", str(path)])
     with pytest.raises(WrongUsage, match=r"has the unknown argument 'max_stepz'. Did you mean 'max_steps'\?"):
+        parse_arguments(ScriptTrainingArguments)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"output_dir": "out", "output_dir": "other"}'])
+def test_a_file_that_is_no_object_of_arguments_is_named(tmp_path, monkeypatch, text):
+    path = tmp_path / "arguments.json"
+    path.write_text(text)
+    monkeypatch.setattr("sys.argv", ["script", str(path)])
+    with pytest.raises(FileFormatError, match=r"arguments\.json"):
         parse_arguments(ScriptTrainingArguments)
 
 

@@ -171,7 +171,7 @@ def test_a_published_checkpoint_or_one_of_ones_own(tmp_path, monkeypatch):
     ("arguments", "options", "message"),
     [
         (("2/128",), {}, r"without a teacher a student needs a task, one of \['sequence_classification'.* got None"),
-        (("2/128", None, "truncated"), {"task": "masked_lm"}, r"'truncated' takes weights of a teacher, which is None"),
+        (("2/128", None, "truncated"), {"task": "masked_lm"}, r"'truncated' needs the weights of a teacher, got None"),
         (("2/128",), {"task": "translation"}, r"task must be one of \['sequence_.*got 'translation'"),
         (
             ("2/128",),
@@ -252,7 +252,7 @@ def test_widths_that_do_not_fit_are_refused():
     teacher = tiny_bert(hidden_size=16)
     with pytest.raises(ValueError, match=r"16 wide with heads of 8, a student can keep \[8, 16\] dimensions, got 12"):
         create_student("1/12", teacher, "width")
-    with pytest.raises(ValueError, match=r"ViTForImageClassification has no table of words"):
+    with pytest.raises(ValueError, match=r"ViTForImageClassification has no token embeddings"):
         create_student("1/64", tiny_model("vit"), "embeddings")
 
 
@@ -262,7 +262,7 @@ def test_widths_that_do_not_fit_are_refused():
         (3, {}, r"a shape is one of .*, got 3"),
         ("1/32", dict(num_lables=3), r"a BertConfig has no field num_lables\. Did you mean 'num_labels'\?"),
         ("1/32", dict(num_labels=0), r"num_labels must be at least 1, got 0"),
-        ("1/32", dict(vocab_size=50), r"vocab_size is 50, the teacher's 100, so its embeddings cannot be taken over"),
+        ("1/32", dict(vocab_size=50), r"vocab_size is 50, the teacher's 100, so its embeddings cannot be copied"),
         ("1/32", dict(vocab_size=50, initialization="embeddings"), r"vocab_size is 50, the teacher's 100"),
     ],
 )

@@ -11,8 +11,8 @@ from transformers.modeling_outputs import ModelOutput
 
 from hf_distill import DistillationTrainer
 from hf_distill.publishing.run_record import RUN_RECORD_NAME
+from hf_distill.trainers.budget_trainer import CostCallback
 from hf_distill.trainers.callbacks import RunRecordCallback
-from hf_distill.trainers.spending import SpentCallback
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 from tests.trainers.test_drop_in import masked_lm, summed_cross_entropy
 
@@ -180,10 +180,8 @@ def test_a_loss_function_has_the_same_gradients_whatever_it_makes_of_the_number_
 def test_what_is_spent_is_asked_in_vain(tmp_path):
     trainer = trainer_of(DistillationTrainer, tmp_path, save_strategy="no")
     trainer.train()
-    with pytest.raises(
-        ValueError, match=r"TrainingArguments count nothing that is spent.*DistillationTrainingArguments"
-    ):
-        trainer.spent()
+    with pytest.raises(ValueError, match=r"TrainingArguments count no cost.*DistillationTrainingArguments"):
+        trainer.cost()
 
 
 def test_our_own_arguments_or_a_budget_or_a_teacher_add_what_they_always_add(arguments, sentences, teacher, tmp_path):
@@ -195,7 +193,7 @@ def test_our_own_arguments_or_a_budget_or_a_teacher_add_what_they_always_add(arg
         )
         trainer.train()
         kinds = {type(callback) for callback in trainer.callback_handler.callbacks}
-        assert {RunRecordCallback, SpentCallback} <= kinds and trainer.spent()["tokens"] > 0
+        assert {RunRecordCallback, CostCallback} <= kinds and trainer.cost()["tokens"] > 0
         assert (tmp_path / args.output_dir / RUN_RECORD_NAME).exists()
         assert args is not limited or trainer.state.global_step < 6
 
@@ -204,4 +202,4 @@ def test_a_budget_put_into_plain_arguments_later_ends_the_training_too(tmp_path)
     trainer = trainer_of(DistillationTrainer, tmp_path, save_strategy="no")
     trainer.args.max_tokens = 90
     trainer.train()
-    assert trainer.state.global_step < 6 and 90 <= trainer.spent()["tokens"] < 90 + 80
+    assert trainer.state.global_step < 6 and 90 <= trainer.cost()["tokens"] < 90 + 80

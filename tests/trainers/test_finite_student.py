@@ -5,7 +5,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_distill import DistillationTrainer
-from hf_distill.trainers.loss_watch import FiniteLossCheck
+from hf_distill.trainers.finite_checks import FiniteLossCheck
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 
@@ -55,10 +55,10 @@ def test_plain_arguments_without_a_teacher_go_on_as_trainer_does(tmp_path):
 def test_single_overflows_under_fp16_are_tolerated():
     watch = FiniteLossCheck(is_scaled=True)
     for step in range(1, 22):
-        watch.look(torch.tensor(float("inf")), step)
+        watch.add(torch.tensor(float("inf")), step)
         if step == 20:
             watch.require_finite_loss()
     with pytest.raises(FloatingPointError, match="since optimizer step 1,"):
         watch.require_finite_loss()
-    watch.look(torch.tensor(1.0), 22)
+    watch.add(torch.tensor(1.0), 22)
     watch.require_finite_loss()

@@ -22,7 +22,7 @@ from hf_distill import (
     PruningDistillTrainingArguments,
 )
 from hf_distill.publishing.run_record import RunRecord, schema
-from hf_distill.trainers import model_cards
+from hf_distill.trainers import publishing_trainer
 from hf_distill.trainers.callbacks import reads_pairs, short_log
 from tests.tiny_models import tiny_bert
 
@@ -88,7 +88,7 @@ def test_the_card_of_a_trainer_is_ours(trained):
 
 def test_values_that_the_hub_would_refuse_are_said(trained, monkeypatch):
     said = []
-    monkeypatch.setattr(model_cards.logger, "warning", said.append)
+    monkeypatch.setattr(publishing_trainer.logger, "warning", said.append)
     trained().create_model_card(language="english", license="mitt")
     assert [bool(re.search(each, text)) for each, text in zip(("'mit'", "'en'"), said, strict=True)] == [True, True]
 
@@ -114,7 +114,7 @@ def test_push_to_hub_writes_it_too(trained, monkeypatch):
     uploaded = {}
     monkeypatch.setattr(trainer, "init_hf_repo", lambda **options: setattr(trainer, "hub_model_id", "me/student"))
     api = SimpleNamespace(upload_folder=lambda **options: uploaded.update(options))
-    monkeypatch.setattr("hf_distill.trainers.pushing.hf_api", lambda: api)
+    monkeypatch.setattr("hf_distill.trainers.publishing_trainer.hf_api", lambda: api)
     trainer.push_to_hub(license="mit", tags=["mine"])
     card = ModelCard.load(f"{uploaded['folder_path']}/README.md")
     assert card.data.license == "mit" and "mine" in card.data.tags and "distilled from" in card.text

@@ -18,7 +18,7 @@ def test_projections_join_it_in_a_group_of_their_own(arguments):
     student = tiny_bert()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
     trainer = make(arguments, student, (optimizer, None))
-    (projection,) = trainer._feature_hooks.projections.parameters()
+    (projection,) = trainer.feature_hooks.projections.parameters()
     before = projection.detach().clone()
     trainer.train()
     assert (projection - before).abs().max() > 1e-3

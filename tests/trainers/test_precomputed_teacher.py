@@ -222,7 +222,7 @@ def test_answers_of_other_checkpoints_are_refused(tmp_path, arguments):
         given = dict(train_dataset=labeled, processing_class=masking_tokenizer())
         if seeds == (1, 2):
             trainer = ProgressiveTrainer(student, args, **given)
-            trainer.teacher.outputs = None  # nobody asks
+            trainer.teacher.live.outputs = None  # no forward pass
             trainer.train()
             cut = labeled.map(lambda row: {name: row[name][:6] for name in ("input_ids", "attention_mask")})
             with pytest.raises(ValueError, match=r"rows have other input_ids"):

@@ -110,7 +110,7 @@ def test_answers_of_all_checkpoints_in_a_column_teach_as_the_checkpoints_do(prog
         progressive(dataset, optim="sgd", student=tiny_bert())
         for dataset in (rows, label_with_trajectory(rows, teachers, collator, disable_tqdm=True))
     )
-    recorded.teacher.outputs = None  # nobody asks
+    recorded.teacher.live.outputs = None  # no forward pass
     for trainer in (live, recorded):
         trainer.eval_dataset = None
         trainer.train()

@@ -93,7 +93,7 @@ def test_the_record_and_the_card_show_how_it_shrank(shrinking, tmp_path):
     before, after = (step_flops(config, trainer.teacher.model.config, length) for config in (first, last))
     assert progress[0]["step_gflops"] == pytest.approx((before + 3 * teacher_of().num_parameters()) / 1e9)
     assert progress[-1]["step_gflops"] == pytest.approx(after / 1e9)
-    spent = trainer.spent()
+    spent = trainer.cost()
     gflops = sum(entry["step_gflops"] for entry in progress)
     assert spent["flops"] == pytest.approx(1e9 * gflops, rel=1e-3) and spent["pruning_flops"] > 0
     text = write_model_card(tmp_path / "output").read_text(encoding="utf-8")
@@ -329,7 +329,7 @@ def test_a_number_of_parameters_becomes_the_nearest_shape(shrinking):
         ),
         (
             dict(target_parameters=10, target_hidden_size=None),
-            r"target_parameters must be from [\d,]+ \(2 wide\) to below the student's [\d,]+, got 10",
+            r"target_parameters must be from [\d,]+ \(hidden size 2\) to below the student's [\d,]+, got 10",
         ),
         (dict(projection="always"), r"projection 'auto' or 'never', got .*'always'"),
     ],

@@ -189,7 +189,7 @@ def test_masked_positions_give_the_same_training_as_all_positions(arguments, cap
     for dense in (False, True):
         trainer = trainer_for(arguments, "masked_lm", recipe="vanilla_kd", optim="sgd", max_steps=5)
         if dense:
-            trainer._feature_hooks._heads = []
+            trainer.feature_hooks._heads = []
         trainer.train()
         weights.append(parameters_of(trainer.model))
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)

@@ -26,7 +26,7 @@ def test_what_the_loss_depends_on(arguments, teacher, overrides, expected):
         teacher_model=teacher,
     )  # fmt: skip
     before, random = parameters_of(student), torch.get_rng_state()
-    assert trainer._feature_hooks.has_unused_parameters(student, trainer.training_objective) is expected
+    assert trainer.feature_hooks.has_unused_parameters(student, trainer.training_objective) is expected
     assert student.training and torch.equal(parameters_of(student), before)
     assert torch.equal(torch.get_rng_state(), random) and all(each.grad is None for each in student.parameters())
 
@@ -38,7 +38,7 @@ def test_frozen_parameters_are_not_looked_for(arguments, teacher):
         student, arguments(soft_label_weight=0.0, hidden_state_weight=1.0), train_dataset=encoded_sentences(8),
         processing_class=tiny_tokenizer(), teacher_model=teacher,
     )  # fmt: skip
-    found = trainer._feature_hooks.has_unused_parameters(student, trainer.training_objective)
+    found = trainer.feature_hooks.has_unused_parameters(student, trainer.training_objective)
     assert found is any(isinstance(each, BertModel) and each.pooler is not None for each in student.children())
 
 
@@ -49,4 +49,4 @@ def test_layers_left_out_at_random_are_not_judged_by_one_pass(arguments, teacher
         teacher_model=teacher,
     )  # fmt: skip
     student.config.layerdrop = 0.1
-    assert trainer._feature_hooks.has_unused_parameters(student, trainer.training_objective) is None
+    assert trainer.feature_hooks.has_unused_parameters(student, trainer.training_objective) is None

@@ -1,4 +1,4 @@
-"""Run by test_spending.py under torchrun on two processes, with the folder to report into."""
+"""Run by test_budget.py under torchrun on two processes, with the folder to report into."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
                 budget = {"max_tokens": 600.0, "max_flops": 5e7}[limit]
                 run = trainer("projections", folder, 2, 2, max_steps=-1, **{limit: budget}, **overrides)
                 run.train()
-                spent = run.spent() | {"steps": run.state.global_step, "total_flos": run.state.total_flos}
+                spent = run.cost() | {"steps": run.state.global_step, "total_flos": run.state.total_flos}
                 came[name, limit] = gather_object([spent | {"learning_rate": run.lr_scheduler.get_last_lr()[0]}])
                 run.accelerator.free_memory()
     if torch.distributed.get_rank() == 0:

@@ -1,4 +1,4 @@
-"""What the logits of a classifier mean, and whether labels mean the same."""
+"""The problem type of a classifier: single-label, multi-label or regression, and whether labels fit it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from torch import Tensor, nn
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task, problem_type_of
 
 
-class LabelMeaning:
-    """What a student's logits mean: its configuration says it, or else the first labels that come.
+class ProblemTypeResolver:
+    """Resolves a model's problem type from its configuration, or else from the first labels that come.
 
     Args:
-        task: What its head is for.
+        task: What the model's head is for. None: not known, and nothing is inferred.
 
     Attributes:
-        problem_type: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
+        value: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
     """
 
     def __init__(self, task: Task | None):
-        self.problem_type = SINGLE_LABEL
+        self.value = SINGLE_LABEL
         self._task, self._has_seen_labels = task, False
 
-    def read(self, student: nn.Module) -> None:
-        """Take what the configuration says."""
-        self.problem_type = problem_type_of(getattr(student, "config", None)) or SINGLE_LABEL
+    def read_config(self, student: nn.Module) -> None:
+        """Take the problem type of the configuration, single-label where it has none."""
+        self.value = problem_type_of(getattr(student, "config", None)) or SINGLE_LABEL
 
-    def look(self, inputs: Mapping[str, Any], student: nn.Module) -> None:
-        """Settle by the first labels what the configuration leaves open; only types and shapes are read.
+    def infer(self, inputs: Mapping[str, Any], student: Any) -> None:
+        """Infer by the first labels what the configuration leaves open; only types and shapes are read.
+
+        Args:
+            inputs: A batch of model inputs.
+            student: The model itself, whose configuration gets a multi-label problem type.
 
         Raises:
             ValueError: The labels mean something else.
@@ -38,11 +42,11 @@ class LabelMeaning:
         if self._task is None or not self._task.has_problem_type or not isinstance(labels, Tensor):
             return
         found = problem_type_of(student.config, None if self._has_seen_labels else labels)
-        self.problem_type, self._has_seen_labels = found or self.problem_type, True
-        if self.problem_type == MULTI_LABEL:
+        self.value, self._has_seen_labels = found or self.value, True
+        if self.value == MULTI_LABEL:
             # As the models' own forward does, which gets no labels where soft labels alone are learned.
             student.config.problem_type = MULTI_LABEL
-        require_fitting_labels(labels, self.problem_type, student.config.num_labels)
+        require_fitting_labels(labels, self.value, student.config.num_labels)
 
 
 def require_fitting_labels(labels: Any, problem_type: str, num_labels: int) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("deepspeed")
 @pytest.fixture(scope="module")
 def came(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spending")
-    result = on_two_processes("spending_worker", folder)
+    result = on_two_processes("budget_worker", folder)
     assert (folder / "done").exists(), result.stderr[-3000:]
     return torch.load(folder / "came.pt")
 
@@ -23,12 +23,12 @@ def test_tokens_are_those_of_one_process(came, engine, tmp_path):
     assert first == second
     alone = trainer("projections", tmp_path, 8, 1, max_steps=-1, max_tokens=600.0)
     alone.train()
-    assert (first["tokens"], first["steps"]) == (alone.spent()["tokens"], alone.state.global_step)
+    assert (first["tokens"], first["steps"]) == (alone.cost()["tokens"], alone.state.global_step)
     assert first["tokens"] >= 600 and first["learning_rate"] == 0.0
     real = (
         first["flops"] - first["padding_flops"]
     )  # smaller batches are padded less, but a row may be there for company
-    assert real == pytest.approx(alone.spent()["flops"] - alone.spent()["padding_flops"], rel=1e-3)
+    assert real == pytest.approx(alone.cost()["flops"] - alone.cost()["padding_flops"], rel=1e-3)
 
 
 @pytest.mark.parametrize("engine", ["ddp", "zero3"])

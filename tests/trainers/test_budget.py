@@ -80,7 +80,7 @@ def test_a_run_costs_what_torch_counts(recipe, head, arguments):
         collator = TokensAndLabels()
     trainer = trainer_of(arguments(recipe=recipe), student, teacher, dataset, data_collator=collator)
     total = counted_while_training(trainer)
-    spent = trainer.spent()
+    spent = trainer.cost()
     assert spent["flops"] == pytest.approx(total, rel=0.01)
     assert spent["flops"] == spent["student_flops"] + spent["teacher_flops"]
     assert trainer.state.total_flos == spent["flops"]
@@ -108,7 +108,7 @@ def test_every_family_costs_what_torch_counts(architecture, recipe, arguments):
     student.config.pad_token_id = teacher.config.pad_token_id = 0
     student.config.use_cache = teacher.config.use_cache = False
     trainer = trainer_of(arguments(recipe=recipe, per_device_train_batch_size=8), student, teacher)
-    assert counted_while_training(trainer) == pytest.approx(trainer.spent()["flops"], rel=0.01)
+    assert counted_while_training(trainer) == pytest.approx(trainer.cost()["flops"], rel=0.01)
 
 
 def test_images(arguments):
@@ -116,7 +116,7 @@ def test_images(arguments):
     images = [{"pixel_values": torch.randn(3, 8, 8), "labels": index % 2} for index in range(10)]
     trainer = DistillationTrainer(student, arguments(), teacher_model=teacher, train_dataset=images)
     total = counted_while_training(trainer)
-    spent = trainer.spent()
+    spent = trainer.cost()
     assert spent["flops"] == pytest.approx(total, rel=0.01)
     assert (spent["tokens"], spent["padding_tokens"]) == (10 * 5, 0)
 
@@ -129,7 +129,7 @@ def test_padding_is_told_apart(arguments):
     trainer.train()
     lengths = [len(row) for row in dataset["input_ids"]]
     batches = [lengths[start : start + 4] for start in range(0, 29, 4)]
-    spent = trainer.spent()
+    spent = trainer.cost()
     assert spent["tokens"] == sum(lengths)
     assert spent["padding_tokens"] == sum(len(batch) * max(batch) for batch in batches) - sum(lengths)
     expected = [
@@ -151,7 +151,7 @@ def test_an_own_encoding_is_counted_as_the_teacher_reads_it(arguments):
     )
     trainer.train()
     found = batch_flops(teacher.config, [len(row) for row in longer], "sequence_classification")
-    assert trainer.spent()["teacher_flops"] == found.computed
+    assert trainer.cost()["teacher_flops"] == found.computed
 
 
 def test_two_teachers_cost_twice_as_much(arguments):
@@ -159,7 +159,7 @@ def test_two_teachers_cost_twice_as_much(arguments):
     for teachers in (a_teacher(), [a_teacher(), a_teacher()]):
         trainer = trainer_of(arguments(), teacher=teachers)
         trainer.train()
-        costs.append(trainer.spent())
+        costs.append(trainer.cost())
     assert costs[1]["teacher_flops"] == 2 * costs[0]["teacher_flops"]
     assert costs[1]["student_flops"] == costs[0]["student_flops"]
 
@@ -176,9 +176,9 @@ def test_an_unknown_model_is_estimated_from_its_parameters(arguments, caplog):
 
     trainer = trainer_of(arguments(), Own())
     trainer.train()
-    spent = trainer.spent()
+    spent = trainer.cost()
     assert spent["student_flops"] == 3 * 2 * 18 * (spent["tokens"] + spent["padding_tokens"])
-    assert "operations of Own are estimated" in caplog.text
+    assert "FLOPs of Own are estimated" in caplog.text
 
 
 def test_a_run_ends_within_a_step_of_its_budget_and_its_rate_reaches_the_floor(arguments):
@@ -188,7 +188,7 @@ def test_a_run_ends_within_a_step_of_its_budget_and_its_rate_reaches_the_floor(a
     trainer.train()
     flops = logged(trainer, "spent_flops")
     steps = [after - before for before, after in zip([0, *flops], flops, strict=False)]
-    assert flops[-2] < limit <= flops[-1] == trainer.spent()["flops"] and flops[-1] - limit < max(steps)
+    assert flops[-2] < limit <= flops[-1] == trainer.cost()["flops"] and flops[-1] - limit < max(steps)
     assert trainer.state.epoch > 1 and trainer.state.max_steps == trainer.state.global_step == len(flops)
     shares = [spent / limit for spent in [0, *flops[:-1]]]
     expected = [1e-2 * (share / 0.1 if share < 0.1 else (1 - share) / 0.9) for share in shares]
@@ -205,7 +205,7 @@ def test_arms_get_equal_budgets(arguments):
     for recipe, teacher in ((None, None), ("vanilla_kd", a_teacher()), ("minilmv2", a_teacher())):
         trainer = trainer_of(arguments(recipe=recipe, max_flops=3e8), teacher=teacher)
         trainer.train()
-        spent[recipe] = trainer.spent()["flops"], trainer.state.global_step
+        spent[recipe] = trainer.cost()["flops"], trainer.state.global_step
     flops = [each for each, _ in spent.values()]
     assert max(flops) / min(flops) < 1.01
     assert spent[None][1] > spent["vanilla_kd"][1]
@@ -225,7 +225,7 @@ def test_schedules_end_at_their_floor(schedule, settings, arguments):
     trainer = trainer_of(args)
     trainer.train()
     assert trainer.args.lr_scheduler_kwargs == settings
-    assert 700 <= trainer.spent()["tokens"] < 700 + 4 * 20
+    assert 700 <= trainer.cost()["tokens"] < 700 + 4 * 20
     floor = {"cosine_with_min_lr": 1e-3, "polynomial": 1e-7}.get(schedule, 0.0)
     assert trainer.lr_scheduler.get_last_lr()[0] == pytest.approx(floor, abs=1e-9)
     assert max(logged(trainer, "learning_rate")) == pytest.approx(1e-2, rel=0.2)
@@ -233,7 +233,7 @@ def test_schedules_end_at_their_floor(schedule, settings, arguments):
 
 def test_seconds_leave_evaluations_out(arguments, monkeypatch):
     clock = iter(range(10**6))
-    monkeypatch.setattr("hf_distill.trainers.spending.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("hf_distill.compute.tracker.time.perf_counter", lambda: float(next(clock)))
     trainer = trainer_of(
         arguments(max_seconds=50, eval_strategy="steps", eval_steps=3), eval_dataset=encoded_sentences(5)
     )
@@ -246,14 +246,14 @@ def test_seconds_leave_evaluations_out(arguments, monkeypatch):
 
     trainer.evaluate = long_evaluation
     trainer.train()
-    assert 50 <= trainer.spent()["seconds"] < 60 and trainer.state.global_step > 9
+    assert 50 <= trainer.cost()["seconds"] < 60 and trainer.state.global_step > 9
 
 
 @pytest.mark.parametrize(("steps", "tokens"), [(3, 1e6), (1000, 400)])
 def test_whichever_ends_first(steps, tokens, arguments):
     trainer = trainer_of(arguments(max_steps=steps, max_tokens=tokens))
     trainer.train()
-    spent = trainer.spent()["tokens"]
+    spent = trainer.cost()["tokens"]
     assert trainer.state.global_step == 3 and spent < 400 if steps == 3 else 400 <= spent < 480
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
 
@@ -263,7 +263,7 @@ def test_data_of_unknown_length_begin_again(arguments):
     stream = datasets.IterableDataset.from_generator(lambda: iter(rows))
     trainer = trainer_of(arguments(max_tokens=500), dataset=stream)
     trainer.train()
-    assert 500 <= trainer.spent()["tokens"] < 600 and trainer.state.global_step > 5
+    assert 500 <= trainer.cost()["tokens"] < 600 and trainer.state.global_step > 5
 
 
 @pytest.mark.parametrize("limit", [dict(max_flops=3e7), dict(max_tokens=600)])
@@ -278,9 +278,9 @@ def test_stopped_and_resumed_equals_undisturbed(limit, stop, arguments, tmp_path
     resumed.train(resume_from_checkpoint=True)
     assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
     for name in ("student_flops", "teacher_flops", "padding_flops", "tokens", "padding_tokens", "flops"):
-        assert resumed.spent()[name] == whole.spent()[name]
+        assert resumed.cost()[name] == whole.cost()[name]
     assert logged(resumed, "learning_rate") == logged(whole, "learning_rate")
-    assert resumed.state.total_flos == whole.state.total_flos == whole.spent()["flops"]
+    assert resumed.state.total_flos == whole.state.total_flos == whole.cost()["flops"]
 
 
 def test_the_account_is_in_the_checkpoint_also_where_callbacks_are_restored(arguments):
@@ -290,15 +290,15 @@ def test_the_account_is_in_the_checkpoint_also_where_callbacks_are_restored(argu
         first.train()
     checkpoint = Path(first.args.output_dir, "checkpoint-4")
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    assert state.stateful_callbacks["SpentCallback"]["attributes"]["accounts"]["spent"] == first.spent()
+    assert state.stateful_callbacks["CostCallback"]["attributes"]["cost"]["total"] == first.cost()
     resumed = trainer_of(arguments(**given))
     resumed.train(resume_from_checkpoint=True)
-    assert 600 <= resumed.spent()["tokens"] < 680
+    assert 600 <= resumed.cost()["tokens"] < 680
     last = max(Path(first.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     saved = TrainerState.load_from_json(str(last / "trainer_state.json"))
-    assert saved.stateful_callbacks["SpentCallback"]["attributes"]["accounts"]["spent"]["tokens"] >= 600
+    assert saved.stateful_callbacks["CostCallback"]["attributes"]["cost"]["total"]["tokens"] >= 600
     resumed.train()
-    assert 600 <= resumed.spent()["tokens"] < 680  # a new training begins with nothing spent
+    assert 600 <= resumed.cost()["tokens"] < 680  # a new training begins with nothing spent
 
 
 @pytest.mark.parametrize("limit", [dict(max_tokens=320), dict(max_flops=1e7, max_steps=9)])
@@ -311,7 +311,7 @@ def test_of_a_budget_that_is_spent_nothing_is_left_to_do(limit, arguments):
     assert output.global_step == first.state.global_step == again.state.max_steps
     assert torch.equal(parameters_of(again.model), parameters_of(first.model))
     for name in ("flops", "tokens"):
-        assert again.spent()[name] == first.spent()[name]
+        assert again.cost()[name] == first.cost()[name]
     assert logged(again, "loss") == logged(first, "loss")
 
 
@@ -319,17 +319,17 @@ def test_an_account_is_carried_from_one_trainer_to_the_next(arguments):
     first = trainer_of(arguments(max_flops=1e7, teacher_labeling_flops=2e6))
     first.train()
     then = trainer_of(arguments(max_flops=3e7, warmup_steps=0.1, lr_scheduler_type="linear"), teacher=a_teacher())
-    then.continue_from(first.spent())
+    then.continue_from(first.cost())
     positions = []
     noting = type(
         "Noting", (TrainerCallback,), {"on_step_end": lambda *a, **k: positions.append(then.budget_position())}
     )
     then.add_callback(noting())
     then.train()
-    spent = then.spent()
+    spent = then.cost()
     assert 3e7 <= spent["flops"] < 3.2e7 and spent["labeling_flops"] == 2e6
-    assert spent["tokens"] > first.spent()["tokens"] and spent["seconds"] > first.spent()["seconds"]
-    flops = [first.spent()["flops"], *logged(then, "spent_flops")]
+    assert spent["tokens"] > first.cost()["tokens"] and spent["seconds"] > first.cost()["seconds"]
+    flops = [first.cost()["flops"], *logged(then, "spent_flops")]
     assert [position / parts for position, parts in positions] == pytest.approx(
         [min(f / 3e7, 1) for f in flops[1:]], abs=1e-4
     )
@@ -348,22 +348,22 @@ def test_cached_answers_cost_what_is_charged(arguments):
         runs.append(trainer_of(args, dataset=labeled))
         runs[-1].train()
     amortised, paid = runs
-    assert amortised.spent()["teacher_flops"] == paid.spent()["teacher_flops"] == 0
-    assert amortised.spent()["labeling_flops"] == 0 and paid.spent()["labeling_flops"] == labeling
-    assert paid.spent()["flops"] == pytest.approx(amortised.spent()["flops"], rel=0.05)
+    assert amortised.cost()["teacher_flops"] == paid.cost()["teacher_flops"] == 0
+    assert amortised.cost()["labeling_flops"] == 0 and paid.cost()["labeling_flops"] == labeling
+    assert paid.cost()["flops"] == pytest.approx(amortised.cost()["flops"], rel=0.05)
     assert paid.state.global_step < amortised.state.global_step
     assert max(logged(paid, "learning_rate")) == pytest.approx(1e-2, rel=0.2)  # the warm-up follows what is left
-    json.dumps(paid.spent())
+    json.dumps(paid.cost())
 
 
 def test_labeling_is_charged_in_seconds(arguments, monkeypatch):
     clock = iter(range(10**6))
-    monkeypatch.setattr("hf_distill.trainers.spending.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("hf_distill.compute.tracker.time.perf_counter", lambda: float(next(clock)))
     steps = []
     for charged in (None, 30.0):
         trainer = trainer_of(arguments(max_seconds=60, teacher_labeling_seconds=charged, warmup_steps=0.2))
         trainer.train()
-        assert 60 <= trainer.spent()["seconds"] < 65
+        assert 60 <= trainer.cost()["seconds"] < 65
         assert max(logged(trainer, "learning_rate")) == pytest.approx(1e-2, rel=0.2)  # the warm-up follows what is left
         steps.append(trainer.state.global_step)
     assert steps[1] == pytest.approx(steps[0] / 2, abs=2)
@@ -378,7 +378,7 @@ def test_utilization_is_logged_against_a_remembered_peak(arguments, monkeypatch,
     trainer = trainer_of(arguments(logging_steps=8))
     trainer.train()
     (utilization,) = logged(trainer, "flops_utilization")
-    assert utilization == pytest.approx(trainer.spent()["flops"] / trainer.spent()["seconds"] / 1e9, rel=0.05)
+    assert utilization == pytest.approx(trainer.cost()["flops"] / trainer.cost()["seconds"] / 1e9, rel=0.05)
 
 
 class SaveOften(TrainerCallback):
@@ -417,15 +417,15 @@ def test_two_stages_share_a_budget(progressive):
     step = batch_flops(trainer.model.config, [20] * 4, "sequence_classification", backward=True).computed
     step += batch_flops(a_teacher().config, [20] * 4, "sequence_classification").computed
     assert 4.5e7 <= general < 4.5e7 + step
-    assert 6e7 <= trainer.spent()["flops"] < 6e7 + step
-    assert trainer.spent()["flops"] == by_stage[2][-1]["spent_flops"] and len(by_stage[2]) > 3
+    assert 6e7 <= trainer.cost()["flops"] < 6e7 + step
+    assert trainer.cost()["flops"] == by_stage[2][-1]["spent_flops"] and len(by_stage[2]) > 3
     teachers = [entry["teacher_step"] for entry in by_stage[1]]
     assert sorted(teachers) == teachers and set(teachers) == {2, 4, 6}
     assert by_stage[2][0]["learning_rate"] > by_stage[2][-1]["learning_rate"]
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
     alone = progressive(max_flops=3e7, final_stage_epochs=0)
     alone.train()
-    assert 3e7 <= alone.spent()["flops"] < 3e7 + step
+    assert 3e7 <= alone.cost()["flops"] < 3e7 + step
 
 
 @pytest.mark.parametrize("stage", ["general_stage", "final_stage"])
@@ -443,7 +443,7 @@ def test_two_stages_resume_within_their_budget(progressive, stage):
     resumed = progressive([SaveOften()], max_flops=6e7)
     resumed.train(resume_from_checkpoint=True)
     assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
-    assert resumed.spent()["flops"] == whole.spent()["flops"]
+    assert resumed.cost()["flops"] == whole.cost()["flops"]
 
 
 @pytest.mark.parametrize("limit", [3e8, 6e7])
@@ -492,7 +492,7 @@ def test_a_student_that_shrinks_is_stopped_and_resumed_within_its_budget(tmp_pat
     for name in ("loss", "learning_rate", "hidden_size", "spent_flops"):
         assert logged(resumed, name) == logged(whole, name), name
     for name in ("student_flops", "teacher_flops", "pruning_flops", "tokens", "flops"):
-        assert resumed.spent()[name] == whole.spent()[name], name
+        assert resumed.cost()[name] == whole.cost()[name], name
     assert torch.equal(parameters_of(resumed.model), parameters_of(whole.model))
 
 

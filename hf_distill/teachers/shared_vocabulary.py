@@ -49,12 +49,13 @@ class SharedVocabulary:
         """
         if not self._is_of_words or teacher is None or teacher.logits is None:
             return student, teacher
-        sizes = student.logits.shape[-1], teacher.logits.shape[-1]
+        own, theirs = student.require_logits(), teacher.logits
+        sizes = own.shape[-1], theirs.shape[-1]
         if sizes[0] == sizes[1]:
             return student, teacher
         self.require(*sizes)
-        own, theirs = student.logits[..., : min(sizes)], teacher.logits[..., : min(sizes)]
-        return replace(student, logits=own), replace(teacher, logits=theirs)
+        shared = slice(min(sizes))
+        return replace(student, logits=own[..., shared]), replace(teacher, logits=theirs[..., shared])
 
 
 def tokenizer_of(trainer: Any) -> PreTrainedTokenizerBase | None:
