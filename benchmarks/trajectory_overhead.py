@@ -44,7 +44,8 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import load_sentiment
-from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
+from hf_distill.teachers.checkpoints import find_checkpoints
+from hf_distill.teachers.trajectory import Trajectory
 
 RESULTS = Path(__file__).with_name("results")
 CHECKPOINTS = 4

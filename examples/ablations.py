@@ -37,8 +37,8 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import given_values, once
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.run import parsed_values, run_on_main_process
+from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import TEACHER_LOGITS
@@ -138,11 +138,11 @@ class Grid:
         start = "_".join(str(part).replace("/", "-") for part in parts if part is not None)
         folder = self.folder / "students" / f"{arguments.arm}_{start}"
         result = folder / "result.json"
-        if not once(result.exists):
+        if not run_on_main_process(result.exists):
             given = self.given | {"output_dir": str(folder), "seed": seed}
             metrics = Pipeline(arguments, given, self.folder / "stages" / start).run()
-            once(lambda: atomic_write(result, json.dumps(metrics)))
-        metrics = once(lambda: json.loads(result.read_text()))
+            run_on_main_process(lambda: atomic_write(result, json.dumps(metrics)))
+        metrics = run_on_main_process(lambda: json.loads(result.read_text()))
         return metrics.get("test_accuracy", metrics.get("eval_accuracy"))
 
     def measure(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Grid:
         split = pipeline.splits["test" if "test" in pipeline.splits else "validation"]
         answers, labels = np.array(split[TEACHER_LOGITS]).argmax(-1), np.array(split["labels"])
         models = {size: create_student(size, pipeline.teacher, "random") for size in {e["column"] for e in entries}}
-        latency = once(lambda: measure_latency({"": pipeline.teacher} | models, runs=100))
+        latency = run_on_main_process(lambda: measure_latency({"": pipeline.teacher} | models, runs=100))
         teacher = {"accuracy": float((answers == labels).mean()), "parameters": pipeline.teacher.num_parameters()}
         for entry in entries:
             size = entry["column"]
@@ -204,13 +204,13 @@ def show(question: str, results: list[dict[str, Any]], folder: Path) -> None:
     """Print the table and save the plot."""
     rows, columns = (list(dict.fromkeys(result[key] for result in results)) for key in ("row", "column"))
     found = {(result["row"], result["column"]): result for result in results}
-    table = Table("", *columns, title=f"{question}: accuracy %, {what_is_shown(len(results[0]['accuracies']))}")
+    table = Table("", *columns, title=f"{question}: accuracy %, {seeds_label(len(results[0]['accuracies']))}")
     figure = Figure(figsize=(6, 4), layout="tight")
     axes = figure.subplots()
     for number, row in enumerate(rows):
         places = [place + 0.1 * (number - (len(rows) - 1) / 2) for place in range(len(columns))]
         cells = [found[row, column] for column in columns]
-        table.add_row(row, *map(in_percent, cells))
+        table.add_row(row, *map(format_percent, cells))
         means, deviations = bars(cells)
         axes.errorbar(places, means, yerr=deviations, marker="o", capsize=3, label=row)
     axes.set_xticks(range(len(columns)), columns)
@@ -227,10 +227,10 @@ def main() -> None:
     parser = ScriptParser((AblationArguments, PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, pipeline, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    grid, results = Grid(args, pipeline, given_values(parser, DistillationTrainingArguments)), []
+    grid, results = Grid(args, pipeline, parsed_values(parser, DistillationTrainingArguments)), []
     for cell in cells_of(args):
         accuracies = grid.accuracies(cell)
-        entry = {"row": cell.row, "column": cell.column} | over_seeds(accuracies)
+        entry = {"row": cell.row, "column": cell.column} | mean_and_sd(accuracies)
         results.append(entry | {"accuracies": accuracies})
     content = {"conditions": conditions_of(args, pipeline, training), "cells": results}
     if args.question == "reduction":

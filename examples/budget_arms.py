@@ -49,9 +49,9 @@ from hf_distill.files import atomic_write
 from hf_distill.pruning.compaction import feed_forward_size
 from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.recipes import RECIPES
-from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer, once
+from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer, run_on_main_process
 from hf_distill.tasks import Task, task_of
-from hf_distill.teachers.trajectory import find_checkpoints
+from hf_distill.teachers.checkpoints import find_checkpoints
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.progressive_trainer import Stage
 
@@ -86,7 +86,7 @@ class Snapshots(TrainerCallback):
 
     def __init__(self, trainer: DistillationTrainer, folder: Path, points: int, share: float = 1.0):
         self.trainer, self.folder, self.points = trainer, folder, share * points
-        self.taken = once(self._found)
+        self.taken = run_on_main_process(self._found)
 
     def _found(self) -> int:
         """The number of the last point that an interrupted run has saved; 0 if none."""
@@ -100,7 +100,9 @@ class Snapshots(TrainerCallback):
             self.trainer.sync_cost()
             self.trainer.save_model(str(self.folder / f"point-{due}"))
             content = self.trainer.cost() | {"steps": state.global_step}
-            once(lambda: atomic_write(self.folder / f"point-{due}" / "spent.json", json.dumps(content) + "\n"))
+            run_on_main_process(
+                lambda: atomic_write(self.folder / f"point-{due}" / "spent.json", json.dumps(content) + "\n")
+            )
             self.taken = due
 
 
@@ -233,7 +235,7 @@ class Arm:
             share: The share of the whole budget that the trainer has.
         """
         trainer.add_callback(Snapshots(trainer, folder, self.points, share))
-        trainer.train(resume_from_checkpoint=once(lambda: self.left_at(Path(trainer.args.output_dir))))
+        trainer.train(resume_from_checkpoint=run_on_main_process(lambda: self.left_at(Path(trainer.args.output_dir))))
 
     def left_at(self, folder: Path) -> str | bool | None:
         """The checkpoint from which an interrupted run is resumed, if any."""
@@ -260,7 +262,9 @@ class Untrained(Arm):
         set_seed(changes["seed"])
         student, folder = self.student(self.load_teacher()), Path(changes["output_dir"]) / "point-1"
         account = RunCost().as_dict() | {"steps": 0}
-        once(lambda: (student.save_pretrained(folder), atomic_write(folder / "spent.json", json.dumps(account) + "\n")))
+        run_on_main_process(
+            lambda: (student.save_pretrained(folder), atomic_write(folder / "spent.json", json.dumps(account) + "\n"))
+        )
         return []
 
 
@@ -286,7 +290,7 @@ class PreTrainedDistillation(Arm):
         folder, (sequences, texts) = Path(changes["output_dir"]), self.data(regime)
         first, teacher = folder / "pretraining", self.load_teacher()
         finished = first / "finished.json"
-        if not once(finished.exists):
+        if not run_on_main_process(finished.exists):
             set_seed(changes["seed"])
             student = create_student(self.args.student, teacher, "random", task=MASKED_LM)
             share = self.args.pretraining_share
@@ -296,12 +300,12 @@ class PreTrainedDistillation(Arm):
             self.spend(trainer, folder, share)
             trainer.save_model()
             spent = trainer.cost()
-            once(lambda: atomic_write(finished, json.dumps(spent) + "\n"))
+            run_on_main_process(lambda: atomic_write(finished, json.dumps(spent) + "\n"))
         set_seed(changes["seed"])  # the new head's weights
         student = load_classifier(first, **self.comparison.labels)
         own = {"recipe": "pre_trained_distillation", "output_dir": str(folder / "distillation")}
         trainer = self.trainer(student, training_arguments(self.given, changes | own), teacher, texts)
-        trainer.continue_from(once(lambda: json.loads(finished.read_text())))
+        trainer.continue_from(run_on_main_process(lambda: json.loads(finished.read_text())))
         self.spend(trainer, folder)
         return [f"{PD} reads the unlabeled texts of the corpus, the other arms the labeled ones"]
 

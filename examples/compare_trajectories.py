@@ -46,12 +46,12 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
-from hf_distill.scripts.run import checkpoint_to_continue, given_values, make_trainer, once
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.run import checkpoint_to_resume, make_trainer, parsed_values, run_on_main_process
+from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
+from hf_distill.teachers.checkpoints import Checkpoint, find_checkpoints
 from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
-from hf_distill.teachers.trajectory import Checkpoint, find_checkpoints
 
 ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd", "best_checkpoint", "takd")
 NO_STAGES = {"teacher_checkpoints": None, "final_stage_steps": -1, "final_stage_epochs": 0.0}
@@ -225,7 +225,7 @@ class Comparison:
             "student": student,
             "learning_rate": rate,
             "checkpoint": method.teacher.step if method.teacher and arm != "takd" else None,
-            **over_seeds(accuracies),
+            **mean_and_sd(accuracies),
             "accuracies": accuracies,
             "steps": runs[0]["steps"],
             "extra_steps": extra.get(arm, 0),
@@ -266,10 +266,10 @@ class Comparison:
         teacher = method.teacher and str(method.teacher.folder)
         settings = {"max_steps": self.args.steps, "initialization": self.args.initialization, "teacher": teacher}
         settings |= method.arguments
-        if not once(result.exists):
+        if not run_on_main_process(result.exists):
             metrics = self._train(student, method, folder, {"learning_rate": rate, "seed": seed})
-            once(lambda: atomic_write(result, json.dumps(metrics | {"settings": settings}) + "\n"))
-        found = once(lambda: json.loads(result.read_text()))
+            run_on_main_process(lambda: atomic_write(result, json.dumps(metrics | {"settings": settings}) + "\n"))
+        found = run_on_main_process(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
             raise ValueError(f"{folder} holds a run with {was}, not with {settings}; take another --output_dir")
@@ -290,11 +290,11 @@ class Comparison:
             processing_class=self.tokenizer,
             compute_metrics=glue_metric(None),
         )
-        trainer.train(resume_from_checkpoint=once(lambda: checkpoint_to_continue(training)))
+        trainer.train(resume_from_checkpoint=run_on_main_process(lambda: checkpoint_to_resume(training)))
         found = {"validation_accuracy": trainer.evaluate()["eval_accuracy"]}
         reported = trainer.evaluate(splits["test"])["eval_accuracy"] if "test" in splits else None
         trainer.save_model()
-        steps = once(lambda: close(folder))
+        steps = run_on_main_process(lambda: close(folder))
         return found | {"accuracy": found["validation_accuracy"] if reported is None else reported, "steps": steps}
 
 
@@ -333,13 +333,13 @@ def show(results: dict[str, list[dict[str, Any]]], split: str, folder: Path) -> 
     entries = {(entry["arm"], entry["student"]): entry for entry in results["arms"]}
     arms, students = (list(dict.fromkeys(key[position] for key in entries)) for position in (0, 1))
     seeds = len(results["arms"][0]["accuracies"])
-    table = Table("", *students, "steps", title=f"accuracy % on {split}, {what_is_shown(seeds)}")
+    table = Table("", *students, "steps", title=f"accuracy % on {split}, {seeds_label(seeds)}")
     figure = Figure(figsize=(7, 4), layout="tight")
     axes = figure.subplots()
     for number, arm in enumerate(arms):
         found = [entries[arm, student] for student in students]
         means, deviations = bars(found)
-        table.add_row(arm, *map(in_percent, found), cost_of(entries[arm, students[0]]))
+        table.add_row(arm, *map(format_percent, found), cost_of(entries[arm, students[0]]))
         places = [position + 0.8 * ((number + 0.5) / len(arms) - 0.5) for position in range(len(students))]
         axes.errorbar(places, means, yerr=deviations, fmt="o", capsize=3, label=arm)
     axes.set_xticks(range(len(students)), students)
@@ -390,7 +390,7 @@ def main() -> None:
     )
     args, data, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    comparison = Comparison(args, data, given_values(parser, ProgressiveTrainingArguments))
+    comparison = Comparison(args, data, parsed_values(parser, ProgressiveTrainingArguments))
     split = "test" if "test" in comparison.splits else "validation"
     results = {"conditions": comparison.conditions(training)}
     results["arms"] = [comparison.entry(arm, student) for arm in args.arms for student in args.students]

@@ -74,8 +74,8 @@ from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.recipes import RECIPES
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, given_values, once
-from hf_distill.scripts.seeds import bars, in_percent, over_seeds, what_is_shown
+from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, parsed_values, run_on_main_process
+from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 
@@ -249,7 +249,7 @@ class Comparison:
         points = [[run["points"][index] for run in runs] for index in range(len(runs[0]["points"]))]
         curve = [
             {name: statistics.mean(point[name] for point in same) for name in ("flops", "seconds", "tokens")}
-            | over_seeds([point["accuracy"] for point in same])
+            | mean_and_sd([point["accuracy"] for point in same])
             for same in points
         ]
         return {
@@ -262,13 +262,13 @@ class Comparison:
             "spent": [run["points"][-1] for run in runs],
             "curve": curve,
             "correct": [run["correct"] for run in runs],
-        } | over_seeds([run["accuracy"] for run in runs])
+        } | mean_and_sd([run["accuracy"] for run in runs])
 
     def run(self, regime: str, arm: str, rate: float, seed: int) -> dict[str, Any]:
         """Results of a cell, which is run unless it is finished; a cell with other settings is refused."""
         folder = self.folder / f"{self.args.student}_{regime}_{arm}_{rate:g}_{seed}".replace("/", "-")
         settings, result = self._settings(arm), folder / "result.json"
-        if not once(result.exists):
+        if not run_on_main_process(result.exists):
             stage = folder / "stage"
             remarks = self.arms[arm].train(regime, {"learning_rate": rate, "seed": seed, "output_dir": str(stage)})
             points = [self._judged(stage / f"point-{i + 1}", regime, seed) for i in range(self.arms[arm].points)]
@@ -277,8 +277,8 @@ class Comparison:
                 name: last[name] for name in ("accuracy", "validation_accuracy", "correct")
             }
             content |= {"remarks": remarks, "settings": settings}
-            once(lambda: (atomic_write(result, json.dumps(content) + "\n"), shutil.rmtree(stage)))
-        found = once(lambda: json.loads(result.read_text()))
+            run_on_main_process(lambda: (atomic_write(result, json.dumps(content) + "\n"), shutil.rmtree(stage)))
+        found = run_on_main_process(lambda: json.loads(result.read_text()))
         was = found.pop("settings")
         if was != settings:
             raise ValueError(f"{folder} holds a cell with {was}, not with {settings}; take another --output_dir")
@@ -294,7 +294,7 @@ class Comparison:
 
     def _judged(self, folder: Path, regime: str, seed: int) -> dict[str, Any]:
         """The cost of a student, and its quality after fine-tuning."""
-        if not once(folder.exists):
+        if not run_on_main_process(folder.exists):
             raise ValueError(f"the budget is too small: a single step took more than 1/{self.args.points} of it")
         set_seed(seed)  # the new head's weights
         student = load_classifier(folder, **self.labels)
@@ -310,7 +310,7 @@ class Comparison:
         if self.args.fine_tuning_steps:
             trainer.train()
         found = {split: is_right(trainer.predict(self.splits[split])) for split in {"validation", self.reported}}
-        return once(lambda: json.loads((folder / "spent.json").read_text())) | {
+        return run_on_main_process(lambda: json.loads((folder / "spent.json").read_text())) | {
             "accuracy": statistics.mean(found[self.reported]),
             "validation_accuracy": statistics.mean(found["validation"]),
             "correct": found[self.reported],
@@ -378,14 +378,14 @@ def show(entries: list[dict[str, Any]], limit: str, split: str, plot: Path) -> N
     """Print the table and save the curves."""
     regimes = list(dict.fromkeys(entry["regime"] for entry in entries))
     seeds = len(entries[0]["accuracies"])
-    title = f"accuracy % on {split}, {what_is_shown(seeds)}"
+    title = f"accuracy % on {split}, {seeds_label(seeds)}"
     table = Table("regime", "arm", "accuracy", "learning rate", limit, "readings", title=title)
     figure = Figure(figsize=(5 * len(regimes), 4), layout="tight")
     axes = dict(zip(regimes, figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0], strict=True))
     for entry in entries:
         spent = statistics.mean(each[limit] for each in entry["spent"])
         numbers = (f"{entry['learning_rate']:g}", f"{spent:.3g}", f"{entry['readings']:.2f}")
-        table.add_row(entry["regime"], entry["arm"], in_percent(entry), *numbers)
+        table.add_row(entry["regime"], entry["arm"], format_percent(entry), *numbers)
         x, (means, deviations) = [point[limit] for point in entry["curve"]], bars(entry["curve"])
         axes[entry["regime"]].errorbar(x, means, yerr=deviations, marker="o", capsize=3, label=entry["arm"])
     for regime, panel in axes.items():
@@ -401,7 +401,7 @@ def main() -> None:
     parser = ScriptParser((ComparisonArguments, ScriptTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    comparison = Comparison(args, given_values(parser, ScriptTrainingArguments))
+    comparison = Comparison(args, parsed_values(parser, ScriptTrainingArguments))
     entries = [comparison.entry(regime, arm) for regime in args.regimes for arm in args.arms]
     said = verdict(entries, comparison.limit)
     conditions = dataclasses.asdict(args) | {

@@ -54,7 +54,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.prose import load_prose
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import first_rows, given_values, once
+from hf_distill.scripts.run import first_rows, parsed_values, run_on_main_process
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
@@ -291,14 +291,14 @@ class Pipeline:
     ) -> None:
         """Train a stage unless its folder is finished, resuming from its last checkpoint if there is one."""
         finished = folder / "finished.json"
-        if not once(finished.exists):
+        if not run_on_main_process(finished.exists):
             trainer = self._trainer(student, changes | {"output_dir": str(folder)}, teacher, data(), **more)
-            trainer.train(resume_from_checkpoint=once(lambda: last_complete_checkpoint(folder)))
+            trainer.train(resume_from_checkpoint=run_on_main_process(lambda: last_complete_checkpoint(folder)))
             if trainer.eval_dataset is not None:
                 trainer.evaluate()
             trainer.save_model()
-            once(lambda: self._close(folder, notes(), finished))
-        record = once(lambda: RunRecord.load(folder))
+            run_on_main_process(lambda: self._close(folder, notes(), finished))
+        record = run_on_main_process(lambda: RunRecord.load(folder))
         parts = ("objective", "arguments", "data", "training", "metrics")
         self.records.append({"name": folder.name.rpartition("+")[2]} | {part: getattr(record, part) for part in parts})
 
@@ -335,11 +335,11 @@ class Pipeline:
 
     def _finish(self, student: PreTrainedModel) -> dict[str, float]:
         """Save the student with one record and one card over all stages; returns its metrics."""
-        record = once(lambda: self._whole_record(student))
+        record = run_on_main_process(lambda: self._whole_record(student))
         if "test" in self.splits:
             judge = self._trainer(student, SOFT_LABELS_ONLY, self.teacher, None)
             record.metrics |= judge.predict(self.splits["test"]).metrics
-        once(lambda: (record.save(self.folder), write_model_card(self.folder)))
+        run_on_main_process(lambda: (record.save(self.folder), write_model_card(self.folder)))
         return record.metrics
 
     def _whole_record(self, student: PreTrainedModel) -> RunRecord:
@@ -382,7 +382,7 @@ def main() -> None:
     parser = ScriptParser((PipelineArguments, DistillationTrainingArguments), description=__doc__)
     args, training = parser.parse_args_into_dataclasses()
     set_verbosity(training)
-    metrics = Pipeline(args, given_values(parser, DistillationTrainingArguments)).run()
+    metrics = Pipeline(args, parsed_values(parser, DistillationTrainingArguments)).run()
     if training.should_log:
         print(json.dumps(metrics, indent=2))
 

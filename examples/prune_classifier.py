@@ -32,7 +32,7 @@ from hf_distill.publishing.model_card import write_model_card
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.models import FineTuningArguments, load_student
 from hf_distill.scripts.output_folder import OutputFolderArguments
-from hf_distill.scripts.run import begin, parse_arguments, require_splits, run
+from hf_distill.scripts.run import parse_arguments, prepare_run, require_splits, run
 from hf_distill.scripts.user_errors import run_main
 
 ROWS_TO_JUDGE_LAYERS = 512
@@ -73,7 +73,7 @@ def main() -> None:
         raise ValueError("pass a target_... size, target_layers or vocabulary_min_count: nothing would become smaller")
     if not args.do_train:
         raise ValueError("pruning reads the training data: pass --do_train; to evaluate the result use run_glue.py")
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     name = data_args.dataset_name
     raw = load_sentiment(name) if name in DOMAINS else glue.load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""

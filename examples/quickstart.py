@@ -48,9 +48,9 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer_set
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import once
+from hf_distill.scripts.run import run_on_main_process
 from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.verbosity import say_that_there_is_a_cpu
+from hf_distill.scripts.verbosity import default_deepspeed_to_cpu
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"
@@ -109,7 +109,7 @@ class Quickstart:
         for student in STUDENTS:
             for training, dataset in ((LABELS_ONLY, None), (DISTILLED, transfer_set)):
                 models[student.name, training] = self._trained_student(student, training, dataset, teacher)
-        once(lambda: self._report(models))
+        run_on_main_process(lambda: self._report(models))
 
     def _trained_student(
         self, student: Student, training: str, transfer_set: datasets.Dataset | None, teacher: PreTrainedModel
@@ -135,7 +135,7 @@ class Quickstart:
     ) -> PreTrainedModel:
         """The finished model of an earlier run, or one trained now, resuming from its last checkpoint if there is one."""
         folder = self.folder / name
-        if once((folder / "finished.json").exists):
+        if run_on_main_process((folder / "finished.json").exists):
             console.print(f"[bold]{name}[/]: found in {folder}")
             return load_classifier(folder)
         length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
@@ -149,10 +149,10 @@ class Quickstart:
             compute_metrics=glue_metric(None),
             teacher_model=teacher,
         )
-        trainer.train(resume_from_checkpoint=once(lambda: last_complete_checkpoint(folder)))
+        trainer.train(resume_from_checkpoint=run_on_main_process(lambda: last_complete_checkpoint(folder)))
         metrics = trainer.evaluate()
         trainer.save_model()
-        once(lambda: self._close(folder, initialization, metrics))
+        run_on_main_process(lambda: self._close(folder, initialization, metrics))
         return load_classifier(folder)
 
     @staticmethod
@@ -245,7 +245,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    say_that_there_is_a_cpu()
+    default_deepspeed_to_cpu()
     Quickstart(options.output_dir, options.steps, options.examples).run()
 
 

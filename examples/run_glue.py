@@ -30,24 +30,24 @@ from hf_distill.data.files import load_files, load_named
 from hf_distill.data.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import atomic_write
-from hf_distill.scripts.datasets import with_column_names
+from hf_distill.scripts.datasets import splits_with_columns
 from hf_distill.scripts.models import (
     FineTuningArguments,
     config_of_teacher,
     load_student,
-    segments_for_teacher,
     teacher_options,
+    token_type_ids_for_teacher,
 )
+from hf_distill.scripts.reporting import sample_counts
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
-    begin,
     first_rows,
     make_trainer,
     parse_arguments,
+    prepare_run,
     require_source,
     require_splits,
     run,
-    sample_counts,
 )
 from hf_distill.scripts.user_errors import run_main
 
@@ -126,7 +126,7 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Sp
     else:
         files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
         raw = load_files(files, **model_args.source)
-    return with_column_names(raw, data_args.texts, data_args.label_column_name)
+    return splits_with_columns(raw, data_args.texts, data_args.label_column_name)
 
 
 def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
@@ -237,7 +237,7 @@ def main() -> None:
     model_args, data_args, args = parse_arguments(
         ModelArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
     )
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     raw = load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
@@ -246,7 +246,7 @@ def main() -> None:
     model, tokenizer, names, ids = load_model(model_args, raw, teacher_config)
     if teacher_tokenizer:
         teacher_tokenizer = AutoTokenizer.from_pretrained(teacher_tokenizer, **teacher_options(args))
-    segments = None if teacher_tokenizer else segments_for_teacher(model, teacher, args)
+    segments = None if teacher_tokenizer else token_type_ids_for_teacher(model, teacher, args)
     encode = Encoder(data_args, tokenizer, ids, teacher_tokenizer, segments)
     stages = [stage for stage, (flag, _, _) in STAGES.items() if getattr(args, flag)]
     with args.main_process_first(desc="tokenizing"):

@@ -44,10 +44,10 @@ from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.scripts.models import AnyModelArguments, config_of_teacher, load_student, teacher_options
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
-    begin,
     first_rows,
     make_trainer,
     parse_arguments,
+    prepare_run,
     require_splits,
     run,
 )
@@ -211,7 +211,7 @@ def main() -> None:
     model_args, data_args, args = parse_arguments(
         ModelArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
     )
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")
     model, processor = load_model(model_args, args, raw, data_args.label_column_name)

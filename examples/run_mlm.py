@@ -43,10 +43,10 @@ from hf_distill.scripts.models import (
 )
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
-    begin,
     first_rows,
     make_trainer,
     parse_arguments,
+    prepare_run,
     require_source,
     require_splits,
     run,
@@ -224,7 +224,7 @@ def main() -> None:
     model_args, data_args, args = parse_arguments(
         ModelArguments, DataTrainingArguments, ScriptTrainingArguments, description=__doc__
     )
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")
     model, tokenizer = load_model(model_args, args)

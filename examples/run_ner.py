@@ -30,13 +30,13 @@ from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
 from hf_distill.files import atomic_write
 from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student
+from hf_distill.scripts.reporting import report
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
-    begin,
     first_rows,
     make_trainer,
     parse_arguments,
-    report,
+    prepare_run,
     require_source,
     require_splits,
     run,
@@ -191,7 +191,7 @@ def predict(trainer: DistillationTrainer, dataset: Dataset, names: list[str]) ->
 def main() -> None:
     groups = FineTuningArguments, DataTrainingArguments, ScriptTrainingArguments
     model_args, data_args, args = parse_arguments(*groups, description=__doc__)
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, **{f"do_{stage}": split for split, stage in STAGES.items()})
     text, label = find_columns(raw, splits, data_args)

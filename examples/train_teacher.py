@@ -31,7 +31,14 @@ from hf_distill.distributed.weights import gathered_copy
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.output_folder import OutputFolderArguments
-from hf_distill.scripts.run import begin, once, parse_arguments, report_training, require_splits, run
+from hf_distill.scripts.reporting import report_training
+from hf_distill.scripts.run import (
+    parse_arguments,
+    prepare_run,
+    require_splits,
+    run,
+    run_on_main_process,
+)
 from hf_distill.scripts.user_errors import run_main
 
 STEPS, LOSS = "steps", "loss"
@@ -149,7 +156,7 @@ def with_adapters(model: PreTrainedModel, tokenizer: Any, rank: int, folder: Pat
     from peft import LoraConfig, TaskType, get_peft_model
 
     model = gathered_copy(model)
-    once(lambda: [part.save_pretrained(folder) for part in (model, tokenizer)])
+    run_on_main_process(lambda: [part.save_pretrained(folder) for part in (model, tokenizer)])
     base = AutoModelForSequenceClassification.from_pretrained(folder.resolve(), trust_remote_code=False)
     heads = [name for name, part in base.named_children() if name != base.base_model_prefix and list(part.parameters())]
     targets = {"target_modules": QUERIES_AND_VALUES, "modules_to_save": heads}
@@ -159,7 +166,9 @@ def with_adapters(model: PreTrainedModel, tokenizer: Any, rank: int, folder: Pat
 def train(trainer: DistillationTrainer, checkpoint: str | None) -> None:
     """Train the trajectory, and save the finished model as a stock model."""
     if checkpoint is None:  # those of an earlier training are no part of this one
-        once(lambda: [shutil.rmtree(folder) for folder in Path(trainer.args.output_dir).glob("checkpoint-*")])
+        run_on_main_process(
+            lambda: [shutil.rmtree(folder) for folder in Path(trainer.args.output_dir).glob("checkpoint-*")]
+        )
     metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
     trainer.save_model()
     report_training(trainer, metrics)
@@ -169,7 +178,7 @@ def main() -> None:
     groups = (glue.ModelArguments, glue.DataTrainingArguments, TrajectoryArguments, TeacherTrainingArguments)
     model_args, data_args, trajectory, args = parse_arguments(*groups, description=__doc__)
     take_over_saving(args, model_args.teacher_model_name_or_path)
-    checkpoint = begin(args, model_args)
+    checkpoint = prepare_run(args, model_args)
     name = data_args.dataset_name
     raw = load_sentiment(name) if name in DOMAINS else glue.load_raw(model_args, data_args)
     matched = "_matched" if data_args.task_name == "mnli" else ""

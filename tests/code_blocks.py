@@ -171,7 +171,7 @@ def _script(arguments: Sequence[str]) -> None:
         patch.object(sys, "argv", [path, *given, *QUICK]),
         patch.object(sys, "path", [str(EXAMPLES), *sys.path]),
         patch.dict(os.environ, {TRACEBACK: "1"}),  # else a mistake would end the process
-        patch("hf_distill.scripts.run.begin", _Begun.now) if fetches else nullcontext(),
+        patch("hf_distill.scripts.run.prepare_run", _Begun.now) if fetches else nullcontext(),
     ):
         try:
             runpy.run_path(path, run_name="__main__")

@@ -1,1 +1,1 @@
-"""`hf-distill`: the command line, and what the example scripts share."""
+"""`hf-distill`, the command line: each module parses the options of one command and prints its results."""

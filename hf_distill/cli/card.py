@@ -1,4 +1,4 @@
-"""`hf-distill card`: the model card of a run."""
+"""`hf-distill card`: write the model card of a student."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from hf_distill.cli.json_output import print_json
 
 def card(
     folders: Annotated[list[Path], typer.Argument(help="Student folders: with a run.json, or a model alone.")],
-    base_model: Annotated[str | None, typer.Option(help="Id on the Hub of the model it derives from.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Id on the Hub of the model that the student derives from.")
+    ] = None,
     license: Annotated[
-        str | None, typer.Option(help="Of the student, as the Hub calls it, such as apache-2.0.")
+        str | None, typer.Option(help="The student's license as the Hub calls it, such as apache-2.0.")
     ] = None,
     language: Annotated[str | None, typer.Option(help="Code of the texts' language, such as en.")] = None,
-    datasets: Annotated[list[str] | None, typer.Option(help="Ids on the Hub of the data.")] = None,
+    datasets: Annotated[list[str] | None, typer.Option(help="Ids on the Hub of the training data.")] = None,
     tags: Annotated[list[str] | None, typer.Option(help="Further tags.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Title of the card. Default: the folder's name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cards' metadata as JSON.")] = False,
 ) -> None:
-    """Render run.json into README.md, with its plots; what nobody can measure is given as options, and kept in run.json.
+    """Render run.json into README.md, with its plots; what cannot be measured is given as options, and saved in run.json.
 
     A model without a run.json, such as one that was trimmed or pruned from Python, gets a card that says what can be read off
     the model, and that the rest is not known.
@@ -44,7 +46,7 @@ def card(
             )
     given = {"base_model": base_model, "license": license, "language": language, "datasets": datasets}
     given = {name: value for name, value in (given | {"tags": tags, "model_name": model_name}).items() if value}
-    written = [_written(folder, given) for folder in folders]
+    written = [_write(folder, given) for folder in folders]
     if as_json:
         metadata = {str(path): ModelCard.load(path).data.to_dict() for path in written}
         print_json(metadata)
@@ -52,14 +54,14 @@ def card(
         typer.echo("\n".join(map(str, written)))
 
 
-def _written(folder: Path, given: dict[str, Any]) -> Path:
-    """The card of a folder."""
+def _write(folder: Path, given: dict[str, Any]) -> Path:
+    """Write the model card of a folder, and return its path."""
     from hf_distill.publishing.model_card import write_model_card
     from hf_distill.publishing.run_record import RUN_RECORD_NAME, RunRecord
 
     has_model = (folder / "config.json").exists() or (folder / "adapter_config.json").exists()
     if has_model and not (folder / RUN_RECORD_NAME).exists():
-        return _written_without_record(folder, given)
+        return _write_unrecorded(folder, given)
     if given:
         record = RunRecord.load(folder)
         record.card |= given
@@ -67,7 +69,8 @@ def _written(folder: Path, given: dict[str, Any]) -> Path:
     return write_model_card(folder)
 
 
-def _written_without_record(folder: Path, given: dict[str, Any]) -> Path:
+def _write_unrecorded(folder: Path, given: dict[str, Any]) -> Path:
+    """Write the card of a model without a run record."""
     from hf_distill.pretrained.loading import load_as_saved
     from hf_distill.publishing.unrecorded_card import write_unrecorded_card
 

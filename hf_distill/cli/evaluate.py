@@ -1,8 +1,10 @@
-"""`hf-distill evaluate`: students beside their teacher."""
+"""`hf-distill evaluate`: compare students with their teacher."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,29 +17,34 @@ from hf_distill.text.plain import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hf_distill.evaluation.comparison import EvaluatedModel
-
 
 def evaluate(
     students: Annotated[list[str], typer.Argument(help="Student folders, or ids on the Hub.")],
     dataset: DatasetName,
     teacher: Annotated[str | None, typer.Option(help="Their teacher: a folder, or an id on the Hub.")] = None,
     dataset_config: DatasetConfig = None,
-    split: Annotated[str | None, typer.Option(help="Of --dataset. Default: test, else validation.")] = None,
+    split: Annotated[str | None, typer.Option(help="A split of --dataset. Default: test, else validation.")] = None,
     text_column: TextColumns = None,
     label_column: LabelColumn = None,
-    max_examples: Annotated[int | None, typer.Option(min=2, help="Only so many, drawn at random.")] = None,
+    max_examples: Annotated[
+        int | None, typer.Option(min=2, help="Evaluate on at most so many rows, drawn at random.")
+    ] = None,
     max_length: MaxLength = 128,
-    latency: Annotated[bool, typer.Option(help="Measure how long a pass takes.")] = True,
-    formats: Annotated[str, typer.Option(help="Any of fp32, bf16, int8 and onnx, with commas between them.")] = "fp32",
-    batch_sizes: Annotated[str, typer.Option(help="Sequences per timed pass.")] = "1,32",
-    lengths: Annotated[str, typer.Option(help="Tokens per sequence of a timed pass.")] = "32,128",
-    runs: Annotated[int, typer.Option(min=1, help="Timed passes of each, at most.")] = 50,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: as torch chooses.")] = None,
+    latency: Annotated[bool, typer.Option(help="Measure the latency of a forward pass.")] = True,
+    formats: Annotated[
+        str, typer.Option(help="One or more of fp32, bf16, int8 and onnx, separated by commas.")
+    ] = "fp32",
+    batch_sizes: Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")] = "1,32",
+    lengths: Annotated[
+        str, typer.Option(help="Tokens per sequence of a timed forward pass, separated by commas.")
+    ] = "32,128",
+    runs: Annotated[int, typer.Option(min=1, help="The most timed passes of each size.")] = 50,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")] = None,
     device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, ...")] = "cpu",
-    output_dir: Annotated[Path | None, typer.Option(help="Leave evaluation.json and evaluation.png here.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and evaluation.png.")] = None,
     write_cards: Annotated[
-        bool, typer.Option("--write-cards", help="Keep the results in each student's run.json, and render its card.")
+        bool,
+        typer.Option("--write-cards", help="Save the results in each student's run.json, and render its model card."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -49,9 +56,8 @@ def evaluate(
     from rich.console import Console
 
     from hf_distill.evaluation.comparison import LatencySettings, compare
-    from hf_distill.evaluation.report import report_plot, report_table
-    from hf_distill.files import atomic_write
     from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
+    from hf_distill.scripts.evaluated_models import load_evaluated_models
 
     settings = LatencySettings(_numbers(batch_sizes), _numbers(lengths), _formats(formats), runs)
     if threads is not None:
@@ -63,47 +69,41 @@ def evaluate(
     console = Console(stderr=True)
     with console.status("") as status, _without_progress_bars():
         found = compare(
-            _contestants(teacher, students), rows, Path(dataset).stem, split, settings if latency else None,
+            load_evaluated_models(teacher, students), rows, Path(dataset).stem, split, settings if latency else None,
             max_length=max_length, device=device, progress=lambda doing: status.update(_literal(doing)),
         )  # fmt: skip
-    if as_json:
-        print_json(found)
-    else:
-        shown = Console()
-        # A log file counts as 80 columns, which would cut the table.
-        Console(width=None if shown.is_terminal else 160).print(report_table(found))
-    if output_dir is not None:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        atomic_write(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")
-        report_plot(found, output_dir / "evaluation.png")
+    _report(found, output_dir, as_json)
     if write_cards:
         _write_cards(students, found, console)
 
 
 def _literal(text: str) -> str:
+    """The text with control characters written out and rich's markup escaped."""
     from rich.markup import escape
 
     return escape(printable(text))
 
 
-def names_of(places: list[str]) -> list[str]:
-    """How models are shown: by the last part of their places, or the last two where that tells them apart."""
-    short = [Path(place).name for place in places]
-    return short if len(set(short)) == len(short) else ["/".join(Path(place).parts[-2:]) for place in places]
+def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> None:
+    """Print the comparison as a table or JSON, and save it as JSON and as a plot."""
+    from rich.console import Console
 
+    from hf_distill.evaluation.report import report_plot, report_table
+    from hf_distill.files import atomic_write
 
-def _contestants(teacher: str | None, students: list[str]) -> list[EvaluatedModel]:
-    from hf_distill.evaluation.comparison import TEACHER
-    from hf_distill.evaluation.loading import load_evaluated_model
-
-    places = [*([teacher] if teacher else []), *students]
-    names = names_of(places)
-    roles = [TEACHER if teacher and index == 0 else None for index in range(len(places))]
-    return [load_evaluated_model(place, name, role) for place, name, role in zip(places, names, roles, strict=True)]
+    if as_json:
+        print_json(found)
+    else:
+        # A log file counts as 80 columns, which would cut the table.
+        Console(width=None if Console().is_terminal else 160).print(report_table(found))
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        atomic_write(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")
+        report_plot(found, output_dir / "evaluation.png")
 
 
 def _write_cards(students: list[str], found: dict[str, Any], console: Console) -> None:
-    """The students are the last rows; those without a record have no card."""
+    """Save the results, whose last rows are the students', in the record and the card of each student that has a record."""
     from hf_distill.publishing.model_card import add_evaluation
     from hf_distill.publishing.run_record import RUN_RECORD_NAME
 
@@ -117,7 +117,7 @@ def _write_cards(students: list[str], found: dict[str, Any], console: Console) -
 def _numbers(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise typer.BadParameter(f"must be positive whole numbers with commas between them, got {text!r}")
+        raise typer.BadParameter(f"must be positive whole numbers separated by commas, got {text!r}")
     return tuple(map(int, parts))
 
 
@@ -130,21 +130,16 @@ def _formats(text: str) -> tuple[str, ...]:
     return parts
 
 
-def _without_progress_bars():
-    """Those of datasets and transformers, which would run into the table."""
-    from contextlib import contextmanager
-
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of datasets and transformers, which would run into the table."""
     import datasets
     import transformers
 
-    @contextmanager
-    def quiet():
-        datasets.disable_progress_bars()
-        transformers.logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            datasets.enable_progress_bars()
-            transformers.logging.enable_progress_bar()
-
-    return quiet()
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
+        transformers.logging.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""`--json`: standard output that holds the JSON and nothing else."""
+"""The option `--json`: standard output is one JSON document and nothing else."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ _FOR_JSON: ContextVar[TextIO | None] = ContextVar("for_json", default=None)
 
 
 class WithJson(TyperCommand):
-    """A command whose standard output with `--json` is what it gives to `print_json`; what else is printed, also by libraries
-    that are imported on the way and keep the stream they find, goes to standard error.
+    """A command that with `--json` writes only what it passes to `print_json` to standard output.
+
+    All other output goes to standard error, also that of libraries which keep the stream they find when they are imported.
     """
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, with standard output redirected where `--json` is given."""
         if not ctx.params.get("as_json"):
             return super().invoke(ctx)
         token = _FOR_JSON.set(sys.stdout)
@@ -31,5 +33,5 @@ class WithJson(TyperCommand):
 
 
 def print_json(content: Any) -> None:
-    """Write a command's result to its standard output."""
+    """Write a command's result to its standard output as JSON."""
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False), file=_FOR_JSON.get())

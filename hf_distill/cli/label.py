@@ -1,27 +1,23 @@
-"""`hf-distill label`: a teacher's answers to a transfer set, on disk."""
+"""`hf-distill label`: compute a teacher's outputs for a transfer set and save them."""
 
 from __future__ import annotations
 
 import os
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hf_distill.cli.json_output import print_json
-from hf_distill.scripts.interruption import going_on
+from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.text.plain import printable
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+_ADVICE = "The same command resumes with the file that was not finished; finished files are kept."
 
 
-_ADVICE = "The same command goes on with the file it was at; what was answered before stays."
-
-
-class KeptIn(str, Enum):
-    """The precisions that answers are kept in."""
+class StorageDtype(str, Enum):
+    """The precisions that teacher outputs can be stored in."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -34,89 +30,54 @@ def label(
     ],
     teacher: Annotated[str, typer.Option(help="The teacher: a Hub id or a folder, with its tokenizer.")],
     output_dir: Annotated[
-        Path, typer.Option(help="Folder for the rows with the answers. If it holds some, it goes on there.")
+        Path, typer.Option(help="Folder for the rows with the teacher's outputs; an unfinished one is resumed.")
     ],
-    text_columns: Annotated[str, typer.Option(help="The column of texts, or two with a comma between.")] = "text",
+    text_columns: Annotated[str, typer.Option(help="The column of texts, or two separated by a comma.")] = "text",
     max_length: Annotated[int, typer.Option(min=1, help="Tokens that longer texts are cut to.")] = 128,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 128,
-    dtype: Annotated[KeptIn, typer.Option(help="What the answers are kept in.")] = KeptIn.FLOAT32,
+    dtype: Annotated[StorageDtype, typer.Option(help="Precision that outputs are stored in.")] = StorageDtype.FLOAT32,
     teacher_dtype: Annotated[
-        str, typer.Option(help="What the teacher computes in: auto, float32, bfloat16, float16.")
+        str, typer.Option(help="Precision that the teacher computes in: auto, float32, bfloat16, float16.")
     ] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the teacher.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Masked words: how many are kept of the vocabulary.")] = 64,
+    top_k: Annotated[
+        int, typer.Option(min=1, help="Masked tokens: entries of the vocabulary stored per masked token.")
+    ] = 64,
     sampled: Annotated[
-        bool, typer.Option("--sampled", help="Masked words: draw these; gradients are unbiased.")
+        bool, typer.Option("--sampled", help="Masked tokens: draw these entries at random; gradients are unbiased.")
     ] = False,
-    mask_epochs: Annotated[int, typer.Option(min=1, help="Masked words: epochs, each with other masks.")] = 1,
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows of a file.")] = 4096,
+    mask_epochs: Annotated[int, typer.Option(min=1, help="Masked tokens: epochs, each with other masks.")] = 1,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows per file.")] = 4096,
     streaming: Annotated[bool, typer.Option("--streaming", help="Read the texts as a stream.")] = False,
-    labels: Annotated[bool, typer.Option(help="Keep the column label, as the teacher's classes.")] = True,
-    device: Annotated[str | None, typer.Option(help="Where the teacher computes; unset, a GPU if any.")] = None,
+    labels: Annotated[bool, typer.Option(help="Keep the column label, as the teacher's class indices.")] = True,
+    device: Annotated[str | None, typer.Option(help="Device of the teacher. Default: a GPU if there is one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and no progress bar.")] = False,
 ) -> None:
-    """Ask a teacher once about every text; DistillationTrainer learns from the rows without running it again.
+    """Compute a teacher's outputs for every text once; DistillationTrainer then learns from the rows without the teacher.
 
-    Interrupted, the same command goes on with the file it was at; damaged files are made anew.
+    After an interruption the same command resumes with the file that was not finished; damaged files are computed again.
 
     Example: hf-distill label reviews.csv --teacher outputs/teacher --output-dir labeled --dtype float16
     """
     from hf_distill.precomputed.label import label_transfer_set
+    from hf_distill.pretrained.loading import SavedModel, load_as_saved
+    from hf_distill.scripts.transfer_set import load_transfer_set
+    from hf_distill.tasks import Task, task_of
     from hf_distill.teachers.frozen import FrozenTeacher
 
-    model, tokenizer = _load(teacher, revision)
+    model = load_as_saved(teacher, revision=revision)
+    tokenizer = SavedModel.find(teacher, revision=revision).needed_tokenizer()
     columns = [name.strip() for name in text_columns.split(",")]
-    rows = _encoded(
-        dataset, columns, tokenizer, max_length, streaming, model.config if labels and _classifies(model) else None
-    )
-    options = dict(dtype=dtype.value, top_k=top_k, sampled=sampled, mask_epochs=mask_epochs, batch_size=batch_size)
-    options |= dict(rows_per_shard=rows_per_shard, text_columns=columns, max_length=max_length)
-    answering = FrozenTeacher(model, teacher_dtype, device or _device())
-    with going_on(lambda: _ADVICE):
-        labeled = label_transfer_set(rows, answering, tokenizer, output_dir, disable_tqdm=as_json, **options)
+    config = model.config if labels and task_of(model) is Task.SEQUENCE_CLASSIFICATION else None
+    rows = load_transfer_set(dataset, columns, tokenizer, max_length, streaming, config)
+    with advice_on_interrupt(lambda: _ADVICE):
+        labeled = label_transfer_set(
+            rows, FrozenTeacher(model, teacher_dtype, device or _device()), tokenizer, output_dir, disable_tqdm=as_json,
+            dtype=dtype.value, top_k=top_k, sampled=sampled, mask_epochs=mask_epochs, batch_size=batch_size,
+            rows_per_shard=rows_per_shard, text_columns=columns, max_length=max_length,
+        )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":  # of several processes one reports
         _report(labeled, output_dir, as_json)
-
-
-def _load(teacher: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The teacher with the head its configuration names, and its tokenizer."""
-    from hf_distill.pretrained.loading import SavedModel, load_as_saved
-
-    return load_as_saved(teacher, revision=revision), SavedModel.find(teacher, revision=revision).needed_tokenizer()
-
-
-def _classifies(model: PreTrainedModel) -> bool:
-    from hf_distill.tasks import Task, task_of
-
-    return task_of(model) is Task.SEQUENCE_CLASSIFICATION
-
-
-def _encoded(
-    source: str,
-    columns: list[str],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    streaming: bool,
-    config: PretrainedConfig | None,
-) -> Any:
-    """Model inputs beside the raw columns; with a configuration the column label becomes its classes."""
-    from hf_distill.data.files import load_texts, with_texts
-    from hf_distill.data.sequences import encode_label, label_ids, label_values
-
-    rows = load_texts(source, streaming=streaming)
-    names = rows.column_names or list(next(iter(rows)))
-    if missing := sorted(set(columns) - set(names)):
-        raise typer.BadParameter(f"the dataset has no columns {missing}, it has {names}")
-    dropped = ["label"] if "label" in names else []
-    value_of = label_values((rows.features or {}).get("label"))
-    ids = None if config is None or not dropped else label_ids(config)
-
-    def encode(batch: dict[str, list]) -> dict[str, list]:
-        inputs = tokenizer(*(batch[name] for name in columns), truncation=True, max_length=max_length)
-        labels = {} if ids is None else {"labels": [encode_label(value_of(value), ids) for value in batch["label"]]}
-        return dict(inputs) | labels
-
-    return with_texts(rows, columns).map(encode, batched=True, remove_columns=dropped)
 
 
 def _device() -> str:
@@ -143,9 +104,9 @@ def _report(labeled: Any, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    took = "" if cost is None else f", {cost.flops:.4g} operations, {cost.seconds:.1f} seconds"
+    took = "" if cost is None else f", {cost.flops:.4g} FLOPs, {cost.seconds:.1f} seconds"
     typer.echo(
-        f"{found['rows']:,} rows answered by {printable(manifest.provenance.teacher['name'])} in {folder} ({found['bytes']:,} bytes, "
-        f"{found['shards']} files{took}). Open them with "
+        f"{found['rows']:,} rows with the outputs of {printable(manifest.provenance.teacher['name'])} in {folder} "
+        f"({found['bytes']:,} bytes, {found['shards']} files{took}). Open them with "
         f"hf_distill.load_teacher_outputs({str(folder)!r}), share them with hf-distill publish {folder} NAMESPACE/NAME."
     )

@@ -1,6 +1,8 @@
-"""The `hf-distill` command: which subcommands there are, and what becomes of a user's mistakes."""
+"""The `hf-distill` command: its subcommands, and its exit codes after mistakes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,22 +18,24 @@ from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
-from hf_distill.scripts.user_errors import in_one_line
+from hf_distill.scripts.user_errors import exit_on_user_error
 from hf_distill.text.suggestions import suggestion
 
 
 class Commands(TyperGroup):
-    """Subcommands whose clear errors end in one line and exit code 1, and Ctrl-C in one and 130, without a traceback."""
+    """Subcommands that end without a traceback: after a mistake with one line and exit code 1, after Ctrl-C with 130."""
 
-    def invoke(self, ctx: typer.Context) -> object:
-        with in_one_line():
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        with exit_on_user_error():
             return super().invoke(ctx)
 
 
 class WithTrainingArguments(WithJson):
-    """A command that takes training arguments too, so that one of its own misspelt looks like one of them."""
+    """A command that also takes training arguments, for which its own misspelt options would be mistaken."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command's own options; where a required one is missing, suggest it for a misspelt option."""
         given = [word for word in args if word.startswith("--")]
         try:
             rest = super().parse_args(ctx, args)
@@ -45,7 +49,7 @@ class WithTrainingArguments(WithJson):
 
 
 def _with_dashes(name: str) -> str:
-    """Options and commands may be written as the options of scripts are, with underscores."""
+    """Accept underscores in the names of options and commands, as the options of scripts have them."""
     return name.replace("_", "-")
 
 

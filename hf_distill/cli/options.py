@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ DatasetName = Annotated[
 DatasetConfig = Annotated[str | None, typer.Option(help="The configuration of --dataset.")]
 TextColumns = Annotated[
     list[str] | None,
-    typer.Option("--text-column", help="One, or two for pairs of texts. Default: text, or the first of strings."),
+    typer.Option(
+        "--text-column",
+        help="The column of texts; given twice, of pairs of texts. Default: text, or the first of strings.",
+    ),
 ]
-LabelColumn = Annotated[str | None, typer.Option(help="Default: label.")]
-MaxLength = Annotated[int, typer.Option(min=4, help="Longer inputs are cut to so many tokens.")]
+LabelColumn = Annotated[str | None, typer.Option(help="The column of labels. Default: label.")]
+MaxLength = Annotated[int, typer.Option(min=4, help="Tokens that longer inputs are cut to.")]

@@ -1,8 +1,8 @@
-"""`hf-distill peak`: how fast this machine multiplies matrices."""
+"""`hf-distill peak`: measure how fast this machine multiplies matrices."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,13 +10,15 @@ from hf_distill.cli.json_output import print_json
 
 
 def peak(
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... By default all kinds there are.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="How long each size is repeated.")] = 0.5,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: the CPU, and the GPU if there is one.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Seconds that products of each size are repeated.")] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure this machine's matrix products per precision and device; trainings then log how much of it they use.
+    """Measure the FLOPs per second of matrix products by device and precision; trainings then log their utilization.
 
-    Kept in the user's cache folder, for this processor and number of threads.
+    The results are kept in the user's cache folder, for this processor and number of threads.
 
     Example: hf-distill peak --json
     """
@@ -28,7 +30,7 @@ def peak(
     from hf_distill.hardware import fast_bfloat16, hardware_name
 
     devices = [device] if device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in devices:
         try:
             torch.empty(1, device=each)

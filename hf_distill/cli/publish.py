@@ -1,4 +1,4 @@
-"""`hf-distill publish`: a student, or a labeled transfer set, to the Hub."""
+"""`hf-distill publish`: upload a student, or a labeled transfer set, to the Hub."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 
 def publish(
     folder: Annotated[
-        Path, typer.Argument(help="A student: safetensors, configuration, card. Or what `hf-distill label` wrote.")
+        Path,
+        typer.Argument(
+            help="A student with weights, configuration and card, or a folder that `hf-distill label` wrote."
+        ),
     ],
-    repo_id: Annotated[str, typer.Argument(help="namespace/name; made where it does not exist.")],
-    private: Annotated[bool, typer.Option("--private", help="Seen by the namespace only.")] = False,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it to a repository that exists.")] = False,
-    tag: Annotated[str | None, typer.Option(help="Name for the commit, such as v1.0. None: no name.")] = None,
+    repo_id: Annotated[str, typer.Argument(help="namespace/name; created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Visible to the namespace only.")] = False,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Open a pull request in a repository that exists.")
+    ] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag for the commit, such as v1.0. Default: none.")] = None,
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list, send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the files without uploading.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Publish a student or a labeled transfer set: one commit, verified; the same command continues one that failed.
@@ -40,18 +45,18 @@ def publish(
     if as_json:
         print_json(as_record(done))
     else:
-        typer.echo(printable("\n".join(described(done))))
+        typer.echo(printable("\n".join(publication_lines(done))))
 
 
 def as_record(publication: Publication) -> dict[str, Any]:
-    """What was published, without where it lies here."""
+    """The publication as JSON content, without local paths."""
     files = [{"name": each.name, "size": each.size, "sha256": each.sha256} for each in publication.files]
     shown = ("repo_id", "repo_type", "private", "create_pr", "tag", "commit", "changed", "url")
     return {name: getattr(publication, name) for name in shown} | {"files": files, "left_out": publication.left_out}
 
 
-def described(publication: Publication) -> list[str]:
-    """What was published, in lines."""
+def publication_lines(publication: Publication) -> list[str]:
+    """The publication as lines of text."""
     sent = publication.commit is not None
     target = "a pull request to " * publication.create_pr + publication.repo_id
     visibility = "private" if publication.private else "public"

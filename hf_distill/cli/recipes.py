@@ -1,4 +1,4 @@
-"""`hf-distill recipes`: the field's ways of distilling by name."""
+"""`hf-distill recipes`: list the recipes, which set the arguments of published distillation methods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hf_distill.recipes import RECIPES
 
 
 def recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False) -> None:
-    """What each --recipe of the training scripts sets, with its formula and its paper.
+    """List the arguments that each --recipe of the training scripts sets, with its formula and its paper.
 
     Example: hf-distill recipes
     """

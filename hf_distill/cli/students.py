@@ -1,4 +1,4 @@
-"""`hf-distill students`: the miniature BERTs."""
+"""`hf-distill students`: list the miniature BERTs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from hf_distill.students.miniatures import MINIATURES
 
 def students(
     length: Annotated[int, typer.Option(min=1, max=512, help="Tokens per sequence.")] = 128,
-    measure: Annotated[bool, typer.Option("--measure", help="Time one sequence here, in single precision.")] = False,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure the latency of one sequence on this machine, in single precision."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """The 24 miniature BERTs: size, computation, and published speed.
+    """List the 24 miniature BERTs with parameters, FLOPs and published speed.
 
     Example: hf-distill students --length 64
     """
@@ -57,7 +60,7 @@ def students(
 
 
 def _measured_latency(length: int) -> dict[str, Any]:
-    """Median milliseconds of one sequence by shape, models with random weights."""
+    """Median latency of one sequence in milliseconds by shape, of models with random weights."""
     # Torch and transformers take seconds to import, which the other commands need not wait for.
     from hf_distill.evaluation.latency import measure_latency
     from hf_distill.students.create import create_student

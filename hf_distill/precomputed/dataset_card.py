@@ -38,15 +38,15 @@ _LOGITS = (
     "logits, as the teacher's head gives them; where classes exclude each other, softmax makes probabilities of them"
 )
 _MEANINGS = {
-    Task.TOKEN_CLASSIFICATION: "logits of every token, special ones among them; softmax makes probabilities of them",
+    Task.TOKEN_CLASSIFICATION: "logits of every token, special ones included; softmax makes probabilities of them",
     Task.QUESTION_ANSWERING: "logits of being the answer's first token and its last; softmax makes probabilities of them",
-    Task.MASKED_LM: "log-probabilities of k words at every masked token, and of all others together",
+    Task.MASKED_LM: "log-probabilities of k tokens of the vocabulary at every masked token, and of all others together",
 }
 _SIZES = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
 
 
 def write_dataset_card(folder: Path, manifest: Manifest) -> None:
-    """Write the README.md of a folder of recorded answers, which also tells `load_dataset` which files hold rows."""
+    """Write the README.md of a folder of teacher outputs, which also tells `load_dataset` which files hold rows."""
     provenance = manifest.provenance
     data = DatasetCardData(
         task_categories=[_CATEGORIES[Task(provenance.task)]],
@@ -74,19 +74,17 @@ def _columns(provenance: Provenance) -> list[tuple[str, str, str]]:
     task, kept = Task(provenance.task), f"{provenance.dtype} "
     found = [(TEACHER_LOGITS, kept + _SHAPES.get(task, "(classes,)"), _MEANINGS.get(task, _LOGITS))]
     if task is Task.MASKED_LM:
-        found.append((TEACHER_CLASSES, "int32 (masked, k)", "the numbers of these words in the tokenizer"))
+        found.append((TEACHER_CLASSES, "int32 (masked, k)", "the ids of these tokens"))
         found.append((TEACHER_POSITIONS, "int32 (masked,)", "where in `input_ids` the masked tokens are"))
     for index in provenance.hidden_states:
         found.append((hidden_state_column(index), kept + "(tokens, hidden)", f"hidden state {index} at every position"))
     for index in provenance.cls_states:
         found.append((cls_state_column(index), kept + "(hidden,)", f"hidden state {index} at the first position"))
-    meaning = (
-        "which teacher answered (all of this card's facts as JSON), and by what the inputs it read are known again"
-    )
+    meaning = "the teacher (all of this card's facts as JSON), and fingerprints of the inputs that it read"
     return [*found, (TEACHER_PROVENANCE, "a structure", meaning)]
 
 
 def _size_category(rows: int) -> str:
-    """As the Hub names it."""
+    """The Hub's category for a number of rows, such as "1K<n<10K"."""
     index = max(len(str(rows)) - 3, 0)
     return f"{_SIZES[index - 1]}<n<{_SIZES[index]}" if index else f"n<{_SIZES[0]}"

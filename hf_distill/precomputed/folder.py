@@ -1,4 +1,4 @@
-"""A folder that fills with recorded answers, is found as it was left, and mends what was damaged."""
+"""The folder of precomputed teacher outputs: written shard by shard, resumed after an interruption, repaired where damaged."""
 
 from __future__ import annotations
 
@@ -36,113 +36,116 @@ from hf_distill.precomputed.shards import (
 
 logger = logging.get_logger(__name__)
 
-SECONDS_TO_WAIT = 300.0  # for others who record there; below the time that processes of one launch wait for each other
-Answer = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
+SECONDS_TO_WAIT = 300.0  # for another writer; below the time that processes of one launch wait for each other
+LabelBlock = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
 
 
 class OutputFolder:
-    """Where the answers to a transfer set are written, block by block, by one or several processes, within `recording`.
+    """A folder that one or several processes fill with the outputs for a transfer set; use it within `exclusive_writing`.
 
     Args:
-        folder: Is there.
-        provenance: Of the answers to come. What was written by a call that was interrupted keeps its own, which may name
-            other versions of packages.
+        folder: The folder, which exists.
+        provenance: The provenance of the outputs to compute. Outputs that an interrupted call wrote keep their own, which
+            may name other versions of packages.
 
     Raises:
-        ValueError: The folder holds answers of another provenance.
+        ValueError: The folder holds outputs of another provenance.
     """
 
     def __init__(self, folder: Path, provenance: Provenance):
         self.folder = folder
-        self._known: dict[str, Shard] = {}
-        self._index, self._count = _place_among_processes()
-        self.provenance = self._begun() or provenance
+        self._in_manifest: dict[str, Shard] = {}
+        self._rank, self._processes = _rank_and_world_size()
+        self.provenance = self._existing_provenance() or provenance
         if difference := next(self.provenance.differences(provenance), None):
-            name, there, asked = difference
+            name, there, requested = difference
             raise ValueError(
-                f"{folder} holds answers with {name} {there!r}, asked for are answers with {name} {asked!r}: choose "
-                "another output_dir, or delete that folder"
+                f"{folder} holds teacher outputs with {name} {there!r}, requested are outputs with {name} {requested!r}: "
+                "choose another output_dir, or delete that folder"
             )
 
-    def filled(
-        self, blocks: RowBlocks, answer: Answer, flops: Callable[[], float], disable_tqdm: bool
+    def fill(
+        self, blocks: RowBlocks, label_block: LabelBlock, flops: Callable[[], float], disable_tqdm: bool
     ) -> datasets.Dataset:
-        """The rows with their answers, those that are missing or damaged made now.
+        """Compute the shards that are missing or damaged, and open the folder.
 
         Args:
             blocks: The transfer set.
-            answer: Makes a table of a block.
-            flops: Operations of the answers that it has made so far.
-            disable_tqdm: No progress bar.
+            label_block: Function that makes the table of a block, with the teacher's outputs.
+            flops: Function that returns the FLOPs of all forward passes so far.
+            disable_tqdm: Show no progress bar.
+
+        Returns:
+            The rows with the teacher's outputs; they stay on disk.
 
         Raises:
-            ValueError: The folder holds answers to other rows.
+            ValueError: The folder holds outputs for other rows.
         """
-        if self._index == 0:
+        if self._rank == 0:
             remove_partial_files(self.folder)
             if not (self.folder / MANIFEST).exists():
                 atomic_write(self.folder / UNFINISHED, json_bytes(asdict(self.provenance)))
         _wait()
-        bar = tqdm(total=blocks.rows, unit=" rows", desc="Labeling", disable=disable_tqdm or self._index > 0)
+        bar = tqdm(total=blocks.rows, unit=" rows", desc="Labeling", disable=disable_tqdm or self._rank > 0)
         with bar:
             for block in blocks:
-                if block.index % self._count == self._index:
-                    self._provide(block, answer, flops, bar)
+                if block.index % self._processes == self._rank:
+                    self._ensure_shard(block, label_block, flops, bar)
                 else:
                     bar.update(len(block.rows))
         _wait()
-        if self._index == 0:
+        if self._rank == 0:
             self._finish(block.index + 1)
         _wait()
         return load_teacher_outputs(self.folder)
 
-    def _provide(self, block: RowBlock, answer: Answer, flops: Callable[[], float], bar: tqdm) -> None:
-        """See to it that the block's file lies there, with a note of what is known about it until all are done."""
+    def _ensure_shard(self, block: RowBlock, label_block: LabelBlock, flops: Callable[[], float], bar: tqdm) -> None:
+        """Write the block's shard unless it is there and sound, with a note of its hashes and cost until all are written."""
         inputs_sha256, name = table_sha256(block.table), Shard.name_of(block.index)
-        known = self._recorded(block.index)
+        known = self._known_shard(block.index)
         if known is not None and known.inputs_sha256 != inputs_sha256:
             raise ValueError(
-                f"{self.folder} holds answers to other rows: {name} was made of rows with sha256 {known.inputs_sha256}, "
-                f"rows {block.first_row} to {block.first_row + len(block.rows) - 1} have {inputs_sha256}. Choose another "
-                "output_dir, or delete that folder"
+                f"{self.folder} holds teacher outputs for other rows: {name} was made of rows with sha256 "
+                f"{known.inputs_sha256}, rows {block.first_row} to {block.first_row + len(block.rows) - 1} have "
+                f"{inputs_sha256}. Choose another output_dir, or delete that folder"
             )
         fault = None if known is None else known.fault(self.folder)
         if known is not None and fault is None:
             bar.update(len(block.rows))
             return
         if fault is not None:
-            logger.warning(f"{self.folder}: {fault}; it is made anew")
-        before, begin = flops(), time.perf_counter()
-        sha256 = write_shard(self.folder / name, answer(block, self.provenance, bar.update))
-        cost = LabelingCost(flops() - before, time.perf_counter() - begin)
-        self._note(Shard(name, len(block.rows), sha256, inputs_sha256), cost)
+            logger.warning(f"{self.folder}: {fault}; it is computed again")
+        flops_before, start = flops(), time.perf_counter()
+        sha256 = write_shard(self.folder / name, label_block(block, self.provenance, bar.update))
+        cost = LabelingCost(flops() - flops_before, time.perf_counter() - start)
+        self._write_note(Shard(name, len(block.rows), sha256, inputs_sha256), cost)
 
     def _finish(self, count: int) -> None:
-        """The manifest and the card in place of the notes."""
-        shards = tuple(self._recorded(index) for index in range(count))
+        """Write manifest, costs and card, and delete the notes."""
+        shards = tuple(map(self._written_shard, range(count)))
         extra = set(self.folder.glob(PATTERN)) - {self.folder / shard.file for shard in shards}
         if extra:
             raise ValueError(
-                f"{self.folder} holds answers to more rows than the {sum(shard.rows for shard in shards)} there are: "
+                f"{self.folder} holds teacher outputs for more rows than the {sum(shard.rows for shard in shards)} there are: "
                 f"{sorted(path.name for path in extra)}. Choose another output_dir, or delete that folder"
             )
         if costs := self._costs(count):
             add_costs(self.folder, self.provenance.teacher["name"], costs)
-        if shards != tuple(self._known.values()):
+        if shards != tuple(self._in_manifest.values()):
             manifest = Manifest(self.provenance, shards)
             write_dataset_card(self.folder, manifest)
             manifest.save(self.folder)
         remove_leftovers(self.folder)
 
-    def _begun(self) -> Provenance | None:
-        """Of what the folder holds already."""
+    def _existing_provenance(self) -> Provenance | None:
+        """The provenance of the outputs that are there already."""
         if (self.folder / MANIFEST).exists():
             try:
                 manifest = Manifest.load(self.folder)
             except ValueError as error:
-                logger.warning(f"{self.folder}: {error}; as nothing vouches for the answers, all are made anew")
+                logger.warning(f"{self.folder}: {error}; without a valid manifest all outputs are computed again")
                 return None
-            self._known = {shard.file: shard for shard in manifest.shards}
+            self._in_manifest = {shard.file: shard for shard in manifest.shards}
             return manifest.provenance
         unfinished = self.folder / UNFINISHED
         return Provenance.from_content(read_json(unfinished)) if unfinished.exists() else None
@@ -150,11 +153,11 @@ class OutputFolder:
     def _note_path(self, name: str) -> Path:
         return (self.folder / name).with_suffix(".json")
 
-    def _note(self, shard: Shard, cost: LabelingCost) -> None:
+    def _write_note(self, shard: Shard, cost: LabelingCost) -> None:
         atomic_write(self._note_path(shard.file), json_bytes({"shard": asdict(shard), "cost": asdict(cost)}))
 
     def _costs(self, count: int) -> dict[str, LabelingCost]:
-        """By file, of those made in this or an interrupted call."""
+        """Costs by file of the shards that this call or an interrupted one wrote."""
         notes = {Shard.name_of(index): self._note_path(Shard.name_of(index)) for index in range(count)}
         return {
             name: as_dataclass(LabelingCost, _read(path)["cost"], f"'cost' of {path}")
@@ -162,13 +165,20 @@ class OutputFolder:
             if path.exists()
         }
 
-    def _recorded(self, index: int) -> Shard | None:
-        """What is known about a file: the note of this or an interrupted call, else what the manifest says."""
+    def _known_shard(self, index: int) -> Shard | None:
+        """The description of a shard: the note of this call or an interrupted one, else the manifest's entry."""
         name = Shard.name_of(index)
         path = self._note_path(name)
         if not path.exists():
-            return self._known.get(name)
+            return self._in_manifest.get(name)
         return Shard.from_content(_read(path)["shard"], index, path)
+
+    def _written_shard(self, index: int) -> Shard:
+        shard = self._known_shard(index)
+        if shard is None:
+            name = Shard.name_of(index)
+            raise FileNotFoundError(f"{self.folder} has no {name}: all processes must write into one shared folder")
+        return shard
 
 
 def _read(note: Path) -> dict[str, Any]:
@@ -176,22 +186,22 @@ def _read(note: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def recording(folder: Path) -> Iterator[None]:
-    """Within it this process, and those it was launched with, are the only ones to record answers in a folder.
+def exclusive_writing(folder: Path) -> Iterator[None]:
+    """Lock a folder against other writers of teacher outputs; the processes of one launch write together.
 
     Args:
-        folder: Made if it is not there.
+        folder: The folder, created if it does not exist.
 
     Raises:
-        FolderInUseError: Others still record there after `SECONDS_TO_WAIT`; on all processes of a launch alike.
+        FolderInUseError: Another writer did not finish within `SECONDS_TO_WAIT`; raised on all processes of a launch.
     """
-    index, _ = _place_among_processes()
+    rank, _ = _rank_and_world_size()
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         failures: list[OSError | None] = [None]
-        if index == 0:
+        if rank == 0:
             try:
-                stack.enter_context(folder_lock(folder, "recording a teacher's answers", SECONDS_TO_WAIT))
+                stack.enter_context(folder_lock(folder, "writing precomputed teacher outputs", SECONDS_TO_WAIT))
             except OSError as error:
                 failures = [error]
         if dist.is_initialized():
@@ -201,8 +211,8 @@ def recording(folder: Path) -> Iterator[None]:
         yield
 
 
-def _place_among_processes() -> tuple[int, int]:
-    """Which process this is, and of how many; started by torchrun or accelerate, they are brought together first."""
+def _rank_and_world_size() -> tuple[int, int]:
+    """The rank of this process and their number; under torchrun or accelerate the process group is initialized first."""
     if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         PartialState()
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

@@ -1,16 +1,17 @@
-"""Ask a teacher about rows, and make columns of what it says."""
+"""A teacher's forward passes over rows, and data columns of its outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils.generic import find_labels
 
 from hf_distill.compute.forward_cost import batch_shape, model_forward_cost
@@ -21,6 +22,7 @@ from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.objectives.top_k import sampled_classes, top_k_with_tail
 from hf_distill.precomputed.input_fingerprints import token_fingerprints, value_fingerprints
 from hf_distill.precomputed.labeling_options import LabelingOptions
+from hf_distill.precomputed.list_columns import list_array
 from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import TOKENS_READ
 from hf_distill.tasks import Task, unwrapped
@@ -34,70 +36,78 @@ from hf_distill.teachers.column_names import (
 )
 from hf_distill.teachers.frozen import FrozenTeacher
 
-_MOST_VALUES = 2**31 - 1  # of an Arrow list's offsets
-
 
 class BatchedForward:
-    """Asks a teacher about rows in batches of similar length.
+    """Runs a teacher over rows in batches of similar length, and makes data columns of its outputs.
 
     Args:
-        teacher: Its labels in the student's order.
-        task: Its head's.
-        data_collator: Makes a batch of model inputs out of rows; columns the teacher does not read are left out.
-        options: How many rows at once, and what is kept.
-        masks: For masked words what draws, too.
-        words: Tokens there are; a head with more rows than that is not asked about them. None: all rows count.
+        teacher: The teacher; its labels are in the student's order.
+        task: The task of the teacher's head.
+        data_collator: Collator that makes a batch of model inputs from rows; columns that the teacher does not read are
+            left out.
+        options: The batch size, and which outputs are stored.
+        masks: The fixed masks of a masked-language model, which also seed its draws; None for other tasks.
+        vocabulary_size: Tokens in the vocabulary; entries of the head beyond them stand for no token and are left out.
+            None: all entries of the head are stored.
 
     Attributes:
-        flops: Operations of the answers so far.
+        flops: FLOPs of the forward passes so far.
     """
 
     def __init__(
         self,
         teacher: FrozenTeacher,
         task: Task,
-        data_collator: Callable[[list[dict]], dict],
+        data_collator: Callable[[list[dict]], Mapping[str, Any]],
         options: LabelingOptions,
         masks: FixedMasks | None,
-        words: int | None = None,
+        vocabulary_size: int | None = None,
     ):
         self.teacher, self.task, self.options = teacher, task, options
-        self._collate, self._masks, self._words = data_collator, masks, words
+        self._collate, self._masks, self._vocabulary_size = data_collator, masks, vocabulary_size
         self._cost, self.flops = model_forward_cost(teacher.model), 0.0
         self._head: HeadAtPositions | None = None
         self._read = teacher.input_names - {
             teacher.input_prefix + name for name in find_labels(type(unwrapped(teacher.model)))
         }
 
-    def reads(self, columns: Sequence[str]) -> bool:
+    def reads_any(self, columns: Sequence[str]) -> bool:
         """Whether any of the columns is an input of the teacher."""
         return bool(self._read & set(columns))
 
     def prepare(self, rows: datasets.Dataset) -> None:
-        """Settle by the first rows on a precision, and on where a head over the vocabulary runs.
+        """Resolve the teacher's precision on the first rows, and where its masked-language-model head runs.
+
+        Args:
+            rows: The first rows of the transfer set.
 
         Raises:
-            ValueError: The rows make other inputs each time they are read.
+            ValueError: The rows make other inputs each time they are read, or hidden states of images are requested.
         """
         numbers = range(min(self.options.batch_size, len(rows)))
         inputs, again = self._inputs(rows, numbers), self._inputs(rows, numbers)
         if changing := [name for name, value in inputs.items() if not torch.equal(value, again[name])]:
             raise ValueError(
-                f"the first rows gave other {changing} when read again: answers are recorded to inputs that stay as they "
-                "are, without random masks or augmentation"
+                f"the first rows gave other {changing} when read again: teacher outputs are precomputed for inputs that stay "
+                "the same, without random masks or augmentation"
             )
         self.teacher.resolve_dtype(inputs)
         states = frozenset(self.options.hidden_states) | frozenset(self.options.cls_states)
+        if states and self._valid_positions(inputs) is None:
+            raise ValueError(
+                f"hidden states are stored for tokenized texts only, the teacher's inputs are {list(inputs)}"
+            )
         if states:
             self.teacher.record(FeatureRequest(hidden_states=states))
         if self.task is Task.MASKED_LM:
-            self._head = HeadAtPositions(self.teacher.model)
-            if not self._head.works(self.teacher.model, {name: value[:2] for name, value in inputs.items()}):
+            model = cast(PreTrainedModel, self.teacher.model)
+            self._head = HeadAtPositions(model)
+            if not self._head.works(model, {name: value[:2] for name, value in inputs.items()}):
                 self._head.remove()
                 self._head = None
 
     def close(self) -> None:
-        """Leave the teacher as it was."""
+        """Remove all hooks from the teacher."""
         if self.options.hidden_states or self.options.cls_states:
             self.teacher.record(FeatureRequest())
         if self._head is not None:
@@ -105,7 +115,7 @@ class BatchedForward:
             self._head = None
 
     def features(self) -> dict[str, Any]:
-        """The columns it makes."""
+        """The data columns of the outputs, with their types."""
         value = datasets.Value(self.options.dtype)
         found = {TEACHER_LOGITS: datasets.List(datasets.List(value) if self.task.is_per_token else value)}
         if self.task is Task.MASKED_LM:
@@ -119,38 +129,38 @@ class BatchedForward:
     def columns(
         self, rows: datasets.Dataset, epoch: int, first_row: int, progress: Callable[[int], Any]
     ) -> tuple[dict[str, pa.Array], dict[str, np.ndarray]]:
-        """The answers to rows, in their order, and what the inputs that were read are known by.
+        """Compute the teacher's outputs for rows, in their order, and fingerprints of the inputs that were read.
 
         Args:
-            rows: At most as many as memory holds with the answers.
-            epoch: Of the masks.
-            first_row: Number of the first of the rows in the transfer set.
-            progress: Told how many rows more were answered.
+            rows: At most as many rows as memory holds together with the outputs.
+            epoch: The epoch of the masks, counted from 0.
+            first_row: The index in the transfer set of the first of the rows.
+            progress: Function that is called after each batch with its number of rows.
 
         Returns:
-            The columns of `features`, and what `Provenance.column` takes.
+            The columns of `features`, and the fingerprints that `Provenance.column` takes.
 
         Raises:
-            ValueError: An answer is not finite, or too large for the precision it is kept in.
+            ValueError: A value is not finite, or too large for the precision it is stored in.
         """
         lengths = example_lengths(rows) or [0] * len(rows)
         # The longest first: too little memory shows at once.
         by_length = torch.tensor(lengths).argsort(descending=True, stable=True)
-        answers: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.features()}
-        read: dict[str, list[Any]] = {}
+        outputs: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.features()}
+        fingerprints: dict[str, list[Any]] = {}
         for batch in by_length.split(self.options.batch_size):
             numbers = batch.tolist()
             inputs = self._inputs(rows, numbers)
-            for name, values in self._ask(inputs, rows, numbers, epoch, first_row).items():
+            for name, values in self._outputs(inputs, rows, numbers, epoch, first_row).items():
                 for number, value in zip(numbers, values, strict=True):
-                    answers[name][number] = value
-            for name, values in self._prints(inputs).items():
-                for number, value in zip(numbers, values, strict=True):
-                    read.setdefault(name, [None] * len(rows))[number] = value
+                    outputs[name][number] = value
+            for name, by_row in self._fingerprints(inputs).items():
+                for number, fingerprint in zip(numbers, by_row, strict=True):
+                    fingerprints.setdefault(name, [None] * len(rows))[number] = fingerprint
             progress(len(numbers))
         types = datasets.Features(self.features()).arrow_schema
-        columns = {name: _list_array(values, types.field(name).type) for name, values in answers.items()}
-        return columns, {name: np.stack(values) for name, values in read.items()}
+        columns = {name: list_array(values, types.field(name).type) for name, values in outputs.items()}
+        return columns, {name: np.stack(values) for name, values in fingerprints.items()}
 
     def _inputs(self, rows: datasets.Dataset, numbers: Sequence[int]) -> dict[str, Tensor]:
         prefix = self.teacher.input_prefix
@@ -162,8 +172,16 @@ class BatchedForward:
         batch = self._collate(examples)
         return {prefix + name: value.to(self.teacher.device) for name, value in batch.items() if torch.is_tensor(value)}
 
-    def _prints(self, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """Of what the student reads too; a teacher's own encoding no student's batch is compared with."""
+    def _valid_positions(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """The positions of the teacher's inputs that are no padding, bool (batch, sequence); None of images."""
+        own = {name.removeprefix(self.teacher.input_prefix): value for name, value in inputs.items()}
+        valid = valid_positions(own)
+        if valid is None and "input_ids" in own:
+            return torch.ones_like(own["input_ids"], dtype=torch.bool)
+        return valid
+
+    def _fingerprints(self, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Fingerprints of inputs that the student reads too; none of a teacher's own encoding, which it does not read."""
         if self.teacher.input_prefix:
             return {}
         tokens, valid = token_fingerprints(inputs), valid_positions(inputs)
@@ -175,58 +193,53 @@ class BatchedForward:
                 found[name] = value_fingerprints(value)
         return found
 
-    def _ask(
+    def _outputs(
         self, inputs: dict[str, Tensor], rows: datasets.Dataset, numbers: list[int], epoch: int, first_row: int
     ) -> dict[str, list[np.ndarray]]:
-        labels = None
-        own = {name.removeprefix(self.teacher.input_prefix): value for name, value in inputs.items()}
-        valid = valid_positions(own)
-        if valid is None and "input_ids" in own:
-            valid = torch.ones_like(own["input_ids"], dtype=torch.bool)
-        if self.task is Task.MASKED_LM:
-            labels = torch.full_like(own["input_ids"], IGNORE_INDEX)
-            labels[valid] = torch.tensor(
-                [label for row in rows.select(numbers)["labels"] for label in row], device=labels.device
-            )
-        masked = None if labels is None else labels != IGNORE_INDEX
+        """Run the teacher on one batch; the values of each column by row."""
+        valid = self._valid_positions(inputs)
+        masked = _masked_positions(valid, rows, numbers) if self.task is Task.MASKED_LM else None
+        predictions = None if self._head is None or masked is None else int(masked.sum())
         with nullcontext() if self._head is None else self._head.at(masked):
-            answer = self.teacher.outputs(inputs)
+            outputs = self.teacher.outputs(inputs)
         shape = batch_shape(self.teacher.model, inputs, self.teacher.input_prefix)
-        self.flops += self._cost.of(*shape[:2], None if self._head is None else int(masked.sum()))
-        if not answer.logits.isfinite().all():
+        self.flops += self._cost.of(*shape[:2], predictions)
+        logits = outputs.logits
+        assert logits is not None  # a live teacher has them
+        if not logits.isfinite().all():
             raise ValueError(f"the teacher's logits are not finite for rows {[first_row + n for n in numbers]}")
         valid = None if valid is None else valid.cpu()
-        found = self._states(answer, valid)
+        found = self._states(outputs, valid)
         if masked is None:
-            return {TEACHER_LOGITS: self._logits(answer.logits.cpu(), valid)} | found
-        logits = answer.logits if answer.logits.dim() == 2 else answer.logits[masked]
-        return (
-            self._top_classes(
-                logits[:, : self._words], masked.cpu(), valid, epoch, [first_row + number for number in numbers]
-            )
-            | found
-        )
+            return {TEACHER_LOGITS: self._logits(logits.cpu(), valid)} | found
+        logits = logits if logits.dim() == 2 else logits[masked]
+        row_numbers = [first_row + number for number in numbers]
+        top = self._top_classes(logits[:, : self._vocabulary_size], masked.cpu(), valid, epoch, row_numbers)
+        return top | found
 
     def _logits(self, logits: Tensor, valid: Tensor | None) -> list[np.ndarray]:
         if not self.task.is_per_token:
-            return self._kept(logits)
+            return self._stored(logits)
+        assert valid is not None  # tasks with logits per token read `input_ids`
         if self.task is Task.QUESTION_ANSWERING:
-            return self._kept([row[:, mask] for row, mask in zip(logits, valid, strict=True)])
-        return self._kept([row[mask] for row, mask in zip(logits, valid, strict=True)])
+            return self._stored([row[:, mask] for row, mask in zip(logits, valid, strict=True)])
+        return self._stored([row[mask] for row, mask in zip(logits, valid, strict=True)])
 
-    def _states(self, answer: TeacherOutputs, valid: Tensor) -> dict[str, list[np.ndarray]]:
+    def _states(self, outputs: TeacherOutputs, valid: Tensor | None) -> dict[str, list[np.ndarray]]:
         found = {}
         for index in self.options.hidden_states:
-            states = answer.hidden_states[index].float().cpu()
-            found[hidden_state_column(index)] = self._kept([row[mask] for row, mask in zip(states, valid, strict=True)])
+            rows = _valid_states(outputs, index, valid)
+            found[hidden_state_column(index)] = self._stored(rows)
         for index in self.options.cls_states:
-            states = answer.hidden_states[index].float().cpu()
-            found[cls_state_column(index)] = self._kept([row[mask][0] for row, mask in zip(states, valid, strict=True)])
+            rows = _valid_states(outputs, index, valid)
+            found[cls_state_column(index)] = self._stored([row[0] for row in rows])
         return found
 
     def _top_classes(
-        self, logits: Tensor, masked: Tensor, valid: Tensor, epoch: int, rows: list[int]
+        self, logits: Tensor, masked: Tensor, valid: Tensor | None, epoch: int, rows: list[int]
     ) -> dict[str, list[np.ndarray]]:
+        """Classes and log-probabilities at the masked positions, from logits (masked positions, vocabulary)."""
+        assert valid is not None and self._masks is not None  # of a masked-language model
         counts = masked.sum(dim=1).tolist()
         k, temperature = self.options.top_k, self.options.temperature
         if self.options.sampled:
@@ -236,36 +249,33 @@ class BatchedForward:
             classes, log_probabilities = top_k_with_tail(logits, k, temperature)
         positions = [mask[real].nonzero()[:, 0].numpy() for mask, real in zip(masked, valid, strict=True)]
         return {
-            TEACHER_LOGITS: self._kept(log_probabilities.cpu().split(counts)),
+            TEACHER_LOGITS: self._stored(log_probabilities.cpu().split(counts)),
             TEACHER_CLASSES: [each.numpy() for each in classes.cpu().split(counts)],
             TEACHER_POSITIONS: positions,
         }
 
-    def _kept(self, rows: Any) -> list[np.ndarray]:
+    def _stored(self, rows: Any) -> list[np.ndarray]:
+        """Convert the values of each row to the precision they are stored in."""
         with np.errstate(over="ignore"):
-            kept = [row.numpy().astype(self.options.dtype) for row in rows]
-        if self.options.dtype == "float16" and not all(np.isfinite(row).all() for row in kept):
+            stored = [row.numpy().astype(self.options.dtype) for row in rows]
+        if self.options.dtype == "float16" and not all(np.isfinite(row).all() for row in stored):
             raise ValueError(
-                f"the teacher's answers reach {max(row.abs().max() for row in rows)}, float16 ends at 65504"
+                f"the teacher's outputs reach {max(row.abs().max() for row in rows)}, float16 ends at 65504"
             )
-        return kept
+        return stored
 
 
-def _list_array(rows: Sequence[np.ndarray], kind: pa.DataType) -> pa.Array:
-    """Arrays of one number of dimensions, 1 or 2, as lists of lists."""
-    flat = np.concatenate([row.ravel() for row in rows])
-    if len(flat) > _MOST_VALUES:
-        raise ValueError(
-            f"{len(rows)} rows hold {len(flat)} values, a shard at most {_MOST_VALUES}: lower rows_per_shard"
-        )
-    leaves = kind
-    while pa.types.is_list(leaves):
-        leaves = leaves.value_type
-    array = pa.array(flat.astype(leaves.to_pandas_dtype(), copy=False))
-    if rows[0].ndim == 2:
-        array = pa.ListArray.from_arrays(_offsets([row.shape[1] for row in rows for _ in range(len(row))]), array)
-    return pa.ListArray.from_arrays(_offsets([len(row) for row in rows]), array).cast(kind)
+def _masked_positions(valid: Tensor | None, rows: datasets.Dataset, numbers: list[int]) -> Tensor:
+    """The positions that the rows' labels mark as masked, bool (batch, sequence)."""
+    assert valid is not None  # masked-language models read `input_ids`
+    masked = torch.zeros_like(valid)
+    labels = [label for row in rows.select(numbers)["labels"] for label in row]
+    masked[valid] = torch.tensor(labels, device=valid.device) != IGNORE_INDEX
+    return masked
 
 
-def _offsets(lengths: Sequence[int]) -> pa.Array:
-    return pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32))
+def _valid_states(outputs: TeacherOutputs, index: int, valid: Tensor | None) -> list[Tensor]:
+    """A hidden state of each row without padding, (tokens, hidden)."""
+    assert valid is not None  # `prepare` refuses inputs without
+    states = outputs.hidden_states[index].float().cpu()
+    return [row[mask] for row, mask in zip(states, valid, strict=True)]

@@ -1,4 +1,4 @@
-"""By what the inputs of a row are known again, whatever batch, padding or precision they come in."""
+"""Fingerprints of a row's model inputs that are equal in whatever batch, padding or precision the row is read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from hf_distill.fingerprints import sequence_hashes
 from hf_distill.objectives.reduction import valid_positions
 
 PLACES = 32
-# Of a row's largest value. Half precision and a rounding to 256 levels stay below, another resize or normalization does not.
+# Relative to a row's largest value: half precision and rounding to 256 levels stay below, other resizing or normalization
+# does not.
 TOLERANCE = 0.02
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 def stored_token_fingerprints(rows: pa.Table) -> np.ndarray | None:
-    """One number per row of its `input_ids` that are no padding, int64 (rows,); None where the rows have none."""
+    """Hash of each stored row's `input_ids` without padding, int64 (rows,); None where the rows have none."""
     if "input_ids" not in rows.column_names:
         return None
     tokens, mask = rows["input_ids"], rows["attention_mask"] if "attention_mask" in rows.column_names else None
@@ -30,7 +31,7 @@ def stored_token_fingerprints(rows: pa.Table) -> np.ndarray | None:
 
 
 def token_fingerprints(inputs: Mapping[str, Any]) -> np.ndarray | None:
-    """The same numbers of a batch of model inputs; None where no `attention_mask` says what is padding."""
+    """The same hashes of a batch of model inputs, int64 (batch,); None where no `attention_mask` marks padding."""
     tokens, valid = inputs.get("input_ids"), valid_positions(inputs)
     if tokens is None or valid is None or tokens.shape != valid.shape:
         return None
@@ -38,18 +39,18 @@ def token_fingerprints(inputs: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def value_fingerprints(values: Tensor) -> np.ndarray:
-    """Of each row of a batch its shape and its values at 32 places, float32 (batch, dimensions + 32)."""
+    """Shape of each row of a batch and its values at 32 places, float32 (batch, dimensions + 32)."""
     shape = values.shape[1:]
     chosen = values.flatten(1)[:, torch.from_numpy(_places(shape))].float().cpu().numpy()
     return np.concatenate([np.tile(np.asarray(shape, np.float32), (len(values), 1)), chosen], axis=1)
 
 
-def value_difference(recorded: np.ndarray, found: np.ndarray) -> tuple[str, str] | None:
-    """What tells two rows of `value_fingerprints` apart, in words for each; None where they are the same."""
-    shape, other_shape = (tuple(map(int, print_[:-PLACES])) for print_ in (recorded, found))
+def value_difference(expected: np.ndarray, found: np.ndarray) -> tuple[str, str] | None:
+    """What differs between two rows of `value_fingerprints`, in words for each; None where they are equal."""
+    shape, other_shape = (tuple(map(int, each[:-PLACES])) for each in (expected, found))
     if shape != other_shape:
         return f"of shape {shape}", f"of shape {other_shape}"
-    values, others = recorded[-PLACES:], found[-PLACES:]
+    values, others = expected[-PLACES:], found[-PLACES:]
     apart = np.abs(values - others)
     worst = int(apart.argmax())
     if apart[worst] <= TOLERANCE * max(np.abs(values).max(), np.abs(others).max()):
@@ -59,7 +60,7 @@ def value_difference(recorded: np.ndarray, found: np.ndarray) -> tuple[str, str]
 
 
 def _places(shape: tuple[int, ...]) -> np.ndarray:
-    """Spread over all dimensions, which equal steps would not be: those may fall into one column, (32,)."""
+    """Flat indices, (32,), that are spread over all dimensions; indices in equal steps may all fall into one column."""
     return (np.arange(1, PLACES + 1) * _GOLDEN % 1 * np.prod(shape)).astype(np.int64)
 
 

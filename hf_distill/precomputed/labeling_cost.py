@@ -1,4 +1,4 @@
-"""What it took to make recorded answers, beside them in a file of its own: seconds are never the same twice."""
+"""The compute cost of precomputed teacher outputs, in a file of its own: seconds differ between calls, the outputs do not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ COST = "cost.json"
 
 @dataclass(frozen=True)
 class LabelingCost:
-    """What answers have cost, over all processes.
+    """The cost of teacher outputs, over all processes.
 
     Attributes:
-        flops: Floating-point operations of the teacher, padding included.
-        seconds: Of asking it and of writing the answers down.
+        flops: FLOPs of the teacher's forward passes, padding included.
+        seconds: Seconds of the forward passes and of writing the outputs.
     """
 
     flops: float
@@ -29,21 +29,21 @@ class LabelingCost:
 
 
 def labeling_cost(folder: Path) -> LabelingCost | None:
-    """What the answers in a folder have cost; None where that was not written down for each of its files."""
+    """The cost of the teacher outputs in a folder; None where it is not known for each of the files."""
     known = _known(folder)
     files = [shard.file for shard in Manifest.load(folder).shards]
     return sum((known[file] for file in files), LabelingCost(0, 0)) if known.keys() >= {*files} else None
 
 
 def add_costs(folder: Path, teacher: str, costs: Mapping[str, LabelingCost]) -> None:
-    """Write down what files have cost that were made now.
+    """Add the costs of files that were written now to the folder's `cost.json`.
 
     Args:
-        folder: Of recorded answers.
-        teacher: Its name.
-        costs: By file.
+        folder: The folder of teacher outputs.
+        teacher: The teacher's name.
+        costs: The costs by file name.
     """
-    by_file = {file: asdict(cost) for file, cost in sorted((_known(folder) | costs).items())}
+    by_file = {file: asdict(cost) for file, cost in sorted({**_known(folder), **costs}.items())}
     total = {name: sum(cost[name] for cost in by_file.values()) for name in ("flops", "seconds")}
     atomic_write(folder / COST, json_bytes({"teacher": teacher} | total | {"shards": by_file}))
 

@@ -1,4 +1,4 @@
-"""What can be chosen when a transfer set is labeled."""
+"""Options of labeling a transfer set."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ _DTYPES = ("float32", "float16")
 
 @dataclass(frozen=True)
 class LabelingOptions:
-    """How a teacher is asked, and what is kept of its answers.
+    """How the teacher is run, and which of its outputs are stored.
 
     Attributes:
         batch_size: Rows per forward pass, all of similar length.
-        dtype: What answers are kept in, "float32" or "float16".
-        hidden_states: Indices of hidden states kept at every position; 0 is the embeddings' output.
-        cls_states: Indices of hidden states kept at the first position.
-        top_k: Words kept per masked position.
-        sampled: Draw these words instead of keeping the most probable, so that gradients are unbiased (`sampled_classes`).
-        temperature: Of the masked words' distributions; training must have the same.
-        mask_epochs: How many times the transfer set comes, each time with other masks; the result has as many times its
-            rows.
-        seed: Of masks and draws.
-        rows_per_shard: Rows of a file, and the most that are in memory.
-        text_columns: Columns the inputs were made of; None: those that hold strings.
-        max_length: The most tokens texts were cut to; None: those of the longest row, where it is known.
+        dtype: The precision that outputs are stored in, "float32" or "float16".
+        hidden_states: Indices of hidden states stored at every position; 0 is the embeddings' output.
+        cls_states: Indices of hidden states stored at the first position.
+        top_k: Entries of the vocabulary stored per masked token.
+        sampled: Draw these entries instead of storing the most probable, so that gradients are unbiased
+            (`sampled_classes`).
+        temperature: The temperature of the distributions at masked tokens; training must have the same.
+        mask_epochs: Passes over the transfer set, each with other masks; the result has as many times its rows.
+        seed: The seed of masks and draws.
+        rows_per_shard: Rows per file, and the most rows in memory.
+        text_columns: The columns that the inputs were made of. None: those that hold strings.
+        max_length: The length in tokens that texts were cut to. None: that of the longest row, where it is known.
 
     Raises:
-        ValueError: A value is not possible.
+        ValueError: A value is not allowed.
     """
 
     batch_size: int = 128
@@ -44,7 +44,7 @@ class LabelingOptions:
     text_columns: Sequence[str] | None = None
     max_length: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.dtype not in _DTYPES:
             raise ValueError(f"dtype must be one of {list(_DTYPES)}, got {self.dtype!r}")
         for name in ("batch_size", "top_k", "mask_epochs", "rows_per_shard"):

@@ -1,4 +1,4 @@
-"""Where recorded answers are from: carried by a column of the transfer set itself, so that nothing it goes through sheds it."""
+"""The provenance of teacher outputs, stored in a column of the transfer set, so that no processing of the rows drops it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ from hf_distill.teachers.column_names import TEACHER_PROVENANCE
 SCHEMA_VERSION = 1
 TOKENS_READ = "inputs"
 _SHA256 = {"teacher": "weights_sha256", "processing_class": "sha256"}
-# What differs without any answer being another: names, and versions.
+# Fields that may differ between equal outputs: names and versions.
 _FREE = {"name", "revision", "versions", "model_type", "hidden_size", "num_hidden_layers"}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which teacher answered what, and how.
+    """The teacher, inputs and options that teacher outputs were computed with.
 
     Attributes:
-        teacher: name, revision, architecture, weights_sha256, dtype it computed in, model_type, hidden_size and num_hidden_layers.
-        task: A value of `Task`.
+        teacher: The teacher's name, revision, architecture, weights_sha256, parameters (their number), dtype (the precision
+            it computed in), model_type, hidden_size and num_hidden_layers.
+        task: The task of the teacher's head, a value of `Task`.
         labels: Names of the classes, in the order of the logits; None where classes have no names.
-        processing_class: name and sha256 of the tokenizer or image processor; None where it was not known.
-        text_columns: Columns the inputs were made of.
-        max_length: The most tokens a text was cut to; None where it was not known.
-        dtype: The precision answers are kept in.
-        top_classes: For masked words top_k, sampled, temperature, mask_epochs and seed of `LabelingOptions`; else None.
-        hidden_states: Indices of those kept at every position.
-        cls_states: Indices of those kept at the first position.
-        rows_per_shard: Rows of a file, the last excepted.
-        problem_type: What the logits of a classifier mean, as its configuration says; None where it does not.
-        versions: Of Python and the packages that decide results.
-        schema_version: Of this layout.
+        processing_class: The name and sha256 of the tokenizer or image processor; None where it was not known.
+        text_columns: Columns that the inputs were made of.
+        max_length: The length in tokens that texts were cut to; None where it was not known.
+        dtype: The precision that outputs are stored in.
+        top_classes: The top_k, sampled, temperature, mask_epochs and seed of `LabelingOptions` for a masked-language model;
+            else None.
+        hidden_states: Indices of the hidden states stored at every position.
+        cls_states: Indices of the hidden states stored at the first position.
+        rows_per_shard: Rows per file, except the last.
+        problem_type: The classifier's `problem_type`; None where its configuration has none.
+        versions: Versions of Python and of the packages that results depend on.
+        schema_version: The version of this layout.
     """
 
     teacher: dict[str, Any]
@@ -61,73 +63,91 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:
-        """What `to_json` wrote.
+        """Parse what `to_json` wrote.
+
+        Args:
+            text: The JSON.
+
+        Returns:
+            The provenance.
 
         Raises:
             ValueError: It is of another schema version, or no provenance.
         """
-        return cls.from_content(parse_json(text, "the provenance of recorded answers", kind=Any))
+        return cls.from_content(parse_json(text, "the provenance of teacher outputs", kind=Any))
 
     @classmethod
     def from_content(cls, content: Any) -> Provenance:
-        """As `from_json`, of what is parsed already."""
+        """Like `from_json`, from JSON that is parsed already."""
         found = content.get("schema_version") if isinstance(content, dict) else repr(content)[:40]
         if found != SCHEMA_VERSION:
-            raise ValueError(f"recorded answers have schema version {found!r}; this package reads {SCHEMA_VERSION}")
-        made = as_dataclass(cls, content, "the provenance of recorded answers")
+            raise ValueError(f"teacher outputs have schema version {found!r}; this package reads {SCHEMA_VERSION}")
+        made = as_dataclass(cls, content, "the provenance of teacher outputs")
         for part in (name for name in ("teacher", "processing_class") if content[name] is not None):
             for name in ("name", _SHA256[part]):
-                checked(content[part].get(name), str, f"{name!r} of {part!r} of the provenance of recorded answers")
+                checked(content[part].get(name), str, f"{name!r} of {part!r} of the provenance of teacher outputs")
         return made
 
     def to_json(self) -> str:
-        """All of it as one line."""
+        """The provenance as JSON in one line."""
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
 
     def identity(self) -> dict[str, Any]:
-        """What makes answers what they are, by name, parts of parts with a dot."""
-        found = {}
+        """The fields that decide the outputs, by name; fields of a nested table as "table.field"."""
+        found: dict[str, Any] = {}
         for name, value in asdict(self).items():
             parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
             found |= {key: part for key, part in parts.items() if _FREE.isdisjoint(key.split("."))}
         return found
 
     def differences(self, other: Provenance) -> Iterator[tuple[str, Any, Any]]:
-        """What would make answers differ: its name, here and there."""
+        """The fields of `identity` that differ, each with its name, the own value and the other's."""
         own, others = self.identity(), other.identity()
         for name in {**own, **others}:
             if own.get(name) != others.get(name):
                 yield name, own.get(name), others.get(name)
 
-    def feature(self, read: Mapping[str, Any]) -> dict[str, Any]:
-        """The feature of the column that carries it: every row says which teacher, and what inputs it read.
+    def feature(self, fingerprints: Mapping[str, Any]) -> dict[str, Any]:
+        """The type of the column that stores the provenance and the fingerprints of the inputs.
 
         Args:
-            read: As for `column`.
+            fingerprints: The fingerprints by name, as for `column`.
+
+        Returns:
+            The features of a `datasets` column of structures.
         """
-        values = {name: datasets.List(datasets.Value("float32")) for name in read if name != TOKENS_READ}
+        values = {name: datasets.List(datasets.Value("float32")) for name in fingerprints if name != TOKENS_READ}
         return {"teacher": datasets.ClassLabel(names=[self.to_json()]), TOKENS_READ: datasets.Value("int64")} | values
 
-    def column(self, rows: pa.Table, read: Mapping[str, np.ndarray]) -> pa.Array:
-        """That column.
+    def column(self, rows: pa.Table, fingerprints: Mapping[str, np.ndarray]) -> pa.Array:
+        """The column that stores the provenance and the fingerprints of the inputs.
 
         Args:
-            rows: As they are stored.
-            read: What the inputs that were made of them are known by: under `TOKENS_READ` a number per row, 0 where it is
-                not known, without which those of the stored rows are taken; under an input's name `value_fingerprints`.
+            rows: The rows as they are stored.
+            fingerprints: Fingerprints of the inputs that the teacher read: under `TOKENS_READ` a hash per row, 0 where it is
+                not known; without it the stored rows' hashes are taken. Under an input's name its `value_fingerprints`.
+
+        Returns:
+            The column, one structure per row.
         """
         nothing = np.zeros(len(rows), np.int64)
-        tokens = read[TOKENS_READ] if TOKENS_READ in read else stored_token_fingerprints(rows)
-        values = {name: pa.array(list(rows_read)) for name, rows_read in read.items() if name != TOKENS_READ}
+        tokens = fingerprints[TOKENS_READ] if TOKENS_READ in fingerprints else stored_token_fingerprints(rows)
+        values = {name: pa.array(list(by_row)) for name, by_row in fingerprints.items() if name != TOKENS_READ}
         parts = {"teacher": pa.array(nothing), TOKENS_READ: pa.array(nothing if tokens is None else tokens)} | values
         return pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
 
 
 def provenances(dataset: Any) -> dict[str, Provenance]:
-    """By column those that a data set carries; none for answers of a user's own making.
+    """Read the provenance of teacher outputs from a data set.
+
+    Args:
+        dataset: The data set; a column `teacher_logits` that was not made by `label_transfer_set` has no provenance.
+
+    Returns:
+        The provenance by the name of the column that stores it.
 
     Raises:
-        ValueError: One is of another schema version.
+        ValueError: A provenance is of another schema version.
     """
     found = {}
     for name, feature in (getattr(dataset, "features", None) or {}).items():

@@ -1,4 +1,4 @@
-"""A transfer set as blocks of so many rows, whether it lies on disk or streams past."""
+"""A transfer set as blocks of a fixed number of rows, read from disk or from a stream."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hf_distill.data.length_bucket_sampler import example_lengths
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Rows that follow each other.
+    """Consecutive rows of a transfer set.
 
     Attributes:
-        index: Of the block, over all epochs.
-        epoch: The transfer set comes once an epoch.
-        first_row: Number of the first of the rows in the transfer set.
-        rows: Themselves.
+        index: The index of the block, counted from 0 over all epochs.
+        epoch: The epoch, counted from 0.
+        first_row: The index in the transfer set of the first of the rows.
+        rows: The rows.
     """
 
     index: int
@@ -30,20 +30,23 @@ class RowBlock:
 
     @property
     def table(self) -> pa.Table:
-        """The rows as they are stored, without what a transform makes of them."""
+        """The rows as they are stored, without a transform applied."""
         return self.rows.with_format("arrow")[:]
 
 
 class RowBlocks:
-    """Goes over the blocks of a transfer set, the last of an epoch being the smaller one.
+    """Iterates over the blocks of a transfer set; the last block of an epoch may be smaller.
 
     Args:
-        dataset: On disk or a stream.
-        size: Rows of a block.
-        epochs: How many times it comes.
+        dataset: The transfer set, on disk, in memory or a stream.
+        size: Rows per block.
+        epochs: Passes over the transfer set.
+
+    Attributes:
+        first: The rows of the first block.
 
     Raises:
-        ValueError: It is neither, or holds no row.
+        ValueError: The data set is of another type, or has no rows.
     """
 
     def __init__(self, dataset: datasets.Dataset | datasets.IterableDataset, size: int, epochs: int = 1):
@@ -53,28 +56,29 @@ class RowBlocks:
             )
         self._dataset, self._size, self._epochs = dataset, size, epochs
         self._features = dataset.features
-        self.first = next(iter(self), RowBlock(0, 0, 0, None)).rows
-        if self.first is None or not len(self.first):
+        first = next(iter(self), None)
+        if first is None or not len(first.rows):
             raise ValueError("the transfer set holds 0 rows; labeling needs at least 1")
+        self.first = first.rows
         self._features = self.first.features
 
     @property
     def rows(self) -> int | None:
-        """In all epochs; None where it is not known."""
+        """The number of rows of all epochs; None of a stream."""
         return len(self._dataset) * self._epochs if isinstance(self._dataset, datasets.Dataset) else None
 
     def longest(self) -> int | None:
-        """Tokens of the longest row; None where it is not known."""
+        """The number of tokens of the longest row; None where it is not known."""
         return max(example_lengths(self._dataset) or [0]) or None
 
     def __iter__(self) -> Iterator[RowBlock]:
         index = 0
         for epoch in range(self._epochs):
-            for number, rows in enumerate(self._of_one_epoch()):
+            for number, rows in enumerate(self._blocks_of_epoch()):
                 yield RowBlock(index, epoch, number * self._size, rows)
                 index += 1
 
-    def _of_one_epoch(self) -> Iterator[datasets.Dataset]:
+    def _blocks_of_epoch(self) -> Iterator[datasets.Dataset]:
         if isinstance(self._dataset, datasets.Dataset):
             for start in range(0, len(self._dataset), self._size):
                 yield self._dataset.select(range(start, min(start + self._size, len(self._dataset))))

@@ -1,4 +1,4 @@
-"""Recorded answers on disk: Arrow files of a fixed number of rows, each written whole or not at all, all accounted for."""
+"""Precomputed teacher outputs on disk: Arrow files of a fixed number of rows, written atomically and listed in a manifest."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _ROWS_PER_BATCH = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """What is known about a file of rows.
+    """A file of rows with teacher outputs.
 
     Attributes:
-        file: Its name.
-        rows: How many it holds.
-        sha256: Of its bytes.
-        inputs_sha256: Of the rows that were answered, see `table_sha256`.
+        file: The file's name.
+        rows: The number of rows.
+        sha256: SHA-256 of the file's bytes, hexadecimal.
+        inputs_sha256: SHA-256 of the rows before labeling, see `table_sha256`.
     """
 
     file: str
@@ -55,15 +55,18 @@ class Shard:
 
     @classmethod
     def from_content(cls, content: Any, index: int, source: Path) -> Shard:
-        """What is written about a shard.
+        """Validate the description of a shard that was read from a file.
 
         Args:
-            content: As JSON gives it.
-            index: Of the shard, which decides its name.
-            source: The file it is written in.
+            content: The parsed JSON.
+            index: The index of the shard, which decides its file name.
+            source: The file that the description was read from, for error messages.
+
+        Returns:
+            The shard.
 
         Raises:
-            FileFormatError: It is not as it should be.
+            FileFormatError: A field is missing or of another type, or the file name is wrong.
         """
         shard = as_dataclass(cls, content, f"shard {index} of {source}")
         if shard.file != cls.name_of(index):
@@ -71,7 +74,7 @@ class Shard:
         return shard
 
     def fault(self, folder: Path) -> str | None:
-        """What is wrong with the file, if anything."""
+        """What is wrong with the file; None: nothing."""
         path = folder / self.file
         if not os.path.lexists(path):
             return f"{self.file} is missing"
@@ -83,11 +86,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of recorded answers holds.
+    """The content of a folder of precomputed teacher outputs.
 
     Attributes:
-        provenance: Of the answers.
-        shards: In the order of the rows.
+        provenance: The provenance of the outputs.
+        shards: The shards in the order of the rows.
     """
 
     provenance: Provenance
@@ -95,16 +98,16 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """In all shards."""
+        """The number of rows in all shards."""
         return sum(shard.rows for shard in self.shards)
 
     @property
     def dataset_sha256(self) -> str:
-        """Of all rows that were answered."""
+        """SHA-256 of all rows before labeling, hexadecimal."""
         return json_sha256([shard.inputs_sha256 for shard in self.shards])
 
     def save(self, folder: Path) -> None:
-        """Write it whole or not at all, with a hash of itself."""
+        """Write the manifest atomically, with a hash of its content."""
         content = {
             "provenance": asdict(self.provenance),
             "rows": self.rows,
@@ -115,24 +118,32 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """What `save` wrote.
+        """Read the manifest that `save` wrote.
+
+        Args:
+            folder: The folder of teacher outputs.
+
+        Returns:
+            The manifest.
 
         Raises:
-            FileNotFoundError: The folder holds none.
-            ValueError: It was changed since, or it is of another schema version.
+            FileNotFoundError: The folder has no manifest.
+            ValueError: The manifest was modified since, or is of another schema version.
         """
         path = folder / MANIFEST
         if not path.exists():
             state = (
-                "labeling it was never finished; run the same `hf-distill label` or label_transfer_set again"
-                if is_begun(folder)
-                else "it is none"
+                "labeling was never finished; run the same `hf-distill label` or label_transfer_set again"
+                if is_unfinished(folder)
+                else "it was not written by label_transfer_set"
             )
-            raise FileNotFoundError(f"{folder} is no folder of recorded answers: it holds no {MANIFEST} ({state})")
+            raise FileNotFoundError(
+                f"{folder} is no folder of precomputed teacher outputs: it holds no {MANIFEST} ({state})"
+            )
         content = read_json(path, {"sha256": str})
         written = content.pop("sha256")
         if written != (found := json_sha256(content)):
-            raise ValueError(f"{MANIFEST} has sha256 {found}, it was written with {written}: it was changed since")
+            raise ValueError(f"{MANIFEST} has sha256 {found}, it was written with {written}: it was modified since")
         shards = checked(content.get("shards"), list, f"'shards' of {path}")
         manifest = cls(
             Provenance.from_content(content.get("provenance")),
@@ -144,10 +155,13 @@ class Manifest:
         return manifest
 
     def require_sound(self, folder: Path) -> None:
-        """Refuse a folder whose files are not those that were written.
+        """Refuse a folder whose files are not the ones that were written.
+
+        Args:
+            folder: The folder of teacher outputs.
 
         Raises:
-            ValueError: Names each file and what is wrong with it.
+            ValueError: A file is missing, damaged or not in the manifest; the message says what is wrong with it.
         """
         faults = [fault for shard in self.shards if (fault := shard.fault(folder))]
         faults += sorted(
@@ -156,19 +170,22 @@ class Manifest:
         if faults:
             raise ValueError(
                 f"{len(faults)} of {len(self.shards)} shards are not as they were written: {'; '.join(faults[:3])}. Run "
-                "the same `hf-distill label` or label_transfer_set again to have just these made anew"
+                "the same `hf-distill label` or label_transfer_set again to compute only these again"
             )
 
 
 def load_teacher_outputs(folder: str | os.PathLike) -> datasets.Dataset:
-    """The rows and answers that `label_transfer_set` wrote, every file verified; they stay on disk.
+    """Open the rows and teacher outputs that `label_transfer_set` wrote, with the checksum of every file verified.
 
     Args:
-        folder: Its `output_dir`.
+        folder: The `output_dir` of `label_transfer_set`.
+
+    Returns:
+        The rows; they stay on disk.
 
     Raises:
-        FileNotFoundError: The folder holds no finished answers.
-        ValueError: A file is not as it was written; names it.
+        FileNotFoundError: The folder holds no teacher outputs, or labeling was not finished.
+        ValueError: A file is not as it was written; the message names it.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
@@ -181,7 +198,7 @@ def load_teacher_outputs(folder: str | os.PathLike) -> datasets.Dataset:
 
 
 def _opened(path: Path) -> datasets.Dataset:
-    """The rows of a shard, on disk, whose checksum says nothing about who made it."""
+    """The rows of a shard, on disk; their structure is checked, as a checksum does not say who wrote the file."""
     try:
         rows = datasets.Dataset.from_file(str(path))
     except Exception as error:  # pyarrow and datasets have many
@@ -190,16 +207,20 @@ def _opened(path: Path) -> datasets.Dataset:
     return rows
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether labeling into the folder has begun and not ended."""
+def is_unfinished(folder: Path) -> bool:
+    """Whether labeling into the folder was started and not finished."""
     return (folder / UNFINISHED).exists()
 
 
 def write_shard(path: Path, table: pa.Table) -> str:
-    """Write rows as an Arrow stream, which `datasets` maps into memory, whole or not at all; files they name are embedded.
+    """Write rows atomically as an Arrow stream, which `datasets` maps into memory.
+
+    Args:
+        path: The file to write.
+        table: The rows; files that they name, such as images, are embedded.
 
     Returns:
-        SHA-256 of the bytes.
+        SHA-256 of the file's bytes, hexadecimal.
     """
     table = table.take(pa.array(range(len(table)))).combine_chunks()  # a slice would bring its neighbors' bytes along
     table = embed_table_storage(table)
@@ -209,7 +230,7 @@ def write_shard(path: Path, table: pa.Table) -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what an interrupted run left half written."""
+    """Delete the partial files, the notes and the mark of an unfinished folder that interrupted calls left."""
     remove_partial_files(folder)
     for path in [*folder.glob("shard-*.json"), folder / UNFINISHED]:
         path.unlink(missing_ok=True)

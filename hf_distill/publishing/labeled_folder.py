@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_distill.precomputed.labeling_cost import COST
-from hf_distill.precomputed.shards import MANIFEST, PATTERN, Manifest, is_begun
+from hf_distill.precomputed.shards import MANIFEST, PATTERN, Manifest, is_unfinished
 from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 from hf_distill.publishing.student_folder import PublishedFile, describe_file, plots_of_card, require_no_secrets
 
 
 def is_labeled(folder: str | os.PathLike) -> bool:
     """Whether a folder holds precomputed teacher outputs, or an unfinished labeling of them."""
-    return is_begun(Path(folder)) or any(Path(folder).glob(PATTERN))
+    return is_unfinished(Path(folder)) or any(Path(folder).glob(PATTERN))
 
 
 def labeled_files(folder: str | os.PathLike, secret: str | None = None) -> list[PublishedFile]:

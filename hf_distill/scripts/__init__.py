@@ -1,1 +1,1 @@
-"""What the example scripts share: arguments, models, data sets, and the course of a run."""
+"""Building blocks of the example scripts and the command line: arguments, models, data sets, and the stages of a run."""

@@ -1,9 +1,9 @@
-"""How the example scripts name models: the one to train, from weights or at random, and its teacher."""
+"""Arguments that name the model to train and its teacher, and functions that load what they name."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.hf_argparser import HfArg
 
 from hf_distill.pretrained.files import load_tokenizer
 from hf_distill.pretrained.loading import SavedModel, config_of
@@ -26,52 +25,76 @@ logger = transformers.logging.get_logger("transformers.examples")
 
 @dataclass
 class TeacherArguments:
-    """Where models are fetched from, and which teaches."""
+    """Where models are loaded from, and the teacher."""
 
-    teacher_model_name_or_path: str | None = HfArg(default=None, help="A model trained on the task. None: no teacher.")
-    cache_dir: str | None = HfArg(default=None, help="Where downloads are kept. None: the libraries' own caches.")
-    model_revision: str = HfArg(default="main", help="Branch, tag or commit of the model.")
-    token: str | None = HfArg(default=None, help="Access token of the Hub, for the model and the teacher.")
-    trust_remote_code: bool = HfArg(default=False, help="Run code that comes with the model. Read it first.")
+    teacher_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A model trained on the task. None: no teacher."}
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Where downloads are kept. None: the libraries' own caches."}
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    token: str | None = field(
+        default=None, metadata={"help": "Access token of the Hub, for the model and the teacher."}
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run code that comes with the model. Read it first."}
+    )
 
     @property
     def source(self) -> dict[str, str | None]:
-        """What every download takes."""
+        """Keyword arguments of `from_pretrained` that hold for every model."""
         return {"cache_dir": self.cache_dir, "token": self.token}
 
     @property
     def hub(self) -> dict[str, Any]:
-        """What `from_pretrained` takes for the model, its configuration and its tokenizer."""
+        """Keyword arguments of `from_pretrained` for the model to train, its configuration and its tokenizer."""
         return self.source | {"revision": self.model_revision, "trust_remote_code": self.trust_remote_code}
 
 
 @dataclass
 class FineTuningArguments(TeacherArguments):
-    """A model that has weights."""
+    """A model that starts from trained weights."""
 
-    model_name_or_path: str | None = HfArg(default=None, help="The model to train: a Hub id or a local path.")
-    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
-    tokenizer_name: str | None = HfArg(default=None, help="Hub id or path of the tokenizer. None: the model's.")
-    ignore_mismatched_sizes: bool = HfArg(default=False, help="Replace weights of other shapes, such as another head.")
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "The model to train: a Hub id or a local path."}
+    )
+    config_name: str | None = field(
+        default=None, metadata={"help": "Hub id or path of the configuration. None: the model's."}
+    )
+    tokenizer_name: str | None = field(
+        default=None, metadata={"help": "Hub id or path of the tokenizer. None: the model's."}
+    )
+    ignore_mismatched_sizes: bool = field(
+        default=False, metadata={"help": "Replace weights of other shapes, such as another head."}
+    )
 
     def __post_init__(self) -> None:
         if not self.model_name_or_path:
             raise ValueError("model_name_or_path must be a Hub id or a local path, got none")
 
     def config(self) -> PretrainedConfig:
-        """Of the model to train."""
-        return config_of(self.config_name or self.model_name_or_path, **self.hub)
+        """The configuration of the model to train."""
+        name = self.config_name or self.model_name_or_path
+        assert name is not None  # __post_init__ refuses it
+        return config_of(name, **self.hub)
 
 
 @dataclass
 class AnyModelArguments(TeacherArguments):
-    """A model that has weights, or one that starts at random."""
+    """A model that starts from trained weights or at random."""
 
-    model_name_or_path: str | None = HfArg(default=None, help="Weights to start from: Hub id or path. None: random.")
-    model_type: str | None = HfArg(default=None, help="Architecture of a model with random weights: bert, vit, ...")
-    config_name: str | None = HfArg(default=None, help="Hub id or path of the configuration. None: the model's.")
-    config_overrides: str | None = HfArg(
-        default=None, help="Changes to that of --model_type, such as hidden_size=256,num_hidden_layers=4."
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Weights to start from: Hub id or path. None: random."}
+    )
+    model_type: str | None = field(
+        default=None, metadata={"help": "Architecture of a model with random weights: bert, vit, ..."}
+    )
+    config_name: str | None = field(
+        default=None, metadata={"help": "Hub id or path of the configuration. None: the model's."}
+    )
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "Changes to that of --model_type, such as hidden_size=256,num_hidden_layers=4."}
     )
 
     def __post_init__(self) -> None:
@@ -86,9 +109,17 @@ class AnyModelArguments(TeacherArguments):
             raise ValueError("config_overrides changes the configuration of model_type only, not a given one")
 
     def config(self, **defaults: Any) -> PretrainedConfig:
-        """Of the model to train; the defaults are for one of `model_type`, and the overrides win over them."""
-        if self.config_name or self.model_name_or_path:
-            return config_of(self.config_name or self.model_name_or_path, **self.hub)
+        """The configuration of the model to train.
+
+        Args:
+            **defaults: Values of a new configuration of `model_type`, which `config_overrides` replaces.
+
+        Returns:
+            The configuration.
+        """
+        if name := self.config_name or self.model_name_or_path:
+            return config_of(name, **self.hub)
+        assert self.model_type is not None  # __post_init__ refuses it
         config = CONFIG_MAPPING[self.model_type](**defaults)
         if self.config_overrides:
             config.update_from_string(self.config_overrides)
@@ -96,12 +127,19 @@ class AnyModelArguments(TeacherArguments):
 
 
 def teacher_options(args: DistillationTrainingArguments) -> dict[str, Any]:
-    """What `from_pretrained` takes for the teacher's configuration and tokenizer."""
-    return {"revision": args.teacher_revision, "trust_remote_code": False} | (args.teacher_model_init_kwargs or {})
+    """Keyword arguments of `from_pretrained` for the teacher's configuration and tokenizer."""
+    return {"revision": args.teacher_revision, "trust_remote_code": False} | teacher_init_kwargs(args)
+
+
+def teacher_init_kwargs(args: DistillationTrainingArguments) -> dict[str, Any]:
+    """The arguments' `teacher_model_init_kwargs`, empty where none are given."""
+    kwargs = args.teacher_model_init_kwargs or {}
+    assert not isinstance(kwargs, str)  # TrainingArguments parses JSON when it is made
+    return kwargs
 
 
 def config_of_teacher(teacher: str | None, args: DistillationTrainingArguments) -> PretrainedConfig | None:
-    """The teacher's configuration, of an adapter its base's with the adapter's number of labels; None without a teacher."""
+    """The teacher's configuration; of an adapter, its base's with the adapter's number of labels; None without a teacher."""
     return None if teacher is None else SavedModel.find(teacher, **teacher_options(args)).config
 
 
@@ -110,15 +148,18 @@ def tokenizer_of_teacher(teacher: str, args: DistillationTrainingArguments) -> P
     return SavedModel.find(teacher, **teacher_options(args)).needed_tokenizer()
 
 
-def load_student(auto_class: type, name: str, config: PretrainedConfig, dtype: Any = None, **kwargs: Any) -> Any:
-    """The model to train, with its weights; those saved in half precision become single precision, unless told otherwise.
+def load_student(auto_class: Any, name: str, config: PretrainedConfig, dtype: Any = None, **kwargs: Any) -> Any:
+    """Load the model to train; weights saved in half precision become single precision unless a precision is given.
 
     Args:
-        auto_class: Has `from_pretrained`.
-        name: Hub id or path.
-        config: As it was saved.
-        dtype: For the weights. None: float32.
-        kwargs: Further arguments of `from_pretrained`.
+        auto_class: A class with `from_pretrained`.
+        name: A folder, or an id on the Hub.
+        config: The model's configuration.
+        dtype: The precision of the weights. None: float32.
+        **kwargs: Further keyword arguments of `from_pretrained`.
+
+    Returns:
+        The model.
     """
     saved = str(config.dtype).removeprefix("torch.")
     if dtype is None and saved in ("float16", "bfloat16"):
@@ -129,15 +170,21 @@ def load_student(auto_class: type, name: str, config: PretrainedConfig, dtype: A
     return auto_class.from_pretrained(name, config=config, dtype=dtype or torch.float32, **kwargs)
 
 
-def segments_for_teacher(
+def token_type_ids_for_teacher(
     model: PreTrainedModel, teacher: str | None, args: DistillationTrainingArguments
 ) -> bool | None:
-    """What `return_token_type_ids` must be for a teacher that tells two texts apart by them, though the model does not.
+    """Whether the tokenizer must return `token_type_ids` for a teacher that reads them, though the model does not.
 
-    A tokenizer leaves out what its own model does not read, such as DistilBERT's; BERT then takes both texts for one.
+    A tokenizer leaves out inputs that its own model does not read, such as DistilBERT's; a BERT teacher then takes both
+    texts of a pair for one.
+
+    Args:
+        model: The model to train.
+        teacher: The teacher's folder, or its id on the Hub. None: there is none.
+        args: The training arguments, which say how the teacher is loaded.
 
     Returns:
-        True, or None for the tokenizer's own choice.
+        The value for `return_token_type_ids`: True, or None for the tokenizer's default.
     """
     if teacher is None or "token_type_ids" in inspect.signature(model.forward).parameters:
         return None

@@ -1,9 +1,9 @@
-"""What the example scripts share: where data come from, and the course of a run."""
+"""The stages of a script's run: parse arguments, check the data, make the trainer, train, evaluate, predict and publish."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,21 +14,19 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArgumentParser
-from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_distill.data.files import similar_paths
-from hf_distill.data.sequences import label_values
-from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.interruption import going_on
-from hf_distill.scripts.models import TeacherArguments
+from hf_distill.scripts.interruption import advice_on_interrupt
+from hf_distill.scripts.models import TeacherArguments, teacher_init_kwargs
 from hf_distill.scripts.output_folder import (
     OutputFolderArguments,
-    begin_anew,
     has_stages,
-    how_to_go_on,
     last_checkpoint,
+    prepare_fresh_run,
+    resume_advice,
 )
+from hf_distill.scripts.reporting import report, report_training
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
@@ -47,18 +45,21 @@ Result = TypeVar("Result")
 
 @dataclass
 class ScriptTrainingArguments(OutputFolderArguments, ProgressiveTrainingArguments, PruningDistillTrainingArguments):
-    """Those of all trainers, of which `make_trainer` takes the one they ask for, and of the output folder."""
+    """The arguments of all trainers, from which `make_trainer` chooses one, and of the output folder."""
 
 
 def parse_arguments(*groups: type, description: str | None = None) -> tuple[Any, ...]:
-    """The groups of arguments, from the command line or from the one .json file named on it.
+    """Parse dataclasses of arguments from the command line, or from a .json file if that is its only word.
 
     Args:
-        groups: The last is the training's.
-        description: What the script does, with which its help begins.
+        *groups: The dataclasses; the last is the training arguments'.
+        description: The beginning of the script's help, which says what the script does.
+
+    Returns:
+        An object of each dataclass.
 
     Raises:
-        ValueError: No stage is asked for.
+        ValueError: Neither training nor evaluation nor prediction is requested.
     """
     parser = ScriptParser(groups, description=description)
     from_file = len(sys.argv) == 2 and sys.argv[1].endswith(".json")
@@ -70,15 +71,15 @@ def parse_arguments(*groups: type, description: str | None = None) -> tuple[Any,
 
 
 def require_source(files: Mapping[str, str | None], file_types: tuple[str, ...], **others: str | None) -> None:
-    """Check that the data come from one place, and that files can be read.
+    """Check that the data come from one source, and that files can be read.
 
     Args:
-        files: Paths by argument, None where not given.
-        file_types: Suffixes allowed.
-        others: Other places, None where not given.
+        files: Paths by the name of their argument; None where it is not given.
+        file_types: The allowed suffixes, such as ".csv".
+        **others: Other sources by the name of their argument; None where it is not given.
 
     Raises:
-        ValueError: Data come from several places or from none, or a file is not there or of another type.
+        ValueError: The data come from several sources or from none, or a file does not exist or is of another type.
     """
     given_files = {name: path for name, path in files.items() if path}
     given = {name: source for name, source in {**others, "files": given_files}.items() if source}
@@ -91,41 +92,53 @@ def require_source(files: Mapping[str, str | None], file_types: tuple[str, ...],
             raise ValueError(f"{allowed}, got {path!r}{'' if Path(path).exists() else similar_paths(path)}")
 
 
-def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **of_stage: str) -> list[str]:
-    """The splits that the stages asked for need.
+def require_splits(raw: Mapping[str, Any], args: TrainingArguments, **stages: str) -> list[str]:
+    """Check that the data have the splits that the requested stages need.
 
     Args:
-        raw: The splits there are.
-        args: Says which stages are asked for.
-        of_stage: Split by stage, such as do_eval="validation".
+        raw: The data set's splits by name.
+        args: The training arguments, which say which stages are requested.
+        **stages: The split that each stage needs, such as do_eval="validation".
+
+    Returns:
+        The names of the splits that are needed.
 
     Raises:
-        ValueError: One of them is not there.
+        ValueError: One of them does not exist.
     """
-    wanted = {stage: split for stage, split in of_stage.items() if getattr(args, stage)}
+    wanted = {stage: split for stage, split in stages.items() if getattr(args, stage)}
     for stage, split in wanted.items():
         if split not in raw:
             raise ValueError(f"--{stage} needs the split {split!r}, got only {sorted(raw)}")
     return list(wanted.values())
 
 
-def given_values(parser: HfArgumentParser, group: type) -> dict[str, Any]:
-    """What the command line says of a group of arguments, for scripts of several trainings: each takes an object of its own.
+def parsed_values(parser: HfArgumentParser, group: type) -> dict[str, Any]:
+    """Parse the command line for scripts of several trainings, each of which needs a new object of its arguments.
 
-    Trainer and accelerate write into the object, and under DeepSpeed refuse to take it twice.
+    Trainer and accelerate write into the object, and under DeepSpeed refuse to use it twice.
+
+    Args:
+        parser: A parser of dataclasses.
+        group: The dataclass whose values are wanted.
+
+    Returns:
+        The values on the command line, and defaults, by the name of the dataclass's field.
     """
     values = vars(parser.parse_args())
     return {own.name: values[own.name] for own in fields(group) if own.init}
 
 
-def once(work: Callable[[], Result]) -> Result:
-    """What a function gives, called by the main process alone when all have come here; the others wait, and get the same.
+def run_on_main_process(work: Callable[[], Result]) -> Result:
+    """Wait for all processes, run a function on the main process alone, and return its result on all of them.
 
-    Scripts of several trainings decide, read and write with it between them, so that all processes do the same next.
+    Scripts of several trainings decide, read and write with it between trainings, so that all processes do the same next.
 
     Args:
-        work: Reads and writes files, and does not wait for other processes. What it gives can be pickled. Where it fails,
-            the launcher ends the others.
+        work: Function that reads and writes files, and does not wait for other processes. Where it fails, the launcher ends the others.
+
+    Returns:
+        What `work` returned on the main process, pickled for the others.
     """
     state = PartialState()
     state.wait_for_everyone()
@@ -133,18 +146,23 @@ def once(work: Callable[[], Result]) -> Result:
 
 
 def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
-    """At most this many rows; None: all."""
+    """The first rows, at most this many; None: all."""
     return dataset.select(range(len(dataset))[:limit])
 
 
-def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
-    """What resume_from_checkpoint means: a folder; true, the last checkpoint; false, none; unset, the last if any.
+def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:
+    """Find the checkpoint that a run resumes from; start over where there is none.
 
-    Of a run in stages True, which means the last of the last stage. With overwrite_output_dir the checkpoints there are
-    deleted, and none is continued.
+    Args:
+        args: The run's arguments. Their resume_from_checkpoint is a checkpoint's folder, true for the last checkpoint,
+            false for none, or None for the last if there is one. With overwrite_output_dir the checkpoints in output_dir
+            are deleted, and none is resumed from.
+
+    Returns:
+        The checkpoint's folder; of a run in stages True, the last checkpoint of the last stage; None where there is none.
 
     Raises:
-        ValueError: A checkpoint is asked for and is not there, or is to be deleted as well; or none is asked for, and
+        ValueError: A checkpoint is requested and does not exist, or is to be deleted as well; or none is requested, and
             output_dir has some.
     """
     wanted, overwrite = str(args.resume_from_checkpoint).lower(), getattr(args, "overwrite_output_dir", False)
@@ -152,11 +170,11 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
         return None
     if overwrite and wanted not in ("none", "false"):
         raise ValueError(
-            "pass either overwrite_output_dir, which begins anew, or resume_from_checkpoint, which continues, got both "
+            "pass either overwrite_output_dir, which starts over, or resume_from_checkpoint, which resumes, got both "
             f"({args.resume_from_checkpoint!r})"
         )
     if overwrite or wanted == "false":
-        begin_anew(args, asked_for=True, overwrite=overwrite)
+        prepare_fresh_run(args, requested=True, overwrite=overwrite)
         return None
     searched = wanted in ("none", "true")
     folder = str(args.output_dir if searched else args.resume_from_checkpoint)
@@ -167,43 +185,55 @@ def checkpoint_to_continue(args: TrainingArguments) -> str | bool | None:
             f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
         )
     if found is not None:
-        logger.warning(f"Continuing from {found}. To begin anew, pass --overwrite_output_dir true.")
+        logger.warning(f"Resuming from {found}. To start over, pass --overwrite_output_dir true.")
     elif wanted == "none":
-        begin_anew(args, asked_for=False)
+        prepare_fresh_run(args, requested=False)
     return True if searched and found is not None and has_stages(args) else found
 
 
-def begin(args: DistillationTrainingArguments, models: TeacherArguments) -> str | None:
-    """Set verbosity and seed, and let the teacher be fetched as the model is.
+def prepare_run(args: DistillationTrainingArguments, models: TeacherArguments) -> str | bool | None:
+    """Set verbosity and seed, let the teacher be loaded from where the model is, and find the checkpoint to resume from.
+
+    Args:
+        args: The training arguments; the teacher's keyword arguments of `from_pretrained` are written into them.
+        models: The arguments that name the teacher.
 
     Returns:
-        The checkpoint to continue from.
+        The checkpoint to resume from, see `checkpoint_to_resume`.
     """
     set_verbosity(args)
     if models.teacher_model_name_or_path:
-        args.teacher_model_init_kwargs = models.source | (args.teacher_model_init_kwargs or {})
+        args.teacher_model_init_kwargs = models.source | teacher_init_kwargs(args)
     transformers.set_seed(args.seed)
-    return checkpoint_to_continue(args)
+    return checkpoint_to_resume(args)
 
 
 def make_trainer(
     model: Any, args: ProgressiveTrainingArguments, teacher_model: Any, **trainer_kwargs: Any
 ) -> DistillationTrainer:
-    """The trainer for the arguments.
+    """Make the trainer that the arguments select.
+
+    Args:
+        model: The student.
+        args: The training arguments.
+        teacher_model: The teacher, or its name. None: the arguments name its checkpoints, or there is none.
+        **trainer_kwargs: Further keyword arguments of the trainer.
 
     Returns:
-        A `ProgressiveTrainer` where they name checkpoints of the teacher, a `PruningDistillTrainer` where they say what
-        size the student shrinks to, else a `DistillationTrainer`.
+        A `ProgressiveTrainer` where the arguments name checkpoints of the teacher, a `PruningDistillTrainer` where they set
+        the size that the student is pruned to, else a `DistillationTrainer`.
 
     Raises:
-        ValueError: Checkpoints are given beside a teacher or a size.
+        ValueError: Checkpoints are given together with a teacher or a size.
     """
-    shrinks = isinstance(args, PruningDistillTrainingArguments) and args.has_target
-    if shrinks and args.teacher_checkpoints:
-        raise ValueError(f"a student that shrinks has one teacher, got teacher_checkpoints {args.teacher_checkpoints}")
+    if isinstance(args, PruningDistillTrainingArguments) and args.has_target:
+        if args.teacher_checkpoints:
+            raise ValueError(
+                f"a student that is pruned has one teacher, got teacher_checkpoints {args.teacher_checkpoints}"
+            )
+        return PruningDistillTrainer(model, args, teacher_model=teacher_model, **trainer_kwargs)
     if not args.teacher_checkpoints:
-        trainer_class = PruningDistillTrainer if shrinks else DistillationTrainer
-        return trainer_class(model, args, teacher_model=teacher_model, **trainer_kwargs)
+        return DistillationTrainer(model, args, teacher_model=teacher_model, **trainer_kwargs)
     if teacher_model is not None:
         raise ValueError("pass either teacher_model_name_or_path or teacher_checkpoints, got both")
     return ProgressiveTrainer(model, args, **trainer_kwargs)
@@ -216,16 +246,16 @@ def run(
     evaluate: Callable[[Trainer], dict[str, float]] | None = None,
     predict: Callable[[Trainer], None] | None = None,
 ) -> None:
-    """Train, evaluate, predict and publish, as the arguments ask for; leave model, metrics and state in output_dir.
+    """Train, evaluate, predict and publish, as the arguments say; model, metrics and state are saved in output_dir.
 
     Args:
-        trainer: Has the datasets of the stages asked for.
-        checkpoint: To continue from.
-        pipeline: What the model is for, as the Hub calls it.
-        evaluate: Gives the metrics. None: `trainer.evaluate()`.
-        predict: Makes the predictions and writes them; called with `do_predict`.
+        trainer: A trainer with the data sets of the requested stages.
+        checkpoint: The checkpoint to resume from, see `checkpoint_to_resume`.
+        pipeline: The model's task as the Hub calls it, such as "text-classification".
+        evaluate: Function that returns the metrics. None: `trainer.evaluate()`.
+        predict: Function that predicts and writes the predictions, called with `do_predict`. None: nothing is predicted.
     """
-    with going_on(lambda: how_to_go_on(trainer.args)):
+    with advice_on_interrupt(lambda: resume_advice(trainer.args)):
         _run_stages(trainer, checkpoint, pipeline, evaluate, predict)
 
 
@@ -249,39 +279,3 @@ def _run_stages(
         predict(trainer)
     if args.push_to_hub:
         trainer.push_to_hub(tasks=pipeline)
-
-
-def sample_counts(dataset: Any) -> dict[str, int]:
-    """How many examples there are, and how many of them have a label where it is not all; nothing where it is not known."""
-    if not isinstance(dataset, Dataset):
-        return {}
-    labeled = sum(map(_has_label, _labels_of(dataset)))
-    return {"samples": len(dataset)} | ({"labeled_samples": labeled} if 0 < labeled < len(dataset) else {})
-
-
-def _labels_of(dataset: Dataset) -> Iterable[Any]:
-    """The classes of the rows; nothing where there are none."""
-    name = next((name for name in ("labels", "label") if name in dataset.column_names), None)
-    if name is None or str(getattr(dataset.features[name], "dtype", "")).startswith("float"):
-        return ()
-    return map(label_values(dataset.features[name]), dataset.with_format(None, columns=[name])[name])
-
-
-def _has_label(label: Any) -> bool:
-    """Of a row or, in a list, of any of its words."""
-    return any(map(_has_label, label)) if isinstance(label, list) else label not in (None, IGNORE_INDEX)
-
-
-def report_training(trainer: Trainer, metrics: dict[str, float]) -> None:
-    """Log and save what a training measured, and its state; of a run that was finished before those of then stay."""
-    if metrics:
-        report(trainer, "train", metrics, trainer.train_dataset)
-    if metrics or not Path(trainer.args.output_dir, TRAINER_STATE_NAME).exists():
-        trainer.save_state()
-
-
-def report(trainer: Trainer, stage: str, metrics: dict[str, float], dataset: Any) -> None:
-    """Log and save metrics, with the number of examples where it is known."""
-    metrics |= {f"{stage}_{name}": count for name, count in sample_counts(dataset).items()} | metrics
-    trainer.log_metrics(stage, metrics)
-    trainer.save_metrics(stage, metrics)

@@ -1,4 +1,4 @@
-"""What a student is trained on and what it is measured on."""
+"""Splits of a data set for training and evaluation."""
 
 from __future__ import annotations
 
@@ -6,29 +6,45 @@ from collections.abc import Mapping
 
 from datasets import Dataset
 
-HELD_OUT_SHARE, HELD_OUT_AT_MOST = 0.1, 1000
-ENOUGH_TO_HOLD_OUT = 20  # rows; of fewer all are needed for training
+from hf_distill.data.words import word_columns
+from hf_distill.tasks import Task
+
+HELD_OUT_SHARE, MAX_HELD_OUT_ROWS = 0.1, 1000
+MIN_ROWS_TO_HOLD_OUT = 20  # with fewer rows all are needed for training
 
 
-def for_training(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str, Dataset], str | None]:
-    """The splits, one of them called train; where none is there to measure on, a part of it is held out as validation.
+def training_splits(splits: Mapping[str, Dataset], seed: int) -> tuple[dict[str, Dataset], str | None]:
+    """Make sure that there is a split called train, and hold out a validation split if no split is there to evaluate on.
 
     Args:
-        splits: As loaded; a single one is for training, whatever it is called.
-        seed: Decides which rows are held out.
+        splits: The data set's splits by name; a single one is for training, whatever its name.
+        seed: The seed of the random choice of held-out rows.
 
     Returns:
-        The splits, and what was held out, in words; None for nothing.
+        The splits by name, and a sentence that says what was held out; None where nothing was.
 
     Raises:
-        ValueError: There are several splits, but none to train on.
+        ValueError: There are several splits and none is called train.
     """
     splits = dict(splits) if len(splits) > 1 else {"train": next(iter(splits.values()))}
     if "train" not in splits:
         raise ValueError(f"a data set of several splits needs one called train, got {sorted(splits)}")
     rows = splits["train"]
-    if {"test", "validation"} & splits.keys() or len(rows) < ENOUGH_TO_HOLD_OUT:
+    if {"test", "validation"} & splits.keys() or len(rows) < MIN_ROWS_TO_HOLD_OUT:
         return splits, None
-    parts = rows.train_test_split(min(round(HELD_OUT_SHARE * len(rows)), HELD_OUT_AT_MOST), seed=seed)
+    parts = rows.train_test_split(min(round(HELD_OUT_SHARE * len(rows)), MAX_HELD_OUT_ROWS), seed=seed)
     note = f"{len(parts['test'])} of the {len(rows)} rows were held out for validation (seed {seed})"
     return splits | {"train": parts["train"], "validation": parts["test"]}, note
+
+
+def labeled_split(splits: Mapping[str, Dataset], task: Task | None) -> str | None:
+    """The split to evaluate on: test, else validation, the first of them with labels; None: neither has labels."""
+    return next((name for name in ("test", "validation") if name in splits and is_labeled(splits[name], task)), None)
+
+
+def is_labeled(rows: Dataset, task: Task | None) -> bool:
+    """Whether at least some of the rows have the labels, or for question answering the answers, of the task."""
+    if task is Task.TOKEN_CLASSIFICATION:
+        return bool(word_columns(rows.features))  # which refuses rows without
+    column = "answers" if task is Task.QUESTION_ANSWERING else "label"
+    return column in rows.column_names and any(value is not None for value in rows[column])

@@ -1,4 +1,4 @@
-"""What becomes of a user's mistakes: one line that says what is wrong, and an exit code."""
+"""Users' mistakes in scripts and commands: one line that says what is wrong, and an exit code, instead of a traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from hf_distill.scripts.interruption import SEVERAL_TRAININGS, going_on, without_traceback
+from hf_distill.scripts.interruption import RESUME_SEVERAL_TRAININGS, advice_on_interrupt, exit_on_interrupt
 from hf_distill.text.plain import printable
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"
@@ -17,27 +17,30 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 class WrongUsage(ValueError):
-    """Options that do not exist or cannot be read; exit code 2, where other mistakes have 1."""
+    """Options that do not exist or cannot be parsed; exit code 2, where other mistakes have exit code 1."""
 
 
 @contextmanager
-def in_one_line() -> Iterator[None]:
-    """End the process after a mistake with one line on stderr, and after Ctrl-C likewise.
+def exit_on_user_error() -> Iterator[None]:
+    """End the process after a mistake with one line on stderr and exit code 1 or 2, and after Ctrl-C with exit code 130.
 
-    With HF_DISTILL_TRACEBACK=1 the traceback of a mistake is shown instead.
+    ValueError, OSError and ImportError count as mistakes; with HF_DISTILL_TRACEBACK=1 their traceback is shown instead.
+
+    Raises:
+        SystemExit: A mistake was made, or the process was interrupted.
     """
     try:
-        with without_traceback():
+        with exit_on_interrupt():
             yield
     except _MISTAKES as error:
         if os.environ.get(TRACEBACK, "0") != "0":
             raise
-        print(f"Error: {described(error)}", file=sys.stderr)
+        print(f"Error: {one_line_message(error)}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, WrongUsage) else 1) from error
 
 
-def described(error: BaseException) -> str:
-    """The message in one line; where another library raised it, with the way to its traceback."""
+def one_line_message(error: BaseException) -> str:
+    """The error's message in one line; where another library raised it, with a hint how to see its traceback."""
     message = printable(" ".join(str(error).split())) or type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     raised_here = (
@@ -47,11 +50,14 @@ def described(error: BaseException) -> str:
 
 
 def run_main(main: Callable[[], None], trains_several: bool = False) -> None:
-    """Run a script's main function; mistakes and Ctrl-C end as `in_one_line` says.
+    """Run a script's main function; mistakes and Ctrl-C end the process as described at `exit_on_user_error`.
 
     Args:
         main: The function.
-        trains_several: It trains one model after another, and started again it leaves out those that are finished.
+        trains_several: Whether the script trains one model after another and skips the finished ones when started again.
     """
-    with in_one_line(), going_on(lambda: SEVERAL_TRAININGS) if trains_several else nullcontext():
+    with (
+        exit_on_user_error(),
+        advice_on_interrupt(lambda: RESUME_SEVERAL_TRAININGS) if trains_several else nullcontext(),
+    ):
         main()

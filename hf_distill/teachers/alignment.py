@@ -1,9 +1,10 @@
-"""Do teacher and student speak of the same thing: the same labels in the same order, the same tokens?"""
+"""Checks that teacher and student have the same labels and tokens, and the permutation between their label orders."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from copy import copy
+from typing import Any, cast
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.image_processing_base import ImageProcessingMixin
@@ -15,20 +16,20 @@ _PROBE_TEXT = "A Déjà-vu of NAÏVE tests: 1,024 re-tokenized words @home & 東
 
 
 def label_permutation(student: PretrainedConfig, teacher: PretrainedConfig) -> list[int] | None:
-    """Which teacher label each student label is, matched by name.
+    """Match the teacher's labels with the student's by name.
 
-    Case may differ, unless two names of a side differ by nothing else. Equal names must stand in the same order on both
-    sides. A side whose labels carry only their default names (LABEL_0, ...) is taken to be in the other side's order.
+    Case may differ, unless two names of one model differ in nothing else. Repeated names must be in the same order in both
+    models. A model whose labels have only their default names (LABEL_0, ...) is taken to have the other model's order.
 
     Args:
         student: The student's configuration.
         teacher: The teacher's configuration.
 
     Returns:
-        Teacher index per student index, or None when the orders agree.
+        The teacher's label index for each of the student's; None where the orders are equal.
 
     Raises:
-        ValueError: The numbers of labels differ, or the sets of names do, or equal names stand in another order.
+        ValueError: The numbers or names of the labels differ, or repeated names are in another order.
     """
     if student.num_labels != teacher.num_labels:
         raise ValueError(
@@ -54,21 +55,21 @@ def has_label_names(config: PretrainedConfig) -> bool:
 
 
 def take_over_label_names(student: PretrainedConfig, teacher: PretrainedConfig) -> None:
-    """Give a student whose labels have only their default names those of its teacher, where it has equally many."""
+    """Copy the teacher's label names to a student that has as many labels with only their default names."""
     if has_label_names(teacher) and not has_label_names(student) and student.num_labels == teacher.num_labels:
-        student.id2label, student.label2id = dict(teacher.id2label), dict(teacher.label2id)
+        student.id2label, student.label2id = copy(teacher.id2label), copy(teacher.label2id)
 
 
 def take_over_problem_type(student: PretrainedConfig, problem_type: str | None, whose: str) -> None:
-    """Let a student whose configuration does not say what its logits mean read them as its teacher's are read.
+    """Copy the teacher's problem type to a student whose configuration has none.
 
     Args:
-        student: Its `problem_type` is set where it is None.
-        problem_type: The teacher's; None: it does not say.
-        whose: The teacher, for the message.
+        student: The student's configuration.
+        problem_type: The teacher's `problem_type`. None: its configuration has none, and nothing is copied.
+        whose: The owner of the problem type in the error message, such as "the teacher".
 
     Raises:
-        ValueError: Both say it, and differ.
+        ValueError: The two problem types differ.
     """
     if problem_type is None:
         return
@@ -79,7 +80,7 @@ def take_over_problem_type(student: PretrainedConfig, problem_type: str | None, 
             f"things. Set the student's config.problem_type to {problem_type!r} (with labels of that kind), or pass a "
             "teacher trained on the student's task."
         )
-    student.problem_type = problem_type
+    student.problem_type = cast(Any, problem_type)
 
 
 def require_same_vocabulary(
@@ -88,9 +89,16 @@ def require_same_vocabulary(
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
-    """Refuse a teacher that would read other words than the student in the same token ids.
+    """Refuse a teacher for which the same token ids stand for other tokens than for the student.
 
-    With both tokenizers at hand, their vocabularies and one probe sentence decide; else the vocabulary sizes do.
+    If both tokenizers are given, their vocabularies and the tokens of one probe sentence are compared; else the vocabulary
+    sizes.
+
+    Args:
+        student: The student's configuration.
+        teacher: The teacher's configuration.
+        student_tokenizer: The student's tokenizer. None: not known.
+        teacher_tokenizer: The teacher's tokenizer. None: not known.
 
     Raises:
         ValueError: The vocabularies or tokenizations differ.
@@ -105,9 +113,9 @@ def require_same_vocabulary(
     if student_tokenizer is None or teacher_tokenizer is None:
         if student_size != teacher_size:
             raise ValueError(
-                f"the teacher's vocabulary has {teacher_size} tokens, the student's {student_size}. {advice} Where they have "
-                "one tokenizer and only rows that stand for no token are more, pass the teacher by name, from where its "
-                "tokenizer is, and the student's as processing_class."
+                f"the teacher's vocabulary has {teacher_size} tokens, the student's {student_size}. {advice} Where they share a "
+                "tokenizer and only the embedding tables are padded to different sizes, pass the teacher by name, so that its "
+                "tokenizer is found, and the student's tokenizer as processing_class."
             )
         return
     student_vocabulary, teacher_vocabulary = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()
@@ -129,10 +137,16 @@ def require_same_vocabulary(
 
 
 def processing_sha256(processing_class: Any) -> str | None:
-    """SHA-256 of what decides how a tokenizer or image processor makes inputs, hexadecimal; None for anything else.
+    """Hash the settings that decide which inputs a tokenizer or image processor makes.
 
-    Of a tokenizer its vocabulary and the tokens of one probe sentence, so that its copies are equal in whatever class
-    or folder they are; where it cuts texts off is not part of it.
+    A tokenizer's vocabulary and the tokens of one probe sentence are hashed, so that its copies have equal hashes in whatever
+    class or folder they are; the length to which it truncates texts is not.
+
+    Args:
+        processing_class: The tokenizer or image processor.
+
+    Returns:
+        SHA-256, hexadecimal; None for an object of another kind.
     """
     if isinstance(processing_class, PreTrainedTokenizerBase):
         token_ids = processing_class(_PROBE_TEXT, truncation=False)["input_ids"]

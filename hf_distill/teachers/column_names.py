@@ -16,22 +16,22 @@ _OTHER_COLUMNS = re.compile(rf"{TEACHER_LOGITS}|{TEACHER_CLASSES}|{TEACHER_POSIT
 
 
 def hidden_state_column(index: int) -> str:
-    """Name of the column with a hidden state at every position, (sequence, hidden) in a row; 0: the embeddings' output."""
+    """Name of the column with a hidden state at every position, (sequence, hidden) per row; 0 is the embeddings' output."""
     return f"teacher_hidden_state_{index}"
 
 
 def cls_state_column(index: int) -> str:
-    """Name of the column with a hidden state at the first position, (hidden,) in a row."""
+    """Name of the column with a hidden state at the first position, (hidden,) per row."""
     return f"teacher_cls_state_{index}"
 
 
 def checkpoint_column(index: int, of: str = TEACHER_LOGITS) -> str:
-    """Name of a column of one of several checkpoints, from 0."""
+    """Name of the column with the outputs of one of several checkpoints, counted from 0."""
     return f"{of}_{index}"
 
 
 def precomputed_columns(names: Iterable[str]) -> list[str]:
-    """Those of the names that are columns a teacher's answers were recorded in."""
+    """The names among these of columns with precomputed teacher outputs."""
     return [
         name
         for name in names

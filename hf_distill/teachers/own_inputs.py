@@ -1,4 +1,4 @@
-"""A teacher with a tokenizer of its own: the same example, encoded once for each model."""
+"""Inputs for a teacher with a tokenizer of its own: each example is encoded once per model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEACHER_PREFIX = "teacher_"
 
 
 def teacher_prefix(index: int, teachers: int) -> str:
-    """What the columns of one of several teachers start with: "teacher_" for a single one, else "teacher0_", ..."""
+    """Prefix of the columns that hold a teacher's own inputs: "teacher_" for a single teacher, else "teacher0_", ..."""
     return TEACHER_PREFIX if teachers == 1 else f"teacher{index}_"
 
 
@@ -28,17 +28,18 @@ def encode_for_teacher(
     """Add the teacher's own encoding of raw columns, which `DistillationTrainer(teacher_processing_class=...)` reads.
 
     Args:
-        dataset: Has the raw columns (texts, or images for an image processor).
+        dataset: Rows with the raw columns: texts, or images for an image processor.
         processing_class: The teacher's tokenizer or image processor.
         columns: One raw column, or two for pairs of texts; a missing text counts as an empty one.
-        prefix: Of the columns added, such as `teacher_input_ids`; "teacher0_", "teacher1_", ... for several teachers.
-        options: Passed to the processing class; `truncation=True` unless given, for tokenizers.
+        prefix: The prefix of the new columns' names, as in `teacher_input_ids`; "teacher0_", "teacher1_", ... for several
+            teachers.
+        **options: Keyword arguments of the processing class; of a tokenizer `truncation=True` unless given.
 
     Returns:
-        The dataset with more columns.
+        The rows with more columns.
 
     Raises:
-        ValueError: A column is not there.
+        ValueError: A column does not exist.
     """
     columns = [columns] if isinstance(columns, str) else list(columns)
     missing = sorted(set(columns) - set(dataset.column_names))
@@ -57,26 +58,34 @@ def encode_for_teacher(
 
 
 class SeparateEncodings:
-    """A data collator that makes the student's inputs as ever, and each teacher's beside them.
+    """A data collator that adds each teacher's own inputs to the student's.
 
     Args:
-        data_collator: Makes the student's inputs.
-        processing_classes: By prefix of its columns each teacher's tokenizer (pads) or image processor (stacks).
+        data_collator: The collator of the student's inputs.
+        processing_classes: Each teacher's tokenizer, which pads its inputs, or image processor, whose inputs are stacked, by
+            the prefix of the teacher's columns.
     """
 
     def __init__(self, data_collator: Callable[[list[dict]], dict], processing_classes: Mapping[str, Any]):
         self.data_collator, self.processing_classes = data_collator, dict(processing_classes)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """One batch of model inputs.
+        """Make one batch of model inputs.
+
+        Args:
+            examples: The rows of the batch.
+
+        Returns:
+            The student's inputs, and each teacher's with the prefix of its columns.
 
         Raises:
             ValueError: The examples lack a teacher's encoding.
         """
-        batch, rest = {}, [dict(example) for example in examples]
+        batch: dict[str, Any] = {}
+        rest = [dict(example) for example in examples]
         for prefix, processing_class in self.processing_classes.items():
-            recorded = precomputed_columns(rest[0])
-            names = [name for name in rest[0] if name.startswith(prefix) and name not in recorded]
+            outputs = precomputed_columns(rest[0])
+            names = [name for name in rest[0] if name.startswith(prefix) and name not in outputs]
             if not names:
                 raise ValueError(
                     f"teacher_processing_class was given, but the examples have no columns that start with {prefix!r} "

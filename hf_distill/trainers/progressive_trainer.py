@@ -26,9 +26,10 @@ from hf_distill.precomputed.provenance import Provenance
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.tasks import Task
 from hf_distill.teachers.base import TeacherOutputs
+from hf_distill.teachers.checkpoints import find_checkpoints
 from hf_distill.teachers.column_names import TEACHER_LOGITS
 from hf_distill.teachers.frozen import FrozenTeacher
-from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
+from hf_distill.teachers.trajectory import Trajectory
 from hf_distill.trainers.callbacks import RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.distillation_trainer import DistillationTrainer

@@ -1,4 +1,4 @@
-"""`hf-distill evaluate` compares folders on files, and keeps what it found where it is asked to."""
+"""`hf-distill evaluate` compares folders on files, and saves the results on request."""
 
 from __future__ import annotations
 
@@ -126,8 +126,16 @@ def test_the_second_of_two_columns_is_read_whatever_the_first_is_called(folders,
     rows = [[f"w{row % 90 + 4}", f"w{row * 7 % 90 + 4}", ["cold", "warm"][row % 2]] for row in range(30)]
     with open(tmp_path / "pairs.csv", "w", newline="") as file:
         csv.writer(file).writerows([["text", "reply", "label"], *rows])
-    asked = ["evaluate", folders / "one", "--dataset", tmp_path / "pairs.csv", "--no-latency", "--text-column", "text"]
-    alone, paired = (invoke_json(*asked, *more)["rows"][0]["metrics"] for more in ([], ["--text-column", "reply"]))
+    command = [
+        "evaluate",
+        folders / "one",
+        "--dataset",
+        tmp_path / "pairs.csv",
+        "--no-latency",
+        "--text-column",
+        "text",
+    ]
+    alone, paired = (invoke_json(*command, *more)["rows"][0]["metrics"] for more in ([], ["--text-column", "reply"]))
     assert alone != paired
 
 

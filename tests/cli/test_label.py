@@ -34,8 +34,8 @@ def run(*arguments):
 def test_label_and_train(given, arguments):
     result = run("--dtype", "float16", "--rows-per-shard", "5")
     assert result.exit_code == 0, result.output
-    assert f"{len(REVIEWS)} rows answered by teacher in labeled" in result.output
-    assert re.search(r"2 files, [\d.e+]+ operations, [\d.]+ seconds\)", result.output)
+    assert f"{len(REVIEWS)} rows with the outputs of teacher in labeled" in result.output
+    assert re.search(r"2 files, [\d.e+]+ FLOPs, [\d.]+ seconds\)", result.output)
     rows = load_teacher_outputs("labeled")
     assert (
         rows["text"][:] == [text for text, _ in REVIEWS] and rows.features["teacher_logits"].feature.dtype == "float16"
@@ -54,7 +54,7 @@ def test_label_and_train(given, arguments):
         assert "soft_label_loss" in trainer.state.log_history[0]
 
 
-def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
+def test_the_same_command_again_computes_nothing_and_reports_as_json(given):
     first = run("--json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
@@ -70,8 +70,8 @@ def test_the_same_command_again_asks_nobody_and_reports_as_json(given):
         app, ["label", "reviews.csv", "--teacher", "teacher", "--output-dir", "streamed", "--streaming", "--json"]
     )
     assert json.loads(streamed.stdout)["rows"] == len(REVIEWS)
-    answers = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labeled", "streamed")]
-    torch.testing.assert_close(*map(torch.tensor, answers), rtol=1e-3, atol=1e-3)  # in half precision
+    outputs = [load_teacher_outputs(folder)["teacher_logits"][:] for folder in ("labeled", "streamed")]
+    torch.testing.assert_close(*map(torch.tensor, outputs), rtol=1e-3, atol=1e-3)  # in half precision
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from hf_distill import DistillationTrainer, create_student
 from hf_distill.cli.main import app
-from hf_distill.cli.plan import ARMS
 from hf_distill.compute.flops import batch_flops
 from hf_distill.compute.peak import remember_peak
+from hf_distill.scripts.plan import ARMS
 from hf_distill.students.miniatures import Miniature
 from tests.tiny_models import encoded_sentences, tiny_tokenizer
 
@@ -34,15 +34,15 @@ def config(layers, hidden):
     return SimpleNamespace(model_type="bert", vocab_size=30522, num_labels=2, **Miniature(layers, hidden).sizes)
 
 
-def test_arms_spend_the_budget():
+def test_arms_use_up_the_budget():
     content, arms = planned("--budget", "1e15")
     assert list(arms) == list(ARMS) and content["flops"] == 1e15 and content["flops_per_second"] is None
     predictions = int(0.15 * 8 * 32)
     step = batch_flops(config(2, 128), [32] * 8, "masked_lm", predictions=predictions, backward=True).computed
-    asked = batch_flops(config(4, 256), [32] * 8, "masked_lm", predictions=predictions).computed
+    taught = batch_flops(config(4, 256), [32] * 8, "masked_lm", predictions=predictions).computed
     assert arms["no_kd"]["steps"] == int(1e15 / step) and arms["no_kd"]["teacher_share"] == 0
-    assert arms["vanilla_kd"]["steps"] == int(1e15 / (step + asked))
-    assert arms["vanilla_kd"]["teacher_share"] == pytest.approx(asked / (step + asked))
+    assert arms["vanilla_kd"]["steps"] == int(1e15 / (step + taught))
+    assert arms["vanilla_kd"]["teacher_share"] == pytest.approx(taught / (step + taught))
     assert arms["tinybert"]["student_flops_per_token"] > arms["minilmv2"]["student_flops_per_token"]
     assert arms["cached_kd"]["tokens"] == pytest.approx(arms["vanilla_kd"]["tokens"])  # every text read once
     assert all(
@@ -77,7 +77,7 @@ def test_this_machine_needs_a_measured_peak():
     assert any("utilization of 0.3 is assumed" in remark for remark in content["remarks"])
 
 
-def test_the_plan_is_what_a_training_spends(arguments):
+def test_the_plan_is_what_a_training_costs(arguments):
     teacher = create_student("4/256", task="sequence_classification", vocab_size=100)
     student = create_student("2/128", teacher, "random")
     rows = encoded_sentences(16).map(lambda row: {"input_ids": [5] * 32, "attention_mask": [1] * 32})

@@ -182,7 +182,7 @@ def test_fine_tune_then_distil_then_continue(run_main, tmp_path):
         json.dumps(arguments | {"resume_from_checkpoint": True, "log_level": "info"}), encoding="utf-8"
     )
     printed = run_script(str(argument_file))
-    assert f"Continuing from {student / 'checkpoint-2'}" in printed
+    assert f"Resuming from {student / 'checkpoint-2'}" in printed
     assert "global step 2" in printed
     assert read_json(student, "trainer_state.json")["global_step"] == 4
     torch.testing.assert_close(load_file(student / "model.safetensors"), uninterrupted)
@@ -352,10 +352,10 @@ def test_a_teacher_tells_two_texts_apart_where_the_student_does_not(script, bert
     student = DistilBertForSequenceClassification(DistilBertConfig(**sizes))
     args = script.ScriptTrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
     tokenizer = script.AutoTokenizer.from_pretrained(bert)  # emits none, as DistilBERT's
-    assert script.segments_for_teacher(student, bert, args) is None
+    assert script.token_type_ids_for_teacher(student, bert, args) is None
     names = ["input_ids", "token_type_ids", "attention_mask"]
     script.AutoTokenizer.from_pretrained(bert, model_input_names=names).save_pretrained(tmp_path / "teacher")
-    segments = script.segments_for_teacher(student, str(tmp_path / "teacher"), args)
+    segments = script.token_type_ids_for_teacher(student, str(tmp_path / "teacher"), args)
     encode = script.Encoder(script.DataTrainingArguments(task_name="mrpc"), tokenizer, {}, segments=segments)
     pair = datasets.Dataset.from_dict({"one": ["a warm film"], "two": ["a dull film"]})
     assert encode(pair, ["one", "two"])["token_type_ids"][0] == [0, 0, 0, 0, 0, 1, 1, 1, 1]

@@ -143,7 +143,7 @@ def test_a_copy_of_the_teacher_shrinks_while_it_learns_words(run, tmp_path, text
     assert widths[-1] == 16 < widths[1] < widths[0] == 32
     model, report = AutoModelForMaskedLM.from_pretrained(student, output_loading_info=True)
     assert model.config.hidden_size == 16 and not report["missing_keys"] and not report["mismatched_keys"]
-    with pytest.raises(ValueError, match=r"a student that shrinks has one teacher, got teacher_checkpoints \['x'\]"):
+    with pytest.raises(ValueError, match=r"a student that is pruned has one teacher, got teacher_checkpoints \['x'\]"):
         run("other", *arguments, "--teacher_checkpoints", "x")
 
 

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from hf_distill import ProgressiveTrainer, ProgressiveTrainingArguments, create_student
-from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
+from hf_distill.teachers.checkpoints import find_checkpoints
+from hf_distill.teachers.trajectory import Trajectory
 from tests.examples.test_run_glue import QUIET, REVIEWS, TEXTS, read_json, save_bert, write_csv
 
 

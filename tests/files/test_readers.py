@@ -14,7 +14,7 @@ from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.publishing.student_folder import files_to_publish
 from hf_distill.resources.squad import is_squad_file
 from hf_distill.scripts.datasets import load_splits
-from hf_distill.teachers.trajectory import find_checkpoints
+from hf_distill.teachers.checkpoints import find_checkpoints
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 

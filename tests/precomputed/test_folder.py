@@ -1,4 +1,4 @@
-"""A folder of recorded answers: whole again after any interruption, and found out whatever is done to it.
+"""A folder of precomputed teacher outputs is complete again after any interruption, and any damage to it is found.
 
 HF_DISTILL_KILLS, _CORRUPTIONS, _WRITERS and _DISKS say how many times; HF_DISTILL_LABELED a folder with a teacher and its
 tokenizer, to kill the labeling of all 23,700 sentences of four domains and not of a tiny set.
@@ -23,7 +23,7 @@ from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
 from hf_distill.compute.flops import batch_flops
 from hf_distill.files import FileFormatError, folder_lock
 from hf_distill.fingerprints import file_sha256, json_sha256
-from hf_distill.precomputed import folder as cache_folder
+from hf_distill.precomputed import folder as output_folder
 from hf_distill.precomputed.forward import BatchedForward
 from hf_distill.precomputed.labeling_cost import COST, labeling_cost
 from hf_distill.publishing.labeled_folder import labeled_files
@@ -38,7 +38,7 @@ ROWS, PER_SHARD = 400, 40
 
 
 def contents(folder):
-    """All but what it took, which is never the same."""
+    """All files but the cost, whose seconds differ."""
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.name != COST}
 
 
@@ -81,8 +81,8 @@ def copied(whole, tmp_path):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The first row of every block that is asked about."""
+def labeled_blocks(monkeypatch):
+    """The first row of every block that the teacher is run on."""
     found, columns = [], BatchedForward.columns
     monkeypatch.setattr(
         BatchedForward, "columns", lambda self, rows, epoch, first, progress: found.append(first) or columns(self, rows, epoch, first, progress)
@@ -90,11 +90,11 @@ def asked(monkeypatch):
     return found
 
 
-def test_a_whole_folder_is_opened_and_nobody_asked(whole, copied, asked):
+def test_a_finished_folder_is_opened_without_running_the_teacher(whole, copied, labeled_blocks):
     os.chmod(copied, 0o555)
     times = {file: file.stat().st_mtime_ns for file in copied.iterdir()}
     assert label(copied)[:] == load_teacher_outputs(whole)[:]
-    assert asked == [] and times == {file: file.stat().st_mtime_ns for file in copied.iterdir()}
+    assert labeled_blocks == [] and times == {file: file.stat().st_mtime_ns for file in copied.iterdir()}
 
 
 def test_killed_at_random_moments(tmp_path):
@@ -135,7 +135,7 @@ def test_killed_at_random_moments(tmp_path):
     assert in_the_midst
 
 
-def test_interrupted_it_goes_on_with_the_shard_it_was_at(whole, tmp_path, asked, monkeypatch):
+def test_an_interrupted_call_resumes_with_the_unfinished_shard(whole, tmp_path, labeled_blocks, monkeypatch):
     outputs, calls = FrozenTeacher.outputs, []
 
     def failing(self, inputs):
@@ -147,19 +147,19 @@ def test_interrupted_it_goes_on_with_the_shard_it_was_at(whole, tmp_path, asked,
     monkeypatch.setattr(FrozenTeacher, "outputs", failing)
     with pytest.raises(KeyboardInterrupt):
         label(tmp_path / "labeled")
-    assert asked[-1] == 3 * PER_SHARD
+    assert labeled_blocks[-1] == 3 * PER_SHARD
     with pytest.raises(FileNotFoundError, match="never finished"):
         load_teacher_outputs(tmp_path / "labeled")
-    before = len(asked)
+    before = len(labeled_blocks)
     label(tmp_path / "labeled")
-    assert asked[before:] == list(range(3 * PER_SHARD, ROWS, PER_SHARD))
+    assert labeled_blocks[before:] == list(range(3 * PER_SHARD, ROWS, PER_SHARD))
     assert contents(tmp_path / "labeled") == contents(whole)
     cost = labeling_cost(tmp_path / "labeled")
-    assert cost.flops == labeling_cost(whole).flops == operations(ROWS) and cost.seconds > 0
+    assert cost.flops == labeling_cost(whole).flops == labeling_flops(ROWS) and cost.seconds > 0
 
 
-def operations(rows):
-    """Of asking about shards in batches of 8, the longest first."""
+def labeling_flops(rows):
+    """FLOPs of labeling shards in batches of 8, the longest rows first."""
     lengths, total = [len(row) for row in encoded_sentences(rows)["input_ids"]], 0
     for start in range(0, rows, PER_SHARD):
         of_shard = sorted(lengths[start : start + PER_SHARD], reverse=True)
@@ -172,7 +172,7 @@ def operations(rows):
 def test_several_processes_leave_the_same_bytes(whole, tmp_path, monkeypatch):
     """Each does its share; the first waits for the others before it writes the manifest."""
     for index in (1, 2, 0):
-        monkeypatch.setattr(cache_folder, "_place_among_processes", lambda index=index: (index, 3))
+        monkeypatch.setattr(output_folder, "_rank_and_world_size", lambda index=index: (index, 3))
         try:
             label(tmp_path / "labeled")
         except FileNotFoundError:
@@ -180,21 +180,21 @@ def test_several_processes_leave_the_same_bytes(whole, tmp_path, monkeypatch):
     assert contents(tmp_path / "labeled") == contents(whole)
 
 
-def test_answers_of_others_are_not_mixed_with(copied, asked):
+def test_outputs_of_another_provenance_are_refused(copied, labeled_blocks):
     for options, message in (
         (dict(seed=2), "weights_sha256 '42756"),
-        (dict(dtype="float16"), "dtype 'float32', asked for are answers with dtype 'float16'"),
-        (dict(max_length=7), "max_length 20, asked for are answers with max_length 7"),
-        (dict(rows_per_shard=50), "rows_per_shard 40, asked for are answers with rows_per_shard 50"),
-        (dict(rows=ROWS - 40), "answers to more rows than the 360"),
-        (dict(rows=ROWS - 1), "answers to other rows: shard-00009.arrow"),
+        (dict(dtype="float16"), "dtype 'float32', requested are outputs with dtype 'float16'"),
+        (dict(max_length=7), "max_length 20, requested are outputs with max_length 7"),
+        (dict(rows_per_shard=50), "rows_per_shard 40, requested are outputs with rows_per_shard 50"),
+        (dict(rows=ROWS - 40), "teacher outputs for more rows than the 360"),
+        (dict(rows=ROWS - 1), "teacher outputs for other rows: shard-00009.arrow"),
     ):
         with pytest.raises(ValueError, match=message):
             label(copied, **options)
-    assert asked == []
+    assert labeled_blocks == []
 
 
-def test_only_damaged_shards_are_made_again(whole, copied, asked):
+def test_only_damaged_shards_are_computed_again(whole, copied, labeled_blocks):
     for index in (2, 7):
         path = copied / f"shard-{index:05d}.arrow"
         path.write_bytes(path.read_bytes()[:-5])
@@ -205,9 +205,9 @@ def test_only_damaged_shards_are_made_again(whole, copied, asked):
         load_teacher_outputs(copied)
     before = json.loads((copied / COST).read_text())
     label(copied)
-    assert asked == [2 * PER_SHARD, 4 * PER_SHARD, 7 * PER_SHARD]
+    assert labeled_blocks == [2 * PER_SHARD, 4 * PER_SHARD, 7 * PER_SHARD]
     assert contents(copied) == contents(whole)
-    after = json.loads((copied / COST).read_text())  # of those made anew what they took this time
+    after = json.loads((copied / COST).read_text())  # of shards computed again their cost of this time
     changed = {file for file, cost in after["shards"].items() if cost != before["shards"][file]}
     assert changed == {f"shard-{index:05d}.arrow" for index in (2, 4, 7)} and after["flops"] == before["flops"]
     (copied / COST).unlink()
@@ -265,25 +265,25 @@ def edit(folder, chance):
 
 
 @pytest.mark.parametrize("number", range(CORRUPTIONS))
-def test_whatever_is_done_to_a_folder_is_found_out(copied, number):
+def test_any_damage_to_a_folder_is_found(copied, number):
     chance = random.Random(number)
     named = [flip, truncate, swap, add, edit][number % 5](copied, chance)
     with pytest.raises((ValueError, FileNotFoundError), match=named):
         load_teacher_outputs(copied)
 
 
-def test_an_edited_manifest_vouches_for_nothing(whole, copied, asked):
+def test_an_edited_manifest_has_all_outputs_computed_again(whole, copied, labeled_blocks):
     text = (copied / "manifest.json").read_text()
     (copied / "manifest.json").write_text(text.replace("LABEL_1", "LABEL_9"))
-    with pytest.raises(ValueError, match=r"manifest.json has sha256 .* it was changed since"):
+    with pytest.raises(ValueError, match=r"manifest.json has sha256 .* it was modified since"):
         load_teacher_outputs(copied)
     label(copied)
-    assert len(asked) == ROWS // PER_SHARD and contents(copied) == contents(whole)
+    assert len(labeled_blocks) == ROWS // PER_SHARD and contents(copied) == contents(whole)
 
 
-def test_a_folder_in_a_cache_for_every_teacher_and_its_rows(tmp_path, asked):
+def test_a_cache_folder_has_a_folder_per_teacher_and_rows(tmp_path, labeled_blocks):
     first = label(None, cache_folder=tmp_path)
-    assert label(None, cache_folder=tmp_path)[:] == first[:] and len(asked) == 10
+    assert label(None, cache_folder=tmp_path)[:] == first[:] and len(labeled_blocks) == 10
     assert label(None, cache_folder=tmp_path, seed=2)[:] != first[:]
     assert len(label(None, cache_folder=tmp_path, rows=30)) == 30
     assert len(list(Path(tmp_path).iterdir())) == 3
@@ -368,7 +368,7 @@ def test_costs_of_another_kind_are_refused(copied, text):
 
 
 def at_once(folder, *calls):
-    """What comes of calls of `label` with these options, each in a process of its own: rows, or the error."""
+    """Rows or error of calls of `label` with these options, each in a process of its own."""
 
     def work(number, options):
         torch.set_num_threads(1)
@@ -390,30 +390,30 @@ def at_once(folder, *calls):
 
 
 @pytest.mark.parametrize("number", range(WRITERS))
-def test_two_processes_that_know_nothing_of_each_other_leave_what_one_leaves(whole, tmp_path, number):
+def test_two_separate_processes_leave_what_one_leaves(whole, tmp_path, number):
     assert at_once(tmp_path / "labeled", {}, {}) == [ROWS, ROWS]
     assert contents(tmp_path / "labeled") == contents(whole)
 
 
-def test_answers_of_two_teachers_at_once_are_not_mixed(whole, tmp_path):
+def test_outputs_of_two_teachers_at_once_are_not_mixed(whole, tmp_path):
     found = at_once(tmp_path / "labeled", dict(seed=1), dict(seed=2))
     assert sorted(map(str, found))[0] == str(ROWS)
-    assert any("holds answers with teacher.weights_sha256" in str(each) for each in found)
+    assert any("holds teacher outputs with teacher.weights_sha256" in str(each) for each in found)
     assert (contents(tmp_path / "labeled") == contents(whole)) == (found[0] == ROWS)
 
 
-def test_who_records_elsewhere_is_named_when_waiting_was_in_vain(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_folder, "SECONDS_TO_WAIT", 0.2)
+def test_another_writer_is_named_after_the_timeout(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_folder, "SECONDS_TO_WAIT", 0.2)
     (tmp_path / "labeled").mkdir()
-    with folder_lock(tmp_path / "labeled", "recording a teacher's answers", 0):
+    with folder_lock(tmp_path / "labeled", "writing precomputed teacher outputs", 0):
         (said,) = at_once(tmp_path / "labeled", {})
-    assert f"is in use by process {os.getpid()} on " in said and "recording a teacher's answers since" in said
+    assert f"is in use by process {os.getpid()} on " in said and "writing precomputed teacher outputs since" in said
     (tmp_path / "labeled" / ".shard-00000.arrow.0123.partial").write_bytes(b"of a process that was killed")
     label(tmp_path / "labeled")
     assert contents(tmp_path / "labeled") == contents(whole)
 
 
-def test_wherever_a_disk_is_full_the_next_call_goes_on(whole, tmp_path):
+def test_the_next_call_resumes_wherever_a_disk_was_full(whole, tmp_path):
     largest = max(path.stat().st_size for path in whole.iterdir())
     folder, before = tmp_path / "labeled", resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What `label_transfer_set` keeps of a teacher is what the teacher says, for every task."""
+"""The outputs that `label_transfer_set` stores are the teacher's, for every task."""
 
 import datasets
 import pytest
@@ -42,8 +42,8 @@ def masking_tokenizer(**settings):
     return tokenizer
 
 
-def asked_alone(model, row):
-    """What a model says about one row, without padding."""
+def outputs_alone(model, row):
+    """A model's outputs for one row, without padding."""
     names = ("input_ids", "attention_mask")
     with torch.no_grad():
         return model(**{name: torch.tensor([row[name]]) for name in names}, output_hidden_states=True)
@@ -58,7 +58,7 @@ def test_classes_of_sequences_and_states(rows, teacher):
     labeled = label_transfer_set(rows, teacher, tiny_tokenizer(), hidden_states=[0, 2], cls_states=[1], **QUIET)
     assert labeled.remove_columns([name for name in labeled.column_names if "teacher" in name])[:] == rows[:]
     for row in labeled:
-        alone = asked_alone(teacher, row)
+        alone = outputs_alone(teacher, row)
         torch.testing.assert_close(torch.tensor(row["teacher_logits"]), alone.logits[0])
         for index in (0, 2):
             torch.testing.assert_close(
@@ -75,7 +75,7 @@ def test_classes_of_tokens(rows, side):
     teacher = tiny(BertForTokenClassification, num_labels=3)
     labeled = label_transfer_set(rows, teacher, masking_tokenizer(padding_side=side), **QUIET)
     for row in labeled:
-        expected = asked_alone(teacher, row).logits[0]
+        expected = outputs_alone(teacher, row).logits[0]
         if side == "right":  # to the left BERT counts padding as positions
             torch.testing.assert_close(torch.tensor(row["teacher_logits"]), expected)
         assert len(row["teacher_logits"]) == len(row["input_ids"])
@@ -84,7 +84,7 @@ def test_classes_of_tokens(rows, side):
 def test_starts_and_ends(rows):
     teacher = tiny(BertForQuestionAnswering)
     for row in label_transfer_set(rows, teacher, tiny_tokenizer(), **QUIET):
-        alone = asked_alone(teacher, row)
+        alone = outputs_alone(teacher, row)
         expected = torch.cat([alone.start_logits, alone.end_logits])
         torch.testing.assert_close(torch.tensor(row["teacher_logits"]), expected)
 
@@ -105,11 +105,16 @@ def test_images_made_by_a_transform(tmp_path):
         expected = teacher(pixel_values=pixels).logits
     torch.testing.assert_close(torch.tensor(labeled["teacher_logits"][:]), expected)
     assert set(labeled.column_names) >= {"levels", "labels"} and "pixel_values" not in labeled.column_names
+    for states in (dict(hidden_states=[0]), dict(cls_states=[0])):
+        with pytest.raises(
+            ValueError, match=r"hidden states are stored for tokenized texts only, .* \['pixel_values'\]"
+        ):
+            label_transfer_set(rows, teacher, default_data_collator, **states, **QUIET)
 
 
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_masked_words(rows, sampled, epochs):
+def test_masked_tokens(rows, sampled, epochs):
     teacher = tiny(BertForMaskedLM)
     collator = DataCollatorForLanguageModeling(masking_tokenizer(), mlm_probability=0.4)
     options = dict(top_k=5, sampled=sampled, mask_epochs=epochs, temperature=2.0) | QUIET
@@ -124,7 +129,7 @@ def test_masked_words(rows, sampled, epochs):
         if not masked.any():
             continue
         hidden += int(masked.sum())
-        logits = asked_alone(teacher, row).logits[0][masked]
+        logits = outputs_alone(teacher, row).logits[0][masked]
         classes, kept = torch.tensor(row["teacher_classes"]), torch.tensor(row["teacher_logits"])
         if sampled:
             assert classes.shape == (len(logits), 5) and kept[:, -1].eq(MASKED_LOGIT).all()
@@ -264,7 +269,7 @@ def test_nothing_in_the_names_of_a_teacher_is_markup_in_the_card(rows, teacher, 
 def test_impossible_calls_are_refused_early(rows, teacher, tmp_path):
     tokenizer = tiny_tokenizer()
     labeled = label_transfer_set(rows, teacher, tokenizer, **QUIET)
-    with pytest.raises(ValueError, match=r"answers already, \['teacher_logits', 'teacher_provenance'\]"):
+    with pytest.raises(ValueError, match=r"teacher outputs already, \['teacher_logits', 'teacher_provenance'\]"):
         label_transfer_set(labeled, teacher, tokenizer)
     with pytest.raises(ValueError, match="holds 0 rows"):
         label_transfer_set(rows.select([]), teacher, tokenizer)
@@ -274,7 +279,7 @@ def test_impossible_calls_are_refused_early(rows, teacher, tmp_path):
         label_transfer_set(rows, "bert-base-uncased", tokenizer)
     with pytest.raises(ValueError, match="the teacher is a GPT2LMHeadModel"):
         label_transfer_set(rows, GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=100)), tokenizer)
-    with pytest.raises(ValueError, match="mask_epochs is for teachers of masked words"):
+    with pytest.raises(ValueError, match="mask_epochs is for masked-language models"):
         label_transfer_set(rows, teacher, tokenizer, mask_epochs=2)
     with pytest.raises(ValueError, match="needs DataCollatorForLanguageModeling or a tokenizer"):
         label_transfer_set(rows, tiny(BertForMaskedLM), DataCollatorWithPadding(tokenizer))
@@ -286,7 +291,7 @@ def test_impossible_calls_are_refused_early(rows, teacher, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             label_transfer_set(rows, teacher, tokenizer, **options)
-    with pytest.raises(FileNotFoundError, match=r"holds no manifest.json"):
+    with pytest.raises(FileNotFoundError, match=r"holds no manifest.json \(it was not written by label_transfer_set"):
         load_teacher_outputs(tmp_path)
     teacher.classifier.bias.data[0] = float("nan")
     with pytest.raises(ValueError, match="not finite for rows"):

@@ -15,7 +15,7 @@ import pytest
 from hf_distill.files import FileFormatError
 from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.run import ScriptTrainingArguments, given_values, parse_arguments
+from hf_distill.scripts.run import ScriptTrainingArguments, parse_arguments, parsed_values
 from hf_distill.scripts.user_errors import WrongUsage
 from hf_distill.text.suggestions import choice, suggestion
 
@@ -37,7 +37,7 @@ def refused(*words: str) -> str:
         (["--learning-rat=1", "--hard_label_wait", "1"], "there is no option --hard_label_wait. Did you mean '--hard_label_weight'?"),
         (["--studnet", "tiny"], "there is no option --studnet. Did you mean '--student'?"),
         (["--quite_another_thing"], "there is no option --quite_another_thing"),
-        (["--max_steps", "3", "4"], "there is nothing to be done with 4: it follows no option"),
+        (["--max_steps", "3", "4"], "unexpected value that follows no option: 4"),
         (["--soft_label_loss", "forward"], ". Did you mean 'forward_kl'?"),
         (["--max_steps", "three"], "argument --max_steps/--max-steps: invalid int value: 'three'"),
         (["--max_steps"], "argument --max_steps/--max-steps: expected one argument"),
@@ -56,16 +56,14 @@ def test_values_and_their_order_are_kept(monkeypatch):
     assert rest == ["--other"]
     monkeypatch.setattr("sys.argv", ["script", *PLACE, "--max_stepz", "3"])
     with pytest.raises(WrongUsage, match="--max_stepz"):
-        given_values(parser, ScriptTrainingArguments)
+        parsed_values(parser, ScriptTrainingArguments)
 
 
 def test_keys_of_a_file_are_read_like_options(tmp_path, monkeypatch):
     path = tmp_path / "arguments.json"
     path.write_text(json.dumps({"output_dir": "out", "do_train": True, "max_stepz": 3}))
     monkeypatch.setattr("sys.argv", ["script", str(path)])
-    with pytest.raises(
-        WrongUsage, match=r"has the argument 'max_stepz', which there is not. Did you mean 'max_steps'\?"
-    ):
+    with pytest.raises(WrongUsage, match=r"has the unknown argument 'max_stepz'. Did you mean 'max_steps'\?"):
         parse_arguments(ScriptTrainingArguments)
 
 

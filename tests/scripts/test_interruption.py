@@ -1,10 +1,10 @@
-"""Ctrl-C ends in one line that says how to go on, exit code 130, and no traceback."""
+"""Ctrl-C ends a script with one line that says how to resume and exit code 130, without a traceback."""
 
 from __future__ import annotations
 
 import pytest
 
-from hf_distill.scripts.interruption import EXIT_CODE, SEVERAL_TRAININGS
+from hf_distill.scripts.interruption import EXIT_CODE, RESUME_SEVERAL_TRAININGS
 from hf_distill.scripts.run import ScriptTrainingArguments, run
 from hf_distill.scripts.user_errors import run_main
 from tests.cli.commands import invoke
@@ -22,9 +22,10 @@ def said(capsys) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "advice"), [({}, "The same command starts again."), ({"trains_several": True}, SEVERAL_TRAININGS)]
+    ("options", "advice"),
+    [({}, "The same command starts over."), ({"trains_several": True}, RESUME_SEVERAL_TRAININGS)],
 )
-def test_a_script_says_how_to_go_on(options, advice, capsys):
+def test_a_script_says_how_to_resume(options, advice, capsys):
     with pytest.raises(SystemExit) as ended:
         run_main(stopped, **options)
     assert ended.value.code == EXIT_CODE == 130
@@ -50,23 +51,23 @@ class Stopped:
 @pytest.mark.parametrize(
     ("checkpoints", "options", "advice"),
     [
-        ([], {}, r"output has no checkpoint to go on from, so the same command begins anew; --save_steps says after"),
-        (["checkpoint-4"], {}, r"The same command goes on from .*output/checkpoint-4\."),
-        (["checkpoint-4"], {"resume_from_checkpoint": "true"}, r"The same command goes on from .*checkpoint-4\."),
+        ([], {}, r"output has no checkpoint to resume from, so the same command starts over; --save_steps sets after"),
+        (["checkpoint-4"], {}, r"The same command resumes from .*output/checkpoint-4\."),
+        (["checkpoint-4"], {"resume_from_checkpoint": "true"}, r"The same command resumes from .*checkpoint-4\."),
         (
             ["checkpoint-4"],
             {"resume_from_checkpoint": "elsewhere"},
-            r"The same command with --resume_from_checkpoint true goes on from .*output/checkpoint-4\.",
+            r"The same command with --resume_from_checkpoint true resumes from .*output/checkpoint-4\.",
         ),
         (
             ["checkpoint-4"],
             {"overwrite_output_dir": True},
-            r"The same command without --overwrite_output_dir goes on from .*output/checkpoint-4\.",
+            r"The same command without --overwrite_output_dir resumes from .*output/checkpoint-4\.",
         ),
         (
             ["general_stage/checkpoint-9", "final_stage/checkpoint-2"],
             {"teacher_checkpoints": ["t"]},
-            r"goes on from .*output/final_stage/checkpoint-2\.",
+            r"resumes from .*output/final_stage/checkpoint-2\.",
         ),
     ],
 )
@@ -89,14 +90,17 @@ def teacher(tmp_path):
     return tmp_path / "teacher"
 
 
-def test_labeling_says_that_it_goes_on(teacher, tmp_path, monkeypatch):
+def test_labeling_says_that_it_resumes(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_distill.precomputed.label.label_transfer_set", stopped)
     command = ["label", tmp_path / "texts.csv", "--teacher", teacher, "--output-dir", tmp_path / "labeled"]
-    assert "Interrupted. The same command goes on with the file it was at" in invoke(*command, exit_code=130).stderr
+    assert (
+        "Interrupted. The same command resumes with the file that was not finished"
+        in invoke(*command, exit_code=130).stderr
+    )
 
 
-def test_a_distillation_says_how_to_go_on(teacher, tmp_path, monkeypatch):
+def test_a_distillation_says_how_to_resume(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_distill.trainers.distillation_trainer.DistillationTrainer.train", stopped)
     command = ["train", teacher, "--student", "1/16", "--dataset", tmp_path / "texts.csv", "--use_cpu"]
     result = invoke(*command, "--output-dir", tmp_path / "student", "--report_to", "none", exit_code=130)
-    assert "student has no checkpoint to go on from" in result.stderr and "Aborted" not in result.output
+    assert "student has no checkpoint to resume from" in result.stderr and "Aborted" not in result.output

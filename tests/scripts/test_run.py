@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import datasets
 import pytest
 import transformers
 from transformers.hf_argparser import HfArgumentParser
@@ -17,7 +16,7 @@ from hf_distill.scripts.output_folder import OutputFolderArguments
 
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
     def found(**options):
-        return scripts.checkpoint_to_continue(arguments(**{"output_dir": str(tmp_path), "do_train": True} | options))
+        return scripts.checkpoint_to_resume(arguments(**{"output_dir": str(tmp_path), "do_train": True} | options))
 
     assert found() is None
     with pytest.raises(ValueError, match=r"true where output_dir has a checkpoint, got True"):
@@ -34,7 +33,7 @@ def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
         found(resume_from_checkpoint="absent")
 
 
-def test_a_run_in_stages_names_the_folder_and_the_stage_it_goes_on_with(tmp_path, monkeypatch):
+def test_a_run_in_stages_names_the_folder_and_the_stage_it_resumes_from(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(scripts.logger, "warning", said.append)
     for place in ("general_stage/checkpoint-9", "final_stage/checkpoint-2"):
@@ -43,9 +42,9 @@ def test_a_run_in_stages_names_the_folder_and_the_stage_it_goes_on_with(tmp_path
     args = ProgressiveTrainingArguments(
         output_dir=str(tmp_path), do_train=True, teacher_checkpoints=["t"], report_to="none", use_cpu=True
     )
-    assert scripts.checkpoint_to_continue(args) is True
+    assert scripts.checkpoint_to_resume(args) is True
     assert said == [
-        f"Continuing from {tmp_path}/final_stage/checkpoint-2. To begin anew, pass --overwrite_output_dir true."
+        f"Resuming from {tmp_path}/final_stage/checkpoint-2. To start over, pass --overwrite_output_dir true."
     ]
 
 
@@ -64,10 +63,10 @@ def used(tmp_path):
     return tmp_path
 
 
-def test_a_run_that_begins_anew_does_not_mix_with_another(used):
+def test_a_run_that_starts_over_does_not_mix_with_another(used):
     def found(**options):
         args = Arguments(output_dir=str(used), do_train=True, report_to="none", **options)
-        return scripts.checkpoint_to_continue(args)
+        return scripts.checkpoint_to_resume(args)
 
     before = sorted(used.rglob("*"))
     with pytest.raises(
@@ -98,11 +97,11 @@ def test_what_was_never_finished_or_belongs_to_another_kind_of_run(used, argumen
     monkeypatch.setattr(used_folder.logger, "warning", said.append)
     (used / "checkpoint-2" / "trainer_state.json").unlink()
     args = arguments(output_dir=str(used), do_train=True)
-    assert scripts.checkpoint_to_continue(args) is None
+    assert scripts.checkpoint_to_resume(args) is None
     assert len(said) == 1 and "holds the model of an earlier run, which this run replaces" in said[0]
     (used / "general_stage" / "checkpoint-5" / "trainer_state.json").write_text("{}")
     with pytest.raises(ValueError, match="has checkpoints of an earlier run"):
-        scripts.checkpoint_to_continue(args)
+        scripts.checkpoint_to_resume(args)
 
 
 def test_splits_that_are_asked_for_must_be_there(arguments):
@@ -117,19 +116,6 @@ def test_a_file_that_is_not_there_is_named_with_those_like_it(tmp_path):
     scripts.require_source({"train_file": str(tmp_path / "reviews[1].csv")}, (".csv",), dataset_name=None)
     with pytest.raises(ValueError, match=r"existing .csv file, got '.*reviws\[1\].csv'; similar are \['.*reviews"):
         scripts.require_source({"train_file": str(tmp_path / "reviws[1].csv")}, (".csv",), dataset_name=None)
-
-
-def test_labeled_examples_are_counted_where_it_is_not_all():
-    def counts(**columns):
-        return scripts.sample_counts(datasets.Dataset.from_dict(columns))
-
-    assert counts(labels=[0, -100, 2]) == {"samples": 3, "labeled_samples": 2}
-    assert counts(labels=[[0, -100], [-100, -100]]) == {"samples": 2, "labeled_samples": 1}
-    assert counts(labels=[0, 1]) == counts(labels=[-100.0, 1.5]) == counts(input_ids=[1, 2]) == {"samples": 2}
-    rows = datasets.Dataset.from_dict({"label": [0, None, -1]})
-    rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"])).with_transform(dict)
-    assert scripts.sample_counts(rows) == {"samples": 3, "labeled_samples": 1}
-    assert scripts.sample_counts(rows.with_format(None).to_iterable_dataset()) == {}
 
 
 @pytest.mark.parametrize(
@@ -159,7 +145,7 @@ def test_the_teacher_is_fetched_as_the_model_is(arguments, tmp_path):
     try:
         models = FineTuningArguments(model_name_or_path="a", teacher_model_name_or_path="b", token="t", cache_dir="c")
         args = arguments(teacher_model_init_kwargs={"cache_dir": "own"}, teacher_revision="v1")
-        scripts.begin(args, models)
+        scripts.prepare_run(args, models)
         assert teacher_options(args) == {"token": "t", "cache_dir": "own", "revision": "v1", "trust_remote_code": False}
         assert models.hub == {"token": "t", "cache_dir": "c", "revision": "main", "trust_remote_code": False}
     finally:
@@ -170,8 +156,8 @@ def test_given_values_make_one_object_of_arguments_after_another(monkeypatch, tm
     command = ["script", "--output_dir", str(tmp_path), "--learning_rate", "0.5", "--recipe", "vanilla_kd"]
     monkeypatch.setattr("sys.argv", [*command, "--use_cpu", "--model_name_or_path", "a"])
     parser = HfArgumentParser((FineTuningArguments, DistillationTrainingArguments))
-    given = scripts.given_values(parser, DistillationTrainingArguments)
+    given = scripts.parsed_values(parser, DistillationTrainingArguments)
     assert "model_name_or_path" not in given and given["learning_rate"] == 0.5
     args = DistillationTrainingArguments(**(given | {"max_steps": 3}))
     assert (args.learning_rate, args.max_steps, args.temperature) == (0.5, 3, 2.0)
-    assert scripts.once(lambda: args.max_steps) == 3  # of one process the main one
+    assert scripts.run_on_main_process(lambda: args.max_steps) == 3  # of one process the main one

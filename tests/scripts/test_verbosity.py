@@ -1,4 +1,4 @@
-"""Scripts say what they do; libraries are heard when something is wrong, or when asked for."""
+"""Scripts log what they do; libraries log warnings, unless another level is set."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _as_before(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "library", "script"),
+    ("level", "library", "script"),
     [("passive", logging.WARNING, logging.INFO), ("info", logging.INFO, logging.INFO), ("error", 40, 40)],
 )
-def test_levels(asked, library, script, arguments):
-    set_verbosity(arguments(log_level=asked))
+def test_levels(level, library, script, arguments):
+    set_verbosity(arguments(log_level=level))
     assert (LIBRARY.getEffectiveLevel(), SCRIPT.getEffectiveLevel()) == (library, script)
 
 

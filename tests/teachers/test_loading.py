@@ -43,7 +43,7 @@ def test_weights_that_are_no_fractions_are_refused(saved):
 
 
 def test_code_that_comes_with_a_teacher_is_not_run(saved, monkeypatch):
-    """Nor is anybody asked on the terminal whether it may be."""
+    """Nor does the terminal ask whether it may be run."""
     config = json.loads((saved / "config.json").read_text())
     config |= {"model_type": "unknown", "auto_map": {"AutoConfig": "code.Config"}}
     (saved / "config.json").write_text(json.dumps(config))

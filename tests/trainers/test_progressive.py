@@ -26,7 +26,8 @@ from hf_distill import (
 from hf_distill.files import FolderInUseError, folder_lock
 from hf_distill.objectives.terms import soft_label_term
 from hf_distill.publishing.run_record import RunRecord
-from hf_distill.teachers.trajectory import Trajectory, find_checkpoints
+from hf_distill.teachers.checkpoints import find_checkpoints
+from hf_distill.teachers.trajectory import Trajectory
 from hf_distill.trainers.progression import annealed_temperature
 from tests.tiny_architectures import HEAD_OF, tiny_model
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer

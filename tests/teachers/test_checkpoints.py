@@ -6,7 +6,7 @@ import os
 import pytest
 from safetensors.torch import load_file, save_file
 
-from hf_distill.teachers.trajectory import find_checkpoints
+from hf_distill.teachers.checkpoints import find_checkpoints
 from tests.pretrained.test_files import as_int8
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 

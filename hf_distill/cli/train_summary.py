@@ -1,0 +1,71 @@
+"""The last lines of `hf-distill train`: where the student is, how good it is, and which commands may follow."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_distill.scripts.finished_training import FinishedTraining
+
+
+def summary(
+    finished: FinishedTraining,
+    evaluation: Mapping[str, Any] | None,
+    metrics: Mapping[str, float],
+    column_options: Sequence[str],
+) -> str:
+    """The lines that the command prints at its end.
+
+    Args:
+        finished: The training.
+        evaluation: The comparison of the student with its teacher; None without one.
+        metrics: The metrics of the trainer's own evaluation; empty without one.
+        column_options: The options that name the data's columns, as the command line has them.
+
+    Returns:
+        The text, without a line break at its end.
+    """
+    evaluate = ["hf-distill", "evaluate", str(finished.folder), "--teacher", finished.teacher, "--dataset"]
+    is_separate = finished.held_out is None and finished.evaluated_split is not None
+    data = finished.dataset if is_separate else "LABELED-TEST-DATA"
+    publish = ["hf-distill", "publish", str(finished.folder), "NAMESPACE/NAME", "--dry-run"]
+    lines = [
+        f"Student: {finished.folder} (weights, run.json, and README.md, its card)",
+        f"Quality: {_quality(finished, evaluation, metrics)}",
+        "Next:",
+        f"  {shlex.join([*evaluate, data, *column_options])}",
+        f"  {shlex.join(publish)}",
+    ]
+    return "\n".join(lines)
+
+
+def _quality(finished: FinishedTraining, evaluation: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> str:
+    from hf_distill.scripts.splits import MIN_ROWS_TO_HOLD_OUT
+
+    held_out = f"; {finished.held_out}" if finished.held_out else ""
+    if evaluation is not None:
+        return _compared(evaluation) + held_out
+    agreement = metrics.get("eval_teacher_agreement")
+    if agreement is not None:
+        return (
+            f"agrees with its teacher on {100 * agreement:.1f} % of the validation rows, which have no labels{held_out}"
+        )
+    if "eval_loss" in metrics:
+        return f"loss {metrics['eval_loss']:.4g} on the validation rows, which have no labels"
+    return (
+        f"not measured: of {len(finished.splits['train'])} rows none were held out (at least {MIN_ROWS_TO_HOLD_OUT} are needed), "
+        "and there is no split called test or validation"
+    )
+
+
+def _compared(evaluation: Mapping[str, Any]) -> str:
+    """The metric of the student, the second model of the comparison, and of its teacher."""
+    from hf_distill.evaluation.report import in_percent, metric_label
+
+    label, _, unit = metric_label(evaluation).rpartition(" %")
+    name, unit = (label, " %") if label else (unit, "")
+    teacher, student = (in_percent(evaluation, row["metrics"][evaluation["metric"]]) for row in evaluation["rows"])
+    rows = f"{evaluation['data']['examples']:,} rows ({evaluation['data']['split']})"
+    return f"{name} {student}{unit}, the teacher's {teacher}{unit}, on {rows}"

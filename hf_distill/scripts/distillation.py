@@ -1,0 +1,128 @@
+"""A trainer for a student from its teacher and raw data, for every task that `hf-distill train` knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    default_data_collator,
+)
+
+from hf_distill.data.images import encode_images
+from hf_distill.data.questions import WindowEncoder
+from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
+from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
+from hf_distill.evaluation.comparison import EvaluatedModel
+from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer
+from hf_distill.scripts.splits import is_labeled
+from hf_distill.tasks import Task, task_of
+from hf_distill.teachers.column_names import has_teacher_logits
+from hf_distill.trainers.distillation_trainer import DistillationTrainer
+
+
+def require_same_shape(checkpoint: str | bool | None, model: PreTrainedModel, args: ScriptTrainingArguments) -> None:
+    """Refuse to resume from the checkpoint of a student of another size.
+
+    Args:
+        checkpoint: The checkpoint to resume from, see `checkpoint_to_resume`.
+        model: The student.
+        args: The training arguments; a student that is pruned changes its size, and is not checked.
+
+    Raises:
+        ValueError: The checkpoint's student has another number of layers or another hidden size.
+    """
+    if isinstance(checkpoint, str) and not args.has_target:
+        earlier = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+        shapes = [f"{config.num_hidden_layers}/{config.hidden_size}" for config in (earlier, model.config)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{Path(checkpoint).parent} holds checkpoints of a student of shape {shapes[0]}, the requested student's is "
+                f"{shapes[1]}: choose another --output-dir, or delete them with --overwrite_output_dir true"
+            )
+
+
+def make_student_trainer(
+    model: PreTrainedModel,
+    args: ScriptTrainingArguments,
+    teacher: EvaluatedModel,
+    splits: Mapping[str, Dataset],
+    max_length: int,
+) -> DistillationTrainer:
+    """Make the trainer of a student on the split train.
+
+    During training it is evaluated on the split validation, or on a test split without labels, which no comparison needs.
+
+    Args:
+        model: The student.
+        args: The training arguments.
+        teacher: The teacher with its tokenizer or image processor.
+        splits: The raw rows by split.
+        max_length: Tokens that longer inputs are cut to.
+
+    Returns:
+        The trainer, see `make_trainer`.
+
+    Raises:
+        ValueError: The task is not supported, or the rows lack what it needs.
+    """
+    processing, evaluated = teacher.processing_class, "validation"
+    if "validation" not in splits and "test" in splits and not is_labeled(splits["test"], task_of(model)):
+        evaluated = "test"
+    with args.main_process_first(desc="encoding"):
+        data = {
+            split: encode_rows(splits[split], model, processing, max_length)
+            for split in ("train", evaluated)
+            if split in splits
+        }
+    return make_trainer(
+        model, args, teacher.model, train_dataset=data["train"], eval_dataset=data.get(evaluated),
+        data_collator=_collator(model, processing), processing_class=processing,
+    )  # fmt: skip
+
+
+def encode_rows(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_length: int) -> Dataset:
+    """Make model inputs of raw rows, with labels where the rows have them.
+
+    Args:
+        rows: Raw rows; rows with precomputed teacher outputs are model inputs already.
+        model: The student, whose head says what the task is.
+        processing_class: The tokenizer or image processor.
+        max_length: Tokens that longer inputs are cut to.
+
+    Returns:
+        The model inputs.
+
+    Raises:
+        ValueError: The model's task is not supported, or the rows lack what it needs.
+    """
+    if has_teacher_logits(rows.column_names):
+        return rows.remove_columns([name for name in ("label",) if name in rows.column_names])
+    task, ids = task_of(model), label_ids(model.config)
+    if task is Task.SEQUENCE_CLASSIFICATION:
+        return SequenceEncoder(processing_class, ids, max_length)(rows, text_columns(rows.features))
+    if task is Task.TOKEN_CLASSIFICATION:
+        return WordEncoder(processing_class, word_label_ids(model.config), max_length)(
+            rows, *word_columns(rows.features)
+        )
+    if task is Task.QUESTION_ANSWERING:
+        return WindowEncoder.fitting(processing_class)(rows, for_training=True)
+    if task is Task.IMAGE_CLASSIFICATION:
+        return encode_images(rows, processing_class, model.config)
+    raise ValueError(
+        f"the teacher must classify texts, words or images or answer questions, got a {type(model).__name__}"
+    )
+
+
+def _collator(model: PreTrainedModel, processing_class: Any) -> Any:
+    task = task_of(model)
+    if task is Task.IMAGE_CLASSIFICATION:
+        return default_data_collator
+    by_token = task is Task.TOKEN_CLASSIFICATION
+    return (DataCollatorForTokenClassification if by_token else DataCollatorWithPadding)(processing_class)

@@ -1,0 +1,68 @@
+"""A finished distillation: its record completed, the student compared with its teacher, and its model card written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from hf_distill.evaluation.comparison import LatencySettings, compare
+from hf_distill.publishing.model_card import add_evaluation, write_model_card
+from hf_distill.publishing.run_record import RunRecord
+from hf_distill.scripts.evaluated_models import load_evaluated_models
+from hf_distill.scripts.splits import labeled_split
+from hf_distill.tasks import Task
+
+
+@dataclass(frozen=True)
+class FinishedTraining:
+    """A training that has saved its student.
+
+    Attributes:
+        folder: The student's folder, with its run record.
+        teacher: The teacher's folder, or its id on the Hub.
+        dataset: The data set's name, as the user wrote it.
+        splits: The raw rows by split, see `training_splits`.
+        task: The task of the models' heads.
+        held_out: A sentence that says which rows were held out for evaluation; None: no rows were.
+    """
+
+    folder: Path
+    teacher: str
+    dataset: str
+    splits: Mapping[str, Dataset]
+    task: Task | None
+    held_out: str | None
+
+    @property
+    def evaluated_split(self) -> str | None:
+        """The labeled split that student and teacher are compared on; None: there is none."""
+        return labeled_split(self.splits, self.task)
+
+    def evaluate(self, max_length: int) -> dict[str, Any] | None:
+        """Complete the run record, compare the student with its teacher on a labeled split, and write the model card.
+
+        Args:
+            max_length: Tokens that longer inputs are cut to.
+
+        Returns:
+            The comparison, see `hf_distill.evaluation.comparison.compare`; None where no split has labels.
+        """
+        record = RunRecord.load(self.folder)
+        record.student["name"] = self.folder.resolve().name
+        record.data["name"] = record.data.get("name") or Path(self.dataset).stem
+        if self.held_out:
+            record.data["train_text"] = self.held_out
+        record.save(self.folder)
+        write_model_card(self.folder)
+        split = self.evaluated_split
+        if split is None:
+            return None
+        models = load_evaluated_models(self.teacher, [str(self.folder)])
+        name, rows = Path(self.dataset).stem, self.splits[split]
+        evaluation = compare(models, rows, name, split, LatencySettings(), max_length=max_length)
+        add_evaluation(self.folder, evaluation, models[1].name)
+        return evaluation

@@ -1,0 +1,72 @@
+"""Metrics of a run: logged, saved, and completed with the numbers of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+from transformers.trainer import TRAINER_STATE_NAME
+
+from hf_distill.data.sequences import label_values
+from hf_distill.objectives.reduction import IGNORE_INDEX
+from hf_distill.scripts.output_folder import output_path
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+def sample_counts(dataset: Any) -> dict[str, int]:
+    """Count the examples, and those of them with a label where not all have one.
+
+    Args:
+        dataset: The rows; a data set of unknown length, such as a stream, is not counted.
+
+    Returns:
+        `samples`, and `labeled_samples` if some examples have no label; empty where the length is not known.
+    """
+    if not isinstance(dataset, Dataset):
+        return {}
+    labeled = sum(map(_has_label, _labels_of(dataset)))
+    return {"samples": len(dataset)} | ({"labeled_samples": labeled} if 0 < labeled < len(dataset) else {})
+
+
+def _labels_of(dataset: Dataset) -> Iterable[Any]:
+    """The class indices of the rows; empty where there are none."""
+    name = next((name for name in ("labels", "label") if name in dataset.column_names), None)
+    if name is None or str(getattr(dataset.features[name], "dtype", "")).startswith("float"):
+        return ()
+    return map(label_values(dataset.features[name]), dataset.with_format(None, columns=[name])[name])
+
+
+def _has_label(label: Any) -> bool:
+    """Whether a row has a label; of a list of labels by token, whether any token has one."""
+    return any(map(_has_label, label)) if isinstance(label, list) else label not in (None, IGNORE_INDEX)
+
+
+def report_training(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Log and save the metrics of a training and the trainer's state.
+
+    Args:
+        trainer: The trainer.
+        metrics: The metrics that `train` returned; empty for a run that was finished before, whose saved metrics and state
+            are kept.
+    """
+    if metrics:
+        report(trainer, "train", metrics, trainer.train_dataset)
+    if metrics or not (output_path(trainer.args) / TRAINER_STATE_NAME).exists():
+        trainer.save_state()
+
+
+def report(trainer: Trainer, stage: str, metrics: dict[str, float], dataset: Any) -> None:
+    """Log and save the metrics of a stage.
+
+    Args:
+        trainer: The trainer.
+        stage: "train", "eval" or "predict"; part of the file's name.
+        metrics: The metrics; the numbers of examples are added to them.
+        dataset: The rows of the stage.
+    """
+    metrics |= {f"{stage}_{name}": count for name, count in sample_counts(dataset).items()} | metrics
+    trainer.log_metrics(stage, metrics)
+    trainer.save_metrics(stage, metrics)
