@@ -22,9 +22,10 @@ LAYERS = {
     **dict.fromkeys(["students", "pruning", "teachers"], 5),
     "precomputed": 6,
     **dict.fromkeys(["evaluation", "publishing"], 7),
-    "trainers": 8,
-    "scripts": 9,
-    "cli": 10,
+    "preflight": 8,
+    "trainers": 9,
+    "scripts": 10,
+    "cli": 11,
 }
 MAX_FILE_LINES = 300
 MAX_TRAINER_LINES = 400

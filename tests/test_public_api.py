@@ -19,8 +19,8 @@ from transformers import HfArgumentParser, TrainingArguments
 import hf_distill
 from hf_distill import DistillationTrainingArguments
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, SoftLabelLoss
+from hf_distill.preflight.argument_rules import DEFAULTS
 from hf_distill.teachers.frozen import TeacherDtype
-from hf_distill.trainers.argument_rules import DEFAULTS
 
 PACKAGE = Path(hf_distill.__file__).parent
 PUBLIC_NAMES = [name for name in hf_distill.__all__ if name != "__version__"]

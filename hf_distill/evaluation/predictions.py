@@ -123,7 +123,7 @@ class Predictor:
     def _images(self, rows: Dataset) -> Predictions:
         inputs = encode_images(rows, self.processing_class, self.model.config)
         logits = np.stack(self._logits(inputs, default_data_collator))
-        return self._of_classes(logits, image_labels(rows, self.model.config)(rows["label"]))
+        return self._of_classes(logits, np.array(image_labels(rows, self.model.config)(rows["label"])))
 
     def _words(self, rows: Dataset) -> Predictions:
         text, label = word_columns(rows.features)

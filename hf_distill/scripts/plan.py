@@ -182,7 +182,8 @@ def _objective(
     from hf_distill.features.projections import attach
     from hf_distill.teachers.frozen import FrozenTeacher
     from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
-    from hf_distill.trainers.objective_builder import build_objective, build_projections
+    from hf_distill.trainers.feature_terms import build_projections
+    from hf_distill.trainers.objective_builder import build_objective
 
     heads = [model.config.num_attention_heads for model in (student, teacher)]
     widths = [model.config.hidden_size for model in (student, teacher)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
@@ -112,7 +112,7 @@ def _model_of(teacher: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
         raise ValueError(
             f"teacher must be a model of transformers, a Hub id or a folder, got a {type(teacher).__name__}"
         )
-    return gathered_copy(teacher)
+    return cast(PreTrainedModel, gathered_copy(teacher))
 
 
 def _chosen(

@@ -16,11 +16,11 @@ from hf_distill.objectives.attention import AttentionLoss
 from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
 from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.objectives.reduction import SoftLabelPositions
+from hf_distill.preflight.argument_rules import DEFAULTS, left_open, require_valid_objective, resolve_defaults
 from hf_distill.recipes import RecipeName
 from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
 from hf_distill.text.suggestions import choice
-from hf_distill.trainers.argument_rules import DEFAULTS, left_open, require_valid_objective, resolve_defaults
 from hf_distill.trainers.budget_arguments import BudgetArguments
 
 

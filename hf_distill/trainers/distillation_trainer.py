@@ -24,20 +24,20 @@ from hf_distill.objectives.reduction import SoftLabelPositions, has_labels, labe
 from hf_distill.precomputed.checks import require_same_teacher
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.resolve import resolve_teacher
+from hf_distill.preflight.argument_rules import require_valid_objective, resolve_defaults
+from hf_distill.preflight.argument_types import require_arguments, require_model
+from hf_distill.preflight.models import named_sets, require_sound_inputs
+from hf_distill.preflight.training import require_nonempty, require_own_process_group, require_writable
 from hf_distill.tasks import logits_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
 from hf_distill.teachers.base import GivesOutputs, Teacher, TeacherOutputs
 from hf_distill.teachers.shared_vocabulary import SharedVocabulary, tokenizer_of
-from hf_distill.trainers.argument_rules import require_valid_objective, resolve_defaults
-from hf_distill.trainers.argument_types import require_arguments, require_model
 from hf_distill.trainers.base_trainer import is_training
 from hf_distill.trainers.callbacks import ObjectiveCheckCallback, RunRecordCallback
 from hf_distill.trainers.checkpoints import last_complete_checkpoint, require_optimizer_state
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, with_distillation_defaults
 from hf_distill.trainers.finite_checks import FiniteChecks
-from hf_distill.trainers.model_checks import named_sets, require_sound_inputs
 from hf_distill.trainers.objective_builder import build_objective, evaluation_objective, soft_label_items
-from hf_distill.trainers.preflight import require_nonempty, require_own_process_group, require_writable
 from hf_distill.trainers.preparation import build_hooks, prepared_hooks
 from hf_distill.trainers.publishing_trainer import PublishingTrainer
 from hf_distill.trainers.resuming import load_finished, resume_point, training_lock

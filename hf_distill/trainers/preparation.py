@@ -10,12 +10,8 @@ from hf_distill.features.hooks import FeatureHooks
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import SoftLabelPositions
-from hf_distill.tasks import Task, unwrapped
-from hf_distill.teachers.column_names import TEACHER_LOGITS
-from hf_distill.teachers.resolve import require_comparable
-from hf_distill.trainers.model_checks import own_encodings, require_comparable_outputs, require_own_precomputed_outputs
-from hf_distill.trainers.objective_builder import build_projections
-from hf_distill.trainers.preflight import (
+from hf_distill.preflight.models import own_encodings, require_comparable_outputs, require_own_precomputed_outputs
+from hf_distill.preflight.training import (
     first_batch,
     require_gradients_under_zero3,
     require_labels,
@@ -24,6 +20,10 @@ from hf_distill.trainers.preflight import (
     require_teacher_inputs,
     warn_of_unused,
 )
+from hf_distill.tasks import Task, unwrapped
+from hf_distill.teachers.column_names import TEACHER_LOGITS
+from hf_distill.teachers.resolve import require_comparable
+from hf_distill.trainers.feature_terms import build_projections
 
 
 def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:

@@ -21,10 +21,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from hf_distill.distributed.ddp import change_wrapped_shapes
 from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.features.projections import Projection
+from hf_distill.preflight.argument_types import require_arguments
 from hf_distill.pruning.shrinking import ShrinkingStudent
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import TeacherOutputs
-from hf_distill.trainers.argument_types import require_arguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 from hf_distill.trainers.pruning_distill_arguments import PruningDistillTrainingArguments
 

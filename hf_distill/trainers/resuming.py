@@ -13,8 +13,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
 from hf_distill.files import folder_lock
+from hf_distill.preflight.training import require_findable_rows
 from hf_distill.trainers.checkpoints import checkpoint_to_resume
-from hf_distill.trainers.preflight import require_findable_rows
 from hf_distill.trainers.run_settings import (
     extensions_in,
     is_extended,

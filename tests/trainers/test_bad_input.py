@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hf_distill import DistillationTrainer, create_student
-from hf_distill.trainers import preflight as checks
+from hf_distill.preflight import training as checks
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 

@@ -17,7 +17,7 @@ from hf_distill.compute.step_cost import reach_of
 from hf_distill.data.random_state import random_state_kept
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import has_labels
-from hf_distill.tasks import REGRESSION, Task
+from hf_distill.tasks import Task
 from hf_distill.teachers.base import Teacher
 
 logger = logging.getLogger(__name__)
@@ -226,27 +226,3 @@ def require_logits_of_task(teacher_logits: Tensor, task: Task | None) -> None:
     if teacher_logits.dim() != (3 if per_token else 2):
         wanted = "(batch, sequence, classes)" if per_token else "(batch, classes), one row of logits per example"
         raise ValueError(f"soft labels need logits {wanted}; the teacher's have shape {tuple(teacher_logits.shape)}")
-
-
-def soft_label_loss_for(chosen: str | None, problem_type: str) -> str:
-    """The soft-label loss for a head: the chosen one, or the head's default.
-
-    Args:
-        chosen: The name of the chosen loss. None: the default.
-        problem_type: The student's problem type.
-
-    Returns:
-        The name of the loss, a value of `SoftLabelLoss`.
-
-    Raises:
-        ValueError: A divergence between distributions was chosen for a regression head.
-    """
-    chosen = None if chosen is None else getattr(chosen, "value", chosen)
-    if problem_type == REGRESSION:
-        if chosen not in (None, "logit_mse"):
-            raise ValueError(
-                f"soft_label_loss is {chosen!r}, a divergence between class distributions, but the student has a "
-                "regression head; use 'logit_mse' or leave it None"
-            )
-        return "logit_mse"
-    return chosen or "forward_kl"

@@ -21,19 +21,19 @@ from hf_distill.precomputed.column_checks import (
 )
 from hf_distill.precomputed.input_checks import require_matching_inputs
 from hf_distill.precomputed.provenance import provenances
-from hf_distill.tasks import class_of
-from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.column_names import precomputed_columns
-from hf_distill.teachers.own_inputs import SeparateEncodings
-from hf_distill.teachers.shared_vocabulary import tokenizer_of
-from hf_distill.trainers.argument_rules import resolved_weights
-from hf_distill.trainers.argument_types import (
+from hf_distill.preflight.argument_rules import resolved_weights
+from hf_distill.preflight.argument_types import (
     require_data_sets,
     require_head,
     require_inputs,
     require_weights_that_learn,
 )
-from hf_distill.trainers.preflight import require_logits_of_task, require_nonempty
+from hf_distill.preflight.training import require_logits_of_task, require_nonempty
+from hf_distill.tasks import class_of
+from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.column_names import precomputed_columns
+from hf_distill.teachers.own_inputs import SeparateEncodings
+from hf_distill.teachers.shared_vocabulary import tokenizer_of
 
 
 def reading_limits(student: nn.Module, teacher: Teacher | None) -> list[ReadingLimits]:
