@@ -19,6 +19,7 @@ from hf_distill.evaluation.formats import Format, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
 from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.evaluation.significance import difference_interval, mcnemar
+from hf_distill.extras import require_extra
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.hardware import hardware_name
 from hf_distill.tasks import Task, task_of
@@ -95,8 +96,11 @@ def compare(
 
     Raises:
         ValueError: No model, two of the same name, different tasks or classes, or no rows or rows that lack what they need.
+        ImportError: scikit-learn or SciPy is not installed.
     """
     _require_comparable(evaluated_models, rows, name, split)
+    for module in ("scipy", "sklearn"):
+        require_extra(module, "eval", "a comparison of models")
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
     names = label_names(evaluated_models[0].model.config)
     settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}

@@ -19,6 +19,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.distributed.weights import unsharded_loading
+from hf_distill.extras import require_extra
 from hf_distill.files import named_file, parse_json, read_json
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.pretrained.files import dtypes_of, is_floating, require_floating_weights
@@ -222,6 +223,7 @@ class Trajectory:
         first = self.checkpoints[0]
         if not first.is_adapter:
             return str(first.folder)
+        require_extra("peft", "peft", f"the PEFT adapter {first.folder}")
         from peft import PeftModel
 
         with unsharded_loading():
