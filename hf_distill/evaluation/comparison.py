@@ -96,11 +96,8 @@ def compare(
 
     Raises:
         ValueError: No model, two of the same name, different tasks or classes, or no rows or rows that lack what they need.
-        ImportError: scikit-learn or SciPy is not installed.
     """
     _require_comparable(evaluated_models, rows, name, split)
-    for module in ("scipy", "sklearn"):
-        require_extra(module, "eval", "a comparison of models")
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
     names = label_names(evaluated_models[0].model.config)
     settings = {"names": names, "batch_size": batch_size, "max_length": max_length, "device": device}
@@ -145,6 +142,7 @@ def example_inputs(
 
 
 def _require_comparable(evaluated_models: Sequence[EvaluatedModel], rows: Dataset, data: str, split: str) -> None:
+    require_extra("sklearn", "eval", "a comparison of models")
     if not len(rows):
         raise ValueError(f"the split {split} of {data} holds 0 examples; a comparison needs at least 1")
     names = [evaluated.name for evaluated in evaluated_models]

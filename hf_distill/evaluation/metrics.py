@@ -32,8 +32,7 @@ _OF_TASK = {
 @cache
 def _functions() -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
     """Metrics of labels and predictions, by name."""
-    require_extra("scipy", "eval", "a metric of an evaluation")
-    require_extra("sklearn", "eval", "a metric of an evaluation")
+    require_extra("sklearn", "eval", "a metric of an evaluation")  # which brings SciPy
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
 
@@ -84,7 +83,7 @@ def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, f
 
     Raises:
         ValueError: There is no such task.
-        ImportError: scikit-learn or SciPy is not installed.
+        ImportError: scikit-learn is not installed.
 
     Source:
         Wang et al. 2019, arXiv 1804.07461, table 1.
