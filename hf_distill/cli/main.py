@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import typer
@@ -18,6 +20,7 @@ from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
+from hf_distill.extras import require_extra
 from hf_distill.scripts.user_errors import exit_on_user_error
 from hf_distill.text.suggestions import suggestion
 
@@ -53,6 +56,18 @@ def _with_dashes(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _evaluating(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which says before any work where the packages of the extra `eval` are missing."""
+
+    @wraps(command)
+    def checked(*args: object, **kwargs: object) -> None:
+        for module in ("sklearn", "matplotlib"):
+            require_extra(module, "eval", f"hf-distill {command.__name__}")
+        command(*args, **kwargs)
+
+    return checked
+
+
 # Plain help: drawing it with rich would take half of the time that it takes.
 app = typer.Typer(
     cls=Commands,
@@ -75,9 +90,9 @@ app.command(cls=WithJson)(students)
 app.command(cls=WithJson)(recipes)
 app.command(cls=WithJson)(label)
 app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    train
+    _evaluating(train)
 )
-app.command(cls=WithJson)(evaluate)
+app.command(cls=WithJson)(_evaluating(evaluate))
 app.command(cls=WithJson)(card)
 app.command(cls=WithJson)(peak)
 app.command(cls=WithJson)(plan)

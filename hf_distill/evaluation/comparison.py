@@ -20,6 +20,7 @@ from hf_distill.evaluation.formats import Format, Runner, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
 from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.evaluation.significance import difference_interval, mcnemar
+from hf_distill.extras import require_extra
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.hardware import hardware_name
 from hf_distill.tasks import Task, task_of
@@ -144,6 +145,7 @@ def example_inputs(
 
 
 def _require_comparable(evaluated_models: Sequence[EvaluatedModel], rows: Dataset, data: str, split: str) -> None:
+    require_extra("sklearn", "eval", "a comparison of models")
     if not len(rows):
         raise ValueError(f"the split {split} of {data} holds 0 examples; a comparison needs at least 1")
     names = [evaluated.name for evaluated in evaluated_models]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_distill.extras import require_extra
 from hf_distill.text.suggestions import choice
 
 Runner = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
@@ -48,7 +49,7 @@ def in_format(
 
     Raises:
         ValueError: The format does not run on the device.
-        ImportError: ONNX Runtime is not installed.
+        ImportError: ONNX Runtime or onnxscript is not installed.
     """
     number_format, device = choice(Format, number_format, "format"), torch.device(device)
     if number_format in (Format.INT8, Format.ONNX) and device.type != "cpu":
@@ -83,13 +84,10 @@ def _torch_runner(model: nn.Module, number_format: Format, device: torch.device)
 
 
 def _onnx_runner(model: nn.Module, example: Mapping[str, Tensor]) -> Runner:
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  the exporter needs it
-    except ImportError as error:
-        raise ImportError(
-            f"format 'onnx' needs ONNX Runtime and its exporter: pip install 'hf_distill[onnx]' ({error})"
-        ) from error
+    require_extra("onnxruntime", "onnx", "format 'onnx'")
+    require_extra("onnxscript", "onnx", "format 'onnx'")  # torch's exporter imports it
+    import onnxruntime
+
     model, names = copy.deepcopy(model).eval(), list(example)
     axes = {name: _axes(name) for name in names}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
 from transformers import EvalPrediction
 
+from hf_distill.extras import require_extra
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
-_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": accuracy_score,
-    "f1": f1_score,
-    "f1_macro": lambda labels, predicted: f1_score(labels, predicted, average="macro"),
-    "matthews_correlation": matthews_corrcoef,
-    "mse": mean_squared_error,
-    "pearson": lambda labels, predicted: pearsonr(labels, predicted).statistic,
-    "spearmanr": lambda labels, predicted: spearmanr(labels, predicted).statistic,
-}
 # The metrics of `hf-distill evaluate`, for which no GLUE task is given; models are compared by the first one.
 CLASSIFICATION_METRICS = ("accuracy", "f1_macro", "matthews_correlation")
 REGRESSION_METRICS = ("pearson", "spearmanr", "mse")
@@ -38,6 +29,24 @@ _OF_TASK = {
 }
 
 
+@cache
+def _functions() -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
+    """Metrics of labels and predictions, by name."""
+    require_extra("sklearn", "eval", "a metric of an evaluation")  # which brings SciPy
+    from scipy.stats import pearsonr, spearmanr
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
+
+    return {
+        "accuracy": accuracy_score,
+        "f1": f1_score,
+        "f1_macro": lambda labels, predicted: f1_score(labels, predicted, average="macro"),
+        "matthews_correlation": matthews_corrcoef,
+        "mse": mean_squared_error,
+        "pearson": lambda labels, predicted: pearsonr(labels, predicted).statistic,
+        "spearmanr": lambda labels, predicted: spearmanr(labels, predicted).statistic,
+    }
+
+
 def compute_metrics(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
     """Compute metrics by name.
 
@@ -50,7 +59,7 @@ def compute_metrics(names: Sequence[str], labels: np.ndarray, predictions: np.nd
     Returns:
         The values by name.
     """
-    return {name: float(_METRICS[name](labels, predictions)) for name in names}
+    return {name: float(_functions()[name](labels, predictions)) for name in names}
 
 
 def metrics_of_task(task_name: str | None) -> tuple[str, ...]:
@@ -84,11 +93,13 @@ def glue_metric(task_name: str | None) -> Callable[[EvalPrediction], dict[str, f
 
     Raises:
         ValueError: There is no such task.
+        ImportError: scikit-learn is not installed.
 
     Source:
         Wang et al. 2019, arXiv 1804.07461, table 1.
     """
     of_task = None if task_name is None else metrics_of_task(task_name)
+    _functions()  # a missing package is reported here, before a training rather than after it
 
     def compute(evaluation: EvalPrediction) -> dict[str, float]:
         # Models that also return hidden states or attentions give a tuple, logits first.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
-import evaluate
 import numpy as np
 
 from hf_distill.evaluation.metrics import compute_metrics, metrics_of_task
 from hf_distill.evaluation.question_answering import exact_match_and_f1
 from hf_distill.evaluation.token_classification import entity_scores
+from hf_distill.extras import require_extra
+
+if TYPE_CHECKING:
+    import evaluate
+else:
+    evaluate = require_extra("evaluate", "eval", "hf_distill.evaluation.modules")
 
 _ANSWERS = {"text": datasets.List(datasets.Value("string")), "answer_start": datasets.List(datasets.Value("int32"))}
 

@@ -6,13 +6,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.table import Table
-
+from hf_distill.evaluation.label_placement import label_marks
+from hf_distill.extras import require_extra
 from hf_distill.files import replacing
 from hf_distill.text.plain import plain, shortened
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
 _LABELED = 12  # the largest number of marks with their names in a plot
@@ -54,6 +56,10 @@ def examples_label(evaluation: Mapping[str, Any]) -> str:
 
 def report_table(evaluation: Mapping[str, Any]) -> Table:
     """A table of a comparison (see `compare`); sizes and latencies are also given relative to the first row, the teacher."""
+    require_extra("rich", "eval", "the table of a comparison")
+    from rich.markup import escape
+    from rich.table import Table
+
     data, rows = evaluation["data"], evaluation["rows"]
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     table = Table(
@@ -127,6 +133,7 @@ def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
     Returns:
         The path.
     """
+    require_extra("matplotlib", "eval", "the plot of a comparison")
     from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
 
     rows, scale = evaluation["rows"], 100 if is_share(evaluation) else 1
@@ -149,26 +156,33 @@ def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
             min(high, max([100, *(worths[each] for each in shown)])),
         )
     figure.legend(loc="outside lower center", ncols=len(_COLORS) + 1, frameon=False)
-    figure.canvas.draw()  # places the axes, which the labels are moved inside of
+    figure.canvas.draw()  # places the axes, which the labels are kept inside of
     first = [index for index in shown if index == evaluation.get("this") or rows[index]["role"] == "teacher"]
-    _name_marks(axes, rows, list(dict.fromkeys([*first, *front, *shown]))[:_LABELED], costs, worths)
+    names = {index: _name(rows[index]) for index in list(dict.fromkeys([*first, *front, *shown]))[:_LABELED]}
+    points = {index: (costs[index], worths[index]) for index in shown}
+    label_marks(axes, names, points, {index: _area(rows[index], rows) for index in shown}, front)
     return _saved(figure, path)
 
 
 def _draw_marks(
     axes: Any, rows: Sequence[Mapping[str, Any]], shown: list[int], costs: list[float], worths: list[float]
 ) -> None:
-    largest = max(1, *(row["parameters"] for row in rows))
     for role, color in _COLORS.items():
         chosen = [index for index in shown if rows[index]["role"] == role]
         if not chosen:
             continue
-        areas = [max(900 * rows[index]["parameters"] / largest, 30) for index in chosen]
+        areas = [_area(rows[index], rows) for index in chosen]
         axes.scatter(
             [costs[index] for index in chosen], [worths[index] for index in chosen], s=areas, clip_on=False,
             color=color, alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,
         )  # fmt: skip
         axes.scatter([], [], s=60, color=color, label=role)
+
+
+def _area(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
+    """Area of a model's mark in square points."""
+    largest = max(1, *(each["parameters"] for each in rows))
+    return max(900 * row["parameters"] / largest, 30)
 
 
 def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> None:
@@ -189,21 +203,8 @@ def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> Non
     axes.grid(alpha=0.25)
 
 
-def _name_marks(
-    axes: Any, rows: Sequence[Mapping[str, Any]], named: list[int], costs: list[float], worths: list[float]
-) -> None:
-    from adjustText import adjust_text
-
-    labels = [
-        axes.text(
-            costs[index], worths[index], f"{_literal(rows[index]['name'], _NAME)}\n{rows[index]['parameters'] / 1e6:.1f}M",
-            fontsize=8,
-        )
-        for index in named
-    ]  # fmt: skip
-    line = {"arrowstyle": "-", "color": "#bbbbbb"}
-    places = [costs[index] for index in named], [worths[index] for index in named]
-    adjust_text(labels, *places, ax=axes, expand=(1.4, 1.8), arrowprops=line)
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{_literal(row['name'], _NAME)}\n{row['parameters'] / 1e6:.1f}M"
 
 
 def _literal(text: str, most: int) -> str:
@@ -221,6 +222,7 @@ def shrinking_plot(progress: Sequence[Mapping[str, float]], path: str | os.PathL
     Returns:
         The path.
     """
+    require_extra("matplotlib", "eval", "the plot of a student that shrinks")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), dpi=150, layout="constrained")

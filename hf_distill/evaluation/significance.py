@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+
+from hf_distill.extras import require_extra
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
@@ -25,6 +26,9 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     only_first = int(np.sum(first_right & ~second_right))
     only_second = int(np.sum(second_right & ~first_right))
     total = only_first + only_second
+    require_extra("scipy", "eval", "a significance test")
+    from scipy.stats import binomtest
+
     return float(binomtest(only_first, total).pvalue) if total else 1.0
 
 
@@ -45,6 +49,9 @@ def difference_interval(
     Source:
         Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile interval).
     """
+    require_extra("scipy", "eval", "a bootstrap interval")
+    from scipy.stats import bootstrap
+
     result = bootstrap(
         (np.arange(num_examples),), difference, vectorized=False, n_resamples=resamples,
         confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),

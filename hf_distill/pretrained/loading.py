@@ -13,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrain
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from hf_distill.extras import require_extra
 from hf_distill.files import read_json
 from hf_distill.pretrained.files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
 from hf_distill.tasks import Task, task_of_class
@@ -227,13 +228,9 @@ def _config_of_base(name: str, adapter: dict[str, Any], source: dict[str, Any]) 
 
 
 def _weights(name: str, source: dict[str, Any]) -> dict[str, Any]:
-    try:
-        from peft import load_peft_weights
-    except ImportError as error:
-        raise ImportError(
-            f"{name} holds a PEFT adapter, which needs the package peft: pip install peft, or merge the adapter into its "
-            "base (merge_and_unload) and save that"
-        ) from error
+    require_extra("peft", "peft", f"the PEFT adapter {name}")
+    from peft import load_peft_weights
+
     return load_peft_weights(name, device="cpu", **_for_peft(source))
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
+from transformers.utils import logging
 
 from hf_distill.evaluation.report import examples_label, report_plot, shrinking_plot
+from hf_distill.extras import require_extra
 from hf_distill.files import atomic_write
 from hf_distill.publishing import card_tables, citations, usage
 from hf_distill.publishing.card_metadata import base_model_of, datasets_of, metadata_of
@@ -19,6 +21,8 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
 from hf_distill.text.hub_ids import hub_link
 from hf_distill.text.markdown import Markdown, code, code_block, escaped, rendered
+
+logger = logging.get_logger(__name__)
 
 _TEMPLATE = "student_card.md.jinja"
 _FIRST_WEIGHTS = {
@@ -30,12 +34,13 @@ _FIRST_WEIGHTS = {
 }
 
 
-def render_model_card(record: RunRecord) -> ModelCard:
+def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
     """Render the model card of a student.
 
     Args:
         record: The run record. Its `evaluation`, if there is one, becomes the results table, and the student's row in it
             the results in the metadata; else its `metrics` do.
+        with_plots: Show the plots that `write_model_card` draws beside the card.
 
     Returns:
         The card, with valid metadata. No text of the record is interpreted as markup, and private values are not shown
@@ -65,6 +70,7 @@ def render_model_card(record: RunRecord) -> ModelCard:
         recipe=RECIPES.get(record.arguments.get("recipe", "")),
         papers=_papers(record),
         tables=card_tables,
+        with_plots=with_plots,
         code=code,
         code_block=code_block,
         package_name=_package_name(),
@@ -122,8 +128,19 @@ def _without_next_line(value: Any) -> Any:
     return value.replace("\x85", " ") if isinstance(value, str) else value
 
 
+def _can_plot() -> bool:
+    try:
+        require_extra("matplotlib", "publish", "a model card with plots")
+    except ImportError as error:
+        logger.warning(f"The model card has no plots: {error}")
+        return False
+    return True
+
+
 def write_model_card(folder: str | os.PathLike) -> Path:
     """Render the `run.json` of a student folder into its README.md, with the plots that the card shows.
+
+    Without matplotlib the card shows no plots, and a warning says so.
 
     Args:
         folder: The student's folder.
@@ -136,10 +153,11 @@ def write_model_card(folder: str | os.PathLike) -> Path:
         ValueError: The `run.json` cannot be read, see `RunRecord.load`.
     """
     path, record = Path(folder) / "README.md", RunRecord.load(folder)
-    card = render_model_card(record)
-    if record.evaluation:
+    with_plots = bool(record.evaluation or record.progress) and _can_plot()
+    card = render_model_card(record, with_plots)
+    if with_plots and record.evaluation:
         report_plot(record.evaluation, path.with_name("comparison.png"))
-    if record.progress:
+    if with_plots and record.progress:
         shrinking_plot(record.progress, path.with_name("shrinking.png"))
     atomic_write(path, str(card))  # last, since it links to the plots
     return path

@@ -13,8 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 from torch import nn
 from transformers import TrainingArguments
 
@@ -22,6 +20,7 @@ from hf_distill.data.class_names import label_names
 from hf_distill.distributed.weights import num_elements
 from hf_distill.features.projections import PROJECTIONS
 from hf_distill.files import atomic_write, read_json
+from hf_distill.files.json_schema import first_violation
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.tasks import class_of
 from hf_distill.text.hub_ids import is_hub_id
@@ -179,12 +178,12 @@ def _error(content: Any, part: str | None = None) -> str | None:
     """Where and how a record, or a part of it, violates the schema; None if it conforms."""
     whole = schema()
     rules = whole if part is None else {"$defs": whole["$defs"], "properties": {part: whole["properties"][part]}}
-    error = best_match(Draft202012Validator(rules).iter_errors(content if part is None else {part: content}))
+    error = first_violation(content if part is None else {part: content}, rules)
     if error is None:
         return None
     place, got = error.json_path, repr(error.instance)
     got = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}…"
-    if error.validator == "enum" and len(error.validator_value) > 10:
+    if error.keyword == "enum" and len(error.expected) > 10:
         return f"{place} must be one of those that {RUN_RECORD_NAME}'s schema lists, got {got}"
     return f"{place}: {error.message if len(error.message) < 10 * _SHOWN else got + ' is not taken'}"
 

@@ -7,7 +7,8 @@ half); license CC BY 4.0.
 from __future__ import annotations
 
 import datasets
-from sklearn.datasets import load_digits
+
+from hf_distill.extras import require_extra
 
 SPLITS = {"train": (0, 1197), "validation": (1197, 1497), "test": (1497, 1797)}
 
@@ -29,7 +30,13 @@ def load_digits_dataset() -> datasets.DatasetDict:
     Returns:
         Splits train (1,197), validation (300) and test (300) with columns pixel_values, (1, 8, 8) from 0 to 1, and
         label, the digit.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
     """
+    require_extra("sklearn", "eval", "the data set of handwritten digits")
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     pixel_values = (digits.images[:, None] / _BRIGHTEST).astype("float32")  # (images, 1, 8, 8)
     return datasets.DatasetDict(

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from hf_distill.distributed.weights import unsharded_loading
+from hf_distill.extras import require_extra
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.pretrained.loading import SavedModel
@@ -62,6 +63,7 @@ class Trajectory:
         first = self.checkpoints[0]
         if not first.is_adapter:
             return str(first.folder)
+        require_extra("peft", "peft", f"the PEFT adapter {first.folder}")
         from peft import PeftModel
 
         with unsharded_loading():

@@ -1,0 +1,16 @@
+"""The console script `hf-distill`: the command line, or one line that says which extra it needs."""
+
+from __future__ import annotations
+
+from hf_distill.extras import require_extra
+from hf_distill.scripts.user_errors import in_one_line
+
+
+def main() -> None:
+    """Run the command line with the arguments of the process."""
+    with in_one_line():
+        for module in ("typer", "rich"):
+            require_extra(module, "cli", "hf-distill")
+    from hf_distill.cli.main import app
+
+    app()
