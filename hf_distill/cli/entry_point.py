@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hf_distill.extras import require_extra
-from hf_distill.scripts.user_errors import in_one_line
+from hf_distill.scripts.user_errors import exit_on_user_error
 
 
 def main() -> None:
     """Run the command line with the arguments of the process."""
-    with in_one_line():
+    with exit_on_user_error():
         for module in ("typer", "rich"):
             require_extra(module, "cli", "hf-distill")
     from hf_distill.cli.main import app
