@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from pathlib import Path
 
 os.environ.update(
     HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
@@ -17,12 +18,25 @@ import pytest
 import torch
 
 from hf_distill import DistillationTrainingArguments
+from tests.extras_of_tests import needs_extra
 from tests.slow_tests import is_slow
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 
+def pytest_addoption(parser):
+    parser.addoption("--without-extras", action="store_true", help="leave out the tests of tests/extras_of_tests.py")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files that need an extra are not even imported."""
+    path = collection_path.relative_to(Path(__file__).parents[1]).as_posix()
+    return True if config.getoption("--without-extras") and needs_extra(path) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before markers are asked for
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--without-extras"):
+        items[:] = [item for item in items if not needs_extra(item.nodeid)]
     for item in items:
         if is_slow(item.nodeid):
             item.add_marker("slow")
