@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 from tests.architecture_rules import Module, modules_of
 
 REPOSITORY = Path(__file__).parents[1]
-# Used by others on our behalf: torch's exporter writes with onnx, transformers' image processors read with these two.
-USED_BY_OTHERS = {"onnx", "pillow", "torchvision"}
+# Used by others on our behalf: transformers' image processors read with them.
+USED_BY_OTHERS = {"pillow", "torchvision"}
 OF_DEVELOPERS, OF_EVERYTHING = "dev", "all"
 
 

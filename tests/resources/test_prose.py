@@ -52,7 +52,7 @@ def archives(monkeypatch, tmp_path):
     def content_of(requirement):
         return (book if "bible" in requirement else manual).getvalue()
 
-    def download(requirement, sha256, folder):
+    def download(requirement, sha256, folder, platform):
         folder.mkdir()
         (folder / "archive").write_bytes(content_of(requirement))
         return folder / "archive"
