@@ -18,8 +18,8 @@ from tests.architecture_rules import Module, modules_of
 from tests.lowest_versions import lowest_versions
 
 REPOSITORY = Path(__file__).parents[1]
-# Used by others on our behalf: torch's exporter writes with onnx, transformers' image processors read with these two.
-USED_BY_OTHERS = {"onnx", "pillow", "torchvision"}
+# Used by others on our behalf: transformers' image processors read with them.
+USED_BY_OTHERS = {"pillow", "torchvision"}
 OF_DEVELOPERS, OF_EVERYTHING = "dev", "all"
 
 

