@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
+from pathlib import Path
 
 os.environ.update(
     HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
@@ -17,12 +19,25 @@ import pytest
 import torch
 
 from hf_distill import DistillationTrainingArguments
+from tests.extras_of_tests import needs_extra
 from tests.slow_tests import is_slow
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 
+def pytest_addoption(parser):
+    parser.addoption("--without-extras", action="store_true", help="leave out the tests of tests/extras_of_tests.py")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files that need an extra are not even imported."""
+    path = collection_path.relative_to(Path(__file__).parents[1]).as_posix()
+    return True if config.getoption("--without-extras") and needs_extra(path) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before markers are asked for
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--without-extras"):
+        items[:] = [item for item in items if not needs_extra(item.nodeid)]
     for item in items:
         if is_slow(item.nodeid):
             item.add_marker("slow")
@@ -58,6 +73,13 @@ def teacher():
     return tiny_bert(hidden_size=32, layers=2, seed=1)
 
 
+def _named(options: dict) -> dict:
+    """Arguments by the names that transformers had for them before 5.23, where it is older."""
+    known = {field.name for field in dataclasses.fields(DistillationTrainingArguments)}
+    names = {name: name if name in known else name.replace("activation_", "gradient_") for name in options}
+    return {names[name]: value for name, value in options.items()}
+
+
 @pytest.fixture
 def arguments(tmp_path):
     """Makes quiet arguments in single precision; keywords are passed on."""
@@ -75,6 +97,6 @@ def arguments(tmp_path):
             save_strategy="no",
             logging_steps=1,
         )
-        return DistillationTrainingArguments(**(defaults | overrides))
+        return DistillationTrainingArguments(**_named(defaults | overrides))
 
     return make

@@ -17,12 +17,15 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import output_capturing
 
 from hf_distill.objectives.model_outputs import FeatureRequest, Features
 
 FEATURES = "distillation_features"
 _PREFIX = "hf_distill_"
 _ATTENTION = ("queries", "keys", "values")
+# From version 5.23 on transformers keeps the hidden states of a list of indices alone; before, it counted layers.
+_SELECTS_STATES = hasattr(output_capturing, "selected_hidden_states")
 _STATES_SUPPORTED = (
     "Hidden states can be compared of models with one stack of layers, encoder or decoder, whose outputs all have the "
     "shape of the embeddings' output, such as BERT, RoBERTa, ViT and Llama; with this model set hidden_state_weight and "
@@ -118,7 +121,7 @@ class FeatureTap:
         self._fsdp_units = [part for part in module.modules() if isinstance(part, FSDPModule)]
         _active.append(self)
         if self._request.hidden_states:
-            kwargs["output_hidden_states"] = sorted(self._request.hidden_states)
+            kwargs["output_hidden_states"] = sorted(self._request.hidden_states) if _SELECTS_STATES else True
         return args, kwargs
 
     def _after(self, module: nn.Module, args: tuple, output: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import sys
 
 import pytest
 import yaml
@@ -290,6 +291,17 @@ def test_a_student_that_began_at_random_derives_from_nothing(record):
     record.card["base_model"] = "org/told"
     data = render_model_card(record).data.to_dict()
     assert data["base_model"] == "org/told" and "base_model_relation" not in data
+
+
+def test_without_matplotlib_a_card_has_no_plots(record, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    record.progress = [{"step": 1, "loss": 0.5, "hidden_size": 16, "step_ms": 1.0}]
+    record.save(tmp_path)
+    text = write_model_card(tmp_path).read_text(encoding="utf-8")
+    assert ".png" not in text and "to a hidden size of 16." in text and not list(tmp_path.glob("*.png"))
+    assert 'no plots: a model card with plots needs matplotlib; install it with: pip install "hf_distill[publish]"' in (
+        caplog.text
+    )
 
 
 def test_the_training_data_are_named_linked_and_sized(record, tmp_path):

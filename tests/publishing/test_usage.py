@@ -6,7 +6,6 @@ import re
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -119,6 +118,7 @@ def test_the_code_of_a_card_runs_and_prints_an_answer(kind, tmp_path, capsys):
     "kind", ["text classification", "regression", "token classification", "question answering", "images"]
 )
 def test_the_code_of_an_adapter_s_card_runs_with_its_base(kind, tmp_path, capsys):
+    peft = pytest.importorskip("peft")
     make, told, data = STUDENTS[kind]
     base = make()
     base.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}  # it had another head
@@ -126,9 +126,9 @@ def test_the_code_of_an_adapter_s_card_runs_with_its_base(kind, tmp_path, capsys
     model = make()
     model.config._name_or_path = model.name_or_path = str(tmp_path / "base")
     head = "qa_outputs" if kind == "question answering" else "classifier"
-    adapted = get_peft_model(
+    adapted = peft.get_peft_model(
         model,
-        LoraConfig(
+        peft.LoraConfig(
             r=2,
             target_modules=["query", "q_proj", "value"],
             modules_to_save=[head],

@@ -10,7 +10,6 @@ import pytest
 import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
-from peft import LoraConfig, get_peft_model
 from tokenizers import processors
 from transformers import TrainerCallback
 
@@ -192,9 +191,10 @@ def test_a_log_is_short_and_ends_with_the_last_step():
 
 @pytest.mark.parametrize("merge", [False, True])
 def test_an_adapter_s_card_says_so(merge, teacher, arguments, sentences, tokenizer):
+    peft = pytest.importorskip("peft")
     base = tiny_bert(seed=1)
     base.config._name_or_path, base.config._commit_hash = "org/base", "c0ffee"
-    adapted = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+    adapted = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
     options = arguments(max_steps=1, merge_adapters=merge)
     trainer = DistillationTrainer(
         adapted, options, teacher_model=teacher, train_dataset=sentences, processing_class=tokenizer

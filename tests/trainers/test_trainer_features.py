@@ -1,7 +1,6 @@
 """What users do with Trainer works with a teacher in place."""
 
 import numpy as np
-import optuna
 import pytest
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
@@ -59,6 +58,7 @@ def test_load_best_model_at_end_by_agreement_with_the_teacher(make):
 
 
 def test_hyperparameter_search_over_the_temperature(make):
+    optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seen = set()
 

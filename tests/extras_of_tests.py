@@ -1,0 +1,31 @@
+"""Tests that need an extra, which `make test-core` leaves out: it runs where nothing but the core is installed."""
+
+from __future__ import annotations
+
+# Paths from the repository's root: folders, files, and tests in files.
+WITH_EXTRAS = (
+    "tests/benchmarks",
+    "tests/cli",
+    "tests/evaluation/test_comparison.py",
+    "tests/evaluation/test_label_placement.py",
+    "tests/evaluation/test_metrics.py",
+    "tests/evaluation/test_modules.py",
+    "tests/evaluation/test_statistics.py",
+    "tests/examples",
+    "tests/files/test_writing.py",
+    "tests/hub",
+    "tests/pretrained/test_files.py::test_an_image_processor_is_there_or_not_or_broken",
+    "tests/publishing/test_labeled_folder.py",
+    "tests/publishing/test_model_card.py::test_card_of_a_distilled_student",
+    "tests/publishing/test_poison.py::test_a_plot_of_odd_rows_is_drawn",
+    "tests/publishing/test_usage.py::test_the_code_of_a_card_runs_and_prints_an_answer[gray images]",
+    "tests/publishing/test_usage.py::test_the_code_of_a_card_runs_and_prints_an_answer[images]",
+    "tests/scripts/test_interruption.py::test_a_distillation_says_how_to_go_on",
+    "tests/test_dependencies.py",
+    "tests/test_model_cards.py::test_a_card_is_made_of_its_record",
+)
+
+
+def needs_extra(nodeid: str) -> bool:
+    """Whether a test, by its id or the path of its file, is in one of `WITH_EXTRAS`."""
+    return any(nodeid == place or nodeid.startswith((f"{place}/", f"{place}::", f"{place}[")) for place in WITH_EXTRAS)
