@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 from pathlib import Path
@@ -72,6 +73,13 @@ def teacher():
     return tiny_bert(hidden_size=32, layers=2, seed=1)
 
 
+def _named(options: dict) -> dict:
+    """Arguments by the names that transformers had for them before 5.23, where it is older."""
+    known = {field.name for field in dataclasses.fields(DistillationTrainingArguments)}
+    names = {name: name if name in known else name.replace("activation_", "gradient_") for name in options}
+    return {names[name]: value for name, value in options.items()}
+
+
 @pytest.fixture
 def arguments(tmp_path):
     """Makes quiet arguments in single precision; keywords are passed on."""
@@ -89,6 +97,6 @@ def arguments(tmp_path):
             save_strategy="no",
             logging_steps=1,
         )
-        return DistillationTrainingArguments(**(defaults | overrides))
+        return DistillationTrainingArguments(**_named(defaults | overrides))
 
     return make

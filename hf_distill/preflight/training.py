@@ -137,7 +137,8 @@ def require_gradients_under_zero3(args: TrainingArguments, objective: Objective)
         ValueError: The loss depends on queries, keys or values inside a layer alone, whose weights are sharded again when
             its forward pass has been repeated.
     """
-    if is_deepspeed_zero3_enabled() and args.activation_checkpointing and reach_of(objective).vectors:
+    checkpoints = args.gradient_checkpointing  # the older name, which every supported version of transformers sets
+    if is_deepspeed_zero3_enabled() and checkpoints and reach_of(objective).vectors:
         raise ValueError(
             f"{[term.name for term in objective.terms]} alone cannot be learned under DeepSpeed ZeRO-3 with "
             "activation_checkpointing, because no term depends on the output of a layer: set soft_label_weight or "
