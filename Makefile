@@ -4,10 +4,13 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+CORE := $(VENV)-core
+LOWEST := $(VENV)-lowest
+PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+FAST := -m "not slow and not real_data"
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast coverage lint types benchmark clean
+.PHONY: help quickstart test test-fast test-core test-lowest coverage lint types benchmark clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
@@ -16,13 +19,19 @@ quickstart: $(INSTALLED)  ## Distill three students from a real teacher on real 
 	$(BIN)/python examples/quickstart.py
 
 test: $(INSTALLED)  ## Run the test suite
-	$(PYTEST)
+	$(BIN)/$(PYTEST)
 
 test-fast: $(INSTALLED)  ## Run the tests that are quick and need no download (a minute and a half on 2 cores)
-	$(PYTEST) -m "not slow and not real_data"
+	$(BIN)/$(PYTEST) $(FAST)
+
+test-core: $(CORE)/.installed  ## Run the quick tests that need no extra, where nothing but the core is installed
+	$(CORE)/bin/$(PYTEST) $(FAST) --without-extras
+
+test-lowest: $(LOWEST)/.installed  ## Run the quick tests with the lowest versions of setup.cfg (gigabytes: torch is that of PyPI)
+	$(LOWEST)/bin/$(PYTEST) $(FAST)
 
 coverage: $(INSTALLED)  ## Run the test suite and list the lines it does not reach
-	$(PYTEST) --cov --cov-report=term-missing
+	$(BIN)/$(PYTEST) --cov --cov-report=term-missing
 
 lint: types  ## Check types, style, docstrings and formatting
 	$(BIN)/ruff check .
@@ -37,11 +46,24 @@ benchmark: $(INSTALLED)  ## Measure trainer overhead and student quality (see be
 	$(BIN)/python benchmarks/trainer_overhead.py
 	$(BIN)/python benchmarks/quality_movie_reviews.py
 
-clean:  ## Remove the virtual environment and all outputs
-	rm -rf $(VENV) outputs build dist *.egg-info
+clean:  ## Remove the virtual environments and all outputs
+	rm -rf $(VENV) $(CORE) $(LOWEST) outputs build dist *.egg-info
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+$(CORE)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(CORE)
+	$(CORE)/bin/pip install --quiet --constraint constraints.txt torch
+	$(CORE)/bin/pip install --quiet --constraint constraints.txt --editable . pytest pytest-xdist
+	touch $@
+
+$(LOWEST)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	sed -nE 's/^ +([A-Za-z0-9_.-]+)>=([0-9.]+).*/\1==\2/p' setup.cfg | sort -u > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/lowest.txt torch torchvision
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '.[all]' jsonschema optuna pytest pytest-xdist
 	touch $@

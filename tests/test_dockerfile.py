@@ -60,7 +60,7 @@ def extras_installed(commands: list[list[str]], folder: Path) -> list[str]:
 
 def test_the_image_has_no_tools_of_tests_and_those_run_in_a_stage_of_their_own(copied):
     (runtime,) = extras_installed(commands_of("dependencies", "source", "tests-no", "final"), copied)
-    assert set(runtime.split(",")) == {"deepspeed", "onnx", "peft", "vision"}
+    assert runtime == "all"
     assert extras_installed(commands_of("tests-yes"), copied) == ["dev pytest"]
     parts = {word.rstrip("/") for stage in ("dependencies", "source", "final") for word in copied_into(stage)}
     assert "examples" in parts and not {".", "tests"} & parts
