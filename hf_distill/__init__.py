@@ -26,6 +26,7 @@ _PUBLIC_NAMES = {
     "Teacher": "hf_distill.teachers.base",
     "TeacherOutputs": "hf_distill.teachers.base",
     "Term": "hf_distill.objectives.objective",
+    "augment_transfer_set": "hf_distill.data.augmentation",
     "label_transfer_set": "hf_distill.precomputed.label",
     "label_with_trajectory": "hf_distill.precomputed.label",
     "load_teacher_outputs": "hf_distill.precomputed.shards",
@@ -36,6 +37,7 @@ _PUBLIC_NAMES = {
 __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 
 if TYPE_CHECKING:
+    from hf_distill.data.augmentation import augment_transfer_set
     from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
     from hf_distill.objectives.objective import Objective, Term
     from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory
