@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from hf_distill.cli.augment import augment
 from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
 from hf_distill.cli.json_output import WithJson
@@ -88,6 +89,7 @@ def hf_distill() -> None:
 
 app.command(cls=WithJson)(students)
 app.command(cls=WithJson)(recipes)
+app.command(cls=WithJson)(augment)
 app.command(cls=WithJson)(label)
 app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     _evaluating(train)

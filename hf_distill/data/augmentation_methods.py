@@ -123,7 +123,7 @@ class TextAugmenter:
     Args:
         weights: The weight of each method.
         model: The model that replaces words; needed by `mask_fill` and `nearest_words` only.
-        tokenizer: Its tokenizer.
+        tokenizer: The model's tokenizer.
         options: The options.
 
     Raises:

@@ -95,7 +95,7 @@ class MaskedWordReplacer(WordReplacer):
 
     Args:
         model: A masked-language model.
-        tokenizer: Its tokenizer, with a mask token.
+        tokenizer: The model's tokenizer, with a mask token.
         top_k: The number of candidates for a word.
         batch_size: Texts per forward pass.
     """
@@ -163,7 +163,7 @@ class NearestWordReplacer(WordReplacer):
 
     Args:
         model: A model with input embeddings.
-        tokenizer: Its tokenizer.
+        tokenizer: The model's tokenizer.
         top_k: The number of candidates for a word.
     """
 
