@@ -50,9 +50,10 @@ def augment(
     if output.suffix not in _WRITERS:
         raise WrongUsage(f"--output must end in one of {list(_WRITERS)}, got {str(output)!r}")
     weights = _weights(method)
+    replacing_model = load_as_saved(model) if model else None
+    tokenizer = SavedModel.find(model).needed_tokenizer() if model else None
     augmented = augment_transfer_set(
-        load_texts(dataset), copies, weights, model and load_as_saved(model),
-        model and SavedModel.find(model).needed_tokenizer(), [load_texts(each) for each in exclude or ()],
+        load_texts(dataset), copies, weights, replacing_model, tokenizer, [load_texts(each) for each in exclude or ()],
         keep_originals=originals, seed=seed, output_dir=parts_dir, disable_tqdm=as_json,
     )  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
