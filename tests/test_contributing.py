@@ -53,11 +53,14 @@ def test_every_make_target_is_in_the_list():
 
 
 def test_hooks_run_the_pinned_version_of_what_lint_runs():
-    (pinned,) = re.findall(r"^ruff==.*$", read("constraints.txt"), re.MULTILINE)
+    pinned = dict(re.findall(r"^([\w-]+)(==.*)$", read("constraints.txt"), re.MULTILINE))
     (repository,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
     assert repository["repo"] == "local"
-    assert [hook["additional_dependencies"] for hook in repository["hooks"]] == [[pinned], [pinned]]
-    commands = re.findall(r"\$\(BIN\)/(ruff \w+)", read("Makefile"))
+    tools = [hook["entry"].split()[0] for hook in repository["hooks"]]
+    assert [hook["additional_dependencies"] for hook in repository["hooks"]] == [
+        [tool + pinned[tool]] for tool in tools
+    ]
+    commands = re.findall(r"\$\(BIN\)/(ruff \w+|pydoclint --\w+)", read("Makefile"))
     assert commands == [" ".join(hook["entry"].split()[:2]) for hook in repository["hooks"]]
 
 

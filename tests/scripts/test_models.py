@@ -15,7 +15,7 @@ from tests.tiny_models import tiny_bert, tiny_tokenizer
 @pytest.fixture
 def warnings(caplog):
     transformers_logging.enable_propagation()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="transformers"):
         yield caplog
     transformers_logging.disable_propagation()
 
