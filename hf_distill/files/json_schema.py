@@ -12,7 +12,13 @@ KEYWORDS = (
     *("properties", "required", "type"),
 )
 ANNOTATIONS = ("$defs", "$schema", "description", "title")
-_TYPES: dict[str, type | tuple[type, ...]] = {"object": dict, "array": list, "string": str, "number": (int, float), "null": type(None)}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "number": (int, float),
+    "null": type(None),
+}
 _PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
