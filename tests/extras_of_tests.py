@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.slow_tests import is_in
+
 # Paths from the repository's root: folders, files, and tests in files.
 WITH_EXTRAS = (
     "tests/benchmarks",
@@ -28,4 +30,4 @@ WITH_EXTRAS = (
 
 def needs_extra(nodeid: str) -> bool:
     """Whether a test, by its id or the path of its file, is in one of `WITH_EXTRAS`."""
-    return any(nodeid == place or nodeid.startswith((f"{place}/", f"{place}::", f"{place}[")) for place in WITH_EXTRAS)
+    return is_in(nodeid, WITH_EXTRAS)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-# Paths from the repository's root: folders, and files.
+from collections.abc import Iterable
+
+# Paths from the repository's root: folders, files, and tests in files.
 SLOW = (
+    "tests/benchmarks",
+    "tests/cli/test_json_output.py::test_a_distillation_where_deepspeed_is_installed",
+    "tests/precomputed/test_folder.py::test_killed_at_random_moments",
     "tests/scripts/test_arguments.py",
     "tests/cli/test_train.py",
     "tests/distributed",
@@ -29,5 +34,9 @@ SLOW = (
 
 def is_slow(nodeid: str) -> bool:
     """Whether a test, by its id, such as "tests/test_wheel.py::test_x", is in one of `SLOW`."""
-    path = nodeid.partition("::")[0]
-    return any(path == place or path.startswith(f"{place}/") for place in SLOW)
+    return is_in(nodeid, SLOW)
+
+
+def is_in(nodeid: str, places: Iterable[str]) -> bool:
+    """Whether a test, by its id, or the path of a file is, or is in, one of some places."""
+    return any(nodeid == place or nodeid.startswith((f"{place}/", f"{place}::", f"{place}[")) for place in places)

@@ -11,6 +11,7 @@ import yaml
 
 from hf_distill import __version__
 from tests.architecture_rules import LAYERS
+from tests.extras_of_tests import WITH_EXTRAS
 from tests.slow_tests import SLOW, is_slow
 from tests.test_documentation import test_links_lead_somewhere as links_lead_somewhere
 
@@ -94,8 +95,18 @@ def test_a_form_for_issues_can_be_filled_in(name):
     assert any(part["validations"]["required"] for part in asked)
 
 
+@pytest.mark.parametrize("places", [SLOW, WITH_EXTRAS], ids=["slow", "with extras"])
+def test_listed_tests_are_there(places):
+    assert len(set(places)) == len(places)
+    for place in places:
+        path, _, name = place.partition("::")
+        assert (REPOSITORY / path).exists(), path
+        assert not name or f"def {name.partition('[')[0]}(" in read(path), name
+
+
 def test_slow_tests_are_told_by_their_path(request):
-    assert not [place for place in SLOW if not (REPOSITORY / place).exists()]
+    slow = "tests/precomputed/test_folder.py::test_killed_at_random_moments"
     assert is_slow("tests/distributed/test_parity.py::test_x[1]") and not is_slow("tests/test_architecture.py::test_x")
+    assert is_slow(slow) and is_slow(f"{slow}[1]") and not is_slow(f"{slow}_again")
     for item in request.session.items:
         assert is_slow(item.nodeid) == (item.get_closest_marker("slow") is not None), item.nodeid

@@ -20,7 +20,6 @@ from packaging.utils import canonicalize_name
 
 from hf_distill.extras import require_extra
 from tests.architecture_rules import Module, edges_of, modules_of
-from tests.extras_of_tests import WITH_EXTRAS
 
 REPOSITORY = Path(__file__).parents[1]
 # Used by others on our behalf: torch's exporter writes with the first one, transformers' image processors read with the
@@ -232,14 +231,6 @@ def test_every_dependency_says_its_lowest_version(options):
     for each in asked:
         lowest.setdefault(canonicalize_name(each.name), set()).add(str(each.specifier))
     assert {name: found for name, found in lowest.items() if len(found) > 1} == {}
-
-
-def test_tests_that_need_an_extra_are_there():
-    places = [place.partition("::") for place in WITH_EXTRAS]
-    assert len(set(WITH_EXTRAS)) == len(WITH_EXTRAS)
-    for path, _, name in places:
-        assert (REPOSITORY / path).exists(), path
-        assert not name or f"def {name.partition('[')[0]}(" in (REPOSITORY / path).read_text(encoding="utf-8"), name
 
 
 def test_tools_of_developers_are_pinned(options):
