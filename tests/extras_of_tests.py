@@ -22,6 +22,7 @@ WITH_EXTRAS = (
     "tests/publishing/test_poison.py::test_a_plot_of_odd_rows_is_drawn",
     "tests/publishing/test_usage.py::test_the_code_of_a_card_runs_and_prints_an_answer[gray images]",
     "tests/publishing/test_usage.py::test_the_code_of_a_card_runs_and_prints_an_answer[images]",
+    "tests/resources/test_encoders.py",
     "tests/scripts/test_interruption.py::test_a_distillation_says_how_to_resume",
     "tests/test_dependencies.py",
     "tests/test_model_cards.py::test_a_card_is_made_of_its_record",
