@@ -47,7 +47,12 @@ def entry(results: dict[str, Any]) -> dict[str, Any]:
         },
         "word_counts": round(100 * results["word_counts"], 2),
         "students": [
-            {name: value for name, value in student.items() if name != "pairs"} for student in results["students"]
+            {
+                name: round(value, 2) if isinstance(value, float) else value
+                for name, value in student.items()
+                if name != "pairs"
+            }
+            for student in results["students"]
         ],
         "minutes": results["minutes"],
     }

@@ -5,7 +5,7 @@
 Fine-tunes all-MiniLM-L6-v2 on 500 labeled movie reviews and labels 8,445 review texts with it. Each student starts from
 the same initial weights in every training: on the 500 labels alone (two lengths, of which the better one counts), and on
 the teacher's soft labels. All models, and a classifier of word counts trained on the same 500 labels, are compared on
-2,054 other reviews. Saves a folder per student with weights, run.json and model card, and results.json and a plot in
+2,056 other reviews. Saves a folder per student with weights, run.json and model card, and results.json and a plot in
 outputs/quickstart. An interrupted run is resumed by the same command.
 """
 
@@ -235,7 +235,7 @@ class Quickstart:
         report_plot(evaluation, self.folder / "comparison.png")
         for each in models[1:]:
             add_evaluation(self.folder / _folder_name(each.name), evaluation, each.name)
-        wide_enough = Console(width=max(console.width, 160))  # a log file counts as 80 columns, which cut the table
+        wide_enough = Console(width=max(console.width, 170))  # a log file counts as 80 columns, which cut the table
         wide_enough.print(report_table(evaluation))
         for row in students:
             interval = f"95 % interval {row['interval_low']:+.1f} to {row['interval_high']:+.1f}"
@@ -261,7 +261,7 @@ def gains(models: list[EvaluatedModel], rows: datasets.Dataset) -> list[dict[str
         values |= {"interval_low": low, "interval_high": high}
         found.append(
             {"name": student.name, "parameters": each.model.num_parameters()}
-            | {name: round(100 * float(value), 2) for name, value in values.items()}
+            | {name: round(100 * float(value), 4) for name, value in values.items()}
             | {"pairs": pairs.tolist()}  # 1 where only the distilled one is right, -1 where only the other is
         )
     return found
