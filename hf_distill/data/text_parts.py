@@ -21,8 +21,8 @@ from hf_distill.files import (
     read_json,
     remove_partial_files,
     replacing,
-    require_sound_table,
 )
+from hf_distill.files.arrow_rows import open_rows
 from hf_distill.fingerprints import table_sha256
 
 SETTINGS = "augmentation.json"
@@ -94,13 +94,9 @@ class PartsFolder:
 def _read(path: Path) -> Dataset:
     if not is_own_file(path):
         raise FileFormatError(f"{path} is no regular file of the folder")
-    try:
-        rows = Dataset.from_file(str(path))
-        with pa.memory_map(str(path)) as source:
-            written = (pa.ipc.open_stream(source).schema.metadata or {}).get(_SHA256, b"").decode()
-    except Exception as error:  # pyarrow and datasets have many
-        raise FileFormatError(f"{path} cannot be opened as rows: {error}") from error
-    require_sound_table(rows.data, str(path))
+    rows = open_rows(path)
+    with pa.memory_map(str(path)) as source:
+        written = (pa.ipc.open_stream(source).schema.metadata or {}).get(_SHA256, b"").decode(errors="replace")
     if (found := table_sha256(rows.data.table)) != written:
         raise FileFormatError(f"{path} has rows with sha256 {found}, it was written with {written!r}")
     return rows

@@ -21,8 +21,8 @@ from hf_distill.files import (
     read_json,
     remove_partial_files,
     replacing,
-    require_sound_table,
 )
+from hf_distill.files.arrow_rows import open_rows
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.precomputed.provenance import Provenance, provenances
 
@@ -190,21 +190,11 @@ def load_teacher_outputs(folder: str | os.PathLike) -> datasets.Dataset:
     folder = Path(folder)
     manifest = Manifest.load(folder)
     manifest.require_sound(folder)
-    parts = [_opened(folder / shard.file) for shard in manifest.shards]
+    parts = [open_rows(folder / shard.file) for shard in manifest.shards]
     for shard, part in zip(manifest.shards, parts, strict=True):
         if len(part) != shard.rows or list(provenances(part).values()) != [manifest.provenance]:
             raise ValueError(f"{shard.file} and {MANIFEST} do not say the same about rows or teacher")
     return datasets.concatenate_datasets(parts)
-
-
-def _opened(path: Path) -> datasets.Dataset:
-    """The rows of a shard, on disk; their structure is checked, as a checksum does not say who wrote the file."""
-    try:
-        rows = datasets.Dataset.from_file(str(path))
-    except Exception as error:  # pyarrow and datasets have many
-        raise FileFormatError(f"{path} cannot be opened as rows: {error}") from error
-    require_sound_table(rows.data, str(path))
-    return rows
 
 
 def is_unfinished(folder: Path) -> bool:
