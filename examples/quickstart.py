@@ -40,8 +40,7 @@ from hf_distill import (
     label_transfer_set,
 )
 from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, TEACHER, EvaluatedModel, LatencySettings, compare
-from hf_distill.evaluation.formats import in_format
-from hf_distill.evaluation.predictions import Predictor
+from hf_distill.evaluation.predictions import Predictions
 from hf_distill.evaluation.report import report_plot, report_table
 from hf_distill.evaluation.significance import difference_interval
 from hf_distill.files import atomic_write
@@ -224,11 +223,12 @@ class Quickstart:
 
     def _report(self, models: list[EvaluatedModel]) -> None:
         """Write results.json, the plot and the card of every student, and print the tables."""
+        predictions: dict[str, Predictions] = {}
         evaluation = compare(
             models, self.held_out, "movie_reviews", "validation and test",
-            LatencySettings(batch_sizes=(1,), lengths=(32,)), max_length=MAX_LENGTH,
+            LatencySettings(batch_sizes=(1,), lengths=(32,)), max_length=MAX_LENGTH, kept=predictions,
         )  # fmt: skip
-        students = gains(models, self.held_out)
+        students = gains(models, predictions)
         word_counts = word_counts_accuracy(self.labeled, self.held_out)
         more = {"settings": self.settings, "students": students, "word_counts": word_counts}
         _write_json(self.folder / "results.json", evaluation | more)
@@ -245,15 +245,13 @@ class Quickstart:
         console.print(f"Students, cards, plot and results.json: {self.folder}")
 
 
-def gains(models: list[EvaluatedModel], rows: datasets.Dataset) -> list[dict[str, Any]]:
+def gains(models: list[EvaluatedModel], predictions: Mapping[str, Predictions]) -> list[dict[str, Any]]:
     """Accuracies of each student on labels alone and distilled, in percent, and their difference, in points."""
     found = []
     for student in STUDENTS:
         right: dict[str, list[np.ndarray]] = {LABELS_ONLY: [], DISTILLED: []}
         for each in [each for each in models if each.name.startswith(f"{student.name},")]:
-            run = in_format(each.model, "fp32", {}, "cpu")
-            predictor = Predictor(each.model, each.processing_class, run, LABELS, max_length=MAX_LENGTH)
-            right[each.role].append(predictor.predict(rows).is_correct.astype(int))
+            right[each.role].append(predictions[each.name].is_correct.astype(int))
         labels_only, distilled = (max(of_role, key=np.mean) for of_role in right.values())
         pairs = distilled - labels_only
         low, high = difference_interval(lambda chosen, pairs=pairs: pairs[chosen].mean(), len(pairs))

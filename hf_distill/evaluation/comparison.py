@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -78,6 +78,7 @@ def compare(
     max_length: int = 128,
     device: torch.device | str = "cpu",
     progress: Callable[[str], None] = lambda doing: None,
+    kept: dict[str, Predictions] | None = None,
 ) -> dict[str, Any]:
     """Evaluate models on the same labeled rows.
 
@@ -91,6 +92,7 @@ def compare(
         max_length: The maximum number of tokens; longer inputs are truncated.
         device: The device to run on.
         progress: A function that is called with a description of each step.
+        kept: A dictionary that gets each model's predictions in fp32 by its name. None: they are not kept.
 
     Returns:
         The section `evaluation` of a run record, JSON-serializable; `run_record.schema.json` describes its fields, such
@@ -104,7 +106,7 @@ def compare(
     names = label_names(evaluated_models[0].model.config)
     predictor = partial(Predictor, names=names, batch_size=batch_size, max_length=max_length, device=device)
     reference: Predictions | None = None
-    found, runners = [], {}
+    found, runners, by_model = [], {}, {} if kept is None else kept
     for evaluated in evaluated_models:
         predictions = {}
         for each in formats:
@@ -113,18 +115,16 @@ def compare(
             run = runners[evaluated.name, each] = in_format(evaluated.model, each, example, device)
             predictions[each] = predictor(evaluated.model, evaluated.processing_class, run).predict(rows)
         found.append(_row(evaluated, predictions, reference))
-        if evaluated.role == TEACHER:
-            reference = predictions[Format.FP32.value]
+        main = by_model[evaluated.name] = predictions[Format.FP32.value]
+        reference = main if evaluated.role == TEACHER else reference
     if latency is not None:
         for each in formats:
             progress(f"latency in {each}")
             _add_latencies(found, each, _latencies(evaluated_models, runners, each, latency, device))
-    task = task_of(evaluated_models[0].model)
-    assert task is not None  # `Predictor.predict` raises for other models
     return {
-        "task": task.value,
-        "data": {"name": name, "split": split} | _counts(rows, predictions[Format.FP32.value]),
-        "metric": predictions[Format.FP32.value].main_metric,
+        "task": cast(Task, task_of(evaluated_models[0].model)).value,  # `Predictor.predict` raises for other models
+        "data": {"name": name, "split": split} | _counts(rows, main),
+        "metric": main.main_metric,
         "conditions": _conditions(device, max_length),
         "rows": found,
     }
