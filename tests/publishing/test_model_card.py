@@ -84,7 +84,7 @@ def test_card_of_a_distilled_student(record, tmp_path):
         "| **small** (this model) | distilled | 85.0 | -5.0 (-7.0 to -3.0) | 91.0 % | 4.0M | 2.50 ms |", "bfloat16",
         "| small, labels | labels only | 80.0 |", "| `learning_rate` | `0.001` |", "1,234", "arXiv 1908.08962",
         "100 optimizer steps (1.50 epochs) in 12 seconds on a CPU; 1.23 g CO₂", "calibration error: 2.1 %", "0.120 nats",
-        "```bash\npip install hf_distill\npython train.py --a 'b c'\n```", "Commit `012345678901`, with local changes", "Rated by people.",
+        "```bash\npip install 'hf_distill[all]'\npython train.py --a 'b c'\n```", "Commit `012345678901`, with local changes", "Rated by people.",
         "License of the data: cc0.", "Somebody 2014, A title.", "eprint = {1503.02531}", "![quality",
     ):  # fmt: skip
         assert said in text, said
