@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from hf_distill import DistillationTrainer
 from hf_distill.publishing.run_record import RunRecord
@@ -187,3 +187,35 @@ def test_a_head_that_learns_nothing_is_known_also_where_layers_are_left_out_at_r
     trainer = make(activation_checkpointing=True, **overrides)
     trainer.model.config.layerdrop = 0.1
     assert trainer.has_unused_parameters() is expected
+
+
+@pytest.mark.parametrize("features", [{}, dict(hidden_state_weight=1.0)])
+def test_an_own_loss_on_labels_is_told_the_number_of_labels(make, features):
+    told = []
+
+    def own(outputs, labels, num_items_in_batch=None):
+        told.append(float(num_items_in_batch))
+        return outputs["logits"].sum() * 0
+
+    trainer = make(hard_label_weight=1.0, max_steps=1, trainer=dict(compute_loss_func=own), **features)
+    trainer.train()
+    rows = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    assert set(told) == {float(trainer.args.per_device_train_batch_size)} and sum(told) == rows
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (dict(recipe="minilmv2"), True),
+        (dict(recipe="minilmv2", soft_label_weight=1.0), False),
+        (dict(recipe="minilmv2", ddp_find_unused_parameters=False), False),
+        (dict(ddp_find_unused_parameters=True), True),
+        ({}, False),
+    ],
+)
+def test_ddp_is_told_of_parameters_without_gradient_unless_the_user_decides(make, monkeypatch, overrides, expected):
+    trainer = make(**overrides)
+    monkeypatch.setattr(type(trainer.accelerator), "num_processes", property(lambda self: 2))
+    monkeypatch.setattr(Trainer, "_prepare_for_training", lambda self, *args, **kwargs: None)
+    trainer._prepare_for_training(1, None, None)
+    assert trainer.accelerator.ddp_handler.find_unused_parameters is expected
