@@ -48,7 +48,8 @@ from hf_distill import (
     label_transfer_set,
 )
 from hf_distill.fingerprints import package_versions
-from hf_distill.hardware import fast_bfloat16, hardware_name
+from hf_distill.compute.precision import fast_bfloat16
+from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
 from hf_distill.teachers.column_names import precomputed_columns
 from hf_distill.text.privacy import public_name

@@ -1,4 +1,4 @@
-"""The name of the hardware, for run records, and whether it is fast in bfloat16."""
+"""The name of the hardware, for run records and measurements."""
 
 from __future__ import annotations
 
@@ -6,27 +6,6 @@ import os
 import platform
 
 import torch
-
-
-def fast_bfloat16(device: torch.device | str) -> bool:
-    """Whether matrix products in bfloat16 are faster than in single precision on a device.
-
-    They are on CPUs with AMX instructions: with AVX512-BF16 alone they took 1.8 times as long as in single precision,
-    and without either, where bfloat16 is emulated, three times as long. On CUDA devices they are from compute
-    capability 8.0 (Ampere).
-
-    Args:
-        device: The device to run on.
-
-    Returns:
-        Whether bfloat16 is faster.
-    """
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        return torch.cpu._is_amx_tile_supported()
-    return False
 
 
 def hardware_name(device: torch.device | str) -> str:

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from hf_distill import DistillationTrainingArguments
+from hf_distill.compute import precision
 from tests.extras_of_tests import needs_extra
 from tests.slow_tests import is_slow
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
@@ -55,6 +56,13 @@ def _one_seed():
 @pytest.fixture
 def tokenizer():
     return tiny_tokenizer()
+
+
+@pytest.fixture(autouse=True)
+def _single_precision(monkeypatch):
+    """Where the user leaves the precision open it is single precision, on every CPU, since tests compare numbers."""
+    monkeypatch.setattr(precision, "_measured", {})
+    monkeypatch.setattr(precision, "_shared_measurement", lambda key: 1.0)
 
 
 @pytest.fixture

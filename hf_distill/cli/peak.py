@@ -27,7 +27,8 @@ def peak(
     from rich.table import Table
 
     from hf_distill.compute.peak import measure_peak, peaks_file, remember_peak
-    from hf_distill.hardware import fast_bfloat16, hardware_name
+    from hf_distill.compute.precision import fast_bfloat16
+    from hf_distill.hardware import hardware_name
 
     devices = [device] if device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     rows: list[dict[str, Any]] = []

@@ -115,7 +115,7 @@ def training_speed(budget: BudgetSpec, flops_per_second: float | None, utilizati
     import torch
 
     from hf_distill.compute.peak import known_peak
-    from hf_distill.hardware import fast_bfloat16
+    from hf_distill.compute.precision import fast_bfloat16
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     peak = known_peak(device, torch.bfloat16 if fast_bfloat16(device) else torch.float32)

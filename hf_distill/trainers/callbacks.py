@@ -98,6 +98,7 @@ class RunRecordCallback(TrainerCallback):
                 "processes": args.world_size,
                 "spent": trainer.cost(),
                 "settings": _settings(trainer),
+                **_bfloat16_speedup(args),
                 "log": short_log(state.log_history),
                 **trainer.training_notes(),
                 **_emissions(trainer),
@@ -180,7 +181,22 @@ def _settings(trainer: Any) -> dict[str, Any]:
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "train_batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "lr_scheduler_type": schedule if is_ours else type(trainer.lr_scheduler).__name__,
+        "precision": _precision(trainer),
     }
+
+
+def _precision(trainer: Any) -> str:
+    """The precision of the training in words."""
+    weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
+    names = {"bf16": "bfloat16 autocast", "fp16": "float16 autocast", "fp8": "float8"}
+    mixed = names.get(trainer.accelerator.mixed_precision)
+    return weights if mixed is None else f"{mixed}, weights in {weights}"
+
+
+def _bfloat16_speedup(args: TrainingArguments) -> dict[str, float]:
+    """The measurement by which the precision was chosen, where it was."""
+    found = getattr(args, "bfloat16_speedup", None)
+    return {} if found is None else {"bfloat16_speedup": found}
 
 
 def short_log(history: list[dict[str, Any]], most: int = 10) -> list[dict[str, float]]:

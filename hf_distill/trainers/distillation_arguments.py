@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from hf_distill.distributed.sharding import TeacherSharding
 from hf_distill.features.projections import Projection
-from hf_distill.hardware import fast_bfloat16
+from hf_distill.compute.precision import bfloat16_speedup, fast_bfloat16
 from hf_distill.objectives.attention import AttentionLoss
 from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
 from hf_distill.objectives.logits import SoftLabelLoss
@@ -224,17 +224,20 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
     bf16: bool | None = field(  # type: ignore[assignment]  # None until the device is known
         default=None,
         metadata={
-            "help": "Train the student with bfloat16 autocast. None: if the device has fast bfloat16, unless fp16, DeepSpeed or "
-            "the accelerate launcher sets the precision.",
+            "help": "Train the student with bfloat16 autocast. None: if the device is faster in bfloat16 (a CPU is measured, "
+            "once), unless fp16, DeepSpeed or the accelerate launcher sets the precision.",
             "nargs": "?",
             "const": True,  # a bare --bf16 means true, as it does for Trainer scripts
         },
     )
 
     def __post_init__(self) -> None:
+        self.bfloat16_speedup: float | None = None
         if self.bf16 is None:
             device = "cpu" if self.use_cpu else _default_device()
             self.bf16 = self._precision_is_open() and fast_bfloat16(device)
+            if device == "cpu" and self._precision_is_open():
+                self.bfloat16_speedup = bfloat16_speedup()
             self.use_cpu = self.use_cpu or (self.bf16 and device == "cpu")  # else TrainingArguments refuses bf16 there
         super().__post_init__()
         self.teacher_dtype = choice(TeacherDtype, self.teacher_dtype, "teacher_dtype")

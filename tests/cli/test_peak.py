@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from hf_distill.cli.main import app
 from hf_distill.compute import peak
-from hf_distill.hardware import fast_bfloat16, hardware_name
+from hf_distill.compute.precision import fast_bfloat16
+from hf_distill.hardware import hardware_name
 
 
 @pytest.fixture(autouse=True)
