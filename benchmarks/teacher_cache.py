@@ -47,8 +47,8 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.fingerprints import package_versions
 from hf_distill.compute.precision import fast_bfloat16
+from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
 from hf_distill.teachers.column_names import precomputed_columns

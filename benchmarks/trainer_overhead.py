@@ -36,9 +36,9 @@ from transformers import TrainingArguments as Arguments
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
+from hf_distill.compute.precision import fast_bfloat16
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.fingerprints import package_versions
-from hf_distill.compute.precision import fast_bfloat16
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import load_sentiment

@@ -11,13 +11,10 @@ import typer
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
 from hf_distill.cli.train_summary import summary
-from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from datasets import Dataset
 
     from hf_distill.scripts.finished_training import FinishedTraining
     from hf_distill.scripts.run import ScriptTrainingArguments
@@ -39,6 +36,20 @@ def train(
     text_column: TextColumns = None,
     label_column: LabelColumn = None,
     max_length: MaxLength = 128,
+    transfer_set: Annotated[
+        str | None,
+        typer.Option(
+            help="Unlabeled texts of the task's domain that the teacher labels too: a file, a saved folder, or a name on the "
+            "Hub. Texts of --dataset among them are left out.",
+        ),
+    ] = None,
+    labels_alone: Annotated[
+        bool,
+        typer.Option(
+            help="Also train the same student on the labels alone, for a tenth of the steps (at least 100), and say by how "
+            "much distillation is better.",
+        ),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the student's run record.")] = False,
 ) -> None:
     """Distill a student from a teacher of texts, words, questions or images, and compare the two where there are labels.
@@ -48,40 +59,18 @@ def train(
     All other options are training arguments, such as --recipe patient_kd, --learning_rate 1e-4 or --max_steps 500;
     `python examples/run_glue.py --help` lists them. Without any the student learns soft labels for 3 epochs.
 
-    Example: hf-distill train outputs/teacher --student 2/128 --initialization embeddings --dataset movie_reviews --output-dir outputs/student --max_steps 400
+    Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student --max_steps 600
     """
-    from transformers import set_seed
-
-    from hf_distill.evaluation.loading import load_evaluated_model
-    from hf_distill.scripts.datasets import load_splits, splits_with_columns
-    from hf_distill.scripts.distillation import make_student_trainer, require_same_shape
-    from hf_distill.scripts.finished_training import FinishedTraining
-    from hf_distill.scripts.output_folder import resume_advice
-    from hf_distill.scripts.run import checkpoint_to_resume
-    from hf_distill.scripts.splits import training_splits
-    from hf_distill.scripts.verbosity import set_verbosity
-    from hf_distill.students.create import create_student
-    from hf_distill.tasks import Task, task_of
+    from hf_distill.scripts.student_training import StudentRequest, train_student
 
     args = _training_arguments(context, output_dir)
-    set_verbosity(args)
-    checkpoint = checkpoint_to_resume(args)
-    splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
-    splits, held_out = training_splits(splits, args.seed)
-    found = load_evaluated_model(teacher, Path(teacher).name, "teacher")
-    set_seed(args.seed)
-    model = create_student(student, found.model, initialization)
-    require_same_shape(checkpoint, model, args)
-    if text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
-        typer.echo(printable(_default_columns(splits["train"])), err=True)
-    trainer = make_student_trainer(model, args, found, splits, max_length)
-    with advice_on_interrupt(lambda: resume_advice(args)):
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model()
-        metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
-        if args.should_save:
-            finished = FinishedTraining(output_dir, teacher, dataset, splits, trainer.task, held_out)
-            _report(finished, metrics, _column_options(text_column, label_column), max_length, as_json)
+    request = StudentRequest(
+        args, teacher, student, initialization, dataset, dataset_config, text_column, label_column, max_length,
+        transfer_set, labels_alone,
+    )  # fmt: skip
+    finished, metrics = train_student(request, lambda remark: typer.echo(printable(remark), err=True))
+    if args.should_save:
+        _report(finished, metrics, _column_options(text_column, label_column), max_length, as_json)
 
 
 def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrainingArguments:
@@ -93,15 +82,6 @@ def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrain
     parser = ScriptParser((ScriptTrainingArguments,), also_known=own)
     (args,) = parser.parse_args_into_dataclasses(["--output_dir", str(output_dir), "--do_train", "true", *context.args])
     return args
-
-
-def _default_columns(rows: Dataset) -> str:
-    """A sentence that says which columns are read where the user named none."""
-    from hf_distill.data.sequences import text_columns
-
-    texts = " and ".join(text_columns(rows.features))
-    labels = "the column label" if "label" in rows.column_names else "nothing: there is no column label"
-    return f"Texts are read from {texts} (--text-column), labels from {labels} (--label-column)."
 
 
 def _column_options(texts: Sequence[str] | None, label: str | None) -> list[str]:

@@ -6,6 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+_ADVICE = (
+    "What helps, most of all first: more unlabeled texts of the task's domain (--transfer-set, hf-distill augment), more "
+    "steps (--max_steps), a better start (--initialization, a wider or deeper --student), a stronger teacher."
+)
+
 if TYPE_CHECKING:
     from hf_distill.scripts.finished_training import FinishedTraining
 
@@ -34,6 +39,7 @@ def summary(
     lines = [
         f"Student: {finished.folder} (weights, run.json, and README.md, its card)",
         f"Quality: {_quality(finished, evaluation, metrics)}",
+        *_gain(evaluation, len(finished.splits["train"])),
         "Next:",
         f"  {shlex.join([*evaluate, data, *column_options])}",
         f"  {shlex.join(publish)}",
@@ -66,6 +72,23 @@ def _compared(evaluation: Mapping[str, Any]) -> str:
 
     label, _, unit = metric_label(evaluation).rpartition(" %")
     name, unit = (label, " %") if label else (unit, "")
-    teacher, student = (in_percent(evaluation, row["metrics"][evaluation["metric"]]) for row in evaluation["rows"])
-    rows = f"{evaluation['data']['examples']:,} rows ({evaluation['data']['split']})"
-    return f"{name} {student}{unit}, the teacher's {teacher}{unit}, on {rows}"
+    rows = evaluation["rows"][:2]
+    teacher, student = (in_percent(evaluation, row["metrics"][evaluation["metric"]]) for row in rows)
+    where = f"{evaluation['data']['examples']:,} rows ({evaluation['data']['split']})"
+    return f"{name} {student}{unit}, the teacher's {teacher}{unit}, on {where}"
+
+
+def _gain(evaluation: Mapping[str, Any] | None, labeled_rows: int) -> list[str]:
+    """How much better the student is than one trained on labels alone; a warning, with advice, if it may not be better."""
+    found = (evaluation or {"rows": [{}, {}]})["rows"][1].get("against_labels_alone")
+    if evaluation is None or found is None:
+        return []
+    from hf_distill.evaluation.report import is_share
+
+    scale = 100 if is_share(evaluation) else 1
+    difference, low, high = (scale * found[name] for name in ("difference", "low", "high"))
+    than = f"than the same student trained briefly on the labels of {labeled_rows:,} rows alone"
+    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
+    if low > 0:
+        return [f"Gain: {difference:+.1f} points better {than} ({interval})"]
+    return [f"Warning: not clearly better {than}: {difference:+.1f} points ({interval}). {_ADVICE}"]

@@ -190,12 +190,25 @@ def _against(teacher: Predictions, student: Predictions) -> dict[str, Any]:
         fidelity = {key: float(value.mean()) for key, value in fidelity_values(*both, kind).items()}
     else:
         fidelity["teacher_agreement"] = float((student.predictions == teacher.predictions).mean())
-    main, count = student.main_metric, teacher.num_examples
-    low, high = difference_interval(lambda chosen: student.score(chosen) - teacher.score(chosen), count)
-    difference = {"difference": student.metrics[main] - teacher.metrics[main], "low": low, "high": high}
+    difference = paired_difference(teacher, student)
     if student.is_correct is not None and teacher.is_correct is not None:
         difference["mcnemar_p"] = mcnemar(student.is_correct, teacher.is_correct)
     return {"fidelity": fidelity, "against_teacher": difference}
+
+
+def paired_difference(first: Predictions, second: Predictions) -> dict[str, float]:
+    """The difference of two models' main metrics on the same examples.
+
+    Args:
+        first: The predictions of the model that is compared with.
+        second: The predictions of the other model.
+
+    Returns:
+        The second's metric less the first's as `difference`, and its 95 % paired bootstrap interval, `low` to `high`.
+    """
+    main = second.main_metric
+    low, high = difference_interval(lambda chosen: second.score(chosen) - first.score(chosen), first.num_examples)
+    return {"difference": second.metrics[main] - first.metrics[main], "low": low, "high": high}
 
 
 def _latencies(

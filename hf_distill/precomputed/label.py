@@ -93,7 +93,7 @@ def label_transfer_set(
             with exclusive_writing(Path(output_dir)):
                 output_folder = OutputFolder(Path(output_dir), provenance)
                 labeled = output_folder.fill(blocks, labeling.label_block, labeling.flops, disable_tqdm)
-    for name in ("dataset_name", "description", "license", "citation"):  # for the run record
+    for name in ("dataset_name", "builder_name", "description", "license", "citation"):  # for the run record
         setattr(labeled.info, name, getattr(dataset.info, name))
     return labeled
 

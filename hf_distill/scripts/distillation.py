@@ -20,11 +20,17 @@ from hf_distill.data.questions import WindowEncoder
 from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
 from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
 from hf_distill.evaluation.comparison import EvaluatedModel
+from hf_distill.precomputed.label import label_transfer_set
+from hf_distill.preflight.argument_rules import resolved_weights
+from hf_distill.scripts.output_folder import output_path
 from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer
 from hf_distill.scripts.splits import is_labeled
 from hf_distill.tasks import Task, task_of
 from hf_distill.teachers.column_names import has_teacher_logits
+from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
+
+TEACHER_OUTPUTS = "teacher-outputs"  # the folder of precomputed outputs, in the output folder
 
 
 def require_same_shape(checkpoint: str | bool | None, model: PreTrainedModel, args: ScriptTrainingArguments) -> None:
@@ -57,7 +63,8 @@ def make_student_trainer(
 ) -> DistillationTrainer:
     """Make the trainer of a student on the split train.
 
-    During training it is evaluated on the split validation, or on a test split without labels, which no comparison needs.
+    The teacher's outputs for the training rows are computed once and stored in a subfolder of the output folder, unless
+    the student learns more than logits. During training it is evaluated on the split validation, or on a test split without labels, which no comparison needs.
 
     Args:
         model: The student.
@@ -81,10 +88,25 @@ def make_student_trainer(
             for split in ("train", evaluated)
             if split in splits
         }
+    data_collator = collator_for(model, processing)
+    if learns_logits_alone(args) and not has_teacher_logits(data["train"].column_names):
+        data["train"] = label_transfer_set(
+            data["train"], FrozenTeacher(teacher.model, args.teacher_dtype, args.device, sharding=args.teacher_sharding),
+            data_collator, cache_folder=output_path(args) / TEACHER_OUTPUTS, processing_class=processing,
+            disable_tqdm=args.disable_tqdm,
+        )  # fmt: skip
     return make_trainer(
         model, args, teacher.model, train_dataset=data["train"], eval_dataset=data.get(evaluated),
-        data_collator=_collator(model, processing), processing_class=processing,
+        data_collator=data_collator, processing_class=processing,
     )  # fmt: skip
+
+
+def learns_logits_alone(args: ScriptTrainingArguments) -> bool:
+    """Whether the teacher's logits are all that the student learns from it, so that they can be computed in advance."""
+    weights = resolved_weights(args, has_teacher=True)
+    of_features = [weights[name] for name in weights if name not in ("soft_label_weight", "hard_label_weight")]
+    is_plain = not (args.has_target or args.teacher_checkpoints)
+    return is_plain and weights["soft_label_weight"] > 0 and not any(of_features)
 
 
 def encode_rows(rows: Dataset, model: PreTrainedModel, processing_class: Any, max_length: int) -> Dataset:
@@ -120,7 +142,8 @@ def encode_rows(rows: Dataset, model: PreTrainedModel, processing_class: Any, ma
     )
 
 
-def _collator(model: PreTrainedModel, processing_class: Any) -> Any:
+def collator_for(model: PreTrainedModel, processing_class: Any) -> Any:
+    """The data collator of a model's task."""
     task = task_of(model)
     if task is Task.IMAGE_CLASSIFICATION:
         return default_data_collator

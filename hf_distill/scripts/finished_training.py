@@ -9,7 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_distill.evaluation.comparison import LatencySettings, compare
+from hf_distill.evaluation.comparison import EvaluatedModel, LatencySettings, compare, paired_difference
+from hf_distill.evaluation.predictions import Predictions
 from hf_distill.publishing.model_card import add_evaluation, write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.scripts.evaluated_models import load_evaluated_models
@@ -28,6 +29,7 @@ class FinishedTraining:
         splits: The raw rows by split, see `training_splits`.
         task: The task of the models' heads.
         held_out: A sentence that says which rows were held out for evaluation; None: no rows were.
+        labels_alone: The same student trained on labels alone, see `train_on_labels`; None: there is none.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class FinishedTraining:
     splits: Mapping[str, Dataset]
     task: Task | None
     held_out: str | None
+    labels_alone: EvaluatedModel | None = None
 
     @property
     def evaluated_split(self) -> str | None:
@@ -61,8 +64,13 @@ class FinishedTraining:
         split = self.evaluated_split
         if split is None:
             return None
-        models = load_evaluated_models(self.teacher, [str(self.folder)])
+        teacher, student = load_evaluated_models(self.teacher, [str(self.folder)])
+        models = [teacher, student, *([self.labels_alone] if self.labels_alone else [])]
         name, rows = Path(self.dataset).stem, self.splits[split]
-        evaluation = compare(models, rows, name, split, LatencySettings(), max_length=max_length)
-        add_evaluation(self.folder, evaluation, models[1].name)
+        predictions: dict[str, Predictions] = {}
+        evaluation = compare(models, rows, name, split, LatencySettings(), max_length=max_length, kept=predictions)
+        if self.labels_alone is not None:
+            difference = paired_difference(predictions[self.labels_alone.name], predictions[student.name])
+            evaluation["rows"][1]["against_labels_alone"] = difference
+        add_evaluation(self.folder, evaluation, student.name)
         return evaluation

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from hf_distill.compute.precision import fast_bfloat16
 from hf_distill.distributed.sharding import is_to_be_sharded, shard
 from hf_distill.distributed.weights import gathered_copy
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.fingerprints import weights_sha256
-from hf_distill.compute.precision import fast_bfloat16
 from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import TrainingArguments
 
+from hf_distill.compute.precision import bfloat16_speedup, fast_bfloat16
 from hf_distill.distributed.sharding import TeacherSharding
 from hf_distill.features.projections import Projection
-from hf_distill.compute.precision import bfloat16_speedup, fast_bfloat16
 from hf_distill.objectives.attention import AttentionLoss
 from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
 from hf_distill.objectives.logits import SoftLabelLoss

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import datasets
 import numpy as np
 import pytest
+import torch
 from transformers import (
     AutoModelForImageClassification,
     BertForQuestionAnswering,
@@ -16,10 +18,13 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from hf_distill import DistillationTrainer, load_teacher_outputs
+from hf_distill.cli.train_summary import _gain
+from hf_distill.scripts import labels_alone
 from hf_distill.teachers.frozen import FrozenTeacher
 from tests.cli.commands import invoke, invoke_json
 from tests.evaluation.test_comparison import sizes
-from tests.tiny_models import tiny_bert, tiny_tokenizer
+from tests.tiny_models import parameters_of, tiny_bert, tiny_tokenizer
 
 QUICK = ["--max_steps", "2", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true", "--bf16", "false"]
 
@@ -137,7 +142,7 @@ def test_a_teacher_and_a_student_in_folders_of_one_name(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path / "student")
     places = ["--dataset", labeled(tmp_path, 20), "--output-dir", tmp_path / "a" / "student"]
     found = invoke_json("train", tmp_path / "student", "--student", "1/16", *places, *QUICK)
-    assert [row["name"] for row in found["evaluation"]["rows"]] == [f"{tmp_path.name}/student", "a/student"]
+    assert [row["name"] for row in found["evaluation"]["rows"]][:2] == [f"{tmp_path.name}/student", "a/student"]
 
 
 def test_a_narrower_student_starts_from_what_fits(tmp_path):
@@ -250,3 +255,104 @@ def test_precomputed_outputs_are_learned_from_in_place_of_the_teacher(tmp_path, 
     places[-1] = tmp_path / "another"
     told = invoke("train", tmp_path / "other", *places, *QUICK, exit_code=1).output
     assert "precomputed teacher outputs are from teacher (weights with sha256" in told.replace("\n", " ")
+
+
+def test_unlabeled_texts_are_learned_from_too(tmp_path):
+    """Texts of the data set among them are left out, those to evaluate on and labeled ones."""
+    dataset = labeled(tmp_path, 40)
+    (tmp_path / "more.txt").write_text("\n".join(["W4  w4", *(f"w{row + 50} w9 w8" for row in range(12))]))
+    found = trained(tmp_path, tiny_bert(16, 2), dataset, "1/16", "--transfer-set", tmp_path / "more.txt")
+    assert found["data"]["train_examples"] == 36 + 12 and found["data"]["name"] == "tickets"
+    rows = load_teacher_outputs(next((tmp_path / "student" / "teacher-outputs").iterdir()))
+    assert len(rows) == 48 and rows["labels"][36:] == [-100] * 12
+
+
+def test_the_teacher_labels_the_rows_once(tmp_path, monkeypatch):
+    calls = []
+    outputs = FrozenTeacher.outputs
+    monkeypatch.setattr(FrozenTeacher, "outputs", lambda self, inputs: calls.append(1) or outputs(self, inputs))
+    trained(tmp_path, tiny_bert(16, 2), texts(tmp_path, 19), "1/16", "--num_train_epochs", "5", "--max_steps", "-1")
+    assert len(calls) == 1, "one batch of all texts, not one per step"
+    shutil.rmtree(tmp_path / "student")
+    features = (
+        "--recipe",
+        "patient_kd",
+        "--layer_map",
+        "uniform",
+        "--hard_label_weight",
+        "0",
+        "--num_train_epochs",
+        "5",
+        "--max_steps",
+        "-1",
+    )
+    trained(tmp_path, tiny_bert(16, 2), texts(tmp_path, 19), "1/16", *features)
+    assert len(calls) > 5 and not (tmp_path / "student" / "teacher-outputs").exists()
+
+
+def test_a_transfer_set_is_for_classifiers_of_texts(tmp_path):
+    names = {"id2label": {n: str(n) for n in range(10)}, "label2id": {str(n): n for n in range(10)}}
+    size = dict(image_size=8, patch_size=4, num_channels=1, hidden_size=64, num_hidden_layers=2, num_attention_heads=2)
+    ViTForImageClassification(ViTConfig(**size, intermediate_size=32, **names)).save_pretrained(tmp_path / "teacher")
+    default = ["--student", "1/64", "--dataset", "digits", "--output-dir", tmp_path / "student", *QUICK]
+    output = invoke("train", tmp_path / "teacher", *default, "--transfer-set", "digits", exit_code=1).output
+    assert "--transfer-set is for classifiers of texts, got a ViTForImageClassification" in output
+
+
+def compared(difference: float, low: float, high: float) -> dict:
+    row = {"metrics": {"accuracy": 0.8}}
+    against = {"difference": difference, "low": low, "high": high}
+    return {
+        "metric": "accuracy", "task": "sequence_classification", "data": {"examples": 9, "split": "test"},
+        "rows": [row, row | {"against_labels_alone": against}, row],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "start"),
+    [
+        (
+            compared(0.05, 0.031, 0.07),
+            "Gain: +5.0 points better than the same student trained briefly on the labels of 500",
+        ),
+        (
+            compared(0.02, -0.001, 0.05),
+            "Warning: not clearly better than the same student trained briefly on the labels",
+        ),
+        (compared(-0.02, -0.05, -0.01), "Warning: not clearly better"),
+    ],
+)
+def test_a_student_that_labels_alone_would_teach_as_well_is_warned_of(found, start):
+    (line,) = _gain(found, 500)
+    assert line.startswith(start) and f"{100 * found['rows'][1]['against_labels_alone']['low']:+.1f} to" in line
+    assert ("--transfer-set" in line) == start.startswith("Warning")
+    assert _gain(None, 500) == [] and _gain(found | {"rows": [{}, {}]}, 500) == []
+
+
+def test_the_student_on_labels_alone_is_compared_and_recorded(tmp_path):
+    said = ended(tmp_path, labeled(tmp_path, 40), "--hard_label_weight", "0")
+    assert re.search(r"(Gain|Warning): .* on the labels of 36 rows alone", said)
+    (_, student, control) = json.loads((tmp_path / "student" / "run.json").read_text())["evaluation"]["rows"]
+    assert control["role"] == "labels only" and control["name"] == "same student, labels alone"
+    expected = student["metrics"]["accuracy"] - control["metrics"]["accuracy"]
+    assert student["against_labels_alone"]["difference"] == pytest.approx(expected)
+    assert "same student, labels alone" in (tmp_path / "student" / "README.md").read_text()
+
+
+def test_the_training_on_labels_is_short_starts_from_the_same_weights_and_can_be_left_out(tmp_path, monkeypatch):
+    trainers = []
+    train = DistillationTrainer.train
+
+    def noted(self, *args, **kwargs):
+        trainers.append((self, parameters_of(self.model).clone()))
+        return train(self, *args, **kwargs)
+
+    monkeypatch.setattr(DistillationTrainer, "train", noted)
+    monkeypatch.setattr(labels_alone, "MIN_STEPS", 3)
+    ended(tmp_path, labeled(tmp_path, 40), "--max_steps", "50")
+    (distilled, first), (control, also_first) = trainers
+    assert torch.equal(first, also_first) and control.args.max_steps == 5
+    assert [term.name for term in control.training_objective.terms] == ["hard_label"]
+    assert control.args.learning_rate == distilled.args.learning_rate and len(control.train_dataset) == 36
+    shutil.rmtree(tmp_path / "student")
+    assert "labels of" not in ended(tmp_path, labeled(tmp_path, 40), "--no-labels-alone") and len(trainers) == 3

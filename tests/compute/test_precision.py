@@ -9,7 +9,6 @@ from hf_distill.compute import precision
 from hf_distill.compute.precision import MIN_SPEEDUP, bfloat16_speedup, fast_bfloat16
 from hf_distill.hardware import hardware_name
 
-
 _shared_measurement = precision._shared_measurement  # which the suite's fixture replaces
 
 

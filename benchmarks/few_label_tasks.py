@@ -1,0 +1,239 @@
+"""Four tasks with few labels and much text, each with a teacher, its outputs and three kinds of students.
+
+reviews      movie reviews, 2 classes: 500 labeled, 8,445 texts
+definitions  WordNet, 45 classes: 3,000 labeled, 30,000 texts
+words        Brown corpus, 12 parts of speech: 200 labeled sentences, 10,000 sentences
+digits       handwritten digits, 10 classes: 150 labeled, all training images
+
+The teacher of texts and words is all-MiniLM-L6-v2 without the tokens that the texts do not have, of digits a ViT of 4
+layers of 128 from random weights; both are fine-tuned on the labeled rows, which are part of the transfer set.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from quality_movie_reviews import arguments
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    DefaultDataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
+from transformers.trainer_utils import set_seed
+
+from hf_distill import DistillationTrainer, FrozenTeacher, create_student, label_transfer_set
+from hf_distill.pruning import trim_vocabulary
+from hf_distill.resources.digits import load_digits_dataset
+from hf_distill.resources.minilm import minilm_path
+from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
+from hf_distill.resources.wordnet import load_wordnet
+
+MAX_LENGTH = 64
+ON_LABELS = {"soft_label_weight": 0.0, "hard_label_weight": 1.0}
+NO_LABEL = -100
+LABELED, TRANSFER, EVALUATION = "labeled", "transfer", ("validation", "test")
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """Share of right labels, positions without one left out."""
+    predicted, labels = prediction.predictions.argmax(-1), prediction.label_ids
+    return {"accuracy": float(np.mean((predicted == labels)[labels != NO_LABEL]))}
+
+
+class Task(ABC):
+    """A task: its splits as model inputs, a teacher and students.
+
+    Attributes:
+        kinds: Shape and initialization of each kind of student.
+        splits: Model inputs of labeled, transfer, validation and test rows.
+    """
+
+    kinds: dict[str, tuple[str, str]]
+    teacher_class: type
+    teacher_steps: int
+    teacher_rate: float
+    splits: dict[str, datasets.Dataset]
+    shared: dict[str, Any]  # collator and processing class, for teacher and students
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @abstractmethod
+    def untrained_teacher(self) -> PreTrainedModel:
+        """The teacher before it is fine-tuned."""
+
+    def student(self, kind: str) -> PreTrainedModel:
+        """A student before training."""
+        shape, initialization = self.kinds[kind]
+        return create_student(shape, self.teacher, initialization)
+
+    @cached_property
+    def teacher(self) -> PreTrainedModel:
+        """The teacher, fine-tuned on the labeled rows unless that was done before."""
+        folder = self.folder / "teacher"
+        if not (folder / "config.json").exists():
+            set_seed(0)
+            trainer = self.trainer(
+                self.untrained_teacher(), self.splits[LABELED], self.teacher_steps, self.teacher_rate, 0, **ON_LABELS
+            )
+            trainer.train()
+            trainer.save_model(folder)
+        return self.teacher_class.from_pretrained(folder)
+
+    @cached_property
+    def transfer_set(self) -> datasets.Dataset:
+        """The transfer set with the teacher's outputs."""
+        return label_transfer_set(
+            self.splits[TRANSFER], FrozenTeacher(self.teacher), self.shared["data_collator"],
+            cache_folder=self.folder / "labeled", disable_tqdm=True,
+        )  # fmt: skip
+
+    def trainer(
+        self, model: PreTrainedModel, rows: Any, steps: int, rate: float, seed: int, **more: Any
+    ) -> DistillationTrainer:
+        """A trainer of a teacher or student."""
+        args = arguments(self.folder / "run", steps, rate, seed, **more)
+        return DistillationTrainer(model, args, train_dataset=rows, compute_metrics=accuracy, **self.shared)
+
+    def scores(self, trainer: DistillationTrainer) -> dict[str, float]:
+        """Accuracy by split."""
+        return {split: trainer.evaluate(self.splits[split])["eval_accuracy"] for split in EVALUATION}
+
+    def teacher_scores(self) -> dict[str, float]:
+        """Accuracy of the teacher by split."""
+        return self.scores(self.trainer(self.teacher, None, 1, 1e-4, 0, **ON_LABELS))
+
+
+class Texts(Task):
+    """A task for all-MiniLM-L6-v2.
+
+    Attributes:
+        raw: The splits before tokenization.
+        classes: The number of classes.
+    """
+
+    kinds = {"truncated": ("2/384", "truncated"), "embeddings": ("2/128", "embeddings"), "random": ("2/128", "random")}
+    teacher_class = AutoModelForSequenceClassification
+    teacher_rate = 5e-5
+    collator: type = DataCollatorWithPadding
+    raw: dict[str, datasets.Dataset]
+    classes: int
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.encoder = folder / "encoder"
+        if not (self.encoder / "config.json").exists():
+            whole = AutoModel.from_pretrained(minilm_path()), AutoTokenizer.from_pretrained(minilm_path())
+            for part in trim_vocabulary(*whole, chain.from_iterable(map(self.texts, self.raw.values()))):
+                part.save_pretrained(self.encoder)
+        self.tokenizer = AutoTokenizer.from_pretrained(self.encoder)
+        self.shared = {"processing_class": self.tokenizer, "data_collator": self.collator(self.tokenizer)}
+        self.splits = {split: self.encoded(rows) for split, rows in self.raw.items()}
+
+    def texts(self, rows: datasets.Dataset) -> list[str]:
+        """The texts of a split."""
+        return rows["text"]
+
+    def encoded(self, rows: datasets.Dataset) -> datasets.Dataset:
+        """Model inputs of a split."""
+        return rows.map(
+            lambda batch: self.tokenizer(batch["text"], truncation=True, max_length=MAX_LENGTH), batched=True,
+            remove_columns=[name for name in rows.column_names if name != "label"],
+        )  # fmt: skip
+
+    def untrained_teacher(self) -> PreTrainedModel:
+        return self.teacher_class.from_pretrained(self.encoder, num_labels=self.classes)
+
+
+class Reviews(Texts):
+    teacher_steps, classes = 150, 2
+
+    def __init__(self, folder: Path):
+        raw = load_sentiment()
+        self.raw = {
+            LABELED: raw["train"].shuffle(seed=0).select(range(500)),
+            TRANSFER: load_transfer_set(["movie_reviews"]),
+        }
+        self.raw |= {split: raw[split] for split in EVALUATION}
+        super().__init__(folder)
+
+
+class Definitions(Texts):
+    teacher_steps, teacher_rate, classes = 600, 1e-4, 45
+
+    def __init__(self, folder: Path):
+        raw = load_wordnet()
+        self.raw = {LABELED: raw["train"].select(range(3000)), TRANSFER: raw["train"].select(range(30000))}
+        self.raw[TRANSFER] = self.raw[TRANSFER].remove_columns("label")
+        self.raw |= {split: raw[split].select(range(5000)) for split in EVALUATION}
+        super().__init__(folder)
+
+
+class Words(Texts):
+    teacher_class = AutoModelForTokenClassification
+    teacher_steps, teacher_rate, classes = 300, 1e-4, 12
+    collator = DataCollatorForTokenClassification
+
+    def __init__(self, folder: Path):
+        from hf_distill.resources.brown import load_brown
+
+        raw = load_brown()
+        self.raw = {LABELED: raw["train"].select(range(200)), TRANSFER: raw["train"].select(range(10000))}
+        self.raw[TRANSFER] = self.raw[TRANSFER].remove_columns("tags")
+        self.raw |= {split: raw[split].select(range(1000)) for split in EVALUATION}
+        super().__init__(folder)
+
+    def texts(self, rows: datasets.Dataset) -> list[str]:
+        return [" ".join(words) for words in rows["words"]]
+
+    def encoded(self, rows: datasets.Dataset) -> datasets.Dataset:
+        def encode(batch: dict[str, Any]) -> Any:
+            inputs = self.tokenizer(batch["words"], is_split_into_words=True, truncation=True, max_length=MAX_LENGTH)
+            words = [inputs.word_ids(index) for index in range(len(batch["words"]))]
+            first = [[now is not None and now != before for before, now in zip([None, *ids], ids)] for ids in words]
+            tags = batch.get("tags") or [[0] * len(each) for each in batch["words"]]  # marks positions to distill at
+            inputs["labels"] = [
+                [of_row[word] if is_first else NO_LABEL for word, is_first in zip(ids, firsts, strict=True)]
+                for of_row, ids, firsts in zip(tags, words, first, strict=True)
+            ]
+            return inputs
+
+        return rows.map(encode, batched=True, remove_columns=rows.column_names)
+
+
+class Digits(Task):
+    kinds = {"truncated": ("1/128", "truncated"), "width": ("2/64", "width"), "random": ("2/64", "random")}
+    teacher_class = ViTForImageClassification
+    teacher_steps, teacher_rate = 600, 1e-3
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        raw = load_digits_dataset()
+        raw = {name: split.rename_column("label", "labels").with_format("torch") for name, split in raw.items()}
+        self.splits = {LABELED: raw["train"].shuffle(seed=0).select(range(150))}
+        self.splits |= {TRANSFER: raw["train"].remove_columns("labels")} | {name: raw[name] for name in EVALUATION}
+        self.shared = {"data_collator": DefaultDataCollator()}
+
+    def untrained_teacher(self) -> PreTrainedModel:
+        config = ViTConfig(
+            image_size=8, patch_size=2, num_channels=1, num_labels=10, num_attention_heads=4, hidden_size=128,
+            intermediate_size=256, num_hidden_layers=4,
+        )  # fmt: skip
+        return ViTForImageClassification(config)
+
+
+TASKS: dict[str, type[Task]] = {"reviews": Reviews, "definitions": Definitions, "words": Words, "digits": Digits}

@@ -1,0 +1,155 @@
+"""Which settings of distillation win with few labels and much text: quality_defaults.py {reviews,definitions,words,digits}
+
+For each kind of student of few_label_tasks.py, chosen by validation accuracy with seed 0:
+
+labels      the best of several learning rates and lengths on the labeled rows alone
+distilled   the best learning rate at a length, then one change at a time: longer, no warm-up, temperatures, 100 more steps
+            on the labels, squared differences of logits, a cosine schedule
+
+and then, with all seeds: the best on labels, `stock` (what transformers' own defaults give: 5e-5, 3 epochs), the defaults
+of this library, and the best distilled. A cell that is done is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import transformers
+from few_label_tasks import LABELED, ON_LABELS, TASKS, Task
+from transformers import PreTrainedModel
+from transformers.trainer_utils import set_seed
+
+from hf_distill import DistillationTrainer
+from hf_distill.files import atomic_write
+
+RESULTS = Path(__file__).with_name("results")
+LABELS_ONLY, DISTILLED = "labels", "distilled"
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+LABEL_STEPS, STEPS = (100, 300), 600
+CHANGES: dict[str, dict[str, Any]] = {
+    "1,800 steps": {"steps": 3 * STEPS},
+    "no warm-up": {"warmup": 0.0},
+    "temperature 2": {"temperature": 2.0},
+    "temperature 4": {"temperature": 4.0},
+    "fine-tuned": {"fine_tuning_steps": 100},
+    "logit_mse": {"loss": "logit_mse"},
+    "cosine": {"schedule": "cosine"},
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way of training.
+
+    Attributes:
+        rows: On what: the labeled rows, or the transfer set with the teacher's outputs.
+        warmup: The share of the steps in which the learning rate rises.
+        fine_tuning_steps: Number of steps on the labeled rows afterwards, at a tenth of the learning rate.
+    """
+
+    rows: str
+    rate: float
+    steps: int
+    warmup: float = 0.1
+    temperature: float = 1.0
+    fine_tuning_steps: int = 0
+    loss: str = "forward_kl"
+    schedule: str = "linear"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The training arguments."""
+        more: dict[str, Any] = {"warmup_steps": self.warmup, "lr_scheduler_type": self.schedule}
+        if self.rows == LABELS_ONLY:
+            return more | ON_LABELS
+        return more | {"temperature": self.temperature, "soft_label_loss": self.loss}
+
+
+@dataclass
+class Study:
+    """The cells of a task."""
+
+    task: Task
+    folder: Path
+
+    def cell(self, kind: str, setting: Setting, seed: int) -> dict[str, float]:
+        """Accuracies and seconds of one training; read where it is there already."""
+        name = "_".join(str(value) for value in asdict(setting).values())
+        path = self.folder / f"{kind}_{name}_{seed}.json"
+        if not path.exists():
+            set_seed(seed)
+            begin = time.time()
+            trainer = self.trained(self.task.student(kind), setting, seed)
+            found = self.task.scores(trainer) | {"seconds": round(time.time() - begin, 1)}
+            print(f"{kind} {name} seed={seed}: {found}", flush=True)
+            atomic_write(path, json.dumps(found))
+        return json.loads(path.read_text())
+
+    def trained(self, student: PreTrainedModel, setting: Setting, seed: int) -> DistillationTrainer:
+        """The trainer of the last stage, after it has trained."""
+        rows = self.task.splits[LABELED] if setting.rows == LABELS_ONLY else self.task.transfer_set
+        trainer = self.task.trainer(student, rows, setting.steps, setting.rate, seed, **setting.arguments)
+        trainer.train()
+        if setting.fine_tuning_steps:
+            after = Setting(LABELS_ONLY, setting.rate / 10, setting.fine_tuning_steps)
+            return self.trained(student, after, seed)
+        return trainer
+
+    def best(self, kind: str, settings: dict[str, Setting]) -> tuple[str, dict[str, float]]:
+        """The name of the best setting by validation accuracy with seed 0, and the accuracies of all."""
+        tried = {name: self.cell(kind, setting, 0)["validation"] for name, setting in settings.items()}
+        return max(tried, key=lambda name: tried[name]), tried
+
+    def explore(self, kind: str) -> dict[str, Any]:
+        """The best settings of a kind of student, and what every change did."""
+        on_labels = {f"{rate} {steps}": Setting(LABELS_ONLY, rate, steps) for rate in RATES for steps in LABEL_STEPS}
+        best_on_labels, tried_on_labels = self.best(kind, on_labels)
+        by_rate = {str(rate): Setting(DISTILLED, rate, STEPS) for rate in RATES}
+        best_rate, tried_rates = self.best(kind, by_rate)
+        start = by_rate[best_rate]
+        changed = {name: replace(start, **change) for name, change in CHANGES.items()}
+        best_change, tried_changes = self.best(kind, {"none": start} | changed)
+        return {
+            "labels": {"tried": tried_on_labels, "best": on_labels[best_on_labels]},
+            "rates": {"tried": tried_rates, "best": start},
+            "changes": {"tried": tried_changes, "best": ({"none": start} | changed)[best_change]},
+        }
+
+    def over_seeds(self, kind: str, setting: Setting, seeds: int) -> dict[str, Any]:
+        """Mean and standard deviation of the accuracies of a setting."""
+        cells = [self.cell(kind, setting, seed) for seed in range(seeds)]
+        summary: dict[str, Any] = {"setting": asdict(setting)}
+        for name in ("validation", "test"):
+            values = [cell[name] for cell in cells]
+            summary[name] = {"mean": statistics.mean(values), "sd": statistics.stdev(values), "values": values}
+        return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=list(TASKS))
+    parser.add_argument("--folder", type=Path, default=Path("outputs/defaults"), help="where cells are kept")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of the settings compared at last, at least 2")
+    parser.add_argument("--kinds", nargs="+", help="which kinds of students; default: all of the task")
+    parser.add_argument("--explore", action="store_true", help="the cells with seed 0 alone")
+    options = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    folder = options.folder / options.task
+    folder.mkdir(parents=True, exist_ok=True)
+    task = TASKS[options.task](folder)
+    study = Study(task, folder)
+    print("teacher", task.teacher_scores(), flush=True)
+    explored = {kind: study.explore(kind) for kind in options.kinds or task.kinds}
+    print(json.dumps(explored, indent=1, default=asdict), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The same student trained briefly on the labels alone, which tells whether distillation is worth its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, TrainingArguments
+from transformers.trainer_utils import set_seed
+
+from hf_distill.evaluation.comparison import LABELS_ONLY, EvaluatedModel
+from hf_distill.scripts.distillation import collator_for, encode_rows
+from hf_distill.scripts.splits import is_labeled, labeled_split
+from hf_distill.tasks import task_of, unwrapped
+from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
+from hf_distill.trainers.distillation_trainer import DistillationTrainer
+
+NAME = "same student, labels alone"
+SHARE, MIN_STEPS = 0.1, 100
+# The arguments of the distillation that this training has too.
+_SHARED = (
+    *(
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+    ),
+    *("weight_decay", "max_grad_norm", "optim", "seed", "data_seed", "bf16", "fp16", "use_cpu", "disable_tqdm"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "length_bucketing"),
+)
+
+
+def train_on_labels(
+    trainer: DistillationTrainer,
+    untrained: Callable[[], PreTrainedModel],
+    splits: Mapping[str, Dataset],
+    max_length: int,
+) -> EvaluatedModel | None:
+    """Train the student of a finished distillation again, from the same initial weights, on its labels alone.
+
+    It takes a tenth of the steps of the distillation, at least `MIN_STEPS`: with few labels a student needs no more, and
+    with many, one that is as good after a tenth of the steps says enough.
+
+    Args:
+        trainer: The trainer of the distillation, after training.
+        untrained: A function that makes the student with its initial weights.
+        splits: The raw rows by split, of which train has the labeled rows.
+        max_length: Tokens that longer inputs are cut to.
+
+    Returns:
+        The trained model, on the CPU. None: the training rows or those to evaluate on have no labels, or the student was
+        pruned, learned from a teacher's checkpoints, or was trained under DeepSpeed or FSDP.
+    """
+    args, task = trainer.args, task_of(unwrapped(trainer.model))
+    is_plain = type(trainer) is DistillationTrainer and not (args.deepspeed or args.fsdp)
+    if not is_plain or labeled_split(splits, task) is None or not is_labeled(splits["train"], task):
+        return None
+    set_seed(args.seed)
+    model = untrained()
+    processing = trainer.processing_class
+    control = DistillationTrainer(
+        model, _arguments(args, trainer.state.global_step),
+        train_dataset=encode_rows(splits["train"], model, processing, max_length),
+        data_collator=collator_for(model, processing), processing_class=processing,
+    )  # fmt: skip
+    control.train()
+    return EvaluatedModel(NAME, LABELS_ONLY, unwrapped(control.model).to("cpu").eval(), processing)
+
+
+def _arguments(args: TrainingArguments, steps: int) -> DistillationTrainingArguments:
+    """The arguments of the training on labels, given those of the distillation and its number of steps."""
+    own: dict[str, Any] = {name: getattr(args, name) for name in _SHARED}
+    return DistillationTrainingArguments(
+        str(Path(str(args.output_dir), "labels-alone")), max_steps=min(steps, max(MIN_STEPS, round(SHARE * steps))),
+        save_strategy="no", report_to="none", soft_label_weight=0.0, hard_label_weight=1.0, **own,
+    )  # fmt: skip

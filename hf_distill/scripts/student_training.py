@@ -1,0 +1,117 @@
+"""The training of a student in one command: data, student, trainer, and the control on labels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+from transformers.trainer_utils import set_seed
+
+from hf_distill.data.sequences import text_columns
+from hf_distill.evaluation.comparison import TEACHER
+from hf_distill.evaluation.loading import load_evaluated_model
+from hf_distill.scripts.datasets import load_splits, splits_with_columns
+from hf_distill.scripts.distillation import make_student_trainer, require_same_shape
+from hf_distill.scripts.finished_training import FinishedTraining
+from hf_distill.scripts.interruption import advice_on_interrupt
+from hf_distill.scripts.labels_alone import train_on_labels
+from hf_distill.scripts.output_folder import output_path, resume_advice
+from hf_distill.scripts.run import ScriptTrainingArguments, checkpoint_to_resume
+from hf_distill.scripts.splits import training_splits
+from hf_distill.scripts.unlabeled_texts import with_unlabeled_texts
+from hf_distill.scripts.verbosity import set_verbosity
+from hf_distill.students.create import create_student
+from hf_distill.tasks import Task, task_of
+
+
+@dataclass(frozen=True)
+class StudentRequest:
+    """The options of `hf-distill train`.
+
+    Attributes:
+        args: The training arguments.
+        teacher: A folder, or an id on the Hub.
+        student: The student's size, see `create_student`.
+        initialization: The source of its initial weights. None: the first that fits.
+        dataset: The data set's name, see `load_splits`.
+        dataset_config: The name of its configuration. None: the default one.
+        text_column: The column of texts, or the columns of pairs of texts. None: see `text_columns`.
+        label_column: The column of labels. None: label.
+        max_length: Tokens that longer inputs are cut to.
+        transfer_set: The name of a data set of unlabeled texts. None: there is none.
+        labels_alone: Whether to train the student on the labels alone too, see `train_on_labels`.
+    """
+
+    args: ScriptTrainingArguments
+    teacher: str
+    student: str
+    initialization: str | None
+    dataset: str
+    dataset_config: str | None
+    text_column: list[str] | None
+    label_column: str | None
+    max_length: int
+    transfer_set: str | None
+    labels_alone: bool
+
+
+def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[FinishedTraining, dict[str, float]]:
+    """Train a student and save it.
+
+    Args:
+        request: The options.
+        say: A function that is called with remarks for the user.
+
+    Returns:
+        The finished training, and the metrics of the trainer's own evaluation, empty without rows to evaluate on.
+
+    Raises:
+        ValueError: An option does not fit the data, the teacher or another option.
+        OSError: The teacher or the data do not exist.
+    """
+    args = request.args
+    set_verbosity(args)
+    checkpoint = checkpoint_to_resume(args)
+    splits = load_splits(request.dataset, request.dataset_config)
+    splits, held_out = training_splits(
+        splits_with_columns(splits, request.text_column, request.label_column), args.seed
+    )
+    teacher = load_evaluated_model(request.teacher, Path(request.teacher).name, TEACHER)
+    rows = _training_rows(request, splits, teacher.model)
+
+    def untrained() -> PreTrainedModel:
+        return create_student(request.student, teacher.model, request.initialization)
+
+    set_seed(args.seed)
+    model = untrained()
+    require_same_shape(checkpoint, model, args)
+    if request.text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
+        say(_default_columns(splits["train"]))
+    trainer = make_student_trainer(model, args, teacher, splits | {"train": rows}, request.max_length)
+    with advice_on_interrupt(lambda: resume_advice(args)):
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model()
+        metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
+        control = train_on_labels(trainer, untrained, splits, request.max_length) if request.labels_alone else None
+    folder = output_path(args)
+    finished = FinishedTraining(folder, request.teacher, request.dataset, splits, trainer.task, held_out, control)
+    return finished, metrics
+
+
+def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teacher: PreTrainedModel) -> Dataset:
+    """The raw rows that the student learns from."""
+    if request.transfer_set is None:
+        return splits["train"]
+    if task_of(teacher) is not Task.SEQUENCE_CLASSIFICATION:
+        raise ValueError(f"--transfer-set is for classifiers of texts, got a {type(teacher).__name__}")
+    return with_unlabeled_texts(splits, request.transfer_set, request.text_column)
+
+
+def _default_columns(rows: Dataset) -> str:
+    """A sentence that says which columns are read where the user named none."""
+    texts = " and ".join(text_columns(rows.features))
+    labels = "the column label" if "label" in rows.column_names else "nothing: there is no column label"
+    return f"Texts are read from {texts} (--text-column), labels from {labels} (--label-column)."

@@ -1,0 +1,59 @@
+"""Unlabeled texts that a student learns from beside the labeled rows of a data set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from datasets import Dataset, Features, concatenate_datasets
+
+from hf_distill.data.corpus import text_hash
+from hf_distill.data.sequences import text_columns
+from hf_distill.scripts.datasets import load_splits
+
+logger = logging.getLogger(__name__)
+
+
+def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column: list[str] | None) -> Dataset:
+    """The labeled training rows, followed by unlabeled texts that are in none of the splits.
+
+    Args:
+        splits: The rows of the data set by split, train among them.
+        source: The unlabeled texts, see `load_splits`; its split train, or the only one.
+        text_column: The name of the column of texts, or of two for pairs of texts, in both. None: text, or the first
+            columns of strings.
+
+    Returns:
+        The rows with the text columns of the split train, and its column label, which is None for unlabeled texts.
+
+    Raises:
+        ValueError: The texts have another number of text columns, or several splits without one called train.
+    """
+    train, found = splits["train"], load_splits(source)
+    if "train" not in found and len(found) > 1:
+        raise ValueError(f"a transfer set of several splits needs one called train, got {sorted(found)}")
+    rows = found.get("train") or next(iter(found.values()))
+    own, theirs = text_columns(train.features), text_column or text_columns(rows.features)
+    if missing := [name for name in theirs if name not in rows.column_names]:
+        raise ValueError(f"the transfer set {source} has no columns {missing}, it has {rows.column_names}")
+    if not own or len(theirs) != len(own):
+        raise ValueError(
+            f"the transfer set {source} must have as many text columns as the data set ({own}), got {theirs}"
+        )
+    rows = rows.select_columns(theirs).rename_columns(dict(zip(theirs, own, strict=True)))
+    rows = rows.cast(
+        Features({name: train.features[name] for name in rows.column_names})
+    )  # files differ in string types
+    known = {key for split in splits.values() for key in _hashes(split, own)}
+    new = [index for index, key in enumerate(_hashes(rows, own)) if key not in known]
+    logger.info(f"{len(new)} texts of {source} are used; {len(rows) - len(new)} are in the data set too.")
+    kept = [*own, *(["label"] if "label" in train.column_names else [])]
+    return concatenate_datasets([train.select_columns(kept), rows.select(new)])
+
+
+def _hashes(rows: Dataset, columns: list[str]) -> Iterable[bytes]:
+    """A key for the texts of each row."""
+    return (
+        text_hash("\n".join(text or "" for text in texts))
+        for texts in zip(*(rows[name] for name in columns), strict=True)
+    )
