@@ -93,7 +93,7 @@ def make_student_trainer(
         data["train"] = label_transfer_set(
             data["train"], FrozenTeacher(teacher.model, args.teacher_dtype, args.device, sharding=args.teacher_sharding),
             data_collator, cache_folder=output_path(args) / TEACHER_OUTPUTS, processing_class=processing,
-            disable_tqdm=args.disable_tqdm,
+            disable_tqdm=bool(args.disable_tqdm),
         )  # fmt: skip
     return make_trainer(
         model, args, teacher.model, train_dataset=data["train"], eval_dataset=data.get(evaluated),

@@ -67,7 +67,7 @@ def train_on_labels(
         data_collator=collator_for(model, processing), processing_class=processing,
     )  # fmt: skip
     control.train()
-    return EvaluatedModel(NAME, LABELS_ONLY, unwrapped(control.model).to("cpu").eval(), processing)
+    return EvaluatedModel(NAME, LABELS_ONLY, model.cpu().eval(), processing)
 
 
 def _arguments(args: TrainingArguments, steps: int) -> DistillationTrainingArguments:
