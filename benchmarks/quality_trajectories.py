@@ -1,31 +1,42 @@
-"""Pro-KD against its baselines beyond text classification: python benchmarks/quality_trajectories.py {questions,digits}
+"""Pro-KD against its baselines: python benchmarks/quality_trajectories.py {reviews,definitions,questions,digits}
 
-questions  Questions about newspaper editorials (cloze_questions.py). Teacher all-MiniLM-L6-v2, student its bottom 2 layers.
-digits     Handwritten digits. Teacher a ViT of 4 layers of 64, student a ViT of 1 layer of 32, from random weights.
+reviews      Movie reviews, 500 with labels, 8,445 without. Teacher multilingual-e5-small, student its bottom 2 layers.
+definitions  WordNet definitions in 45 classes, 3,000 with labels, 30,000 without. The same models.
+questions    Questions about newspaper editorials (cloze_questions.py). Teacher all-MiniLM-L6-v2, student its bottom 2 layers.
+digits       Handwritten digits. Teacher a ViT of 4 layers of 64, student a ViT of 1 layer of 32, from random weights.
 
-Every run is one of the example script, as a user would start it. All ways of training take equally many steps of the
-student; annealing_kd and pro_kd spend a third of theirs on labels. Each has its own best learning rate of the same list,
-by validation with the first seed; then come the other seeds at that rate (for questions the list has one). Scores are
-those of the test split. A run that is finished is not run again. (Movie reviews: examples/compare_trajectories.py.)
+All ways of training take equally many steps of the student; annealing_kd and pro_kd spend a third of theirs on labels. Each
+has its own best learning rate of the same list, by validation with the first seed; then come the other seeds at that rate
+(for questions the list has one). Scores are those of the test split. A run that is finished is not run again.
+
+On reviews and definitions (trajectory_texts.py, trajectory_ways.py) only a final stage is on labels, the rest on the texts
+without labels. Every run on questions and digits is one of the example script, as a user would start it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import datasets
 import torch
 import transformers
 from cloze_questions import cloze_questions
+from trajectory_texts import ENCODERS, TEXT_TASKS, TaughtTexts
+from trajectory_ways import DEFAULT_WAYS, WAYS, WayComparison
 from transformers import AutoModelForImageClassification, AutoModelForQuestionAnswering, AutoTokenizer
 from transformers.trainer_utils import set_seed
 
 from hf_distill import create_student
+from hf_distill.files import atomic_write
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.digits import load_digits_dataset
@@ -110,9 +121,8 @@ class Task(ABC):
 
     def arm(self, name: str, seeds: int) -> dict[str, object]:
         def run(rate: float, seed: int) -> dict[str, float]:
-            scores = self.train(
-                self.folder / f"{name}_{rate:g}_{seed}", self.untrained(seed), rate, seed, self.arms()[name]
-            )
+            folder = self.folder / f"{name}_{self.steps}_{rate:g}_{seed}"
+            scores = self.train(folder, self.untrained(seed), rate, seed, self.arms()[name])
             print(f"{name} lr={rate:g} seed={seed}: {scores}", flush=True)
             return scores
 
@@ -121,6 +131,18 @@ class Task(ABC):
         values = [run(best, seed)["test"] for seed in range(seeds)]
         summary = {"learning_rate": best, "validation_by_rate": tried}
         return summary | {"mean": statistics.mean(values), "sd": statistics.stdev(values), "values": values}
+
+    def results(self, names: Sequence[str], seeds: int) -> dict[str, Any]:
+        """Teacher, results of every way, and conditions."""
+        conditions = {
+            "metric": self.metric.removeprefix("eval_"),
+            "student_steps": self.steps,
+            "batch_size": self.batch_size,
+            "teacher_checkpoints": CHECKPOINTS,
+            "teacher_steps": self.teacher_steps,
+        }
+        teacher = self.teach_teacher()
+        return {"teacher": teacher, "arms": {name: self.arm(name, seeds) for name in names}, "conditions": conditions}
 
 
 class Questions(Task):
@@ -178,27 +200,44 @@ class Digits(Task):
 TASKS = {"questions": Questions, "digits": Digits}
 
 
+def comparison_of(options: argparse.Namespace) -> tuple[Task | WayComparison, Sequence[str], Sequence[str]]:
+    """The comparison of a task, the ways that it knows, and those that it compares unless others are named."""
+    folder = options.folder.resolve()
+    if options.task in TEXT_TASKS:
+        task = TEXT_TASKS[options.task]
+        task = dataclasses.replace(task, texts=options.texts or task.texts)
+        taught = TaughtTexts(task, folder / f"{options.task}_{options.encoder}_{task.texts}", options.encoder)
+        return WayComparison(taught, options.steps or 1500), list(WAYS), DEFAULT_WAYS
+    task = TASKS[options.task](folder / options.task)
+    task.steps = options.steps or task.steps
+    return task, list(task.arms()), list(task.arms())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("task", choices=[*TEXT_TASKS, *TASKS])
     parser.add_argument("--folder", type=Path, default=Path("outputs/trajectories"), help="where runs are kept")
+    parser.add_argument("--output", type=Path, help="the file of results, by default one per task in results/")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per way of training, at least 2")
+    parser.add_argument("--steps", type=int, help="steps of a student, by default those of the task")
+    parser.add_argument("--ways", nargs="+", help=f"ways of training; of reviews and definitions {', '.join(WAYS)}")
+    parser.add_argument(
+        "--texts", type=int, help="texts of the transfer set of reviews and definitions, by default all"
+    )
+    parser.add_argument("--encoder", choices=ENCODERS, default="e5", help="the teacher of reviews and definitions")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    task = TASKS[options.task](options.folder.resolve() / options.task)
-    content = {"teacher": task.teach_teacher(), "arms": {name: task.arm(name, options.seeds) for name in task.arms()}}
-    content["conditions"] = {
-        "metric": task.metric.removeprefix("eval_"),
-        "student_steps": task.steps,
-        "batch_size": task.batch_size,
-        "teacher_checkpoints": CHECKPOINTS,
-        "teacher_steps": task.teacher_steps,
-        "hardware": hardware_name("cuda" if torch.cuda.is_available() else "cpu"),
-        "versions": package_versions(),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"quality_trajectories_{options.task}.json"
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    datasets.disable_progress_bars()
+    comparison, known, default = comparison_of(options)
+    names = options.ways or default
+    if unknown := set(names) - set(known):
+        parser.error(f"--ways must be of {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    content = comparison.results(names, options.seeds)
+    hardware = hardware_name("cuda" if torch.cuda.is_available() else "cpu")
+    content["conditions"] |= {"hardware": hardware, "versions": package_versions()}
+    output = options.output or RESULTS / f"quality_trajectories_{options.task}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(output, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

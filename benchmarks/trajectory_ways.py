@@ -1,0 +1,256 @@
+"""Ways of training a student of 2 layers for quality_trajectories.py, each with its own learning rate, compared by row.
+
+Every way takes equally many steps of the student, from the same weights: the teacher's bottom layers. Those with a final
+stage train it on the labeled rows; the others see labels through the teacher alone. Every training is a cell, a JSON file
+of its own, so that an interrupted run continues.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from quality_movie_reviews import BATCH_SIZE
+from trajectory_texts import CHECKPOINTS, ON_LABELS, TaughtTexts, answers_of
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.trainer_utils import set_seed
+
+from hf_distill import create_student
+from hf_distill.evaluation.significance import difference_interval
+from hf_distill.files import atomic_write
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from train_teacher import evenly_falling
+
+STUDENT_LAYERS, STEEP_CHECKPOINTS = 2, CHECKPOINTS // 2
+BASELINE = "vanilla_kd"
+LAST, EVERY, STEEP, ASSISTANT, SEARCHED = "last", "every", "steep", "assistant", "searched"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of training.
+
+    Attributes:
+        teacher: What teaches: the last checkpoint, every one, half of them evenly spaced in the teacher's loss, an assistant
+            of half of the teacher's layers, or the checkpoint whose student is best; None: labels alone.
+        progressive: Arguments of `ProgressiveTrainer`; None: `DistillationTrainer` with its defaults.
+        final_share: The share of the steps that comes last and is on labels.
+        final_rate: The learning rate of these steps as a multiple of the learning rate.
+        lengths: The shares of the steps to choose from.
+    """
+
+    teacher: str | None
+    progressive: dict[str, Any] | None = None
+    final_share: float = 0.0
+    final_rate: float = 1.0
+    lengths: tuple[float, ...] = (1.0,)
+
+
+_THIRD = {"final_share": 1 / 3}
+_SHORT = {"final_share": 0.1, "final_rate": 0.2}
+_LATE = {"checkpoint_shares": ",".join(["1"] * (CHECKPOINTS - 1) + [str(CHECKPOINTS - 1)])}  # half is the last one's
+_FULL_SCALE = {"max_temperature": 1}  # φ = 1 throughout
+WAYS = {
+    "labels_alone": Way(None, lengths=(0.2, 1.0)),
+    BASELINE: Way(LAST),
+    "annealing_kd": Way(LAST, {}, **_THIRD),
+    "rco": Way(EVERY, {"general_stage_loss": "forward_kl", "max_temperature": 1}),
+    "takd": Way(ASSISTANT),
+    "pro_kd": Way(EVERY, {}, **_THIRD),
+    "pro_kd_short_final": Way(EVERY, {}, **_SHORT),
+    "best_checkpoint": Way(SEARCHED),
+    "vanilla_kd_final": Way(LAST, **_THIRD),
+    "pro_kd_full_scale": Way(EVERY, _FULL_SCALE, **_THIRD),
+    "pro_kd_late": Way(EVERY, _LATE, **_THIRD),
+    "pro_kd_steep": Way(STEEP, {}, **_THIRD),
+    "pro_kd_changed": Way(EVERY, _LATE | _FULL_SCALE, **_SHORT),
+}
+DEFAULT_WAYS = tuple(WAYS)[:7]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is chosen for a way by validation with the first seed: the learning rate, steps, and indices of checkpoints."""
+
+    rate: float
+    steps: int
+    checkpoints: tuple[int, ...]
+
+
+class WayComparison:
+    """Trains students in every way.
+
+    Args:
+        taught: Rows, teacher and teacher outputs; the cells are kept in its folder.
+        steps: Optimizer steps of every student.
+    """
+
+    def __init__(self, taught: TaughtTexts, steps: int):
+        if (shortest := round(steps * 2 / 3)) < CHECKPOINTS:
+            raise ValueError(f"{CHECKPOINTS} checkpoints need as many steps before the final stage, got {shortest}")
+        self.taught, self.folder, self.steps = taught, taught.folder / "cells", steps
+        self.rates = taught.task.rates
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def final_teacher(self) -> PreTrainedModel:
+        """The last checkpoint, whose layers students get."""
+        return self.taught.checkpoint_model(-1)
+
+    def student(self, layers: int) -> PreTrainedModel:
+        """The bottom layers of the teacher with its embeddings and head."""
+        return create_student(f"{layers}/{self.final_teacher.config.hidden_size}", self.final_teacher, "truncated")
+
+    def checkpoints_of(self, way: Way) -> tuple[int, ...]:
+        """The indices of the checkpoints that teach."""
+        last = CHECKPOINTS - 1
+        if way.teacher == STEEP:
+            losses = self.taught.teacher["training_losses"]
+            return tuple(position - 1 for position in evenly_falling(losses, STEEP_CHECKPOINTS))
+        return {None: (), ASSISTANT: (), EVERY: tuple(range(CHECKPOINTS)), LAST: (last,)}[way.teacher]
+
+    def settings(self, way: Way) -> list[Setting]:
+        """The settings to choose from."""
+        if way.teacher == SEARCHED:
+            rate = self.chosen(BASELINE).rate
+            return [Setting(rate, self.steps, (index,)) for index in range(CHECKPOINTS)]
+        found = self.checkpoints_of(way)
+        return [Setting(rate, round(part * self.steps), found) for rate, part in product(self.rates, way.lengths)]
+
+    def chosen(self, name: str) -> Setting:
+        """The setting with the best validation accuracy with the first seed."""
+        return max(self.settings(WAYS[name]), key=lambda setting: self.cell(name, setting, 0)["validation"])
+
+    def cell(self, name: str, setting: Setting, seed: int) -> dict[str, Any]:
+        """Accuracies of one training, kept, and read where it is there already."""
+        index = f"_{setting.checkpoints[0]}" if WAYS[name].teacher == SEARCHED else ""
+        path = self.folder / f"{name}{index}_{setting.steps}_{setting.rate:g}_{seed}.json"
+        if not path.exists():
+            started = time.perf_counter(), time.process_time()
+            measured = self._train(WAYS[name], setting, seed)
+            measured["seconds"] = round(time.perf_counter() - started[0], 1)
+            measured["cpu_seconds"] = round(time.process_time() - started[1], 1)
+            print(path.stem, {key: value for key, value in measured.items() if key != "test_right"}, flush=True)
+            atomic_write(path, json.dumps(measured))
+        return json.loads(path.read_text())
+
+    def _train(self, way: Way, setting: Setting, seed: int) -> dict[str, Any]:
+        rows, more = self._lesson(way, setting)
+        set_seed(seed)
+        student = self.student(STUDENT_LAYERS)
+        final = round(setting.steps * way.final_share)
+        self.taught.trained(student, rows, setting.steps - final, setting.rate, seed, **more)
+        measured = {}
+        if final:
+            measured["before_final_stage"] = self._scores(student)
+            set_seed(seed)
+            labeled, rate = self.taught.rows["train"], setting.rate * way.final_rate
+            self.taught.trained(student, labeled, final, rate, seed, **ON_LABELS)
+        right = self.taught.is_right(student, "test")
+        return measured | self._scores(student) | {"test_right": "".join(map(str, right.astype(int)))}
+
+    def _lesson(self, way: Way, setting: Setting) -> tuple[datasets.Dataset, dict[str, Any]]:
+        """The rows of the first stage, and its arguments."""
+        if way.teacher is None:
+            return self.taught.rows["train"], ON_LABELS
+        if way.teacher == ASSISTANT:
+            return self.taught.labeled_by(self.assistant), {}
+        rows = answers_of(self.taught.labeled_by_checkpoints, setting.checkpoints)
+        if way.progressive is None:
+            return rows, {}
+        folders = [str(self.taught.checkpoints[index].folder) for index in setting.checkpoints]
+        return rows, {"teacher_checkpoints": folders, "final_stage_epochs": 0.0} | way.progressive
+
+    @cached_property
+    def assistant(self) -> PreTrainedModel:
+        """A model of half of the teacher's layers, trained as the baseline's students are, at their learning rate."""
+        folder = self.folder / f"assistant_{self.steps}"
+        if not (folder / "config.json").exists():
+            setting = self.chosen(BASELINE)
+            set_seed(0)
+            model = self.student(self.final_teacher.config.num_hidden_layers // 2)
+            rows, more = self._lesson(WAYS[BASELINE], setting)
+            self.taught.trained(model, rows, setting.steps, setting.rate, 0, **more)
+            model.save_pretrained(folder)
+        return AutoModelForSequenceClassification.from_pretrained(folder)
+
+    def _scores(self, model: PreTrainedModel) -> dict[str, float]:
+        return {split: float(self.taught.is_right(model, split).mean()) for split in ("validation", "test")}
+
+    def results(self, names: Sequence[str], seeds: int) -> dict[str, Any]:
+        """Teacher, results of every way, and conditions; accuracies in percent, differences in points."""
+        teacher = self.taught.teacher
+        found = {name: self._summary(name, seeds) for name in names}
+        if BASELINE in found:
+            for name in found.keys() - {BASELINE}:
+                found[name][f"difference_to_{BASELINE}"] = self._difference(name, seeds)
+        return {"teacher": teacher, "arms": found, "conditions": self.conditions(seeds)}
+
+    def _summary(self, name: str, seeds: int) -> dict[str, Any]:
+        best = self.chosen(name)
+        cells = [self.cell(name, best, seed) for seed in range(seeds)]
+        tried = {
+            f"lr {setting.rate:g}, {setting.steps} steps, checkpoints {list(setting.checkpoints)}": _percent(
+                self.cell(name, setting, 0)["validation"]
+            )
+            for setting in self.settings(WAYS[name])
+        }
+        summary = {"learning_rate": best.rate, "steps": best.steps, "validation_by_setting": tried}
+        summary |= _over_seeds([cell["test"] for cell in cells])
+        if "before_final_stage" in cells[0]:
+            summary["before_final_stage"] = _over_seeds([cell["before_final_stage"]["test"] for cell in cells])
+        return summary | {"cpu_seconds": [cell["cpu_seconds"] for cell in cells]}
+
+    def _difference(self, name: str, seeds: int) -> dict[str, Any]:
+        """Points of a way above the baseline; the interval is that of the mean over seeds, over the test rows."""
+        pairs = np.mean([self._right(name, seed) - self._right(BASELINE, seed) for seed in range(seeds)], axis=0)
+        low, high = difference_interval(lambda chosen: pairs[chosen].mean(), len(pairs))
+        values = [_percent((self._right(name, seed) - self._right(BASELINE, seed)).mean()) for seed in range(seeds)]
+        means = {"mean": _percent(pairs.mean()), "values": values}
+        return means | {"interval_low": _percent(low), "interval_high": _percent(high)}
+
+    def _right(self, name: str, seed: int) -> np.ndarray:
+        return np.array([int(digit) for digit in self.cell(name, self.chosen(name), seed)["test_right"]])
+
+    def conditions(self, seeds: int) -> dict[str, Any]:
+        """The settings that all ways share."""
+        rows = self.taught.rows
+        return {
+            "metric": "accuracy",
+            "encoder": self.taught.encoder,
+            "teacher_layers": self.final_teacher.config.num_hidden_layers,
+            "student_layers": STUDENT_LAYERS,
+            "student_parameters": self.student(STUDENT_LAYERS).num_parameters(),
+            "student_steps": self.steps,
+            "batch_size": BATCH_SIZE,
+            "learning_rates": self.rates,
+            "seeds": seeds,
+            "labeled_rows": len(rows["train"]),
+            "transfer_texts": len(self.taught.texts),
+            "validation_rows": len(rows["validation"]),
+            "test_rows": len(rows["test"]),
+        }
+
+
+def _percent(share: float) -> float:
+    return round(100 * float(share), 2)
+
+
+def _over_seeds(shares: Sequence[float]) -> dict[str, Any]:
+    values = [_percent(share) for share in shares]
+    return {
+        "mean": round(statistics.mean(values), 2),
+        "sd": round(statistics.stdev(values), 2) if len(values) > 1 else None,
+        "values": values,
+    }
