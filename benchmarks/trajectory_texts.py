@@ -213,14 +213,20 @@ class TaughtTexts:
 
     def labeled_by(self, model: PreTrainedModel) -> datasets.Dataset:
         """The transfer set with the outputs of one model."""
-        collator = DataCollatorWithPadding(self.tokenizer)
-        return label_transfer_set(
-            self.texts, FrozenTeacher(model), collator, cache_folder=self.folder / "teacher_outputs", disable_tqdm=True
-        )
+        return label_transfer_set(self.texts, FrozenTeacher(model), **self._labeling)
 
     @cached_property
     def labeled_by_checkpoints(self) -> datasets.Dataset:
         """The transfer set with the outputs of every checkpoint."""
-        teachers = (FrozenTeacher(self.checkpoint_model(index)) for index in range(CHECKPOINTS))
+        whole = self.folder / "labeled_by_checkpoints"
+        if not whole.exists():
+            teachers = (FrozenTeacher(self.checkpoint_model(index)) for index in range(CHECKPOINTS))
+            labeled = label_with_trajectory(self.texts, teachers, **self._labeling)
+            labeled.save_to_disk(partial := whole.with_suffix(".partial"))
+            partial.rename(whole)
+        return datasets.load_from_disk(whole)
+
+    @property
+    def _labeling(self) -> dict[str, Any]:
         collator = DataCollatorWithPadding(self.tokenizer)
-        return label_with_trajectory(self.texts, teachers, collator, cache_folder=self.folder / "teacher_outputs")
+        return {"data_collator": collator, "cache_folder": self.folder / "teacher_outputs", "disable_tqdm": True}

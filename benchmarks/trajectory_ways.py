@@ -153,12 +153,12 @@ class WayComparison:
         self.taught.trained(student, rows, setting.steps - final, setting.rate, seed, **more)
         measured = {}
         if final:
-            measured["before_final_stage"] = self._scores(student)
+            measured["before_final_stage"], _ = self._scores(student)
             set_seed(seed)
             labeled, rate = self.taught.rows["train"], setting.rate * way.final_rate
             self.taught.trained(student, labeled, final, rate, seed, **ON_LABELS)
-        right = self.taught.is_right(student, "test")
-        return measured | self._scores(student) | {"test_right": "".join(map(str, right.astype(int)))}
+        scores, right = self._scores(student)
+        return measured | scores | {"test_right": "".join(map(str, right.astype(int)))}
 
     def _lesson(self, way: Way, setting: Setting) -> tuple[datasets.Dataset, dict[str, Any]]:
         """The rows of the first stage, and its arguments."""
@@ -185,8 +185,10 @@ class WayComparison:
             model.save_pretrained(folder)
         return AutoModelForSequenceClassification.from_pretrained(folder)
 
-    def _scores(self, model: PreTrainedModel) -> dict[str, float]:
-        return {split: float(self.taught.is_right(model, split).mean()) for split in ("validation", "test")}
+    def _scores(self, model: PreTrainedModel) -> tuple[dict[str, float], np.ndarray]:
+        """Validation and test accuracy, and whether each prediction for the test split is correct."""
+        right = {split: self.taught.is_right(model, split) for split in ("validation", "test")}
+        return {split: float(each.mean()) for split, each in right.items()}, right["test"]
 
     def results(self, names: Sequence[str], seeds: int) -> dict[str, Any]:
         """Teacher, results of every way, and conditions; accuracies in percent, differences in points."""
@@ -209,7 +211,10 @@ class WayComparison:
         summary = {"learning_rate": best.rate, "steps": best.steps, "validation_by_setting": tried}
         summary |= _over_seeds([cell["test"] for cell in cells])
         if "before_final_stage" in cells[0]:
-            summary["before_final_stage"] = _over_seeds([cell["before_final_stage"]["test"] for cell in cells])
+            stages = [(cell["before_final_stage"], cell) for cell in cells]
+            summary["before_final_stage"] = _over_seeds([first["test"] for first, _ in stages])
+            better = [max(reversed(pair), key=lambda stage: stage["validation"])["test"] for pair in stages]
+            summary["better_stage_by_validation"] = _over_seeds(better)
         return summary | {"cpu_seconds": [cell["cpu_seconds"] for cell in cells]}
 
     def _difference(self, name: str, seeds: int) -> dict[str, Any]:

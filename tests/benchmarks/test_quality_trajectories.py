@@ -69,6 +69,9 @@ def test_every_way_and_a_second_run_that_trains_nothing(modules, run, monkeypatc
     assert len(arms["best_checkpoint"]["validation_by_setting"]) == 8
     assert found["conditions"]["labeled_rows"] == 16 and found["conditions"]["transfer_texts"] == 40
     assert "before_final_stage" in arms["pro_kd"] and "before_final_stage" not in arms["rco"]
+    stages = [arms["pro_kd"]["before_final_stage"]["values"], arms["pro_kd"]["values"]]
+    chosen = arms["pro_kd"]["better_stage_by_validation"]["values"]
+    assert all(value in pair for value, pair in zip(chosen, zip(*stages, strict=True), strict=True))
     assert "difference_to_vanilla_kd" not in arms["vanilla_kd"]
     difference = arms["pro_kd"]["difference_to_vanilla_kd"]
     means = arms["pro_kd"]["mean"] - arms["vanilla_kd"]["mean"]
