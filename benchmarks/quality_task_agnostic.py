@@ -12,8 +12,8 @@ no_teacher   the same with random weights, and the masked words alone
 All spend the same counted FLOPs, forward and backward passes of the student and forward passes of the teacher. Each has
 its own best learning rate of the same list, by the loss of held-out masked words with the first seed; then come the other
 seeds at that rate. Every student is fine-tuned, equally long and at one rate, on a few labels of movie reviews and of
-definitions; reported are the reviews of both other splits, and the definitions of the test split, on which nothing was
-chosen. The teacher is fine-tuned too. A cell that is done is not run again.
+definitions; reported are the reviews of both other splits, and 5,000 definitions of the test split, on which nothing was
+chosen. The teacher is fine-tuned too, once. A cell that is done is not run again.
 
 All heads stay, since attention is compared head by head, and so the width is a multiple of 12.
 """
@@ -72,17 +72,18 @@ CHOOSING = ("folder", "teacher_folder", "results", "learning_rates", "seeds", "a
 
 @dataclass(frozen=True)
 class Task:
-    """A task that students are fine-tuned on: its data, labeled examples, steps of 32, and the splits reported."""
+    """A task that students are fine-tuned on: its data, labeled examples, steps of 32, splits and rows reported."""
 
     load: Callable[[], datasets.DatasetDict]
     labels: int
     steps: int
     reported: tuple[str, ...]
+    rows: int
 
 
 TASKS = {
-    "reviews": Task(load_sentiment, 2000, 200, ("validation", "test")),
-    "definitions": Task(load_wordnet, 5000, 400, ("test",)),
+    "reviews": Task(load_sentiment, 2000, 200, ("validation", "test"), 5000),
+    "definitions": Task(load_wordnet, 5000, 400, ("test",), 5000),
 }
 
 
@@ -117,7 +118,7 @@ class Study:
             raw = task.load().select_columns(["text", "label"]).rename_column("label", "labels")
             raw = raw.map(encode, batched=True, remove_columns="text")
             reported = concatenate_datasets([raw[split] for split in task.reported])
-            found[name] = raw["train"].select(range(task.labels)), reported
+            found[name] = raw["train"].take(task.labels), reported.take(task.rows)
         return found
 
     def kept(self, name: str, measure: Any) -> Any:
@@ -198,23 +199,21 @@ class Study:
         cells = [self.distilled(arm, best, seed) for seed in range(self.options.seeds)]
         found: dict[str, Any] = {"learning_rate": best, "loss_by_rate": tried}
         found |= {name: summary([cell[name] for cell in cells]) for name in cells[0]}
-        models = [self.folder / f"{arm}_{best:g}_{seed}" for seed in range(self.options.seeds)]
-        return found | self._on_tasks(models, self.options.fine_tuning_learning_rate, [model.name for model in models])
+        return found | self._on_tasks([self.folder / f"{arm}_{best:g}_{seed}" for seed in range(self.options.seeds)])
 
-    def of_teacher(self) -> dict[str, Any]:
-        """The same of the teacher, which is trained once."""
-        seeds = self.options.seeds
-        found = {"loss": self.kept(TEACHER, lambda: {"loss": self.loss(self.teacher)})["loss"]}
-        found["parameters"] = self.teacher.num_parameters()
-        return found | self._on_tasks([self.teacher_folder] * seeds, TEACHER_RATE, [TEACHER] * seeds)
-
-    def _on_tasks(self, models: list[Path], rate: float, names: list[str]) -> dict[str, Any]:
+    def _on_tasks(self, models: list[Path]) -> dict[str, Any]:
+        rate = self.options.fine_tuning_learning_rate
         cells = {
-            task: [self.fine_tuned(names[seed], model, task, rate, seed) for seed, model in enumerate(models)]
+            task: [self.fine_tuned(model.name, model, task, rate, seed) for seed, model in enumerate(models)]
             for task in TASKS
         }
         accuracies = {task: summary([100 * cell["accuracy"] for cell in each]) for task, each in cells.items()}
         return accuracies | {"correct": {task: [cell["correct"] for cell in each] for task, each in cells.items()}}
+
+    def of_teacher(self) -> dict[str, Any]:
+        """What the teacher has right by task, in percent, fine-tuned once."""
+        cells = {task: self.fine_tuned(TEACHER, self.teacher_folder, task, TEACHER_RATE, 0) for task in TASKS}
+        return {task: 100 * cell["accuracy"] for task, cell in cells.items()}
 
 
 def summary(values: list[float]) -> dict[str, Any]:
@@ -246,7 +245,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--teacher_steps", type=int, default=2000, help="steps of the teacher's training")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for results")
     parser.add_argument("--width", type=int, default=132, help="of the students, a multiple of 12 below 384")
-    parser.add_argument("--flops", type=float, default=1e13, help="what each student may cost, teacher included")
+    parser.add_argument("--flops", type=float, default=8e12, help="what each student may cost, teacher included")
     parser.add_argument("--learning_rates", type=float, nargs="+", default=[4e-4, 1.2e-3], help="tried in every arm")
     parser.add_argument("--fine_tuning_learning_rate", type=float, default=3e-4, help="of all students")
     parser.add_argument("--fine_tuning_steps", type=int, help="of both tasks in place of their own")
@@ -273,7 +272,7 @@ def main() -> None:
     arms = {arm: study.arm(arm) for arm in options.arms}
     ahead = {arm: ahead_of(arms[GRADUAL], each) for arm, each in arms.items() if arm != GRADUAL}
     trained = json.loads((study.teacher_folder / "teacher.json").read_text())
-    content = {"conditions": conditions_of(options), "teacher": trained | without_examples(study.of_teacher())}
+    content = {"conditions": conditions_of(options), "teacher": trained | study.of_teacher()}
     content |= {"arms": {arm: without_examples(each) for arm, each in arms.items()}, "gradual_ahead_of": ahead}
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / f"quality_task_agnostic_{options.width}.json"

@@ -27,7 +27,7 @@ def small(benchmark_module, monkeypatch, tmp_path):
         "load_sentiment": labeled, "MIN_COUNT": 1, "COUNTED_SHARE": 0.5, "LENGTH": 8, "HELD_OUT": 4,
     }.items():  # fmt: skip
         monkeypatch.setattr(teacher, name, value)
-    tasks = {name: study.Task(labeled, 8, 3, ("validation", "test")) for name in study.TASKS}
+    tasks = {name: study.Task(labeled, 8, 3, ("validation", "test"), 2) for name in study.TASKS}
     for name, value in {"TASKS": tasks, "BATCH_SIZE": 2, "LENGTH": 8}.items():
         monkeypatch.setattr(study, name, value)
     monkeypatch.setattr(teacher, "ARGUMENTS", teacher.ARGUMENTS | {"use_cpu": True, "bf16": False})
@@ -80,7 +80,7 @@ def test_all_arms_spend_the_same_and_end_with_the_same_shape(small, monkeypatch,
         ours, theirs = arms["gradual"]["reviews"]["mean"], arms[name]["reviews"]["mean"]
         assert gap["reviews"]["difference"] == pytest.approx(ours - theirs)
         assert gap["reviews"]["interval_low"] <= gap["reviews"]["difference"] <= gap["reviews"]["interval_high"]
-    assert "gradual_0.0012_0" in said and len(content["teacher"]["definitions"]["values"]) == 2
+    assert "gradual_0.0012_0" in said and 0 <= content["teacher"]["definitions"] <= 100
     assert str(tmp_path) not in path.read_text()
     monkeypatch.setattr(study.Study, "_distil", None)
     monkeypatch.setattr(study.Study, "_fine_tune", None)
