@@ -82,8 +82,8 @@ class Task:
 
 
 TASKS = {
-    "reviews": Task(load_sentiment, 2000, 200, ("validation", "test"), 5000),
-    "definitions": Task(load_wordnet, 5000, 400, ("test",), 5000),
+    "reviews": Task(load_sentiment, 2000, 250, ("validation", "test"), 5000),
+    "definitions": Task(load_wordnet, 5000, 600, ("test",), 5000),
 }
 
 
