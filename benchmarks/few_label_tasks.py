@@ -102,6 +102,18 @@ class Task(ABC):
             cache_folder=self.folder / "labeled", disable_tqdm=True,
         )  # fmt: skip
 
+    @cached_property
+    def with_labels(self) -> datasets.Dataset:
+        """The labeled rows with their labels, and the transfer set without, all with the teacher's outputs."""
+        labeled = label_transfer_set(
+            self.splits[LABELED], FrozenTeacher(self.teacher), self.shared["data_collator"],
+            cache_folder=self.folder / "labeled", disable_tqdm=True,
+        )  # fmt: skip
+        (name,) = {"label", "labels"} & set(labeled.column_names)
+        missing = [NO_LABEL] * len(self.transfer_set)
+        others = self.transfer_set.add_column(name, missing, feature=labeled.features[name])
+        return datasets.concatenate_datasets([labeled, others])
+
     def trainer(
         self, model: PreTrainedModel, rows: Any, steps: int, rate: float, seed: int, **more: Any
     ) -> DistillationTrainer:
@@ -204,7 +216,10 @@ class Words(Texts):
         def encode(batch: dict[str, Any]) -> Any:
             inputs = self.tokenizer(batch["words"], is_split_into_words=True, truncation=True, max_length=MAX_LENGTH)
             words = [inputs.word_ids(index) for index in range(len(batch["words"]))]
-            first = [[now is not None and now != before for before, now in zip([None, *ids], ids)] for ids in words]
+            first = [
+                [now is not None and now != before for before, now in zip([None, *ids], ids, strict=False)]
+                for ids in words
+            ]
             tags = batch.get("tags") or [[0] * len(each) for each in batch["words"]]  # marks positions to distill at
             inputs["labels"] = [
                 [of_row[word] if is_first else NO_LABEL for word, is_first in zip(ids, firsts, strict=True)]

@@ -4,7 +4,7 @@ For each kind of student of few_label_tasks.py, chosen by validation accuracy wi
 
 labels      the best of several learning rates and lengths on the labeled rows alone
 distilled   the best learning rate at a length, then one change at a time: longer, no warm-up, temperatures, 100 more steps
-            on the labels, squared differences of logits, a cosine schedule
+            on the labels, labels of the labeled rows beside the soft labels of all, squared differences of logits, a cosine schedule
 
 and then, with all seeds: the best on labels, `stock` (what transformers' own defaults give: 5e-5, 3 epochs), the defaults
 of this library, and the best distilled. A cell that is done is not run again.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
@@ -22,16 +23,21 @@ from typing import Any
 
 import datasets
 import transformers
-from few_label_tasks import LABELED, ON_LABELS, TASKS, Task
+from few_label_tasks import LABELED, ON_LABELS, TASKS, TRANSFER, Task
+from quality_movie_reviews import BATCH_SIZE
 from transformers import PreTrainedModel
 from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer
 from hf_distill.files import atomic_write
+from hf_distill.fingerprints import package_versions
+from hf_distill.hardware import hardware_name
 
 RESULTS = Path(__file__).with_name("results")
 LABELS_ONLY, DISTILLED = "labels", "distilled"
-RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+# Learning rates of students that start from the teacher's layers, and of others: those tried, and the default.
+RATES = {True: (1e-4, 3e-4, 1e-3), False: (3e-4, 1e-3, 3e-3)}
+DEFAULT_RATE = {True: 3e-4, False: 1e-3}
 LABEL_STEPS, STEPS = (100, 300), 600
 CHANGES: dict[str, dict[str, Any]] = {
     "1,800 steps": {"steps": 3 * STEPS},
@@ -39,6 +45,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "temperature 2": {"temperature": 2.0},
     "temperature 4": {"temperature": 4.0},
     "fine-tuned": {"fine_tuning_steps": 100},
+    "labels too": {"hard_label_weight": 1.0},
     "logit_mse": {"loss": "logit_mse"},
     "cosine": {"schedule": "cosine"},
 }
@@ -51,6 +58,7 @@ class Setting:
     Attributes:
         rows: On what: the labeled rows, or the transfer set with the teacher's outputs.
         warmup: The share of the steps in which the learning rate rises.
+        hard_label_weight: Weight of the loss on labels, which only the labeled rows have.
         fine_tuning_steps: Number of steps on the labeled rows afterwards, at a tenth of the learning rate.
     """
 
@@ -62,6 +70,7 @@ class Setting:
     fine_tuning_steps: int = 0
     loss: str = "forward_kl"
     schedule: str = "linear"
+    hard_label_weight: float = 0.0
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -69,6 +78,7 @@ class Setting:
         more: dict[str, Any] = {"warmup_steps": self.warmup, "lr_scheduler_type": self.schedule}
         if self.rows == LABELS_ONLY:
             return more | ON_LABELS
+        more |= {"hard_label_weight": self.hard_label_weight} if self.hard_label_weight else {}
         return more | {"temperature": self.temperature, "soft_label_loss": self.loss}
 
 
@@ -81,7 +91,8 @@ class Study:
 
     def cell(self, kind: str, setting: Setting, seed: int) -> dict[str, float]:
         """Accuracies and seconds of one training; read where it is there already."""
-        name = "_".join(str(value) for value in asdict(setting).values())
+        values = [value for name, value in asdict(setting).items() if name != "hard_label_weight" or value]
+        name = "_".join(map(str, values))
         path = self.folder / f"{kind}_{name}_{seed}.json"
         if not path.exists():
             set_seed(seed)
@@ -95,6 +106,7 @@ class Study:
     def trained(self, student: PreTrainedModel, setting: Setting, seed: int) -> DistillationTrainer:
         """The trainer of the last stage, after it has trained."""
         rows = self.task.splits[LABELED] if setting.rows == LABELS_ONLY else self.task.transfer_set
+        rows = self.task.with_labels if setting.hard_label_weight else rows
         trainer = self.task.trainer(student, rows, setting.steps, setting.rate, seed, **setting.arguments)
         trainer.train()
         if setting.fine_tuning_steps:
@@ -109,9 +121,10 @@ class Study:
 
     def explore(self, kind: str) -> dict[str, Any]:
         """The best settings of a kind of student, and what every change did."""
-        on_labels = {f"{rate} {steps}": Setting(LABELS_ONLY, rate, steps) for rate in RATES for steps in LABEL_STEPS}
+        rates = RATES[has_layers(self.task, kind)]
+        on_labels = {f"{rate} {steps}": Setting(LABELS_ONLY, rate, steps) for rate in rates for steps in LABEL_STEPS}
         best_on_labels, tried_on_labels = self.best(kind, on_labels)
-        by_rate = {str(rate): Setting(DISTILLED, rate, STEPS) for rate in RATES}
+        by_rate = {str(rate): Setting(DISTILLED, rate, STEPS) for rate in rates}
         best_rate, tried_rates = self.best(kind, by_rate)
         start = by_rate[best_rate]
         changed = {name: replace(start, **change) for name, change in CHANGES.items()}
@@ -132,23 +145,55 @@ class Study:
         return summary
 
 
+def has_layers(task: Task, kind: str) -> bool:
+    """Whether a kind of student starts from layers of the teacher."""
+    return task.kinds[kind][1] in ("truncated", "width")
+
+
+def finals(task: Task, kind: str, explored: dict[str, Any]) -> dict[str, Setting]:
+    """The settings that are compared over seeds."""
+    epoch = len(task.splits[TRANSFER]) / BATCH_SIZE
+    stock = Setting(DISTILLED, 5e-5, math.ceil(3 * epoch), warmup=0.0)
+    default = Setting(DISTILLED, DEFAULT_RATE[has_layers(task, kind)], max(STEPS, math.ceil(3 * epoch)))
+    return {
+        "labels": explored["labels"]["best"],
+        "stock": stock,
+        "default": default,
+        "best": explored["changes"]["best"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--folder", type=Path, default=Path("outputs/defaults"), help="where cells are kept")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the settings compared at last, at least 2")
-    parser.add_argument("--kinds", nargs="+", help="which kinds of students; default: all of the task")
-    parser.add_argument("--explore", action="store_true", help="the cells with seed 0 alone")
+    parser.add_argument("--explore", action="store_true", help="the cells with seed 0 alone, and no file of results")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     folder = options.folder / options.task
     folder.mkdir(parents=True, exist_ok=True)
     task = TASKS[options.task](folder)
-    study = Study(task, folder)
-    print("teacher", task.teacher_scores(), flush=True)
-    explored = {kind: study.explore(kind) for kind in options.kinds or task.kinds}
-    print(json.dumps(explored, indent=1, default=asdict), flush=True)
+    study, teacher = Study(task, folder), task.teacher_scores()
+    print("teacher", teacher, flush=True)
+    explored = {kind: study.explore(kind) for kind in task.kinds}
+    if options.explore:
+        print(json.dumps(explored, indent=1, default=asdict), flush=True)
+        return
+    compared = {
+        kind: {
+            name: study.over_seeds(kind, setting, options.seeds)
+            for name, setting in finals(task, kind, explored[kind]).items()
+        }
+        for kind in task.kinds
+    }
+    rows = {name: len(split) for name, split in task.splits.items()}
+    conditions = {"rows": rows, "batch_size": BATCH_SIZE, "seeds": options.seeds, "teacher": teacher}
+    conditions |= {"students": task.kinds, "hardware": hardware_name("cpu"), "versions": package_versions()}
+    content = {"conditions": conditions, "explored": explored, "compared": compared}
+    path = RESULTS / f"defaults_{options.task}.json"
+    path.write_text(json.dumps(content, indent=2, default=asdict) + "\n")
 
 
 if __name__ == "__main__":
