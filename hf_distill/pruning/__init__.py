@@ -4,7 +4,7 @@ from hf_distill.pruning.compaction import Keep, compact, compact_in_place
 from hf_distill.pruning.depth import highest_scoring_layers, keep_layers
 from hf_distill.pruning.importance import Criterion, largest, score
 from hf_distill.pruning.structure import units_of
-from hf_distill.pruning.vocabulary import trim_vocabulary
+from hf_distill.pruning.vocabulary import trim_vocabulary, vocabulary_map
 
 __all__ = [
     "Criterion",
@@ -17,4 +17,5 @@ __all__ = [
     "score",
     "trim_vocabulary",
     "units_of",
+    "vocabulary_map",
 ]

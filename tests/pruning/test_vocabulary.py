@@ -76,7 +76,7 @@ def test_bad_input(tokenizer):
     with pytest.raises(ValueError, match=r"min_count must be at least 1, got 0"):
         trim_vocabulary(model, tokenizer, TEXTS, min_count=0)
     other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
-    with pytest.raises(ValueError, match=r"kinds WordPiece, WordLevel can be trimmed, got \w+ \(BPE\)"):
+    with pytest.raises(ValueError, match=r"kinds WordPiece, WordLevel, Unigram can be trimmed, got \w+ \(BPE\)"):
         trim_vocabulary(model, other, TEXTS)
 
 
