@@ -15,6 +15,7 @@ SLOW = (
     "tests/evaluation/test_latency.py",
     "tests/examples",
     "tests/hub",
+    "tests/pruning/test_vocabulary_e5.py",
     "tests/test_documentation.py",
     "tests/test_dockerfile.py",
     "tests/test_wheel.py",

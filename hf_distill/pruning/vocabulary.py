@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_distill.pruning.vocabulary_rules import Vocabulary, vocabulary_of
+from hf_distill.pruning.vocabulary_rules import CHARACTERS, Characters, Vocabulary, vocabulary_of
 
 _BATCH = 1000
 
@@ -25,13 +25,13 @@ def trim_vocabulary(
     texts: Iterable[str],
     min_count: int = 1,
     max_tokens: int | None = None,
-    all_characters: bool = False,
+    characters: Characters = "scripts",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Remove the tokens that a corpus uses least, or not at all, from a model and its tokenizer.
 
     With `min_count` 1 and without `max_tokens` the texts of the corpus are tokenized as before, and the model's outputs for
     them are unchanged. So that other texts can be tokenized too, special and added tokens are kept, bytes, and single
-    characters: those of WordPiece and WordLevel all, those of other kinds in the scripts in which the corpus is written.
+    characters: those of WordPiece and WordLevel all, those of other kinds as chosen with `characters`.
 
     Args:
         model: The model, with any head; it is not modified. The rows of a language-model head are removed with those of the
@@ -42,24 +42,28 @@ def trim_vocabulary(
         min_count: The number of occurrences from which on a token is kept, at least 1.
         max_tokens: The number of tokens of the new tokenizer at most, of which the most frequent ones in the corpus are kept.
             None: any number.
-        all_characters: Whether the characters of all scripts are kept, for texts in languages that are not in the corpus.
+        characters: Which single characters Unigram and BPE keep; others become the unknown token, or bytes where the tokenizer
+            has these. "corpus": those in the corpus, and ASCII. "scripts": also all of the scripts in which at least a
+            thousandth of it is written, and Latin-1. "all": all.
 
     Returns:
         A new model of the same class, and a new tokenizer.
 
     Raises:
-        ValueError: The tokenizer is of another kind or does not fit the model, `min_count` is below 1, or `max_tokens` less
-            than what must be kept.
+        ValueError: The tokenizer is of another kind or does not fit the model, `min_count` is below 1, `characters` is none of
+            the three, or `max_tokens` is less than what must be kept.
         TypeError: The texts are not strings.
     """
     if min_count < 1:
         raise ValueError(f"min_count must be at least 1, got {min_count}")
+    if characters not in CHARACTERS:
+        raise ValueError(f"characters must be one of {', '.join(CHARACTERS)}, got {characters!r}")
     vocabulary = vocabulary_of(tokenizer)
     rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > rows:
         raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the model {rows}: they do not belong together")
-    counts = _counts(tokenizer, texts)
-    kept = vocabulary.always_kept(counts, all_characters) | _named_in_code(tokenizer, vocabulary)
+    counts = _counts(tokenizer, vocabulary, texts)
+    kept = vocabulary.always_kept(counts, characters) | _named_in_code(tokenizer, vocabulary)
     kept |= _ids_of(model) & set(tokenizer.get_vocab().values())
     order = sorted(_chosen(vocabulary, counts, kept, min_count, max_tokens))
     return _with_rows(model, order), _with_tokens(tokenizer, vocabulary, order)
@@ -87,13 +91,24 @@ def vocabulary_map(trimmed: PreTrainedTokenizerBase, tokenizer: PreTrainedTokeni
     return torch.tensor([others[token] for token in sorted(own, key=own.__getitem__)])
 
 
-def _counts(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Counter[int]:
-    """The occurrences of each token id in the texts."""
+def _counts(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, texts: Iterable[str]) -> Counter[int]:
+    """The occurrences of each token id in the texts, with those that were tried in words that are unknown."""
     counts: Counter[int] = Counter()
     for part in _batches(texts):
-        for ids in tokenizer(part, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]:
+        encoded = tokenizer(part, add_special_tokens=False, truncation=False, verbose=False)
+        for text, ids, encoding in zip(part, encoded["input_ids"], encoded.encodings or (), strict=True):
             counts.update(ids)
+            if tokenizer.unk_token_id in ids:
+                for word in _unknown_words(tokenizer, text, encoding):
+                    counts.update(vocabulary.tried(word))
     return counts
+
+
+def _unknown_words(tokenizer: PreTrainedTokenizerBase, text: str, encoding: Any) -> Iterable[str]:
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        if index == tokenizer.unk_token_id:
+            yield normalizer.normalize_str(text[start:end]) if normalizer else text[start:end]
 
 
 def _batches(texts: Iterable[str]) -> Iterable[list[str]]:

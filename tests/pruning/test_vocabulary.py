@@ -1,9 +1,15 @@
-"""Fewer words, the same answers."""
+"""Fewer words, the same answers: WordPiece, and what is refused."""
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertTokenizer,
+    ByT5Tokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from hf_distill.pruning.vocabulary import trim_vocabulary
 from hf_distill.resources.minilm import minilm_path
@@ -75,9 +81,12 @@ def test_bad_input(tokenizer):
         trim_vocabulary(model, tokenizer, TEXTS)
     with pytest.raises(ValueError, match=r"min_count must be at least 1, got 0"):
         trim_vocabulary(model, tokenizer, TEXTS, min_count=0)
-    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
-    with pytest.raises(ValueError, match=r"kinds WordPiece, WordLevel, Unigram can be trimmed, got \w+ \(BPE\)"):
-        trim_vocabulary(model, other, TEXTS)
+    with pytest.raises(ValueError, match=r"characters must be one of corpus, scripts, all, got 'some'"):
+        trim_vocabulary(model, tokenizer, TEXTS, characters="some")
+    with pytest.raises(
+        ValueError, match=r"kinds WordPiece, .*, BPE can be trimmed, got ByT5Tokenizer \(not a fast one\)"
+    ):
+        trim_vocabulary(model, ByT5Tokenizer(), TEXTS)
 
 
 @pytest.mark.real_data
