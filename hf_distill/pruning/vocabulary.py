@@ -164,11 +164,12 @@ def _chosen(
             f"max_tokens must be at least {len(kept)}, the number of special and added tokens, characters and bytes that "
             f"this tokenizer needs for any text, got {max_tokens}"
         )
+    chosen = set(kept)
     for index, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        wanted = vocabulary.with_parts(index) if count >= min_count else set()
-        if max_tokens is None or len(kept | wanted) <= max_tokens:
-            kept = kept | wanted
-    return kept
+        wanted = vocabulary.with_parts(index) - chosen if count >= min_count else set()
+        if max_tokens is None or len(chosen) + len(wanted) <= max_tokens:
+            chosen |= wanted
+    return chosen
 
 
 def _with_rows(model: PreTrainedModel, order: list[int]) -> PreTrainedModel:

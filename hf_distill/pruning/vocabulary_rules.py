@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import unicodedata
@@ -60,7 +61,7 @@ class Vocabulary:
     def renumbered(self, order: list[int]) -> dict[str, Any]:
         """The rules with only these tokens, whose new ids are their positions in the list."""
         places = {old: new for new, old in enumerate(order)}
-        rules = json.loads(json.dumps({**self.rules, "model": None})) | {"model": self._model(places)}
+        rules = copy.deepcopy({**self.rules, "model": None}) | {"model": self._model(places)}
         for token in rules["added_tokens"]:
             token["id"] = places[token["id"]]
         _renumber_post_processor(rules["post_processor"], places)

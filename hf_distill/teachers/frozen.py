@@ -17,11 +17,11 @@ from hf_distill.compute.precision import fast_bfloat16
 from hf_distill.distributed.sharding import is_to_be_sharded, shard
 from hf_distill.distributed.weights import gathered_copy
 from hf_distill.features.tap import FeatureTap, features_of
-from hf_distill.fingerprints import weights_sha256
+from hf_distill.fingerprints import json_sha256, weights_sha256
 from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
-from hf_distill.tasks import MULTI_LABEL, REGRESSION, logits_of, problem_type_of, unwrapped
+from hf_distill.tasks import MULTI_LABEL, REGRESSION, Task, logits_of, problem_type_of, task_of, unwrapped
 from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
@@ -54,6 +54,11 @@ class FrozenTeacher(LiveTeacher):
         input_prefix: Prefix of the teacher's own inputs' names in a batch that also holds the student's.
         sharding: "always", "never" or "auto", see `is_to_be_sharded`. A sharded teacher computes in the model's own
             precision unless `dtype` names one.
+        token_ids: The teacher's token id for each id of the inputs, where teacher and student have different trims of one
+            vocabulary, see `pruning.vocabulary_map`; logits over tokens are in the inputs' ids too. None: their ids are equal.
+
+    Raises:
+        ValueError: A token id is beyond the teacher's vocabulary.
     """
 
     def __init__(
@@ -64,7 +69,10 @@ class FrozenTeacher(LiveTeacher):
         label_permutation: Sequence[int] | None = None,
         input_prefix: str = "",
         sharding: str = "never",
+        token_ids: Sequence[int] | Tensor | None = None,
     ):
+        self.token_ids = None if token_ids is None else _checked_token_ids(token_ids, model)
+        self._scores_tokens = task_of(model) in (Task.MASKED_LM, Task.CAUSAL_LM)
         self.model = gathered_copy(model).requires_grad_(False).eval()
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
@@ -108,8 +116,9 @@ class FrozenTeacher(LiveTeacher):
         return True
 
     def identity(self) -> Any:
-        """The fingerprint of the weights."""
-        return {"weights with sha256": self.weights_sha256}
+        """The fingerprint of the weights, and of the token ids where they are not the inputs' own."""
+        ids = {} if self.token_ids is None else {"token ids with sha256": json_sha256(self.token_ids.tolist())}
+        return {"weights with sha256": self.weights_sha256} | ids
 
     @property
     def is_converted(self) -> bool:
@@ -146,6 +155,8 @@ class FrozenTeacher(LiveTeacher):
             if name.startswith(self.input_prefix)
         }
         accepted = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
+        if self.token_ids is not None and "input_ids" in accepted:
+            accepted["input_ids"] = self.token_ids.to(accepted["input_ids"].device)[accepted["input_ids"]]
         with torch.inference_mode(), nullcontext() if self._tap is None else self._tap.capture():
             output = self.model(**accepted)
             features = features_of(output, logits_of(output, valid_positions(inputs)))
@@ -154,6 +165,8 @@ class FrozenTeacher(LiveTeacher):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
         if self.label_permutation is not None:
             logits = logits[..., self.label_permutation.to(logits.device)]
+        if self.token_ids is not None and self._scores_tokens:
+            logits = logits[..., self.token_ids.to(logits.device)]
         states, queries, keys, values = (
             {index: tensor.clone() for index, tensor in each.items()}
             for each in (features.hidden_states, features.queries, features.keys, features.values)
@@ -190,6 +203,13 @@ class FrozenTeacher(LiveTeacher):
     def _cast(self, value: Any) -> Any:
         is_float = isinstance(value, Tensor) and value.is_floating_point()
         return value.to(self.dtype) if is_float else value
+
+
+def _checked_token_ids(token_ids: Sequence[int] | Tensor, model: nn.Module) -> Tensor:
+    ids, words = torch.as_tensor(token_ids), getattr(getattr(unwrapped(model), "config", None), "vocab_size", None)
+    if words is not None and not 0 <= int(ids.min()) <= int(ids.max()) < words:
+        raise ValueError(f"token_ids must be from 0 to {words - 1}, got {int(ids.min())} to {int(ids.max())}")
+    return ids
 
 
 def _same_predictions(reference: Tensor, candidate: Tensor, problem_type: str | None) -> bool:

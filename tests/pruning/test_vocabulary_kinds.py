@@ -138,6 +138,23 @@ def test_merges_of_tokens_with_marks(marks):
         assert before == after and len(small) < len(tokenizer)
 
 
+def test_merges_of_the_bytes_of_a_character():
+    tokens = [
+        "<unk>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "<0xE2><0x98>",
+        "<0xE2><0x98><0x83>",
+        "a",
+        "b",
+        "ab",
+    ]
+    merges = [("<0xE2>", "<0x98>"), ("<0xE2><0x98>", "<0x83>"), ("a", "b")]
+    ids = {token: index for index, token in enumerate(tokens)}
+    model = models.BPE(ids, merges, unk_token="<unk>", byte_fallback=True)
+    _, small, before, after = cut(model, ["☃"])
+    assert before == after == [["<0xE2><0x98><0x83>"]] and ids.keys() - small.get_vocab().keys() == {"ab"}
+
+
 def test_a_token_out_of_a_budget_leaves_room_for_the_next():
     tokens = ["<unk>", *"abcx", "ab", "abc", "xx"]
     merges = [("a", "b"), ("ab", "c"), ("x", "x")]

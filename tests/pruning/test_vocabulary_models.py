@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoTokenizer, BertModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, BertModel, PreTrainedTokenizerFast, XLMRobertaTokenizer
 
 from hf_distill.pruning.vocabulary import trim_vocabulary, vocabulary_map
 from tests.tiny_tokenizers import random_texts, tiny_tokenizer
@@ -110,6 +110,8 @@ def test_positions_counted_from_the_padding_token(tmp_path):
     }
     made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    ending = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", words["</s>"])])
+    made.post_processor = processors.Sequence([ending])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=made, unk_token="<unk>", pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
@@ -119,6 +121,7 @@ def test_positions_counted_from_the_padding_token(tmp_path):
         smaller, trimmed = trim_vocabulary(model, tokenizer, texts)
         assert words.keys() - trimmed.get_vocab().keys() == gone
         before, after = (cut(texts, padding=True, return_tensors="pt") for cut in (tokenizer, trimmed))
+        assert torch.equal(vocabulary_map(trimmed, tokenizer)[after["input_ids"]], before["input_ids"])
         torch.testing.assert_close(answers(smaller, after)[0], answers(model, before)[0], rtol=0, atol=1e-6)
 
 
@@ -149,3 +152,12 @@ def test_a_model_without_pooler_and_with_settings_for_generation():
     smaller, trimmed = trim_vocabulary(model, tokenizer, TEXTS[:1])
     assert smaller.generation_config.eos_token_id == [2, trimmed.get_vocab()["▁"]]
     assert smaller.generation_config.max_new_tokens == 7
+
+
+def test_the_place_of_the_unknown_piece_that_a_class_has_in_its_code():
+    pieces = ["<s>", "idle", "</s>", "<unk>", "▁", "a", "spare", "<pad>", "<mask>"]
+    tokenizer = XLMRobertaTokenizer(vocab=[(piece, -1.0 - place) for place, piece in enumerate(pieces)])
+    model = random_model("bert", "MaskedLM", tokenizer)
+    _, trimmed = trim_vocabulary(model, tokenizer, ["a"])
+    assert trimmed.tokenize("a ☃") == tokenizer.tokenize("a ☃") and "spare" not in trimmed.get_vocab()
+    assert trimmed("☃")["input_ids"] == [0, 4, 3, 2]

@@ -6,6 +6,7 @@ from datasets import Dataset
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
     DataCollatorForLanguageModeling,
     DataCollatorForTokenClassification,
     LlamaConfig,
@@ -14,7 +15,10 @@ from transformers import (
 
 from hf_distill import DistillationTrainer, FrozenTeacher, TeacherOutputs, label_transfer_set
 from hf_distill.objectives.logits import forward_kl
+from hf_distill.pruning import trim_vocabulary, vocabulary_map
 from tests.tiny_models import FixedMasks, encoded_sentences, tiny_tokenizer
+from tests.tiny_tokenizers import random_texts
+from tests.tiny_tokenizers import tiny_tokenizer as tokenizer_of_kind
 
 SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, initializer_range=0.3)
 
@@ -121,3 +125,37 @@ def test_recorded_words_are_those_there_are(arguments):
 def test_columns_of_other_kinds_are_left_alone(arguments):
     rows = Dataset.from_dict({"input_ids": [[5, 6, 7]] * 4, "attention_mask": [[1] * 3] * 4})
     assert make(arguments, masked(100, 0), masked(100, 1), rows).train()
+
+
+@pytest.mark.parametrize("theirs", ["all tokens", "another trim"])
+def test_teacher_and_student_with_different_trims_of_one_vocabulary(arguments, theirs):
+    """The trimmed teacher itself as the student: over the student's tokens both are the same model."""
+    tokenizer, texts = tokenizer_of_kind("Unigram"), random_texts(9, seed=1)
+    teacher = masked(len(tokenizer), 1)
+    student, trimmed = trim_vocabulary(teacher, tokenizer, texts)
+    if theirs == "another trim":
+        teacher, tokenizer = trim_vocabulary(teacher, tokenizer, [*texts, *random_texts(9, seed=2)])
+    assert len(trimmed) < len(tokenizer) == teacher.config.vocab_size
+    frozen = FrozenTeacher(teacher, "float32", token_ids=vocabulary_map(trimmed, tokenizer))
+    rows = Dataset.from_dict(dict(trimmed(texts)))
+    trainer = make(arguments, student, frozen, rows, DataCollatorForLanguageModeling(trimmed), trimmed)
+    assert abs(trainer.evaluate(rows)["eval_teacher_kl"]) < 1e-6
+    labeled = label_transfer_set(
+        rows, frozen, DataCollatorForLanguageModeling(trimmed), disable_tqdm=True, top_k=8, processing_class=trimmed
+    )
+    assert trainer.train().training_loss >= 0
+    assert make(arguments, student, None, labeled, DataCollatorForTokenClassification(trimmed), trimmed).train()
+    inputs = trimmed(texts, padding=True, return_tensors="pt")
+    expected = teacher(**tokenizer(texts, padding=True, return_tensors="pt")).logits[..., frozen.token_ids]
+    torch.testing.assert_close(frozen.outputs(inputs).logits, expected.detach(), rtol=0, atol=1e-6)
+    assert frozen.identity() != FrozenTeacher(teacher, "float32").identity()
+
+
+def test_token_ids_of_a_classifier_and_wrong_ones():
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(vocab_size=9, **SIZES)).eval()
+    inputs = {"input_ids": torch.tensor([[0, 2, 1]])}
+    logits = FrozenTeacher(model, "float32", token_ids=[4, 8, 5]).outputs(inputs).logits
+    torch.testing.assert_close(logits, model(torch.tensor([[4, 5, 8]])).logits.detach())
+    with pytest.raises(ValueError, match=r"token_ids must be from 0 to 8, got 3 to 9"):
+        FrozenTeacher(model, "float32", token_ids=[3, 9])
