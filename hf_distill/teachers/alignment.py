@@ -108,7 +108,9 @@ def require_same_vocabulary(
         return
     advice = (
         "Both models read the same token ids, so they need the same tokenizer: create the student over the teacher's "
-        "vocabulary (`hf-distill train` and create_student do), or pick a teacher of the student's family."
+        "vocabulary (`hf-distill train` and create_student do), or pick a teacher of the student's family. For a student "
+        "with some of the teacher's tokens pass FrozenTeacher(teacher, token_ids=vocabulary_map(own, teachers)), of the two "
+        "tokenizers (hf_distill.pruning)."
     )
     if student_tokenizer is None or teacher_tokenizer is None:
         if student_size != teacher_size:

@@ -136,6 +136,8 @@ def test_teacher_and_student_with_different_trims_of_one_vocabulary(arguments, t
     if theirs == "another trim":
         teacher, tokenizer = trim_vocabulary(teacher, tokenizer, [*texts, *random_texts(9, seed=2)])
     assert len(trimmed) < len(tokenizer) == teacher.config.vocab_size
+    with pytest.raises(ValueError, match=r"pass FrozenTeacher\(teacher, token_ids=vocabulary_map"):
+        make(arguments, student, teacher, collator=DataCollatorForLanguageModeling(trimmed), tokenizer=trimmed)
     frozen = FrozenTeacher(teacher, "float32", token_ids=vocabulary_map(trimmed, tokenizer))
     rows = Dataset.from_dict(dict(trimmed(texts)))
     trainer = make(arguments, student, frozen, rows, DataCollatorForLanguageModeling(trimmed), trimmed)
