@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
@@ -82,11 +83,8 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
     teacher = load_evaluated_model(request.teacher, Path(request.teacher).name, TEACHER)
     rows = _training_rows(request, splits, teacher.model)
 
-    def untrained() -> PreTrainedModel:
-        return create_student(request.student, teacher.model, request.initialization)
-
     set_seed(args.seed)
-    model = untrained()
+    model = create_student(request.student, teacher.model, request.initialization)
     require_same_shape(checkpoint, model, args)
     if request.text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
         say(_default_columns(splits["train"]))
@@ -95,7 +93,9 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
-        control = train_on_labels(trainer, untrained, splits, request.max_length) if request.labels_alone else None
+        start = str(model.hf_distill_initialization)  # as chosen above, and logged there
+        again = partial(create_student, request.student, teacher.model, start)
+        control = train_on_labels(trainer, again, splits, request.max_length) if request.labels_alone else None
     folder = output_path(args)
     finished = FinishedTraining(folder, request.teacher, request.dataset, splits, trainer.task, held_out, control)
     return finished, metrics
