@@ -11,7 +11,7 @@ import torch
 
 from hf_distill.files import atomic_write, read_json
 from hf_distill.hardware import hardware_name
-from hf_distill.resources.pypi import cache_folder
+from hf_distill.resources.archives import cache_folder
 
 _FILE = "matmul_peaks.json"
 _SECONDS = 0.5  # duration of a measurement

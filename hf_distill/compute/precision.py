@@ -12,7 +12,7 @@ from torch import nn
 from hf_distill.files import atomic_write, read_json
 from hf_distill.files.locking import folder_lock
 from hf_distill.hardware import hardware_name
-from hf_distill.resources.pypi import cache_folder
+from hf_distill.resources.archives import cache_folder
 
 MIN_SPEEDUP = 1.15  # below it the loss of precision is not worth the time
 _FILE = "bfloat16_speedups.json"
