@@ -31,13 +31,13 @@ sys.path.insert(0, str(EXAMPLES))
 import prose_teacher  # noqa: E402
 from compare_under_budget import show  # noqa: E402
 from datasets import concatenate_datasets  # noqa: E402
-from pretrained_distillation import ALL_DOMAINS, PROSE, unlabeled_texts  # noqa: E402
 from transformers import AutoModelForMaskedLM, AutoTokenizer, DataCollatorForLanguageModeling  # noqa: E402
 from transformers.trainer_utils import set_seed  # noqa: E402
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments  # noqa: E402
 from hf_distill.data.corpus import packed  # noqa: E402
 from hf_distill.files import atomic_write  # noqa: E402
+from hf_distill.resources.built_in import ALL_DOMAINS, PROSE, load_unlabeled  # noqa: E402
 from hf_distill.resources.minilm import minilm_path  # noqa: E402
 from hf_distill.resources.wordnet import load_wordnet  # noqa: E402
 
@@ -112,7 +112,7 @@ def trained_teacher(folder: Path) -> Path:
     """A masked-word model of the whole text; what it scores on held-out text is in `teacher.json` beside it."""
     if not (folder / "teacher.json").exists():
         tokenizer = AutoTokenizer.from_pretrained(minilm_path())
-        texts = concatenate_datasets([unlabeled_texts(source).select_columns("text") for source in CORPORA.values()])
+        texts = concatenate_datasets([load_unlabeled(source).select_columns("text") for source in CORPORA.values()])
         sequences = packed(texts, tokenizer, 64).train_test_split(test_size=500, seed=0)
         set_seed(0)
         own = {"max_seconds": TEACHER_SECONDS, "learning_rate": 3e-4, "warmup_steps": 0.06, "weight_decay": 0.01}

@@ -68,7 +68,10 @@ class AblationArguments:
     )
     transfer_sets: list[str] = field(
         default_factory=lambda: list(DOMAINS),
-        metadata={"help": "Transfer sets to compare: files, folders, datasets, or built-in domains."},
+        metadata={
+            "help": "Transfer sets to compare: files, folders, datasets, or built-in ones as of --transfer_set. Default: the "
+            "sentiment sets."
+        },
     )
     arms: list[str] = field(
         default_factory=lambda: ["D", "PD", "PD-F", "PF", "B"], metadata={"help": "Arms to compare."}

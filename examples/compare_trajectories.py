@@ -11,9 +11,9 @@ r"""Pro-KD (Rezagholizadeh et al. 2021) compared with its baselines at equal stu
 
 Every arm takes --steps optimizer steps of the student; annealing_kd and pro_kd train for --final_share of them on labels.
 Each chooses its learning rate, best_checkpoint also its checkpoint, by validation accuracy with the first seed. Finished
-runs are not repeated, interrupted ones are resumed. The data are those of run_glue.py, or the built-in --dataset_name
-movie_reviews, amazon_reviews, nyt_editorials or tweets. Accepts all `ProgressiveTrainingArguments`. With
---other_teachers, another plot shows students against the size of their teacher: the capacity gap.
+runs are not repeated, interrupted ones are resumed. The data are those of run_glue.py. Accepts all
+`ProgressiveTrainingArguments`. With --other_teachers, another plot shows students against the size of their teacher: the
+capacity gap.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.publishing.run_record import RunRecord
-from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.models import TeacherArguments
 from hf_distill.scripts.run import checkpoint_to_resume, make_trainer, parsed_values, run_on_main_process
@@ -130,8 +129,7 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
     Raises:
         ValueError: The data's classes are not the teacher's.
     """
-    built_in = data.dataset_name in DOMAINS
-    raw = dict(load_sentiment(data.dataset_name) if built_in else load_raw(TeacherArguments(), data))
+    raw = load_raw(TeacherArguments(), data)
     own = label_names(teacher.config)
     names, ids = find_labels(raw, teacher.config, teacher.config)
     if positions(names, own) is None:

@@ -50,12 +50,9 @@ from budget_arms import (
 from datasets import Dataset
 from matplotlib.figure import Figure  # a figure without pyplot needs no display and keeps no state
 from pretrained_distillation import (
-    ALL_DOMAINS,
     LABELS_ONLY,
-    PROSE,
     load_classifier,
     load_labeled,
-    unlabeled_texts,
 )
 from rich.console import Console
 from rich.table import Table
@@ -72,8 +69,9 @@ from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.recipes import RECIPES
-from hf_distill.resources.sentiment import DOMAINS
+from hf_distill.resources.built_in import ALL_DOMAINS, TEXTS, UNLABELED_TEXTS
 from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.datasets import load_unlabeled_rows
 from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, parsed_values, run_on_main_process
 from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
@@ -110,12 +108,10 @@ class ComparisonArguments:
     limited_fraction: float = HfArg(default=0.1, help="Share of the data in the limited regime, above 0 to 1.")
     corpus: str | None = HfArg(
         default=None,
-        help=f"Text for {MASKED_LM} and {PD}: a file, folder or dataset, or built-in {PROSE} (manuals and a book) or "
-        f"{ALL_DOMAINS} (short texts of four domains). None: {ALL_DOMAINS}.",
+        help=f"Text for {MASKED_LM} and {PD}: a file, folder or dataset, or built-in {', '.join(UNLABELED_TEXTS)}. "
+        f"None: {ALL_DOMAINS}.",
     )
-    dataset_name: str | None = HfArg(
-        default=None, help=f"Data of the task: a dataset, or built-in {', '.join(DOMAINS)}."
-    )
+    dataset_name: str | None = HfArg(default=None, help=f"Data of the task: a dataset, or built-in {', '.join(TEXTS)}.")
     train_file: str | None = HfArg(
         default=None, help="In place of --dataset_name: .csv or .json with the columns text and label."
     )
@@ -220,7 +216,7 @@ class Comparison:
     @cached_property
     def _texts(self) -> Dataset:
         """The corpus without evaluation texts."""
-        texts = unlabeled_texts(self.args.corpus or ALL_DOMAINS)
+        texts = load_unlabeled_rows(self.args.corpus or ALL_DOMAINS)
         return without_texts_of(texts, self._evaluated, texts.column_names[0])[0]
 
     def _sequences(self, texts: Dataset) -> Dataset:

@@ -45,15 +45,16 @@ from hf_distill import (
     label_transfer_set,
 )
 from hf_distill.data.corpus import Texts, packed, without_texts_of
-from hf_distill.data.files import load_files, load_named, load_texts, require_texts
+from hf_distill.data.files import load_files, require_texts
 from hf_distill.data.sequences import encode_label, label_ids, label_values
 from hf_distill.distributed.weights import unsharded_loading
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
-from hf_distill.resources.prose import load_prose
-from hf_distill.resources.sentiment import DOMAINS, load_sentiment, load_transfer_set
+from hf_distill.resources.built_in import ALL_DOMAINS, TEXTS, UNLABELED_TEXTS
+from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
+from hf_distill.scripts.datasets import load_named_splits, load_unlabeled_rows
 from hf_distill.scripts.run import first_rows, parsed_values, run_on_main_process
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
@@ -70,8 +71,6 @@ ARMS = {
     "B": (FINE_TUNING,),
     "TF": (FINE_TUNING,),
 }
-ALL_DOMAINS = "icwsm2014"  # the built-in data: its texts without labels, and by domain with labels
-PROSE = "prose"  # built in too: manuals and a book
 LABELS_ONLY = {"soft_label_weight": 0.0, "hard_label_weight": 1.0}
 SOFT_LABELS_ONLY = {"soft_label_weight": 1.0, "hard_label_weight": 0.0, "temperature": 1.0}
 
@@ -96,7 +95,8 @@ class PipelineArguments:
         default=None, help="Weights for --initialization pretrained. None: the published miniature."
     )
     corpus: str | None = HfArg(
-        default=None, help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {PROSE}."
+        default=None,
+        help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {', '.join(UNLABELED_TEXTS)}.",
     )
     transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are ignored.")
     train_file: str | None = HfArg(
@@ -108,13 +108,16 @@ class PipelineArguments:
     test_file: str | None = HfArg(default=None, help="Data for evaluation at the end.")
     dataset_name: str | None = HfArg(
         default=None,
-        help="Labeled splits in place of files: a dataset, or built-in movie_reviews, amazon_reviews, nyt_editorials, "
-        f"tweets, whose corpus and transfer set are {ALL_DOMAINS} unless given.",
+        help=f"Labeled splits in place of files: a dataset, or built-in {', '.join(TEXTS)}, whose own training texts are "
+        f"corpus and transfer set unless given (of the sentiment sets, those of all: {ALL_DOMAINS}).",
     )
     teacher_answers: str | None = HfArg(
         default=None,
         help="Folder of precomputed teacher outputs, for this run and others. None: run the teacher while the student "
         "trains.",
+    )
+    max_train_samples: int | None = HfArg(
+        default=None, help="Fine-tune on this many labeled rows, the first ones; transfer sets keep all. None: all."
     )
     max_transfer_samples: int | None = HfArg(
         default=None, help="Distill on this many texts, chosen at random. None: all."
@@ -135,8 +138,9 @@ class PipelineArguments:
             raise ValueError(f"arm must be one of {list(ARMS)}, got {self.arm!r}")
         if self.initialization is None:
             self.initialization = "truncated" if self.arm == "TF" else "random"
-        if self.dataset_name in DOMAINS:
-            self.corpus, self.transfer_set = self.corpus or ALL_DOMAINS, self.transfer_set or ALL_DOMAINS
+        if self.dataset_name in TEXTS:
+            own = ALL_DOMAINS if self.dataset_name in DOMAINS else self.dataset_name
+            self.corpus, self.transfer_set = self.corpus or own, self.transfer_set or own
         labeled = self.dataset_name or self.train_file
         needs = {PRETRAINING: self.corpus, DISTILLATION: self.transfer_set, FINE_TUNING: labeled}
         arguments = {PRETRAINING: "corpus", DISTILLATION: "transfer_set", FINE_TUNING: "dataset_name or train_file"}
@@ -151,21 +155,10 @@ class PipelineArguments:
         return tuple(stage for stage in ARMS[self.arm] if stage != skipped)
 
 
-def unlabeled_texts(source: str, streaming: bool = False) -> Texts:
-    """Texts of a built-in domain, of all domains or of books, or those of a file, folder or dataset."""
-    if source == PROSE:
-        return load_prose()
-    if source == ALL_DOMAINS or source in DOMAINS:
-        return load_transfer_set((source,) if source in DOMAINS else tuple(DOMAINS))
-    return load_texts(source, streaming=streaming)
-
-
 def load_labeled(args: PipelineArguments) -> dict[str, Dataset]:
     """The splits train, validation and test, as far as they exist."""
-    if args.dataset_name in DOMAINS:
-        return dict(load_sentiment(args.dataset_name))
     if args.dataset_name:
-        raw = dict(load_named(args.dataset_name))
+        raw = load_named_splits(args.dataset_name, TEXTS)
     else:
         files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
         raw = load_files({split: path for split, path in files.items() if path})
@@ -200,6 +193,8 @@ class Pipeline:
         self.teacher = load_classifier(teacher)
         self.tokenizer = AutoTokenizer.from_pretrained(teacher, trust_remote_code=False)
         raw = load_labeled(self.args)
+        if "train" in raw:
+            raw["train"] = first_rows(raw["train"], self.args.max_train_samples)
         self.evaluation_texts = [
             text for split in ("validation", "test") if split in raw for text in raw[split]["text"]
         ]
@@ -236,7 +231,7 @@ class Pipeline:
     def _pretrain(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
         def sequences() -> Texts:
             with PartialState().local_main_process_first():
-                texts = unlabeled_texts(self.args.corpus, self.args.streaming)
+                texts = load_unlabeled_rows(self.args.corpus, self.args.streaming)
                 return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
 
         collator = DataCollatorForLanguageModeling(self.tokenizer)
@@ -253,7 +248,7 @@ class Pipeline:
         def unlabeled() -> Dataset:
             nonlocal dropped
             with PartialState().local_main_process_first():
-                texts = unlabeled_texts(self.args.transfer_set)
+                texts = load_unlabeled_rows(self.args.transfer_set)
                 require_texts(texts, texts.column_names[:1])
                 texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
                 texts = self._encoded(texts, labeled=False)

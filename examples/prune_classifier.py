@@ -8,9 +8,8 @@ r"""Prune a fine-tuned text classifier: fewer tokens, fewer layers, and a smalle
 
 The classifier is its own teacher (HomoDistil, Liang et al. 2023). The three ways can be combined, or used alone. Tokens
 that the training texts do not use are removed first, from the teacher too. Then layers are removed, except those that the
-loss depends on most. The width is reduced during the training. Accepts run_glue.py's data arguments, --dataset_name
-movie_reviews or another built-in domain, and all `PruningDistillTrainingArguments`. Saves a stock model, and a model card
-that shows its sizes over time.
+loss depends on most. The width is reduced during the training. Accepts run_glue.py's data arguments and all
+`PruningDistillTrainingArguments`. Saves a stock model, and a model card that shows its sizes over time.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.pruning import Criterion, highest_scoring_layers, keep_layers, score, trim_vocabulary
 from hf_distill.publishing.model_card import write_model_card
-from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.models import FineTuningArguments, load_student
 from hf_distill.scripts.output_folder import OutputFolderArguments
 from hf_distill.scripts.run import parse_arguments, prepare_run, require_splits, run
@@ -74,8 +72,7 @@ def main() -> None:
     if not args.do_train:
         raise ValueError("pruning reads the training data: pass --do_train; to evaluate the result use run_glue.py")
     checkpoint = prepare_run(args, model_args)
-    name = data_args.dataset_name
-    raw = load_sentiment(name) if name in DOMAINS else glue.load_raw(model_args, data_args)
+    raw = glue.load_raw(model_args, data_args)
     suffix = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
     start, config = model_args.model_name_or_path, model_args.config()

@@ -26,11 +26,12 @@ from hf_distill import (
     encode_for_teacher,
 )
 from hf_distill.data.class_names import ClassIds, label_names, positions
-from hf_distill.data.files import load_files, load_named
+from hf_distill.data.files import load_files
 from hf_distill.data.sequences import SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import atomic_write
-from hf_distill.scripts.datasets import splits_with_columns
+from hf_distill.resources.built_in import TEXTS
+from hf_distill.scripts.datasets import load_named_splits, splits_with_columns
 from hf_distill.scripts.models import (
     FineTuningArguments,
     config_of_teacher,
@@ -79,7 +80,9 @@ class DataTrainingArguments:
     """The data to train and evaluate on."""
 
     task_name: str | None = HfArg(default=None, help=f"A GLUE task: {', '.join(GLUE_TASKS)}.")
-    dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
+    dataset_name: str | None = HfArg(
+        default=None, help=f"A dataset of the Hub, a local folder with one, or built-in {', '.join(TEXTS)}."
+    )
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(
         default=None,
@@ -122,7 +125,8 @@ def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Sp
     if data_args.task_name:
         raw = load_dataset("nyu-mll/glue", data_args.task_name, **model_args.source)
     elif data_args.dataset_name:
-        raw = load_named(data_args.dataset_name, data_args.dataset_config_name, **model_args.source)
+        name, config = data_args.dataset_name, data_args.dataset_config_name
+        raw = load_named_splits(name, TEXTS, config, **model_args.source)
     else:
         files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
         raw = load_files(files, **model_args.source)

@@ -37,10 +37,10 @@ from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainingArguments
 from hf_distill.data.class_names import label_names, positions
-from hf_distill.data.files import load_named
 from hf_distill.data.sequences import encode_label, label_ids, label_values
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.resources.digits import load_digits_dataset
+from hf_distill.resources.built_in import IMAGES
+from hf_distill.scripts.datasets import load_named_splits
 from hf_distill.scripts.models import AnyModelArguments, config_of_teacher, load_student, teacher_options
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
@@ -76,7 +76,9 @@ class ModelArguments(AnyModelArguments):
 class DataTrainingArguments:
     """The data to train and evaluate on."""
 
-    dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, a local folder with one, or digits.")
+    dataset_name: str | None = HfArg(
+        default=None, help=f"A dataset of the Hub, a local folder with one, or built-in {', '.join(IMAGES)}."
+    )
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_dir: str | None = HfArg(default=None, help="Training images, one folder per class.")
     validation_dir: str | None = HfArg(default=None, help="Images for --do_eval, in the same form.")
@@ -105,10 +107,8 @@ class DataTrainingArguments:
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Dataset]:
     """Images by split; without a validation set, a part of the training set is split off."""
     shared = model_args.source
-    if args.dataset_name == "digits":
-        raw = dict(load_digits_dataset())
-    elif args.dataset_name:
-        raw = dict(load_named(args.dataset_name, args.dataset_config_name, **shared))
+    if args.dataset_name:
+        raw = load_named_splits(args.dataset_name, IMAGES, args.dataset_config_name, **shared)
     else:  # one call per folder: their classes may differ, and are matched by name
         files = {split: {"train": f"{glob.escape(folder)}/**"} for split, folder in args.folders.items()}
         raw = {split: load_dataset("imagefolder", data_files=files[split], split="train", **shared) for split in files}

@@ -34,6 +34,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.data.corpus import Texts, packed
 from hf_distill.data.files import load_files, load_named
+from hf_distill.resources.built_in import UNLABELED_TEXTS, load_unlabeled
 from hf_distill.scripts.models import (
     AnyModelArguments,
     config_of_teacher,
@@ -58,6 +59,7 @@ from hf_distill.text.suggestions import suggestion
 logger = transformers.logging.get_logger("transformers.examples.run_mlm")
 
 FILE_TYPES = (".txt", ".csv", ".json", ".jsonl")
+SHUFFLING_SEED = 0  # of built-in texts
 LONGEST_BLOCK = 1024  # for tokenizers without a limit of their own, as in transformers' script
 
 
@@ -75,7 +77,10 @@ class ModelArguments(AnyModelArguments):
 class DataTrainingArguments:
     """The data to train and evaluate on."""
 
-    dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
+    dataset_name: str | None = HfArg(
+        default=None,
+        help=f"A dataset of the Hub, a local folder with one, or built-in {', '.join(UNLABELED_TEXTS)}.",
+    )
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(
         default=None, help="Texts: .txt with one per line; .csv or .json with the column text or else the first."
@@ -115,7 +120,9 @@ class DataTrainingArguments:
 def load_raw(model_args: ModelArguments, args: DataTrainingArguments) -> dict[str, Texts]:
     """Texts by split; without a validation set, a part of the training set is split off."""
     options = model_args.source | {"streaming": args.streaming}
-    if args.dataset_name:
+    if args.dataset_name in UNLABELED_TEXTS:  # in the order of their sources, of which validation needs all
+        raw = {"train": load_unlabeled(args.dataset_name).shuffle(seed=SHUFFLING_SEED)}
+    elif args.dataset_name:
         raw = dict(load_named(args.dataset_name, args.dataset_config_name, **options))
     else:
         files = {"train": args.train_file, "validation": args.validation_file}

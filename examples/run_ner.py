@@ -24,11 +24,13 @@ from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer
 from hf_distill.data.class_names import ClassIds, label_names, positions
-from hf_distill.data.files import load_files, load_named
+from hf_distill.data.files import load_files
 from hf_distill.data.sequences import STRINGS
 from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
 from hf_distill.files import atomic_write
+from hf_distill.resources.built_in import WORDS
+from hf_distill.scripts.datasets import load_named_splits
 from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student
 from hf_distill.scripts.reporting import report
 from hf_distill.scripts.run import (
@@ -60,7 +62,9 @@ class DataTrainingArguments:
     task_name: str = HfArg(
         default="ner", help="ner, pos or chunk; the labels are in the column ner_tags, pos_tags or chunk_tags."
     )
-    dataset_name: str | None = HfArg(default=None, help="A dataset of the Hub, or a local folder with one.")
+    dataset_name: str | None = HfArg(
+        default=None, help=f"A dataset of the Hub, a local folder with one, or built-in {', '.join(WORDS)}."
+    )
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(default=None, help="Training data: .json, .jsonl, or .csv with lists in JSON.")
     validation_file: str | None = HfArg(default=None, help="Data for --do_eval; columns as in --train_file.")
@@ -101,7 +105,7 @@ class DataTrainingArguments:
 
 def load_raw(model_args: FineTuningArguments, args: DataTrainingArguments) -> Splits:
     if args.dataset_name:
-        return load_named(args.dataset_name, args.dataset_config_name, **model_args.source)
+        return load_named_splits(args.dataset_name, WORDS, args.dataset_config_name, **model_args.source)
     files = {split: path for split in STAGES if (path := args.files[f"{split}_file"])}
     raw = load_files(files, **model_args.source)
     return {split: read_lists(data) if files[split].endswith(".csv") else data for split, data in raw.items()}

@@ -1,7 +1,6 @@
 r"""Fine-tune a text classifier and keep its training trajectory: the teacher checkpoints of `ProgressiveTrainer`.
 
-Accepts run_glue.py's arguments and data, --dataset_name movie_reviews or another built-in domain, and the number and
-spacing of checkpoints, of all weights or of LoRA adapters:
+Accepts run_glue.py's arguments and data, and the number and spacing of checkpoints, of all weights or of LoRA adapters:
 
     python examples/train_teacher.py --model_name_or_path google-bert/bert-base-uncased --task_name sst2 \
         --checkpoints 8 --spacing loss --save_only_model --do_train --do_eval --output_dir outputs/teacher
@@ -29,7 +28,6 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.distributed.weights import gathered_copy
 from hf_distill.evaluation.metrics import glue_metric
-from hf_distill.resources.sentiment import DOMAINS, load_sentiment
 from hf_distill.scripts.output_folder import OutputFolderArguments
 from hf_distill.scripts.reporting import report_training
 from hf_distill.scripts.run import (
@@ -179,8 +177,7 @@ def main() -> None:
     model_args, data_args, trajectory, args = parse_arguments(*groups, description=__doc__)
     take_over_saving(args, model_args.teacher_model_name_or_path)
     checkpoint = prepare_run(args, model_args)
-    name = data_args.dataset_name
-    raw = load_sentiment(name) if name in DOMAINS else glue.load_raw(model_args, data_args)
+    raw = glue.load_raw(model_args, data_args)
     matched = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + matched, do_predict="test" + matched)
     model, tokenizer, names, ids = glue.load_model(model_args, raw, None)

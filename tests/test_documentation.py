@@ -82,7 +82,7 @@ def page_folder(given, hub, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     splits = {name: reviews() for name in ("train", "validation", "test")}
-    monkeypatch.setattr("hf_distill.scripts.datasets.load_sentiment", lambda name: splits)
+    monkeypatch.setattr("hf_distill.resources.built_in.load_sentiment", lambda name: splits)
     monkeypatch.setattr("hf_distill.evaluation.comparison._ENOUGH_MILLISECONDS", 50.0)
     for arguments in (
         DistillationTrainingArguments,

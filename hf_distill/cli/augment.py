@@ -8,16 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from hf_distill.cli.json_output import print_json
+from hf_distill.cli.options import TransferSet
 from hf_distill.text.plain import printable
 
 _WRITERS = {".csv": "to_csv", ".jsonl": "to_json", ".parquet": "to_parquet"}
 
 
 def augment(
-    dataset: Annotated[
-        str,
-        typer.Argument(help="A dataset's name on the Hub, a .csv, .json, .txt or .parquet file, or a folder of them."),
-    ],
+    dataset: TransferSet,
     output: Annotated[Path, typer.Option(help=f"The file to write: {', '.join(_WRITERS)}.")],
     copies: Annotated[int, typer.Option(min=1, help="New texts per text.")] = 1,
     method: Annotated[
@@ -28,7 +26,8 @@ def augment(
         str | None, typer.Option(help="Model that replaces words: a Hub id or a folder, with its tokenizer.")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Evaluation texts that must not be read or written; repeatable.")
+        list[str] | None,
+        typer.Option(help="Evaluation texts that must not be read or written, in the same form; repeatable."),
     ] = None,
     originals: Annotated[bool, typer.Option(help="Write the original texts too, before the new ones.")] = True,
     seed: Annotated[int, typer.Option(help="The seed of all random numbers.")] = 0,
@@ -42,9 +41,9 @@ def augment(
     Example: hf-distill augment reviews.csv --output augmented.csv --copies 4 --method nearest_words=1 --model outputs/teacher
     """
     from hf_distill.data.augmentation import augment_transfer_set
-    from hf_distill.data.files import load_texts
     from hf_distill.files import replacing
     from hf_distill.pretrained.loading import SavedModel, load_as_saved
+    from hf_distill.scripts.datasets import load_evaluation_rows, load_unlabeled_rows
     from hf_distill.scripts.user_errors import WrongUsage
 
     if output.suffix not in _WRITERS:
@@ -53,8 +52,9 @@ def augment(
     replacing_model = load_as_saved(model) if model else None
     tokenizer = SavedModel.find(model).needed_tokenizer() if model else None
     augmented = augment_transfer_set(
-        load_texts(dataset), copies, weights, replacing_model, tokenizer, [load_texts(each) for each in exclude or ()],
-        keep_originals=originals, seed=seed, output_dir=parts_dir, disable_tqdm=as_json,
+        load_unlabeled_rows(dataset), copies, weights, replacing_model, tokenizer,
+        [rows for each in exclude or () for rows in load_evaluation_rows(each)], keep_originals=originals, seed=seed,
+        output_dir=parts_dir, disable_tqdm=as_json,
     )  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as file:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hf_distill.cli.json_output import print_json
+from hf_distill.cli.options import TransferSet
 from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.text.plain import printable
 
@@ -24,15 +25,14 @@ class StorageDtype(str, Enum):
 
 
 def label(
-    dataset: Annotated[
-        str,
-        typer.Argument(help="A dataset's name on the Hub, a .csv, .json, .txt or .parquet file, or a folder of them."),
-    ],
+    dataset: TransferSet,
     teacher: Annotated[str, typer.Option(help="The teacher: a Hub id or a folder, with its tokenizer.")],
     output_dir: Annotated[
         Path, typer.Option(help="Folder for the rows with the teacher's outputs; an unfinished one is resumed.")
     ],
-    text_columns: Annotated[str, typer.Option(help="The column of texts, or two separated by a comma.")] = "text",
+    text_columns: Annotated[
+        str, typer.Option(help="The column of texts, two separated by a comma, or that of lists of words.")
+    ] = "text",
     max_length: Annotated[int, typer.Option(min=1, help="Tokens that longer texts are cut to.")] = 128,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 128,
     dtype: Annotated[StorageDtype, typer.Option(help="Precision that outputs are stored in.")] = StorageDtype.FLOAT32,
@@ -49,7 +49,10 @@ def label(
     mask_epochs: Annotated[int, typer.Option(min=1, help="Masked tokens: epochs, each with other masks.")] = 1,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows per file.")] = 4096,
     streaming: Annotated[bool, typer.Option("--streaming", help="Read the texts as a stream.")] = False,
-    labels: Annotated[bool, typer.Option(help="Keep the column label, as the teacher's class indices.")] = True,
+    labels: Annotated[
+        bool,
+        typer.Option(help="Keep the column label, or of words that of their labels, as the teacher's class indices."),
+    ] = True,
     device: Annotated[str | None, typer.Option(help="Device of the teacher. Default: a GPU if there is one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and no progress bar.")] = False,
 ) -> None:
@@ -62,14 +65,12 @@ def label(
     from hf_distill.precomputed.label import label_transfer_set
     from hf_distill.pretrained.loading import SavedModel, load_as_saved
     from hf_distill.scripts.transfer_set import load_transfer_set
-    from hf_distill.tasks import Task, task_of
     from hf_distill.teachers.frozen import FrozenTeacher
 
     model = load_as_saved(teacher, revision=revision)
     tokenizer = SavedModel.find(teacher, revision=revision).needed_tokenizer()
     columns = [name.strip() for name in text_columns.split(",")]
-    config = model.config if labels and task_of(model) is Task.SEQUENCE_CLASSIFICATION else None
-    rows = load_transfer_set(dataset, columns, tokenizer, max_length, streaming, config)
+    rows = load_transfer_set(dataset, columns, tokenizer, max_length, streaming, model if labels else None)
     with advice_on_interrupt(lambda: _ADVICE):
         labeled = label_transfer_set(
             rows, FrozenTeacher(model, teacher_dtype, device or _device()), tokenizer, output_dir, disable_tqdm=as_json,

@@ -9,7 +9,15 @@ import typer
 DatasetName = Annotated[
     str,
     typer.Option(
-        "--dataset", help="A built-in set (movie_reviews, digits, ...), a file, a saved folder, or a name on the Hub."
+        "--dataset",
+        help="A built-in set (movie_reviews, wordnet, brown, digits, ...), a file, a saved folder, or a name on the Hub.",
+    ),
+]
+TransferSet = Annotated[
+    str,
+    typer.Argument(
+        help="A built-in set (movie_reviews, wordnet, ...), a .csv, .json, .txt or .parquet file, a folder of them, or a "
+        "dataset's name on the Hub."
     ),
 ]
 DatasetConfig = Annotated[str | None, typer.Option(help="The configuration of --dataset.")]

@@ -15,6 +15,7 @@ from hf_distill.data.sequences import STRINGS
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
 FIRST_TOKENS = "first_tokens"  # the column of each word's first token position, None for a word without tokens
+_MODEL_INPUTS = ("input_ids", "token_type_ids", "attention_mask", "labels")
 _LONGEST = 512  # tokens, for tokenizers without a maximum length
 
 
@@ -39,10 +40,25 @@ def word_columns(features: Features) -> tuple[str, str]:
     lists = [name for name, feature in features.items() if hasattr(feature, "feature")]
     texts = [name for name in lists if getattr(features[name].feature, "dtype", None) in STRINGS]
     text = "tokens" if "tokens" in texts else next(iter(texts), None)
-    labels = [name for name in lists if name != text]
+    labels = [] if text is None else word_label_columns(features, text)
     if text is None or not labels:
         raise ValueError(f"the data need a column of lists of words and one of their labels, got {features}")
     return text, "ner_tags" if "ner_tags" in labels else labels[-1]
+
+
+def word_label_columns(features: Features, text: str) -> list[str]:
+    """The columns that may hold a label for each word: other lists of single values, and not model inputs of the words.
+
+    Args:
+        features: The features of the data set.
+        text: The column of words.
+
+    Returns:
+        The names of the columns, in their order.
+    """
+    inputs = _MODEL_INPUTS if "input_ids" in features else ()
+    values = {name: getattr(feature, "feature", None) for name, feature in features.items() if name not in inputs}
+    return [name for name, value in values.items() if name != text and hasattr(value, "dtype")]
 
 
 @dataclass

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, DatasetDict, Value, load_from_disk
 
-from hf_distill.data.files import FILE_TYPES, load_files, load_named, require_texts
+from hf_distill.data.corpus import Texts
+from hf_distill.data.files import FILE_TYPES, load_files, load_named, load_texts, require_texts
 from hf_distill.files import require_sound_table
 from hf_distill.precomputed.provenance import provenances
 from hf_distill.precomputed.shards import MANIFEST, load_teacher_outputs
-from hf_distill.resources.digits import load_digits_dataset
-from hf_distill.resources.sentiment import DOMAINS, load_sentiment
+from hf_distill.resources.built_in import LABELED, UNLABELED_TEXTS, WORDS, load_labeled, load_unlabeled
 from hf_distill.resources.squad import is_squad_file, load_squad_file
 from hf_distill.text.suggestions import suggestion
 
@@ -23,9 +24,9 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
     """Load every split of a data set.
 
     Args:
-        name: A built-in set (a domain of the sentiment sets, or digits), a .csv, .json, .jsonl, .txt or .parquet file (one
-            split, named after the file), a folder written by `save_to_disk`, a folder with precomputed teacher outputs (one
-            split, train), or any name that `datasets.load_dataset` takes.
+        name: A built-in set (one of `LABELED`), a .csv, .json, .jsonl, .txt or .parquet file (one split, named after the
+            file), a folder written by `save_to_disk`, a folder with precomputed teacher outputs (one split, train), or any
+            name that `datasets.load_dataset` takes.
         config: The name of the data set's configuration. None: the default one.
 
     Returns:
@@ -36,10 +37,8 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
         OSError: The data set does not exist.
     """
     path = Path(name)
-    if name in DOMAINS:
-        return dict(load_sentiment(name))
-    if name == "digits":
-        return dict(load_digits_dataset())
+    if name in LABELED:
+        return load_labeled(name)
     if path.is_file():
         if path.suffix not in FILE_TYPES:
             raise ValueError(f"a data file must be one of {sorted(FILE_TYPES)}, got {name!r}")
@@ -57,10 +56,66 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
     return dict(load_named(name, config))
 
 
+def load_named_splits(
+    name: str, built_in: Sequence[str], config: str | None = None, **options: Any
+) -> dict[str, Dataset]:
+    """Load every split of a built-in set of one kind, of a data set of the Hub, or of a local folder with one.
+
+    Args:
+        name: The name, the id or the path.
+        built_in: The names of the built-in sets of the kind that the caller takes.
+        config: The name of the data set's configuration. None: the default one.
+        **options: Arguments of `datasets.load_dataset`, for sets that are not built in.
+
+    Returns:
+        The rows by split.
+
+    Raises:
+        ValueError: The name is that of a built-in set of another kind.
+        OSError: The data set does not exist.
+    """
+    if name in built_in:
+        return load_labeled(name)
+    if name in LABELED:
+        raise ValueError(
+            f"dataset_name must be one of the built-in {list(built_in)} here, or no built-in one, got {name!r}"
+        )
+    return dict(load_named(name, config, **options))
+
+
+def load_unlabeled_rows(source: str, streaming: bool = False) -> Texts:
+    """Load texts or words to pre-train on, to label or to augment.
+
+    Args:
+        source: A built-in set, of which no row that is evaluated on is returned; or a file, a folder of files, or a data set,
+            of which the training split is returned.
+        streaming: Read files and data sets as a stream; built-in sets are small enough not to be.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ValueError: The folder has files of several types, or none of a supported type.
+        OSError: The source does not exist.
+    """
+    if source in UNLABELED_TEXTS or source in WORDS:
+        return load_unlabeled(source)
+    return load_texts(source, streaming=streaming)
+
+
+def load_evaluation_rows(source: str) -> list[Dataset]:
+    """Load the rows that students are evaluated on: of a built-in set all but the training split, else all rows."""
+    if source in LABELED:
+        return [rows for split, rows in load_labeled(source).items() if split != "train"]
+    return [load_texts(source)]
+
+
 def _with_label_names(labeled: Dataset) -> Dataset:
     """Add to rows with teacher outputs, which have class indices under `labels`, the class names under `label`."""
     names = next((each.labels for each in provenances(labeled).values()), None)
     if names is None or "labels" not in labeled.column_names or "label" in labeled.column_names:
+        return labeled
+    if hasattr(labeled.features["labels"], "feature"):  # of tokens; the labels of words have a column of their own
         return labeled
     found = [names[index] if 0 <= index < len(names) else None for index in labeled["labels"]]
     return labeled.add_column("label", found, feature=Value("string"))

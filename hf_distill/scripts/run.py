@@ -146,7 +146,20 @@ def run_on_main_process(work: Callable[[], Result]) -> Result:
 
 
 def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
-    """The first rows, at most this many; None: all."""
+    """The first rows, at most this many; None: all.
+
+    Args:
+        dataset: The rows.
+        limit: The value of an argument such as max_train_samples.
+
+    Returns:
+        The first rows.
+
+    Raises:
+        ValueError: The limit is below 1, which would be counted from the end.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"max_train_samples and other limits of rows must be at least 1, or None for all, got {limit}")
     return dataset.select(range(len(dataset))[:limit])
 
 

@@ -41,7 +41,7 @@ def prepared(tmp_path, monkeypatch):
     def make(example: list[str]) -> Path:
         if "movie_reviews" in example:
             rows = {split: data.select(range(0, len(data), 400)) for split, data in load_sentiment().items()}
-            monkeypatch.setattr("hf_distill.scripts.datasets.load_sentiment", lambda name: rows)
+            monkeypatch.setattr("hf_distill.resources.built_in.load_sentiment", lambda name: rows)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path / "cache"))
         for seed, place in enumerate(each for each in example if each.startswith("outputs/")):

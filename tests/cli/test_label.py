@@ -6,8 +6,8 @@ import re
 
 import pytest
 import torch
-from datasets import load_dataset
-from transformers import AutoTokenizer
+from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
+from transformers import AutoConfig, AutoTokenizer, BertForTokenClassification
 from typer.testing import CliRunner
 
 from hf_distill import DistillationTrainer, load_teacher_outputs
@@ -112,3 +112,37 @@ def test_a_file_that_is_not_there_is_named(given):
     result = CliRunner().invoke(app, ["label", "review.csv", "--teacher", "teacher", "--output-dir", "labeled"])
     assert result.exit_code == 1
     assert "there is no file or folder 'review.csv'; similar are ['reviews.csv']" in result.output
+
+
+def test_words_are_labeled_with_their_classes_and_train_a_student(given, monkeypatch):
+    """Every word has a label, in a column that stays, and the teacher's outputs are of its tokens."""
+    features = Features({"words": List(Value("string")), "tags": List(ClassLabel(names=["X", "NOUN"]))})
+    rows = [{"words": text.split(), "tags": [index % 2 for index in range(len(text.split()))]} for text, _ in REVIEWS]
+    splits = dict.fromkeys(("train", "validation", "test"), Dataset.from_list(rows, features=features))
+    monkeypatch.setattr("hf_distill.resources.built_in.load_brown", lambda: splits)
+    named = {"id2label": {0: "NOUN", 1: "X"}, "label2id": {"NOUN": 0, "X": 1}}  # in another order
+    config = AutoConfig.from_pretrained("teacher", **named)
+    BertForTokenClassification(config).save_pretrained("teacher")
+    labeled = ["label", "brown", "--teacher", "teacher", "--output-dir", "labeled", "--text-columns"]
+    assert CliRunner().invoke(app, [*labeled, "words"]).exit_code == 0
+    found = load_teacher_outputs("labeled")
+    assert found["words"][:] == [row["words"] for row in rows] and found["tags"][:] == [row["tags"] for row in rows]
+    first = found[0]
+    assert first["labels"] == [-100, *(1 - tag for tag in rows[0]["tags"]), -100]
+    assert len(first["teacher_logits"]) == len(first["input_ids"]) and len(first["teacher_logits"][0]) == 2
+    student = [
+        "train",
+        "teacher",
+        "--student",
+        "1/32",
+        "--dataset",
+        "labeled",
+        "--output-dir",
+        "student",
+        "--max_steps",
+    ]
+    quick = ["2", "--initialization", "random", "--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true"]
+    result = CliRunner().invoke(app, [*student, *quick])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(app, [*labeled, "words,tags"])
+    assert result.exit_code == 2 and "words are read from one column" in result.output.replace("\n", " ")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
@@ -123,6 +124,20 @@ def test_truncated_and_pretrained_students_skip_pretraining(run, tmp_path):
     assert RunRecord.load(truncated).student["initialization"] == "truncated"
     own = ["--initialization", "pretrained", "--pretrained_model_name_or_path", str(truncated)]
     assert [stage["name"] for stage in RunRecord.load(run("own", "PD-F", *own)).stages] == ALL_STAGES[1:]
+
+
+def test_few_labels_and_all_training_texts_of_a_built_in_set(run, script, monkeypatch):
+    """Fine-tuning reads the first rows, distillation the texts of all."""
+    rows = [{"text": text, "label": ["negative", "positive"].index(label)} for text, label in REVIEWS]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["negative", "positive"])})
+    splits = {"train": Dataset.from_list(rows[1:], features=features)}
+    splits |= dict.fromkeys(("validation", "test"), Dataset.from_list(rows[:1], features=features))
+    monkeypatch.setattr("hf_distill.resources.built_in.load_wordnet", lambda: splits)
+    whole = script.PipelineArguments("unused", dataset_name="wordnet")
+    assert (whole.corpus, whole.transfer_set) == ("wordnet", "wordnet")
+    given = ["--dataset_name", "wordnet", "--transfer_set", "wordnet", "--max_train_samples", "3"]
+    stages = RunRecord.load(run("few", "PD-F", *given)).stages
+    assert [stage["data"]["train_examples"] for stage in stages[1:]] == [len(REVIEWS) - 1, 3]
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,13 @@ def test_the_column_of_texts_can_be_named(script):
     assert encoded("body") == [[5, 6, 7], [8, 9]]
     with pytest.raises(ValueError, match=r"text_column_name is 'bdy', the columns are .* Did you mean 'body'\?"):
         encoded("bdy")
+
+
+def test_built_in_text_is_validated_on_all_its_sources(script, monkeypatch):
+    """Its rows are in the order of the sources, so the first of them would be of one source alone."""
+    rows = datasets.Dataset.from_dict({"text": ["manual"] * 100 + ["book"] * 100})
+    monkeypatch.setattr("hf_distill.resources.built_in.load_large_prose", lambda: rows)
+    args = script.DataTrainingArguments(dataset_name="large_prose", validation_split_percentage=20)
+    splits = script.load_raw(script.ModelArguments(model_type="bert"), args)
+    assert {split: len(texts) for split, texts in splits.items()} == {"train": 160, "validation": 40}
+    assert set(splits["validation"]["text"]) == set(splits["train"]["text"]) == {"manual", "book"}

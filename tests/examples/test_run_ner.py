@@ -358,3 +358,21 @@ def test_mistakes_are_named_with_what_is_allowed(run, tmp_path, labeled, argumen
     }
     with pytest.raises(ValueError, match=message):
         run("output", "--model_name_or_path", save_bert(tmp_path / "start"), *(places.get(a, a) for a in arguments))
+
+
+def test_the_built_in_set_of_words_is_read_and_one_of_texts_refused(script, monkeypatch):
+    features = datasets.Features(
+        {
+            "words": datasets.List(datasets.Value("string")),
+            "tags": datasets.List(datasets.ClassLabel(names=["X", "NOUN"])),
+        }
+    )
+    rows = datasets.Dataset.from_list([{"words": ["a", "film"], "tags": [0, 1]}], features=features)
+    monkeypatch.setattr("hf_distill.resources.built_in.load_brown", lambda: {"train": rows})
+    args = script.DataTrainingArguments(dataset_name="brown", task_name="pos")
+    raw = script.load_raw(script.FineTuningArguments(model_name_or_path="x"), args)
+    assert script.find_columns(raw, ["train"], args) == ("words", "tags")
+    with pytest.raises(ValueError, match=r"built-in \['brown'\] here, .*got 'wordnet'"):
+        script.load_raw(
+            script.FineTuningArguments(model_name_or_path="x"), script.DataTrainingArguments(dataset_name="wordnet")
+        )

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import transformers
+from datasets import Dataset
 from transformers.hf_argparser import HfArgumentParser
 
 from hf_distill import DistillationTrainingArguments, ProgressiveTrainingArguments
@@ -161,3 +162,11 @@ def test_given_values_make_one_object_of_arguments_after_another(monkeypatch, tm
     args = DistillationTrainingArguments(**(given | {"max_steps": 3}))
     assert (args.learning_rate, args.max_steps, args.temperature) == (0.5, 3, 2.0)
     assert scripts.run_on_main_process(lambda: args.max_steps) == 3  # of one process the main one
+
+
+@pytest.mark.parametrize("limit", [0, -2])
+def test_a_limit_of_rows_is_not_counted_from_the_end(limit):
+    rows = Dataset.from_dict({"text": ["a", "b", "c"]})
+    assert [len(scripts.first_rows(rows, most)) for most in (None, 1, 9)] == [3, 1, 3]
+    with pytest.raises(ValueError, match=rf"must be at least 1, or None for all, got {limit}"):
+        scripts.first_rows(rows, limit)
