@@ -37,6 +37,7 @@ from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer, FrozenTeacher, create_student, label_transfer_set
 from hf_distill.pruning import trim_vocabulary
+from hf_distill.resources.brown import load_brown
 from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
@@ -59,6 +60,7 @@ class Task(ABC):
 
     Attributes:
         kinds: Shape and initialization of each kind of student.
+        marks_words: Whether labels of the transfer set are no classes, but mark the words.
         splits: Model inputs of labeled, transfer, validation and test rows.
     """
 
@@ -66,6 +68,7 @@ class Task(ABC):
     teacher_class: type
     teacher_steps: int
     teacher_rate: float
+    marks_words = False
     splits: dict[str, datasets.Dataset]
     shared: dict[str, Any]  # collator and processing class, for teacher and students
 
@@ -97,22 +100,23 @@ class Task(ABC):
     @cached_property
     def transfer_set(self) -> datasets.Dataset:
         """The transfer set with the teacher's outputs."""
-        return label_transfer_set(
-            self.splits[TRANSFER], FrozenTeacher(self.teacher), self.shared["data_collator"],
-            cache_folder=self.folder / "labeled", disable_tqdm=True,
-        )  # fmt: skip
+        return self.with_outputs(self.splits[TRANSFER])
 
     @cached_property
     def with_labels(self) -> datasets.Dataset:
         """The labeled rows with their labels, and the transfer set without, all with the teacher's outputs."""
-        labeled = label_transfer_set(
-            self.splits[LABELED], FrozenTeacher(self.teacher), self.shared["data_collator"],
-            cache_folder=self.folder / "labeled", disable_tqdm=True,
-        )  # fmt: skip
+        labeled, others = self.splits[LABELED], self.splits[TRANSFER]
         (name,) = {"label", "labels"} & set(labeled.column_names)
-        missing = [NO_LABEL] * len(self.transfer_set)
-        others = self.transfer_set.add_column(name, missing, feature=labeled.features[name])
-        return datasets.concatenate_datasets([labeled, others])
+        labeled = labeled.cast_column(name, datasets.Value("int64"))
+        others = others.add_column(name, [NO_LABEL] * len(others), feature=datasets.Value("int64"))
+        return self.with_outputs(datasets.concatenate_datasets([labeled, others]))
+
+    def with_outputs(self, rows: datasets.Dataset) -> datasets.Dataset:
+        """Model inputs with the teacher's outputs, which are computed once."""
+        return label_transfer_set(
+            rows, FrozenTeacher(self.teacher), self.shared["data_collator"], cache_folder=self.folder / "labeled",
+            disable_tqdm=True,
+        )  # fmt: skip
 
     def trainer(
         self, model: PreTrainedModel, rows: Any, steps: int, rate: float, seed: int, **more: Any
@@ -199,10 +203,9 @@ class Words(Texts):
     teacher_class = AutoModelForTokenClassification
     teacher_steps, teacher_rate, classes = 300, 1e-4, 12
     collator = DataCollatorForTokenClassification
+    marks_words = True
 
     def __init__(self, folder: Path):
-        from hf_distill.resources.brown import load_brown
-
         raw = load_brown()
         self.raw = {LABELED: raw["train"].select(range(200)), TRANSFER: raw["train"].select(range(10000))}
         self.raw[TRANSFER] = self.raw[TRANSFER].remove_columns("tags")

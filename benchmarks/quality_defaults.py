@@ -128,6 +128,8 @@ class Study:
         best_rate, tried_rates = self.best(kind, by_rate)
         start = by_rate[best_rate]
         changed = {name: replace(start, **change) for name, change in CHANGES.items()}
+        if self.task.marks_words:
+            del changed["labels too"]
         best_change, tried_changes = self.best(kind, {"none": start} | changed)
         return {
             "labels": {"tried": tried_on_labels, "best": on_labels[best_on_labels]},

@@ -39,8 +39,8 @@ def train(
     transfer_set: Annotated[
         str | None,
         typer.Option(
-            help="Unlabeled texts of the task's domain that the teacher labels too: a file, a saved folder, or a name on the "
-            "Hub. Texts of --dataset among them are left out.",
+            help="Unlabeled texts of the task's domain that the teacher labels too: a built-in set, a file, a folder of files, "
+            "or a name on the Hub. Texts of --dataset among them are left out.",
         ),
     ] = None,
     labels_alone: Annotated[
@@ -59,7 +59,7 @@ def train(
     All other options are training arguments, such as --recipe patient_kd, --learning_rate 1e-4 or --max_steps 500;
     `python examples/run_glue.py --help` lists them. Without any the student learns soft labels for 3 epochs.
 
-    Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student --max_steps 600
+    Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student
     """
     from hf_distill.scripts.student_training import StudentRequest, train_student
 

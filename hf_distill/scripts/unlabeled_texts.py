@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from datasets import Dataset, Features, concatenate_datasets
 
 from hf_distill.data.corpus import text_hash
 from hf_distill.data.sequences import text_columns
-from hf_distill.scripts.datasets import load_splits
+from hf_distill.scripts.datasets import load_unlabeled_rows
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
 
     Args:
         splits: The rows of the data set by split, train among them.
-        source: The unlabeled texts, see `load_splits`; its split train, or the only one.
+        source: The unlabeled texts, see `load_unlabeled_rows`.
         text_column: The name of the column of texts, or of two for pairs of texts, in both. None: text, or the first
             columns of strings.
 
@@ -27,12 +28,10 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
         The rows with the text columns of the split train, and its column label, which is None for unlabeled texts.
 
     Raises:
-        ValueError: The texts have another number of text columns, or several splits without one called train.
+        ValueError: The texts have another number of text columns.
+        OSError: The source does not exist.
     """
-    train, found = splits["train"], load_splits(source)
-    if "train" not in found and len(found) > 1:
-        raise ValueError(f"a transfer set of several splits needs one called train, got {sorted(found)}")
-    rows = found.get("train") or next(iter(found.values()))
+    train, rows = splits["train"], cast(Dataset, load_unlabeled_rows(source))
     own, theirs = text_columns(train.features), text_column or text_columns(rows.features)
     if missing := [name for name in theirs if name not in rows.column_names]:
         raise ValueError(f"the transfer set {source} has no columns {missing}, it has {rows.column_names}")

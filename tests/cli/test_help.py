@@ -51,6 +51,8 @@ def prepared(tmp_path, monkeypatch):
             record().save(folder)
             write_model_card(folder)
         (tmp_path / "reviews.csv").write_text("text\nw5 w6\nw7 w8 w9\n")
+        (tmp_path / "labeled.csv").write_text("text,label\nw5 w6,negative\nw7 w8 w9,positive\n")
+        (tmp_path / "texts.txt").write_text("w5 w6 w7\nw8 w9\n")
         return tmp_path / "outputs"
 
     return make
