@@ -20,6 +20,7 @@ import hf_distill
 from hf_distill import DistillationTrainingArguments
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, SoftLabelLoss
 from hf_distill.preflight.argument_rules import DEFAULTS
+from hf_distill.preflight.student_defaults import STOCK
 from hf_distill.teachers.frozen import TeacherDtype
 
 PACKAGE = Path(hf_distill.__file__).parent
@@ -114,7 +115,7 @@ def test_own_fields_are_all_that_trainer_does_not_have():
     theirs = {field.name for field in dataclasses.fields(TrainingArguments)}
     own = {field.name for field in OWN_FIELDS}
     assert {field.name for field in dataclasses.fields(DistillationTrainingArguments)} - theirs <= own
-    assert own & theirs == {"bf16"}
+    assert own & theirs == {"bf16", *STOCK}
 
 
 @pytest.mark.parametrize("field", OWN_FIELDS, ids=lambda field: field.name)
@@ -151,7 +152,7 @@ def test_command_line_defaults(tmp_path):
     args = parse(tmp_path)
     for field in OWN_FIELDS:
         if field.name != "bf16":
-            assert getattr(args, field.name) == DEFAULTS.get(field.name, field.default)
+            assert getattr(args, field.name) == (DEFAULTS | STOCK).get(field.name, field.default)
     assert isinstance(args.bf16, bool)
 
 

@@ -17,6 +17,7 @@ from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePosi
 from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.objectives.reduction import SoftLabelPositions
 from hf_distill.preflight.argument_rules import DEFAULTS, left_open, require_valid_objective, resolve_defaults
+from hf_distill.preflight.student_defaults import STOCK, fill_with_stock
 from hf_distill.recipes import RecipeName
 from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
@@ -24,8 +25,9 @@ from hf_distill.text.suggestions import choice
 from hf_distill.trainers.budget_arguments import BudgetArguments
 
 
-# The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware, on a CPU together with use_cpu), and the
-# order of the training examples, which length_bucketing decides while train_sampling_strategy keeps its default "random".
+# The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware, on a CPU together with use_cpu), learning
+# rate and warm-up of students that create_student made, and the order of the training examples, which length_bucketing
+# decides while train_sampling_strategy keeps its default "random".
 @dataclass
 class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
     """`transformers.TrainingArguments` and the arguments of distillation; each field's help describes it.
@@ -37,7 +39,7 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         ValueError: A weight is negative or not finite, all weights are 0, or the temperature is not above 0.
     """
 
-    MEANING_OF_NONE: ClassVar[dict[str, Any]] = DEFAULTS
+    MEANING_OF_NONE: ClassVar[dict[str, Any]] = DEFAULTS | STOCK
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
 
     recipe: RecipeName | None = field(
@@ -231,7 +233,23 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
         },
     )
 
+    learning_rate: float | None = field(  # type: ignore[assignment]  # None until the student is known
+        default=None,
+        metadata={
+            "help": "Peak learning rate. None: 0.12 / hidden size for a student with a teacher that create_student made (9.4e-4 "
+            "for 128 dimensions, 3.1e-4 for 384), else 5e-5."
+        },
+    )
+    warmup_steps: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Steps, or below 1 the share of all steps, in which the learning rate rises. None: 0.1 for a student with a "
+            "teacher that create_student made, else 0."
+        },
+    )
+
     def __post_init__(self) -> None:
+        self.open_settings = fill_with_stock(self)
         self.bfloat16_speedup: float | None = None
         if self.bf16 is None:
             device = "cpu" if self.use_cpu else _default_device()

@@ -27,6 +27,7 @@ from hf_distill.precomputed.resolve import resolve_teacher
 from hf_distill.preflight.argument_rules import require_valid_objective, resolve_defaults
 from hf_distill.preflight.argument_types import require_arguments, require_model
 from hf_distill.preflight.models import named_sets, require_sound_inputs
+from hf_distill.preflight.student_defaults import resolve_student_defaults
 from hf_distill.preflight.training import require_nonempty, require_own_process_group, require_writable
 from hf_distill.tasks import logits_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
@@ -112,6 +113,8 @@ class DistillationTrainer(PublishingTrainer):
             [dataset for _, dataset in named_sets(None, self.eval_dataset)],
         )
         self.teacher, self.data_collator = resolved.teacher, resolved.data_collator
+        if self.teacher is not None:
+            resolve_student_defaults(self.args, self.model)
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         read_by_teacher = set() if self.teacher is None else set(self.teacher.input_names)
         self._teacher_inputs = (resolved.columns | read_by_teacher) - read_by_student

@@ -1,0 +1,76 @@
+"""The learning rate and warm-up of a student, where the user left them open."""
+
+import pytest
+from transformers import TrainingArguments
+
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
+from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP
+from hf_distill.publishing.run_record import RunRecord
+from tests.tiny_models import tiny_bert
+
+
+def chosen(args, student, sentences, tokenizer, teacher) -> tuple[float, float]:
+    trainer = DistillationTrainer(
+        student, args, train_dataset=sentences, processing_class=tokenizer, teacher_model=teacher
+    )
+    return trainer.args.learning_rate, trainer.args.warmup_steps
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """Makes arguments with transformers' own defaults but for where and how to run."""
+
+    def make(kind=DistillationTrainingArguments, **options):
+        return kind(str(tmp_path / "out"), use_cpu=True, report_to="none", max_steps=2, **options)
+
+    return make
+
+
+def test_a_created_student_with_a_teacher_gets_its_own_rate(plain, teacher, sentences, tokenizer):
+    for shape, hidden in {"1/32": 32, "1/16": 16}.items():
+        found = chosen(plain(), create_student(shape, teacher), sentences, tokenizer, teacher)
+        assert found == (pytest.approx(RATE_TIMES_HIDDEN_SIZE / hidden, rel=0.05), WARMUP)
+
+
+def test_what_the_user_says_counts(plain, teacher, sentences, tokenizer):
+    given = plain(learning_rate=5e-5, warmup_steps=0)
+    assert chosen(given, create_student("1/32", teacher), sentences, tokenizer, teacher) == (5e-5, 0)
+    half = plain(warmup_steps=0.0)
+    assert chosen(half, create_student("1/32", teacher), sentences, tokenizer, teacher)[1] == 0.0
+
+
+@pytest.mark.parametrize("case", ["no teacher", "a trained model", "plain arguments", "a published student"])
+def test_everything_else_has_the_defaults_of_transformers(case, plain, teacher, sentences, tokenizer):
+    student = tiny_bert(32, 1) if case == "a trained model" else create_student("1/32", teacher)
+    if case == "a published student":
+        student.hf_distill_initialization = "pretrained"
+    args = plain(TrainingArguments if case == "plain arguments" else DistillationTrainingArguments)
+    found = chosen(args, student, sentences, tokenizer, None if case == "no teacher" else teacher)
+    assert found == (STOCK["learning_rate"], STOCK["warmup_steps"])
+    stock = TrainingArguments(args.output_dir)
+    assert found == (stock.learning_rate, stock.warmup_steps)
+
+
+def test_one_object_of_arguments_serves_several_students(plain, teacher, sentences, tokenizer):
+    args = plain()
+    rates = [
+        chosen(args, student, sentences, tokenizer, teacher)[0]
+        for student in (create_student("1/32", teacher), tiny_bert(32, 1), create_student("1/16", teacher))
+    ]
+    assert rates[1] == 5e-5 and rates[2] == pytest.approx(2 * rates[0], rel=0.05)
+
+
+def test_the_record_says_which_rate_it_was(plain, teacher, sentences, tokenizer):
+    args = plain(bf16=False)
+    trainer = DistillationTrainer(
+        create_student("1/32", teacher),
+        args,
+        train_dataset=sentences,
+        processing_class=tokenizer,
+        teacher_model=teacher,
+    )
+    trainer.train()
+    trainer.save_model()
+    record = RunRecord.load(args.output_dir)
+    assert record.training["settings"]["learning_rate"] == record.arguments["learning_rate"] == args.learning_rate
+    assert args.learning_rate == pytest.approx(0.12 / 32, rel=0.05)
