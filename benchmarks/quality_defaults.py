@@ -3,7 +3,7 @@
 For each kind of student of few_label_tasks.py, chosen by validation accuracy with seed 0:
 
 labels      the best of several learning rates and lengths on the labeled rows alone
-distilled   the best learning rate at a length, then one change at a time: longer, no warm-up, temperatures, 100 more steps
+distilled   the best learning rate at a length, then one change at a time: shorter and longer, no warm-up, temperatures, 100 more steps
             on the labels, labels of the labeled rows beside the soft labels of all, squared differences of logits, a cosine schedule
 
 and then, with all seeds: the best on labels, `stock` (what transformers' own defaults give: 5e-5, 3 epochs), the defaults
@@ -40,6 +40,7 @@ RATES = {True: (1e-4, 3e-4, 1e-3), False: (3e-4, 1e-3, 3e-3)}
 DEFAULT_RATE = {True: 3e-4, False: 1e-3}
 LABEL_STEPS, STEPS = (100, 300), 600
 CHANGES: dict[str, dict[str, Any]] = {
+    "200 steps": {"steps": STEPS // 3},
     "1,800 steps": {"steps": 3 * STEPS},
     "no warm-up": {"warmup": 0.0},
     "temperature 2": {"temperature": 2.0},

@@ -1,8 +1,10 @@
-"""The learning rate and warm-up of a student that the user left open."""
+"""The learning rate, warm-up and length of a student's training that the user left open."""
 
 from __future__ import annotations
 
 import logging
+import math
+from typing import Any
 
 from torch import nn
 from transformers import TrainingArguments
@@ -10,20 +12,22 @@ from transformers import TrainingArguments
 from hf_distill.tasks import unwrapped
 
 # transformers' own defaults, which are for fine-tuning a whole pre-trained model.
-STOCK = {"learning_rate": 5e-5, "warmup_steps": 0.0}
-RATE_TIMES_HIDDEN_SIZE, WARMUP = 0.12, 0.1
+STOCK = {"learning_rate": 5e-5, "warmup_steps": 0.0, "num_train_epochs": 3.0}
+RATE_TIMES_HIDDEN_SIZE, WARMUP, MIN_STEPS = 0.12, 0.1, 600
 
 logger = logging.getLogger(__name__)
 
 
-def student_defaults(student: nn.Module) -> dict[str, float]:
-    """What None means in `learning_rate` and `warmup_steps` of a training with a teacher.
+def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[str, float]:
+    """What None means in the training arguments of a student with a teacher, by their names.
 
     Students that `create_student` made, whose weights are new or cut out of a larger model, need larger steps than a whole
-    pre-trained model: 0.12 / hidden size, 9.4e-4 for 128 and 3.1e-4 for 384, rising over the first tenth of the steps.
+    pre-trained model, and more of them where there are few rows: a learning rate of 0.12 / hidden size (9.4e-4 for 128 and
+    3.1e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps.
 
     Args:
         student: The student, or a wrapper of it.
+        steps_per_epoch: The optimizer steps of an epoch. None: unknown.
 
     Returns:
         The values by name; transformers' own for a student of another origin.
@@ -35,7 +39,11 @@ def student_defaults(student: nn.Module) -> dict[str, float]:
     origin, hidden = getattr(model, "hf_distill_initialization", None), getattr(model.config, "hidden_size", None)
     if origin in (None, "pretrained") or hidden is None:
         return STOCK
-    return {"learning_rate": float(f"{RATE_TIMES_HIDDEN_SIZE / hidden:.2g}"), "warmup_steps": WARMUP}
+    epochs = STOCK["num_train_epochs"]
+    if steps_per_epoch:
+        epochs = max(epochs, math.ceil(MIN_STEPS / steps_per_epoch))
+    rate = float(f"{RATE_TIMES_HIDDEN_SIZE / hidden:.2g}")
+    return {"learning_rate": rate, "warmup_steps": WARMUP, "num_train_epochs": epochs}
 
 
 def fill_with_stock(args: TrainingArguments) -> set[str]:
@@ -53,15 +61,18 @@ def fill_with_stock(args: TrainingArguments) -> set[str]:
     return open_settings
 
 
-def resolve_student_defaults(args: TrainingArguments, student: nn.Module) -> None:
-    """Set the learning rate and warm-up that the user left open, for a student with a teacher.
+def resolve_student_defaults(args: TrainingArguments, student: nn.Module, train_dataset: Any) -> None:
+    """Set what the user left open, for a student with a teacher.
 
     Args:
         args: The training arguments, changed in place where they are `DistillationTrainingArguments`.
         student: The student.
+        train_dataset: The training set. None: there is none.
     """
     open_settings: set[str] = getattr(args, "open_settings", set())
-    for name, value in student_defaults(student).items():
+    rows = len(train_dataset) if hasattr(train_dataset, "__len__") else 0
+    steps = math.ceil(rows / (args.train_batch_size * args.gradient_accumulation_steps * args.world_size))
+    for name, value in student_defaults(student, steps or None).items():
         if name in open_settings:
             setattr(args, name, value)
             logger.info(f"{name} is {value:g}, the default of this student.")

@@ -23,13 +23,14 @@ from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
 from hf_distill.text.suggestions import choice
 from hf_distill.trainers.budget_arguments import BudgetArguments
+from hf_distill.trainers.student_arguments import StudentArguments
 
 
 # The only defaults of TrainingArguments that differ here: bf16 (chosen by hardware, on a CPU together with use_cpu), learning
 # rate and warm-up of students that create_student made, and the order of the training examples, which length_bucketing
 # decides while train_sampling_strategy keeps its default "random".
 @dataclass
-class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
+class DistillationTrainingArguments(BudgetArguments, StudentArguments):
     """`transformers.TrainingArguments` and the arguments of distillation; each field's help describes it.
 
     The defaults are stage 2 of Pre-trained Distillation (Turc et al. 2019, arXiv 1908.08962): soft labels only,
@@ -230,21 +231,6 @@ class DistillationTrainingArguments(BudgetArguments, TrainingArguments):
             "once), unless fp16, DeepSpeed or the accelerate launcher sets the precision.",
             "nargs": "?",
             "const": True,  # a bare --bf16 means true, as it does for Trainer scripts
-        },
-    )
-
-    learning_rate: float | None = field(  # type: ignore[assignment]  # None until the student is known
-        default=None,
-        metadata={
-            "help": "Peak learning rate. None: 0.12 / hidden size for a student with a teacher that create_student made (9.4e-4 "
-            "for 128 dimensions, 3.1e-4 for 384), else 5e-5."
-        },
-    )
-    warmup_steps: float | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={
-            "help": "Steps, or below 1 the share of all steps, in which the learning rate rises. None: 0.1 for a student with a "
-            "teacher that create_student made, else 0."
         },
     )
 

@@ -114,7 +114,7 @@ class DistillationTrainer(PublishingTrainer):
         )
         self.teacher, self.data_collator = resolved.teacher, resolved.data_collator
         if self.teacher is not None:
-            resolve_student_defaults(self.args, self.model)
+            resolve_student_defaults(self.args, self.model, self.train_dataset)
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         read_by_teacher = set() if self.teacher is None else set(self.teacher.input_names)
         self._teacher_inputs = (resolved.columns | read_by_teacher) - read_by_student

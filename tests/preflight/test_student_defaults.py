@@ -1,4 +1,4 @@
-"""The learning rate and warm-up of a student, where the user left them open."""
+"""The learning rate, warm-up and length of a student's training, where the user left them open."""
 
 import pytest
 from transformers import TrainingArguments
@@ -32,6 +32,15 @@ def test_a_created_student_with_a_teacher_gets_its_own_rate(plain, teacher, sent
         assert found == (pytest.approx(RATE_TIMES_HIDDEN_SIZE / hidden, rel=0.05), WARMUP)
 
 
+@pytest.mark.parametrize(("rows", "batch", "epochs"), [(29, 8, 150), (29, 1, 21), (2, 8, 600), (29, 8, 7.0)])
+def test_few_rows_are_read_more_often(plain, teacher, sentences, tokenizer, rows, batch, epochs):
+    """As often as makes 600 steps, unless the user says how often."""
+    said = {"num_train_epochs": epochs} if isinstance(epochs, float) else {}
+    args = plain(per_device_train_batch_size=batch, **said)
+    chosen(args, create_student("1/32", teacher), sentences.select(range(rows)), tokenizer, teacher)
+    assert args.num_train_epochs == epochs
+
+
 def test_what_the_user_says_counts(plain, teacher, sentences, tokenizer):
     given = plain(learning_rate=5e-5, warmup_steps=0)
     assert chosen(given, create_student("1/32", teacher), sentences, tokenizer, teacher) == (5e-5, 0)
@@ -48,7 +57,7 @@ def test_everything_else_has_the_defaults_of_transformers(case, plain, teacher, 
     found = chosen(args, student, sentences, tokenizer, None if case == "no teacher" else teacher)
     assert found == (STOCK["learning_rate"], STOCK["warmup_steps"])
     stock = TrainingArguments(args.output_dir)
-    assert found == (stock.learning_rate, stock.warmup_steps)
+    assert found == (stock.learning_rate, stock.warmup_steps) and args.num_train_epochs == stock.num_train_epochs
 
 
 def test_one_object_of_arguments_serves_several_students(plain, teacher, sentences, tokenizer):
