@@ -1,17 +1,20 @@
-"""Four tasks with few labels and much text, each with a teacher, its outputs and three kinds of students.
+"""Tasks with few labels and much text, each with a teacher, its outputs and three kinds of students.
 
 reviews      movie reviews, 2 classes: 500 labeled, 8,445 texts
 definitions  WordNet, 45 classes: 3,000 labeled, 30,000 texts
 words        Brown corpus, 12 parts of speech: 200 labeled sentences, 10,000 sentences
 digits       handwritten digits, 10 classes: 150 labeled, all training images
+reviews_e5   movie reviews again, with a teacher of 12 layers
 
-The teacher of texts and words is all-MiniLM-L6-v2 without the tokens that the texts do not have, of digits a ViT of 4
-layers of 128 from random weights; both are fine-tuned on the labeled rows, which are part of the transfer set.
+The teacher of texts and words is all-MiniLM-L6-v2 (6 layers of 384), of reviews_e5 multilingual-e5-small (12 layers of
+384), both without the tokens that the texts do not have, of digits a ViT of 4 layers of 128 from random weights. All are
+fine-tuned on the labeled rows, which are part of the transfer set.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -39,6 +42,7 @@ from hf_distill import DistillationTrainer, FrozenTeacher, create_student, label
 from hf_distill.pruning import trim_vocabulary
 from hf_distill.resources.brown import load_brown
 from hf_distill.resources.digits import load_digits_dataset
+from hf_distill.resources.e5 import e5_path
 from hf_distill.resources.minilm import minilm_path
 from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
 from hf_distill.resources.wordnet import load_wordnet
@@ -60,6 +64,7 @@ class Task(ABC):
 
     Attributes:
         kinds: Shape and initialization of each kind of student.
+        layers: Which of the teacher's layers students that start from layers get.
         marks_words: Whether labels of the transfer set are no classes, but mark the words.
         splits: Model inputs of labeled, transfer, validation and test rows.
     """
@@ -68,6 +73,7 @@ class Task(ABC):
     teacher_class: type
     teacher_steps: int
     teacher_rate: float
+    layers = "bottom"
     marks_words = False
     splits: dict[str, datasets.Dataset]
     shared: dict[str, Any]  # collator and processing class, for teacher and students
@@ -82,7 +88,7 @@ class Task(ABC):
     def student(self, kind: str) -> PreTrainedModel:
         """A student before training."""
         shape, initialization = self.kinds[kind]
-        return create_student(shape, self.teacher, initialization)
+        return create_student(shape, self.teacher, initialization, layers=self.layers)
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
@@ -135,9 +141,11 @@ class Task(ABC):
 
 
 class Texts(Task):
-    """A task for all-MiniLM-L6-v2.
+    """A task for an encoder of texts.
 
     Attributes:
+        encoder_path: The function that returns the encoder's folder.
+        prefix: What every text begins with.
         raw: The splits before tokenization.
         classes: The number of classes.
     """
@@ -145,6 +153,8 @@ class Texts(Task):
     kinds = {"truncated": ("2/384", "truncated"), "embeddings": ("2/128", "embeddings"), "random": ("2/128", "random")}
     teacher_class = AutoModelForSequenceClassification
     teacher_rate = 5e-5
+    encoder_path: Callable[[], Path] = staticmethod(minilm_path)
+    prefix = ""
     collator: type = DataCollatorWithPadding
     raw: dict[str, datasets.Dataset]
     classes: int
@@ -153,21 +163,22 @@ class Texts(Task):
         super().__init__(folder)
         self.encoder = folder / "encoder"
         if not (self.encoder / "config.json").exists():
-            whole = AutoModel.from_pretrained(minilm_path()), AutoTokenizer.from_pretrained(minilm_path())
+            path = self.encoder_path()
+            whole = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
             for part in trim_vocabulary(*whole, chain.from_iterable(map(self.texts, self.raw.values()))):
                 part.save_pretrained(self.encoder)
         self.tokenizer = AutoTokenizer.from_pretrained(self.encoder)
         self.shared = {"processing_class": self.tokenizer, "data_collator": self.collator(self.tokenizer)}
         self.splits = {split: self.encoded(rows) for split, rows in self.raw.items()}
 
-    def texts(self, rows: datasets.Dataset) -> list[str]:
-        """The texts of a split."""
-        return rows["text"]
+    def texts(self, rows: Mapping[str, Any]) -> list[str]:
+        """The texts of a split, as the encoder reads them."""
+        return [self.prefix + text for text in rows["text"]]
 
     def encoded(self, rows: datasets.Dataset) -> datasets.Dataset:
         """Model inputs of a split."""
         return rows.map(
-            lambda batch: self.tokenizer(batch["text"], truncation=True, max_length=MAX_LENGTH), batched=True,
+            lambda batch: self.tokenizer(self.texts(batch), truncation=True, max_length=MAX_LENGTH), batched=True,
             remove_columns=[name for name in rows.column_names if name != "label"],
         )  # fmt: skip
 
@@ -186,6 +197,24 @@ class Reviews(Texts):
         }
         self.raw |= {split: raw[split] for split in EVALUATION}
         super().__init__(folder)
+
+
+class ReviewsOfE5(Reviews):
+    teacher_steps = 200
+    kinds = {
+        "6 layers": ("6/384", "truncated"),
+        "4 layers": ("4/384", "truncated"),
+        "2 layers": ("2/384", "truncated"),
+        "embeddings": ("2/128", "embeddings"),
+    }
+    layers = "uniform"
+    encoder_path = staticmethod(e5_path)
+    prefix = "query: "
+
+    def untrained_teacher(self) -> PreTrainedModel:
+        model = super().untrained_teacher()
+        model.get_input_embeddings().requires_grad_(False)  # 500 reviews have few of the words
+        return model
 
 
 class Definitions(Texts):
@@ -212,7 +241,7 @@ class Words(Texts):
         self.raw |= {split: raw[split].select(range(1000)) for split in EVALUATION}
         super().__init__(folder)
 
-    def texts(self, rows: datasets.Dataset) -> list[str]:
+    def texts(self, rows: Mapping[str, Any]) -> list[str]:
         return [" ".join(words) for words in rows["words"]]
 
     def encoded(self, rows: datasets.Dataset) -> datasets.Dataset:
@@ -254,4 +283,10 @@ class Digits(Task):
         return ViTForImageClassification(config)
 
 
-TASKS: dict[str, type[Task]] = {"reviews": Reviews, "definitions": Definitions, "words": Words, "digits": Digits}
+TASKS: dict[str, type[Task]] = {
+    "reviews": Reviews,
+    "definitions": Definitions,
+    "words": Words,
+    "digits": Digits,
+    "reviews_e5": ReviewsOfE5,
+}

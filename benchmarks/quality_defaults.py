@@ -1,4 +1,4 @@
-"""Which settings of distillation win with few labels and much text: quality_defaults.py {reviews,definitions,words,digits}
+"""Which settings of distillation win with few labels and much text: quality_defaults.py TASK
 
 For each kind of student of few_label_tasks.py, chosen by validation accuracy with seed 0:
 
@@ -17,6 +17,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,14 @@ from hf_distill import DistillationTrainer
 from hf_distill.files import atomic_write
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
+from hf_distill.preflight.student_defaults import STOCK, student_defaults
 
 RESULTS = Path(__file__).with_name("results")
 LABELS_ONLY, DISTILLED = "labels", "distilled"
-# Learning rates of students that start from the teacher's layers, and of others: those tried, and the default.
+# Learning rates to try for students that start from the teacher's layers, and for others.
 RATES = {True: (1e-4, 3e-4, 1e-3), False: (3e-4, 1e-3, 3e-3)}
-DEFAULT_RATE = {True: 3e-4, False: 1e-3}
 LABEL_STEPS, STEPS = (100, 300), 600
+FINALS = ("labels", "stock", "default", "best")
 CHANGES: dict[str, dict[str, Any]] = {
     "200 steps": {"steps": STEPS // 3},
     "1,800 steps": {"steps": 3 * STEPS},
@@ -85,24 +87,41 @@ class Setting:
 
 @dataclass
 class Study:
-    """The cells of a task."""
+    """The cells of a task.
+
+    Attributes:
+        task: The task.
+        folder: Where the cells are kept.
+        rates: The learning rates that are tried. None: those of `RATES`.
+        changes: Which of `CHANGES` are tried.
+    """
 
     task: Task
     folder: Path
+    rates: tuple[float, ...] | None
+    changes: list[str]
 
     def cell(self, kind: str, setting: Setting, seed: int) -> dict[str, float]:
-        """Accuracies and seconds of one training; read where it is there already."""
+        """Accuracies and seconds of one training."""
         values = [value for name, value in asdict(setting).items() if name != "hard_label_weight" or value]
         name = "_".join(map(str, values))
-        path = self.folder / f"{kind}_{name}_{seed}.json"
+        return self.kept(f"{kind}_{name}_{seed}", lambda: self.measured(kind, setting, seed))
+
+    def kept(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """What a function measures; read where it is there already."""
+        path = self.folder / f"{name}.json"
         if not path.exists():
-            set_seed(seed)
-            begin = time.time()
-            trainer = self.trained(self.task.student(kind), setting, seed)
-            found = self.task.scores(trainer) | {"seconds": round(time.time() - begin, 1)}
-            print(f"{kind} {name} seed={seed}: {found}", flush=True)
+            found = measure()
+            print(f"{name}: {found}", flush=True)
             atomic_write(path, json.dumps(found))
         return json.loads(path.read_text())
+
+    def measured(self, kind: str, setting: Setting, seed: int) -> dict[str, float]:
+        """Accuracies and seconds of one training."""
+        set_seed(seed)
+        begin = time.time()
+        trainer = self.trained(self.task.student(kind), setting, seed)
+        return self.task.scores(trainer) | {"seconds": round(time.time() - begin, 1)}
 
     def trained(self, student: PreTrainedModel, setting: Setting, seed: int) -> DistillationTrainer:
         """The trainer of the last stage, after it has trained."""
@@ -122,15 +141,14 @@ class Study:
 
     def explore(self, kind: str) -> dict[str, Any]:
         """The best settings of a kind of student, and what every change did."""
-        rates = RATES[has_layers(self.task, kind)]
+        rates = self.rates or RATES[has_layers(self.task, kind)]
         on_labels = {f"{rate} {steps}": Setting(LABELS_ONLY, rate, steps) for rate in rates for steps in LABEL_STEPS}
         best_on_labels, tried_on_labels = self.best(kind, on_labels)
         by_rate = {str(rate): Setting(DISTILLED, rate, STEPS) for rate in rates}
         best_rate, tried_rates = self.best(kind, by_rate)
         start = by_rate[best_rate]
-        changed = {name: replace(start, **change) for name, change in CHANGES.items()}
-        if self.task.marks_words:
-            del changed["labels too"]
+        names = [name for name in self.changes if not (self.task.marks_words and name == "labels too")]
+        changed = {name: replace(start, **CHANGES[name]) for name in names}
         best_change, tried_changes = self.best(kind, {"none": start} | changed)
         return {
             "labels": {"tried": tried_on_labels, "best": on_labels[best_on_labels]},
@@ -155,9 +173,10 @@ def has_layers(task: Task, kind: str) -> bool:
 
 def finals(task: Task, kind: str, explored: dict[str, Any]) -> dict[str, Setting]:
     """The settings that are compared over seeds."""
-    epoch = len(task.splits[TRANSFER]) / BATCH_SIZE
-    stock = Setting(DISTILLED, 5e-5, math.ceil(3 * epoch), warmup=0.0)
-    default = Setting(DISTILLED, DEFAULT_RATE[has_layers(task, kind)], max(STEPS, math.ceil(3 * epoch)))
+    epoch = math.ceil(len(task.splits[TRANSFER]) / BATCH_SIZE)
+    own = student_defaults(task.student(kind), epoch)
+    stock = Setting(DISTILLED, STOCK["learning_rate"], round(STOCK["num_train_epochs"] * epoch), STOCK["warmup_steps"])
+    default = Setting(DISTILLED, own["learning_rate"], round(own["num_train_epochs"] * epoch), own["warmup_steps"])
     return {
         "labels": explored["labels"]["best"],
         "stock": stock,
@@ -171,6 +190,9 @@ def main() -> None:
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--folder", type=Path, default=Path("outputs/defaults"), help="where cells are kept")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the settings compared at last, at least 2")
+    parser.add_argument("--rates", nargs="+", type=float, help="learning rates to try; default: by kind of student")
+    parser.add_argument("--changes", nargs="*", default=list(CHANGES), choices=list(CHANGES), help="changes to try")
+    parser.add_argument("--compared", nargs="+", default=FINALS, choices=FINALS, help="settings to compare over seeds")
     parser.add_argument("--explore", action="store_true", help="the cells with seed 0 alone, and no file of results")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -178,8 +200,8 @@ def main() -> None:
     folder = options.folder / options.task
     folder.mkdir(parents=True, exist_ok=True)
     task = TASKS[options.task](folder)
-    study, teacher = Study(task, folder), task.teacher_scores()
-    print("teacher", teacher, flush=True)
+    study = Study(task, folder, options.rates, options.changes)
+    teacher = study.kept("teacher", task.teacher_scores)
     explored = {kind: study.explore(kind) for kind in task.kinds}
     if options.explore:
         print(json.dumps(explored, indent=1, default=asdict), flush=True)
@@ -188,6 +210,7 @@ def main() -> None:
         kind: {
             name: study.over_seeds(kind, setting, options.seeds)
             for name, setting in finals(task, kind, explored[kind]).items()
+            if name in options.compared
         }
         for kind in task.kinds
     }
