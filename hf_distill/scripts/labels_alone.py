@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets import Dataset
@@ -21,16 +21,10 @@ NAME = "same student, labels alone"
 SHARE, MIN_STEPS = 0.1, 100
 # The arguments of the distillation that this training has too.
 _SHARED = (
-    *(
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "learning_rate",
-        "lr_scheduler_type",
-        "warmup_steps",
-    ),
-    *("weight_decay", "max_grad_norm", "optim", "seed", "data_seed", "bf16", "fp16", "use_cpu", "disable_tqdm"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps", "weight_decay"),
+    *("lr_scheduler_type", "max_grad_norm", "optim", "seed", "data_seed", "bf16", "fp16", "use_cpu", "disable_tqdm"),
     *("dataloader_num_workers", "dataloader_pin_memory", "length_bucketing"),
-)
+)  # fmt: skip
 
 
 def train_on_labels(
@@ -61,19 +55,20 @@ def train_on_labels(
     set_seed(args.seed)
     model = untrained()
     processing = trainer.processing_class
-    control = DistillationTrainer(
-        model, _arguments(args, trainer.state.global_step),
-        train_dataset=encode_rows(splits["train"], model, processing, max_length),
-        data_collator=collator_for(model, processing), processing_class=processing,
-    )  # fmt: skip
-    control.train()
+    rows = encode_rows(splits["train"], model, processing, max_length)
+    with TemporaryDirectory() as folder:  # nothing of it is kept
+        control = DistillationTrainer(
+            model, _arguments(args, trainer.state.global_step, folder), train_dataset=rows,
+            data_collator=collator_for(model, processing), processing_class=processing,
+        )  # fmt: skip
+        control.train()
     return EvaluatedModel(NAME, LABELS_ONLY, model.cpu().eval(), processing)
 
 
-def _arguments(args: TrainingArguments, steps: int) -> DistillationTrainingArguments:
+def _arguments(args: TrainingArguments, steps: int, folder: str) -> DistillationTrainingArguments:
     """The arguments of the training on labels, given those of the distillation and its number of steps."""
     own: dict[str, Any] = {name: getattr(args, name) for name in _SHARED}
     return DistillationTrainingArguments(
-        str(Path(str(args.output_dir), "labels-alone")), max_steps=min(steps, max(MIN_STEPS, round(SHARE * steps))),
-        save_strategy="no", report_to="none", soft_label_weight=0.0, hard_label_weight=1.0, **own,
+        folder, max_steps=min(steps, max(MIN_STEPS, round(SHARE * steps))), save_strategy="no", report_to="none",
+        soft_label_weight=0.0, hard_label_weight=1.0, **own,
     )  # fmt: skip

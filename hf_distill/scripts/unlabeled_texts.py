@@ -40,19 +40,16 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
             f"the transfer set {source} must have as many text columns as the data set ({own}), got {theirs}"
         )
     rows = rows.select_columns(theirs).rename_columns(dict(zip(theirs, own, strict=True)))
-    rows = rows.cast(
-        Features({name: train.features[name] for name in rows.column_names})
-    )  # files differ in string types
-    known = {key for split in splits.values() for key in _hashes(split, own)}
-    new = [index for index, key in enumerate(_hashes(rows, own)) if key not in known]
+    # Files of different kinds are read with different types of strings.
+    rows = rows.cast(Features({name: train.features[name] for name in own}))
+    known = {found for split in splits.values() for found in _hashes(split, own)}
+    new = [index for index, found in enumerate(_hashes(rows, own)) if found not in known]
     logger.info(f"{len(new)} texts of {source} are used; {len(rows) - len(new)} are in the data set too.")
     kept = [*own, *(["label"] if "label" in train.column_names else [])]
     return concatenate_datasets([train.select_columns(kept), rows.select(new)])
 
 
 def _hashes(rows: Dataset, columns: list[str]) -> Iterable[bytes]:
-    """A key for the texts of each row."""
-    return (
-        text_hash("\n".join(text or "" for text in texts))
-        for texts in zip(*(rows[name] for name in columns), strict=True)
-    )
+    """A hash of the texts of each row."""
+    of_rows = zip(*(rows[name] for name in columns), strict=True)
+    return (text_hash("\n".join(text or "" for text in texts)) for texts in of_rows)
