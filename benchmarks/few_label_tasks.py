@@ -64,7 +64,6 @@ class Task(ABC):
 
     Attributes:
         kinds: Shape and initialization of each kind of student.
-        layers: Which of the teacher's layers students that start from layers get.
         marks_words: Whether labels of the transfer set are no classes, but mark the words.
         splits: Model inputs of labeled, transfer, validation and test rows.
     """
@@ -73,7 +72,6 @@ class Task(ABC):
     teacher_class: type
     teacher_steps: int
     teacher_rate: float
-    layers = "bottom"
     marks_words = False
     splits: dict[str, datasets.Dataset]
     shared: dict[str, Any]  # collator and processing class, for teacher and students
@@ -85,10 +83,10 @@ class Task(ABC):
     def untrained_teacher(self) -> PreTrainedModel:
         """The teacher before it is fine-tuned."""
 
-    def student(self, kind: str) -> PreTrainedModel:
+    def student(self, kind: str, layers: str = "bottom") -> PreTrainedModel:
         """A student before training."""
         shape, initialization = self.kinds[kind]
-        return create_student(shape, self.teacher, initialization, layers=self.layers)
+        return create_student(shape, self.teacher, initialization, layers=layers)
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
@@ -207,7 +205,6 @@ class ReviewsOfE5(Reviews):
         "2 layers": ("2/384", "truncated"),
         "embeddings": ("2/128", "embeddings"),
     }
-    layers = "uniform"
     encoder_path = staticmethod(e5_path)
     prefix = "query: "
 

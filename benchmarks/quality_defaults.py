@@ -4,7 +4,8 @@ For each kind of student of few_label_tasks.py, chosen by validation accuracy wi
 
 labels      the best of several learning rates and lengths on the labeled rows alone
 distilled   the best learning rate at a length, then one change at a time: shorter and longer, no warm-up, temperatures, 100 more steps
-            on the labels, labels of the labeled rows beside the soft labels of all, squared differences of logits, a cosine schedule
+            on the labels, labels of the labeled rows beside the soft labels of all, squared differences of logits, a cosine schedule,
+            evenly spaced layers of the teacher
 
 and then, with all seeds: the best on labels, `stock` (what transformers' own defaults give: 5e-5, 3 epochs), the defaults
 of this library, and the best distilled. A cell that is done is not run again.
@@ -51,6 +52,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "labels too": {"hard_label_weight": 1.0},
     "logit_mse": {"loss": "logit_mse"},
     "cosine": {"schedule": "cosine"},
+    "evenly spaced layers": {"layers": "uniform"},
 }
 
 
@@ -62,6 +64,7 @@ class Setting:
         rows: On what: the labeled rows, or the transfer set with the teacher's outputs.
         warmup: The share of the steps in which the learning rate rises.
         hard_label_weight: Weight of the loss on labels, which only the labeled rows have.
+        layers: Which layers of the teacher students that start from layers get.
         fine_tuning_steps: Number of steps on the labeled rows afterwards, at a tenth of the learning rate.
     """
 
@@ -74,6 +77,7 @@ class Setting:
     loss: str = "forward_kl"
     schedule: str = "linear"
     hard_label_weight: float = 0.0
+    layers: str = "bottom"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -103,8 +107,9 @@ class Study:
 
     def cell(self, kind: str, setting: Setting, seed: int) -> dict[str, float]:
         """Accuracies and seconds of one training."""
-        values = [value for name, value in asdict(setting).items() if name != "hard_label_weight" or value]
-        name = "_".join(map(str, values))
+        added = {"hard_label_weight": 0.0, "layers": "bottom"}  # to the names of cells only where they differ
+        values = {name: value for name, value in asdict(setting).items() if value != added.get(name)}
+        name = "_".join(map(str, values.values()))
         return self.kept(f"{kind}_{name}_{seed}", lambda: self.measured(kind, setting, seed))
 
     def kept(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -120,7 +125,7 @@ class Study:
         """Accuracies and seconds of one training."""
         set_seed(seed)
         begin = time.time()
-        trainer = self.trained(self.task.student(kind), setting, seed)
+        trainer = self.trained(self.task.student(kind, setting.layers), setting, seed)
         return self.task.scores(trainer) | {"seconds": round(time.time() - begin, 1)}
 
     def trained(self, student: PreTrainedModel, setting: Setting, seed: int) -> DistillationTrainer:
@@ -147,7 +152,9 @@ class Study:
         by_rate = {str(rate): Setting(DISTILLED, rate, STEPS) for rate in rates}
         best_rate, tried_rates = self.best(kind, by_rate)
         start = by_rate[best_rate]
-        names = [name for name in self.changes if not (self.task.marks_words and name == "labels too")]
+        unfit = {"labels too"} if self.task.marks_words else set()
+        unfit |= set() if self.task.kinds[kind][1] == "truncated" else {"evenly spaced layers"}
+        names = [name for name in self.changes if name not in unfit]
         changed = {name: replace(start, **CHANGES[name]) for name in names}
         best_change, tried_changes = self.best(kind, {"none": start} | changed)
         return {
