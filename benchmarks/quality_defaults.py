@@ -37,7 +37,7 @@ from hf_distill.hardware import hardware_name
 from hf_distill.preflight.student_defaults import STOCK, student_defaults
 
 RESULTS = Path(__file__).with_name("results")
-LABELS_ONLY, DISTILLED = "labels", "distilled"
+LABELS_ONLY, DISTILLED, SPACED = "labels", "distilled", "evenly spaced layers"
 # Learning rates to try for students that start from the teacher's layers, and for others.
 RATES = {True: (1e-4, 3e-4, 1e-3), False: (3e-4, 1e-3, 3e-3)}
 LABEL_STEPS, STEPS = (100, 300), 600
@@ -52,7 +52,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "labels too": {"hard_label_weight": 1.0},
     "logit_mse": {"loss": "logit_mse"},
     "cosine": {"schedule": "cosine"},
-    "evenly spaced layers": {"layers": "uniform"},
+    SPACED: {"layers": "uniform"},
 }
 
 
@@ -149,11 +149,14 @@ class Study:
         rates = self.rates or RATES[has_layers(self.task, kind)]
         on_labels = {f"{rate} {steps}": Setting(LABELS_ONLY, rate, steps) for rate in rates for steps in LABEL_STEPS}
         best_on_labels, tried_on_labels = self.best(kind, on_labels)
+        if self.task.kinds[kind][1] == "truncated":  # what distilled students may choose too
+            on_labels[SPACED] = replace(on_labels[best_on_labels], layers="uniform")
+            best_on_labels, tried_on_labels = self.best(kind, on_labels)
         by_rate = {str(rate): Setting(DISTILLED, rate, STEPS) for rate in rates}
         best_rate, tried_rates = self.best(kind, by_rate)
         start = by_rate[best_rate]
         unfit = {"labels too"} if self.task.marks_words else set()
-        unfit |= set() if self.task.kinds[kind][1] == "truncated" else {"evenly spaced layers"}
+        unfit |= set() if self.task.kinds[kind][1] == "truncated" else {SPACED}
         names = [name for name in self.changes if name not in unfit]
         changed = {name: replace(start, **CHANGES[name]) for name in names}
         best_change, tried_changes = self.best(kind, {"none": start} | changed)
