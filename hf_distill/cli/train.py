@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hf_distill.scripts.finished_training import FinishedTraining
     from hf_distill.scripts.run import ScriptTrainingArguments
 
+# What the command's own arguments are before the user's.
+_DEFAULTS = ("--do_train", "true", "--per_device_train_batch_size", "32")
+
 
 def train(
     context: typer.Context,
@@ -57,7 +60,8 @@ def train(
     They are compared on the split test, else validation; without either a tenth of the training rows is held out.
 
     All other options are training arguments, such as --recipe patient_kd, --learning_rate 1e-4 or --max_steps 500;
-    `python examples/run_glue.py --help` lists them. Without any the student learns soft labels for 3 epochs.
+    `python examples/run_glue.py --help` lists them. Without any the student learns soft labels, in batches of 32, for 3
+    epochs or 600 steps, whichever is more, at a learning rate that fits its hidden size.
 
     Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student
     """
@@ -80,7 +84,7 @@ def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrain
 
     own = [option.lstrip("-") for parameter in context.command.params for option in parameter.opts]
     parser = ScriptParser((ScriptTrainingArguments,), also_known=own)
-    (args,) = parser.parse_args_into_dataclasses(["--output_dir", str(output_dir), "--do_train", "true", *context.args])
+    (args,) = parser.parse_args_into_dataclasses([*_DEFAULTS, "--output_dir", str(output_dir), *context.args])
     return args
 
 
