@@ -13,7 +13,7 @@ from hf_distill.tasks import unwrapped
 
 # transformers' own defaults, which are for fine-tuning a whole pre-trained model.
 STOCK = {"learning_rate": 5e-5, "warmup_steps": 0.0, "num_train_epochs": 3.0}
-RATE_TIMES_HIDDEN_SIZE, WARMUP, MIN_STEPS = 0.12, 0.1, 600
+RATE_TIMES_HIDDEN_SIZE, WARMUP, MIN_STEPS = 0.06, 0.1, 600
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
     """What None means in the training arguments of a student with a teacher, by their names.
 
     Students that `create_student` made, whose weights are new or cut out of a larger model, need larger steps than a whole
-    pre-trained model, and more of them where there are few rows: a learning rate of 0.12 / hidden size (9.4e-4 for 128 and
-    3.1e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps.
+    pre-trained model, and more of them where there are few rows: a learning rate of 0.06 / hidden size (4.7e-4 for 128 and
+    1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps.
 
     Args:
         student: The student, or a wrapper of it.

@@ -149,8 +149,10 @@ def test_a_narrower_student_starts_from_what_fits(tmp_path):
     found = trained(tmp_path, tiny_bert(16, 2), texts(tmp_path, 8), "1/8")
     assert found["student"]["initialization"] == "width"
     settings = found["training"]["settings"]
-    assert settings["per_device_train_batch_size"] == 32 and settings["learning_rate"] == pytest.approx(0.12 / 8)
-    found = trained(tmp_path / "again", tiny_bert(16, 2), texts(tmp_path, 8), "1/8", "--per_device_train_batch_size", "4")
+    assert settings["per_device_train_batch_size"] == 32 and settings["learning_rate"] == pytest.approx(0.06 / 8)
+    found = trained(
+        tmp_path / "again", tiny_bert(16, 2), texts(tmp_path, 8), "1/8", "--per_device_train_batch_size", "4"
+    )
     assert found["training"]["settings"]["per_device_train_batch_size"] == 4
 
 

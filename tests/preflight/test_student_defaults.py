@@ -82,4 +82,4 @@ def test_the_record_says_which_rate_it_was(plain, teacher, sentences, tokenizer)
     trainer.save_model()
     record = RunRecord.load(args.output_dir)
     assert record.training["settings"]["learning_rate"] == record.arguments["learning_rate"] == args.learning_rate
-    assert args.learning_rate == pytest.approx(0.12 / 32, rel=0.05)
+    assert args.learning_rate == pytest.approx(0.06 / 32, rel=0.05)
