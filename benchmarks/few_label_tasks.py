@@ -1,7 +1,7 @@
 """Tasks with few labels and much text, each with a teacher, its outputs and three kinds of students.
 
 reviews      movie reviews, 2 classes: 500 labeled, 8,445 texts
-definitions  WordNet, 45 classes: 3,000 labeled, 30,000 texts
+definitions  WordNet, 45 classes: 3,000 labeled, 10,000 texts
 words        Brown corpus, 12 parts of speech: 200 labeled sentences, 10,000 sentences
 digits       handwritten digits, 10 classes: 150 labeled, all training images
 reviews_e5   movie reviews again, with a teacher of 12 layers
@@ -219,7 +219,7 @@ class Definitions(Texts):
 
     def __init__(self, folder: Path):
         raw = load_wordnet()
-        self.raw = {LABELED: raw["train"].select(range(3000)), TRANSFER: raw["train"].select(range(30000))}
+        self.raw = {LABELED: raw["train"].select(range(3000)), TRANSFER: raw["train"].select(range(10000))}
         self.raw[TRANSFER] = self.raw[TRANSFER].remove_columns("label")
         self.raw |= {split: raw[split].select(range(5000)) for split in EVALUATION}
         super().__init__(folder)
