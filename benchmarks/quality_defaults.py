@@ -200,6 +200,7 @@ def main() -> None:
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--folder", type=Path, default=Path("outputs/defaults"), help="where cells are kept")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the settings compared at last, at least 2")
+    parser.add_argument("--kinds", nargs="+", help="which kinds of students; default: all of the task")
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates to try; default: by kind of student")
     parser.add_argument("--changes", nargs="*", default=list(CHANGES), choices=list(CHANGES), help="changes to try")
     parser.add_argument("--compared", nargs="+", default=FINALS, choices=FINALS, help="settings to compare over seeds")
@@ -212,7 +213,8 @@ def main() -> None:
     task = TASKS[options.task](folder)
     study = Study(task, folder, options.rates, options.changes)
     teacher = study.kept("teacher", task.teacher_scores)
-    explored = {kind: study.explore(kind) for kind in task.kinds}
+    kinds = options.kinds or list(task.kinds)
+    explored = {kind: study.explore(kind) for kind in kinds}
     if options.explore:
         print(json.dumps(explored, indent=1, default=asdict), flush=True)
         return
@@ -222,7 +224,7 @@ def main() -> None:
             for name, setting in finals(task, kind, explored[kind]).items()
             if name in options.compared
         }
-        for kind in task.kinds
+        for kind in kinds
     }
     rows = {name: len(split) for name, split in task.splits.items()}
     conditions = {"rows": rows, "batch_size": BATCH_SIZE, "seeds": options.seeds, "teacher": teacher}
