@@ -58,11 +58,13 @@ def tokenizer():
     return tiny_tokenizer()
 
 
-@pytest.fixture(autouse=True)
-def _single_precision(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def _single_precision():
     """Where the user leaves the precision open it is single precision, on every CPU, since tests compare numbers."""
-    monkeypatch.setattr(precision, "_measured", {})
-    monkeypatch.setattr(precision, "_shared_measurement", lambda key: 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "_measured", {})
+        patch.setattr(precision, "_shared_measurement", lambda key: 1.0)
+        yield
 
 
 @pytest.fixture

@@ -51,8 +51,8 @@ def prepared(tmp_path, monkeypatch):
             record().save(folder)
             write_model_card(folder)
         (tmp_path / "reviews.csv").write_text("text\nw5 w6\nw7 w8 w9\n")
-        rows = [f"w{row + 4} w9,{NAMES['id2label'][row % 2]}" for row in range(24)]
-        (tmp_path / "labeled.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+        lines = [f"w{row + 4} w9,{NAMES['id2label'][row % 2]}" for row in range(24)]
+        (tmp_path / "labeled.csv").write_text("\n".join(["text,label", *lines]) + "\n")
         (tmp_path / "texts.txt").write_text("w5 w6 w7\nw8 w9\n")
         return tmp_path / "outputs"
 

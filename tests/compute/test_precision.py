@@ -17,6 +17,7 @@ def measurements(monkeypatch, tmp_path):
     """An empty cache; the list grows by one at each measurement, which finds a speedup of 2."""
     made = []
     monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(precision, "_measured", {})
     monkeypatch.setattr(precision, "_shared_measurement", _shared_measurement)
     monkeypatch.setattr(precision, "_measure", lambda: made.append(1) or 2.0)
     return made
