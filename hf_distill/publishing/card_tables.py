@@ -24,6 +24,7 @@ _SETTINGS = (
 _IN_WORDS = {
     "train_batch_size": "examples of an optimizer step",
     "optimizer": "optimizer",
+    "precision": "precision",
 }  # not arguments, so described in words
 _TRIVIAL = {"gradient_accumulation_steps": 1, "warmup_steps": 0, "weight_decay": 0}  # hidden if they have these values
 _ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")

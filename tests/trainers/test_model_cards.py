@@ -149,6 +149,7 @@ def test_a_record_tells_batch_optimizer_schedule_and_a_short_log(trained):
     assert training["settings"] == {
         "learning_rate": trainer.args.learning_rate, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2,
         "train_batch_size": 6, "optimizer": "AdamW (betas 0.9 and 0.999, epsilon 1e-08)", "lr_scheduler_type": "cosine",
+        "precision": "float32",
     }  # fmt: skip
     assert [entry["step"] for entry in training["log"]] == [1, 2]
     assert {"loss", "eval_loss", "eval_teacher_agreement"} <= set(training["log"][0])
@@ -156,7 +157,7 @@ def test_a_record_tells_batch_optimizer_schedule_and_a_short_log(trained):
     text = ModelCard.load(f"{trainer.args.output_dir}/README.md").text
     log = text.partition("### Training log\n\n")[2]
     assert "| step | loss | validation loss |" in log and "\n| 2 | " in log and "| optimizer | AdamW (" in text
-    assert "`lr_scheduler_type` | `cosine`" in text and "| examples of an optimizer step | 6 |" in text
+    assert "`lr_scheduler_type` | `cosine`" in text and "| examples of an optimizer step | 6 |" in text and "| precision | float32 |" in text
     assert (
         "logging_steps" not in text.partition("### Reproduce")[0] and "report_to" not in text.partition("### Repr")[0]
     )
