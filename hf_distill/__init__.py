@@ -32,12 +32,14 @@ _PUBLIC_NAMES = {
     "load_teacher_outputs": "hf_distill.precomputed.shards",
     "encode_for_teacher": "hf_distill.teachers.own_inputs",
     "create_student": "hf_distill.students.create",
+    "export_student": "hf_distill.exporting.student",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
 
 if TYPE_CHECKING:
     from hf_distill.data.augmentation import augment_transfer_set
+    from hf_distill.exporting.student import export_student
     from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
     from hf_distill.objectives.objective import Objective, Term
     from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory

@@ -14,6 +14,8 @@ SLOW = (
     "tests/distributed",
     "tests/evaluation/test_latency.py",
     "tests/examples",
+    "tests/exporting/test_student.py",
+    "tests/graphs",
     "tests/hub",
     "tests/pruning/test_vocabulary_e5.py",
     "tests/test_documentation.py",

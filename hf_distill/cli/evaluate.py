@@ -32,7 +32,8 @@ def evaluate(
     max_length: MaxLength = 128,
     latency: Annotated[bool, typer.Option(help="Measure the latency of a forward pass.")] = True,
     formats: Annotated[
-        str, typer.Option(help="One or more of fp32, bf16, int8 and onnx, separated by commas.")
+        str,
+        typer.Option(help="Some of fp32, bf16, int8, onnx, onnx-fp16 and onnx-int8, separated by commas."),
     ] = "fp32",
     batch_sizes: Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")] = "1,32",
     lengths: Annotated[
@@ -59,7 +60,7 @@ def evaluate(
     from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
     from hf_distill.scripts.evaluated_models import load_evaluated_models
 
-    settings = LatencySettings(_numbers(batch_sizes), _numbers(lengths), _formats(formats), runs)
+    settings = LatencySettings(numbers(batch_sizes), numbers(lengths), _formats(formats), runs)
     if threads is not None:
         torch.set_num_threads(threads)
     split, rows = choose_split(load_splits(dataset, dataset_config), split)
@@ -67,17 +68,17 @@ def evaluate(
     if max_examples is not None and max_examples < len(rows):
         rows = rows.shuffle(seed=0).select(range(max_examples))
     console = Console(stderr=True)
-    with console.status("") as status, _without_progress_bars():
+    with console.status("") as status, without_progress_bars():
         found = compare(
             load_evaluated_models(teacher, students), rows, Path(dataset).stem, split, settings if latency else None,
-            max_length=max_length, device=device, progress=lambda doing: status.update(_literal(doing)),
+            max_length=max_length, device=device, progress=lambda doing: status.update(literal(doing)),
         )  # fmt: skip
     _report(found, output_dir, as_json)
     if write_cards:
         _write_cards(students, found, console)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """The text with control characters written out and rich's markup escaped."""
     from rich.markup import escape
 
@@ -114,7 +115,8 @@ def _write_cards(students: list[str], found: dict[str, Any], console: Console) -
             console.print(f"{folder} has no {RUN_RECORD_NAME}: no card", markup=False)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
+    """The positive whole numbers of an option, which are separated by commas."""
     parts = text.split(",")
     if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"must be positive whole numbers separated by commas, got {text!r}")
@@ -131,7 +133,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Hide the progress bars of datasets and transformers, which would run into the table."""
     import datasets
     import transformers

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from hf_distill.cli.augment import augment
 from hf_distill.cli.card import card
 from hf_distill.cli.evaluate import evaluate
+from hf_distill.cli.export import export
 from hf_distill.cli.json_output import WithJson
 from hf_distill.cli.label import label
 from hf_distill.cli.peak import peak
@@ -95,6 +96,7 @@ app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": Tru
     _evaluating(train)
 )
 app.command(cls=WithJson)(_evaluating(evaluate))
+app.command(cls=WithJson)(_evaluating(export))
 app.command(cls=WithJson)(card)
 app.command(cls=WithJson)(peak)
 app.command(cls=WithJson)(plan)

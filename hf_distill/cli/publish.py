@@ -10,7 +10,7 @@ import typer
 from hf_distill.cli.json_output import print_json
 
 if TYPE_CHECKING:
-    from hf_distill.publishing.hub import Publication
+    from hf_distill.publishing.publication import Publication
 
 
 def publish(
@@ -27,6 +27,12 @@ def publish(
     ] = False,
     tag: Annotated[str | None, typer.Option(help="Tag for the commit, such as v1.0. Default: none.")] = None,
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
+    exports: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the student's export (`hf-distill export`), published beside the weights in onnx/."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the files without uploading.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -40,7 +46,14 @@ def publish(
     from hf_distill.text.plain import printable
 
     done = publish_student(
-        folder, repo_id, private=private, create_pr=create_pr, tag=tag, message=message, dry_run=dry_run
+        folder,
+        repo_id,
+        private=private,
+        create_pr=create_pr,
+        tag=tag,
+        message=message,
+        dry_run=dry_run,
+        exports=exports,
     )
     if as_json:
         print_json(as_record(done))

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from hf_distill.data.class_names import label_names
 from hf_distill.evaluation.fidelity import fidelity_values
-from hf_distill.evaluation.formats import Format, Runner, in_format
+from hf_distill.evaluation.formats import Format, FormatRunner, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
 from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.evaluation.significance import difference_interval, mcnemar
@@ -114,7 +114,7 @@ def compare(
             example = example_inputs(evaluated.model, 2, 16, device)
             run = runners[evaluated.name, each] = in_format(evaluated.model, each, example, device)
             predictions[each] = predictor(evaluated.model, evaluated.processing_class, run).predict(rows)
-        found.append(_row(evaluated, predictions, reference))
+        found.append(_row(evaluated, predictions, reference, runners))
         main = by_model[evaluated.name] = predictions[Format.FP32.value]
         reference = main if evaluated.role == TEACHER else reference
     if latency is not None:
@@ -125,7 +125,7 @@ def compare(
         "task": cast(Task, task_of(evaluated_models[0].model)).value,  # `Predictor.predict` raises for other models
         "data": {"name": name, "split": split} | _counts(rows, main),
         "metric": main.main_metric,
-        "conditions": _conditions(device, max_length),
+        "conditions": conditions_of(device, max_length),
         "rows": found,
     }
 
@@ -158,9 +158,15 @@ def _require_comparable(evaluated_models: Sequence[EvaluatedModel], rows: Datase
 
 
 def _row(
-    evaluated: EvaluatedModel, predictions: Mapping[str, Predictions], reference: Predictions | None
+    evaluated: EvaluatedModel,
+    predictions: Mapping[str, Predictions],
+    reference: Predictions | None,
+    runners: Mapping[tuple[str, str], FormatRunner],
 ) -> dict[str, Any]:
-    """A model's row of the comparison, without latency; predictions are given by format, fp32 first."""
+    """A model's row of the comparison, without latency; predictions are given by format, fp32 first.
+
+    Runners are given by model name and format.
+    """
     model, (main, *_) = evaluated.model, predictions.values()
     tensors = list(model.parameters())
     row = {
@@ -168,6 +174,7 @@ def _row(
         "role": evaluated.role,
         "parameters": model.num_parameters(),
         "megabytes": round(sum(each.numel() * each.element_size() for each in tensors) / 1e6, 1),
+        "megabytes_by_format": {each: runners[evaluated.name, each].megabytes for each in predictions},
         "weights_sha256": weights_sha256(model),
         "metrics": main.metrics,
     }
@@ -213,7 +220,7 @@ def paired_difference(first: Predictions, second: Predictions) -> dict[str, floa
 
 def _latencies(
     evaluated_models: Sequence[EvaluatedModel],
-    runners: Mapping[tuple[str, str], Runner],
+    runners: Mapping[tuple[str, str], FormatRunner],
     number_format: str,
     settings: LatencySettings,
     device: torch.device | str,
@@ -226,24 +233,46 @@ def _latencies(
     model = min(
         (evaluated.model for evaluated in evaluated_models), key=lambda each: getattr(each.config, "vocab_size", 0)
     )
-    limit = min(getattr(evaluated.processing_class, "model_max_length", 10**9) for evaluated in evaluated_models)
-    limit = min(limit, *(getattr(each.model.config, "max_position_embeddings", limit) for each in evaluated_models))
-    lengths = [length for length in settings.lengths if length <= limit] or [limit]
-    has_length = task_of(model) is not Task.IMAGE_CLASSIFICATION
     measure = partial(
         measure_latency,
         of_format,
         device=device,
         inputs=lambda size, length: example_inputs(model, size, length, device),
     )
+    found = affordable_latencies(measure, timed_lengths(evaluated_models, settings), settings)
+    return [[times[evaluated.name] for times in found] for evaluated in evaluated_models]
+
+
+def timed_lengths(evaluated_models: Sequence[EvaluatedModel], settings: LatencySettings) -> Sequence[int]:
+    """The lengths of the settings that all models can process, the longest possible one if none; (0,) for images."""
+    if task_of(evaluated_models[0].model) is Task.IMAGE_CLASSIFICATION:
+        return (0,)
+    limit = min(getattr(evaluated.processing_class, "model_max_length", 10**9) for evaluated in evaluated_models)
+    limit = min(limit, *(getattr(each.model.config, "max_position_embeddings", limit) for each in evaluated_models))
+    return [length for length in settings.lengths if length <= limit] or [limit]
+
+
+def affordable_latencies(
+    measure: Callable[..., dict[str, dict[str, Any]]], lengths: Sequence[int], settings: LatencySettings
+) -> list[dict[str, dict[str, Any]]]:
+    """Measure every batch size and length, with as many passes as five seconds allow.
+
+    Args:
+        measure: The function `measure_latency` with all arguments but sizes and passes.
+        lengths: The numbers of tokens per sequence.
+        settings: The batch sizes, and the largest numbers of passes.
+
+    Returns:
+        What `measure` returns, for every batch size and length.
+    """
     found = []
     for size in settings.batch_sizes:
-        for length in lengths if has_length else (0,):
+        for length in lengths:
             trial = measure(size, length, runs=1, warm_up=1)
             affordable = int(_ENOUGH_MILLISECONDS / max(each["median_ms"] for each in trial.values()))
             runs, warm_up = min(max(affordable, _FEWEST_RUNS), settings.runs), min(affordable // 5, settings.warm_up)
             found.append(measure(size, length, runs=runs, warm_up=warm_up))
-    return [[times[evaluated.name] for times in found] for evaluated in evaluated_models]
+    return found
 
 
 def _add_latencies(rows: Sequence[dict[str, Any]], number_format: str, latencies: list[list[dict[str, Any]]]) -> None:
@@ -252,7 +281,9 @@ def _add_latencies(rows: Sequence[dict[str, Any]], number_format: str, latencies
         row.setdefault("latency", []).extend({"format": number_format} | time for time in times)
 
 
-def _conditions(device: torch.device | str, max_length: int) -> dict[str, Any]:
-    packages = ("torch", "transformers")
+def conditions_of(
+    device: torch.device | str, max_length: int, packages: Sequence[str] = ("torch", "transformers")
+) -> dict[str, Any]:
+    """The hardware, the longest input (tokens) and the versions of Python and of packages."""
     versions = {"python": platform.python_version()} | {package: version(package) for package in packages}
     return {"hardware": hardware_name(device), "max_length": max_length, "versions": versions}

@@ -1,14 +1,14 @@
-"""The number formats a trained model can run in, so that their speed and predictions can be compared."""
+"""The number formats a trained model can run in, so that their speed, size and predictions can be compared."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import logging
+import io
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_distill.extras import require_extra
+from hf_distill.graphs.export import export_onnx, traced_inputs
+from hf_distill.graphs.formats import GraphFormat, convert
+from hf_distill.graphs.runner import GraphRunner
 from hf_distill.text.suggestions import choice
 
 Runner = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
@@ -28,18 +31,43 @@ class Format(str, Enum):
     FP32 = "fp32"
     BF16 = "bf16"
     INT8 = "int8"
-    ONNX = "onnx"
+    ONNX = GraphFormat.ONNX.value
+    ONNX_FP16 = GraphFormat.FP16.value
+    ONNX_INT8 = GraphFormat.INT8.value
+
+    @property
+    def is_torch(self) -> bool:
+        """Whether torch runs the model, not ONNX Runtime."""
+        return self in (Format.FP32, Format.BF16, Format.INT8)
+
+
+@dataclass(frozen=True)
+class FormatRunner:
+    """A model in a number format.
+
+    Attributes:
+        run: The function from model inputs on the device to the model's outputs by name.
+        megabytes: The size of the model's file in the format (10^6 bytes).
+    """
+
+    run: Runner
+    megabytes: float
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Run the model on inputs."""
+        return self.run(inputs)
 
 
 def in_format(
     model: nn.Module, number_format: Format | str, example: Mapping[str, Tensor], device: torch.device | str = "cpu"
-) -> Runner:
+) -> FormatRunner:
     """Make a function that runs a model in a number format, without gradients; the model itself is not modified.
 
     Args:
         model: A model of transformers, in single precision.
         number_format: The format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and dynamically quantized
-            activations (torch, CPU only); "onnx", single precision in ONNX Runtime (CPU only, needs the extra `onnx`).
+            activations (torch, CPU only); and in ONNX Runtime (CPU only, needs the extra `onnx`) "onnx", single
+            precision, "onnx-fp16" and "onnx-int8", dynamically quantized per channel.
         example: Model inputs that the model is exported with, of at least two rows.
         device: The device to run on.
 
@@ -52,16 +80,29 @@ def in_format(
         ImportError: ONNX Runtime or onnxscript is not installed.
     """
     number_format, device = choice(Format, number_format, "format"), torch.device(device)
-    if number_format in (Format.INT8, Format.ONNX) and device.type != "cpu":
+    if number_format not in (Format.FP32, Format.BF16) and device.type != "cpu":
         raise ValueError(f"format {number_format.value!r} runs on the CPU only, got device {str(device)!r}")
+    if not number_format.is_torch:
+        graph = _graph_runner(model, GraphFormat(number_format.value), example)
+        return FormatRunner(graph, graph.megabytes)
     accepted = set(inspect.signature(model.forward).parameters)
-    example = {name: value for name, value in example.items() if name in accepted}
-    is_onnx = number_format is Format.ONNX
-    run = _onnx_runner(model, example) if is_onnx else _torch_runner(model, number_format, device)
-    return lambda inputs: run({name: value for name, value in inputs.items() if name in accepted})
+    run, megabytes = _torch_runner(model, number_format, device)
+    return FormatRunner(
+        lambda inputs: run({name: value for name, value in inputs.items() if name in accepted}), megabytes
+    )
 
 
-def _torch_runner(model: nn.Module, number_format: Format, device: torch.device) -> Runner:
+def megabytes_of(model: nn.Module) -> float:
+    """The size of a model's file (10^6 bytes): of its parameters or, if they are quantized, of its saved state."""
+    size = sum(each.numel() * each.element_size() for each in model.parameters())
+    if any("quantized" in type(module).__module__ for module in model.modules()):
+        saved = io.BytesIO()
+        torch.save(model.state_dict(), saved)
+        size = len(saved.getbuffer())
+    return round(size / 1e6, 3)
+
+
+def _torch_runner(model: nn.Module, number_format: Format, device: torch.device) -> tuple[Runner, float]:
     model = copy.deepcopy(model).to(device).eval()
     if number_format is Format.BF16:
         model = model.to(torch.bfloat16)
@@ -80,48 +121,16 @@ def _torch_runner(model: nn.Module, number_format: Format, device: torch.device)
         with torch.inference_mode():
             return model(**inputs)
 
-    return run
+    return run, megabytes_of(model)
 
 
-def _onnx_runner(model: nn.Module, example: Mapping[str, Tensor]) -> Runner:
-    require_extra("onnxruntime", "onnx", "format 'onnx'")
-    require_extra("onnxscript", "onnx", "format 'onnx'")  # torch's exporter imports it
-    import onnxruntime
-
-    model, names = copy.deepcopy(model).eval(), list(example)
-    axes = {name: _axes(name) for name in names}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        path = Path(folder, "model.onnx")
-        with _without_torchvision():
-            torch.onnx.export(
-                model, kwargs=dict(example), f=path, input_names=names, dynamic_shapes=axes, dynamo=True, verbose=False
-            )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    given = [each.name for each in session.get_inputs()]
-    with torch.inference_mode():
-        keys = [key for key, value in model(**example).items() if isinstance(value, Tensor)]
-
-    def run(inputs: Mapping[str, Tensor]) -> Any:
-        arrays = session.run(None, {name: inputs[name].numpy() for name in given})
-        return {key: torch.from_numpy(array) for key, array in zip(keys, arrays, strict=True)}
-
-    return run
-
-
-@contextmanager
-def _without_torchvision() -> Iterator[None]:
-    """Silence the warnings of torch's exporter about operators of torchvision that are not installed: no encoder has one."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
-def _axes(name: str) -> dict[int, str]:
-    return {0: "batch"} if name == "pixel_values" else {0: "batch", 1: "sequence"}
+def _graph_runner(model: nn.Module, number_format: GraphFormat, example: Mapping[str, Tensor]) -> GraphRunner:
+    require_extra("onnxruntime", "onnx", f"format {number_format.value!r}")
+    require_extra("onnxscript", "onnx", f"format {number_format.value!r}")  # torch's exporter imports it
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, GraphFormat.ONNX.file_name)
+        export_onnx(model, traced_inputs(model, example), path)
+        if number_format is not GraphFormat.ONNX:
+            convert(path, converted := Path(folder, "converted.onnx"), number_format)
+            path = converted
+        return GraphRunner(path)

@@ -29,6 +29,17 @@ def latency_of(row: Mapping[str, Any], number_format: str = "fp32") -> float | N
     return shortest["median_ms"] if shortest else None
 
 
+def megabytes_of_row(row: Mapping[str, Any], number_format: str = "fp32") -> float | None:
+    """The size of a model's file in a format (10^6 bytes); None if it is not known."""
+    weights = row.get("megabytes") if number_format == "fp32" else None
+    return (row.get("megabytes_by_format") or {}).get(number_format, weights)
+
+
+def megabytes_text(size: float | None) -> str:
+    """A size (10^6 bytes) as text with three digits; "" if it is not known."""
+    return "" if size is None else f"{size:.0f}" if size >= 100 else f"{size:.3g}"
+
+
 def in_percent(evaluation: Mapping[str, Any], value: float) -> str:
     """A value of the comparison's metric as text, in percent where that is usual."""
     return f"{100 * value if is_share(evaluation) else value:.1f}"
@@ -62,6 +73,7 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
 
     data, rows = evaluation["data"], evaluation["rows"]
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
+    sized = [name for name in formats or ["fp32"] if any(megabytes_of_row(row, name) is not None for row in rows)]
     table = Table(
         title=escape(plain(f"{data['name']}, {data['split']}: {examples_label(evaluation)}")),
         caption="± half the 95 % interval of the difference from the teacher; p: exact McNemar test"
@@ -71,14 +83,17 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
     for heading in ("model", "trained on"):
         table.add_column(heading, overflow="fold")
     headings = [metric_label(evaluation), "against teacher", "p", "agreement %", "ECE %", "parameters", "smaller"]
+    headings += [f"{each} MB" for each in sized]
     for heading in [*headings, *(f"{each} ms" for each in formats), *(["faster"] if formats else [])]:
         table.add_column(escape(plain(heading)), justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(plain(cell)) for cell in _cells(evaluation, row, formats)))
+        table.add_row(*(escape(plain(cell)) for cell in _cells(evaluation, row, formats, sized)))
     return table
 
 
-def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any], formats: Sequence[str]) -> list[str]:
+def _cells(
+    evaluation: Mapping[str, Any], row: Mapping[str, Any], formats: Sequence[str], sized: Sequence[str]
+) -> list[str]:
     first, metric = evaluation["rows"][0], evaluation["metric"]
     against, fidelity = row.get("against_teacher") or {}, row.get("fidelity") or {}
     scale = 100 if is_share(evaluation) else 1
@@ -94,6 +109,7 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any], formats: Seque
         f"{100 * calibration:.1f}" if calibration is not None else "",
         f"{row['parameters'] / 1e6:.1f}M",
         _times(first["parameters"], row["parameters"]),
+        *(megabytes_text(megabytes_of_row(row, each)) for each in sized),
         *("" if latency_of(row, each) is None else f"{latency_of(row, each):.2f}" for each in formats),
     ]
     return [*cells, *([_times(latency_of(first), latency_of(row))] if formats else [])]

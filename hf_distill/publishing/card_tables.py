@@ -8,7 +8,14 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_distill.evaluation.report import in_percent, is_share, latency_of, metric_label
+from hf_distill.evaluation.report import (
+    in_percent,
+    is_share,
+    latency_of,
+    megabytes_of_row,
+    megabytes_text,
+    metric_label,
+)
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.markdown import Markdown, code, escaped, joined, table
 
@@ -69,6 +76,8 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Markdown:
     is_timed = all(latency_of(row) is not None for row in rows)
     scale = 100 if is_share(evaluation) else 1
     headings = ["model", "trained on", metric_label(evaluation), "against the teacher", "agreement", "parameters"]
+    is_sized = any(megabytes_of_row(row) is not None for row in rows)
+    headings += ["MB"] if is_sized else []
     lines: list[list[Any]] = [[*headings, *(["latency"] if is_timed else [])]]
     for index, row in enumerate(rows):
         against, fidelity = row.get("against_teacher") or {}, row.get("fidelity") or {}
@@ -81,6 +90,7 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Markdown:
             Markdown(f"{scale * against['difference']:+.1f} ({' to '.join(interval)})") if against else "",
             f"{100 * agreement:.1f} %" if agreement is not None else "",
             f"{row['parameters'] / 1e6:.1f}M",
+            *([megabytes_text(megabytes_of_row(row))] if is_sized else []),
         ]
         lines.append([*cells, *([f"{latency_of(row):.2f} ms"] if is_timed else [])])
     return table(lines, left=2)
@@ -90,10 +100,21 @@ def speed_table(evaluation: Mapping[str, Any], own: Mapping[str, Any]) -> Markdo
     """The table of the student's latencies besides the teacher's; None if none was measured."""
     teachers = [row for row in evaluation["rows"] if row["role"] == "teacher" and row is not own]
     taught = {_measured_as(each): each["median_ms"] for row in teachers[:1] for each in row.get("latency", ())}
-    headings = ["format", "batch", "length", "median ms", "p95 ms", "examples per second"]
+    sizes = {each["format"]: megabytes_of_row(own, each["format"]) for each in own.get("latency", ())}
+    is_sized = any(size is not None for size in sizes.values())
+    headings = [
+        "format",
+        *(["MB"] if is_sized else []),
+        "batch",
+        "length",
+        "median ms",
+        "p95 ms",
+        "examples per second",
+    ]
     rows = [
         [
             each["format"],
+            *([megabytes_text(sizes[each["format"]])] if is_sized else []),
             each["batch_size"],
             each.get("sequence_length") or "",
             *(f"{each[name]:.2f}" if name in each else "" for name in ("median_ms", "p95_ms")),
@@ -103,6 +124,27 @@ def speed_table(evaluation: Mapping[str, Any], own: Mapping[str, Any]) -> Markdo
         for each in own.get("latency", ())
     ]
     return table([[*headings, *(["teacher's median ms"] if taught else [])], *rows]) if rows else None
+
+
+def exports_table(exports: Mapping[str, Any]) -> Markdown:
+    """The table of a student's exports: size, quality, agreement with the student, and latency."""
+    rows, metric = exports["rows"], exports.get("metric")
+    is_timed = all(row.get("latency") for row in rows)
+    headings = ["format", "file", "MB", *([metric_label(exports)] if metric else []), "agreement", "in fp32"]
+    lines: list[list[Any]] = [[*headings, *(["latency"] if is_timed else [])]]
+    for row in rows:
+        agreement, kept = row.get("agreement"), row.get("kept_layers") or ()
+        quality = row.get("metrics", {}).get(metric)
+        cells = [
+            row["format"],
+            code(row["file"]) if row["file"] else "",
+            megabytes_text(row["megabytes"]),
+            *(["" if quality is None else in_percent(exports, quality)] if metric else []),
+            "" if agreement is None else f"{100 * agreement:.1f} %",
+            counted(len(kept), "layer") if kept else "",
+        ]
+        lines.append([*cells, *([f"{latency_of(row, row['format']):.2f} ms"] if is_timed else [])])
+    return table(lines, left=2)
 
 
 def _measured_as(latency: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,50 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, ModelCard, constants, get_token
 from huggingface_hub.hf_api import CommitInfo, DatasetInfo, ModelInfo, RepoSibling
 from huggingface_hub.utils import validate_repo_id
 
+from hf_distill.publishing.exports import exported_files, is_export
 from hf_distill.publishing.hub_session import HubSession, PublishError, RetryPolicy
 from hf_distill.publishing.labeled_folder import is_labeled, is_shard, labeled_files
+from hf_distill.publishing.publication import Publication
 from hf_distill.publishing.student_folder import PublishedFile, files_to_publish, is_weights, left_out, with_repository
 
 # Names that `git check-ref-format` accepts, restricted to characters that need no quoting.
 _TAG = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|$)))[A-Za-z0-9_](?:[A-Za-z0-9_./+-]*[A-Za-z0-9_+-])?")
 _RepoInfo = ModelInfo | DatasetInfo
 _AGAIN = "The folder was only read; the same command continues."
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A published student or labeled transfer set, or the plan of a dry run.
-
-    Attributes:
-        repo_id: The id of the repository, "namespace/name".
-        private: Whether the repository is private; in a plan, whether it is to be.
-        files: The files to publish, sorted by name.
-        left_out: The names of the files and folders that are not published.
-        url: The URL of the repository or, once there is one, of the pull request.
-        tag: The git tag of the commit. None: it has none.
-        create_pr: Whether the commit is proposed as a pull request.
-        commit: The commit id. None: nothing was uploaded, as in a dry run.
-        changed: Whether this call made a commit; False if the repository already held all files.
-        repo_type: The type of the repository: "model", or "dataset" for a labeled transfer set.
-    """
-
-    repo_id: str
-    private: bool
-    files: tuple[PublishedFile, ...]
-    left_out: tuple[str, ...]
-    url: str
-    tag: str | None = None
-    create_pr: bool = False
-    commit: str | None = None
-    changed: bool = False
-    repo_type: str = "model"
 
 
 def publish(
@@ -60,6 +33,7 @@ def publish(
     token: str | None = None,
     message: str | None = None,
     dry_run: bool = False,
+    exports: str | os.PathLike | None = None,
     patience: RetryPolicy | None = None,
 ) -> Publication:
     """Publish a student, or a labeled transfer set, on the Hub.
@@ -81,6 +55,8 @@ def publish(
         token: The Hub token. None: the token of HF_TOKEN or of `hf auth login`.
         message: The title of the commit. None: "Publish a student" or "Publish a labeled transfer set".
         dry_run: Only check and list the files; nothing is uploaded.
+        exports: The folder of the student's export (`export_student`), whose ONNX files are published in a folder `onnx/`
+            beside the weights, in place of those there. None: only the student; exports that are there are kept.
         patience: The policy of retries. None: retries for a few minutes.
 
     Returns:
@@ -92,7 +68,9 @@ def publish(
         PublishError: The Hub cannot be reached or refuses; the message gives the reason and what to do.
     """
     session = None if dry_run else HubSession(token, patience)
-    plan = plan_publication(folder, repo_id, private=private, create_pr=create_pr, tag=tag, token=token)
+    plan = plan_publication(
+        folder, repo_id, private=private, create_pr=create_pr, tag=tag, token=token, exports=exports
+    )
     what = "student" if plan.repo_type == "model" else "labeled transfer set"
     return plan if session is None else send(session, plan, message or f"Publish a {what}")
 
@@ -105,6 +83,7 @@ def plan_publication(
     create_pr: bool = False,
     tag: str | None = None,
     token: str | None = None,
+    exports: str | os.PathLike | None = None,
 ) -> Publication:
     """The publication that `publish` would make, after all checks that need no connection; the arguments are the same."""
     if repo_id.count("/") != 1:
@@ -116,8 +95,11 @@ def plan_publication(
         raise ValueError(f"tag must be a name that git takes, such as 'v1.0', got {tag!r}")
     if create_pr and tag:
         raise ValueError(f"a pull request has no commit to name before it is merged, got tag={tag!r}")
-    is_dataset = is_labeled(folder)
-    files = (labeled_files if is_dataset else files_to_publish)(folder, token or get_token())
+    is_dataset, secret = is_labeled(folder), token or get_token()
+    if is_dataset and exports is not None:
+        raise ValueError(f"exports are of students, and {folder} is a labeled transfer set")
+    files = (labeled_files if is_dataset else files_to_publish)(folder, secret)
+    files += [] if exports is None else exported_files(exports, files, secret)
     files = [with_repository(file, repo_id) if file.name == "README.md" else file for file in files]
     url = f"{constants.ENDPOINT}/{'datasets/' * is_dataset}{repo_id}"
     kept = tuple(left_out(folder, files))
@@ -253,7 +235,8 @@ class _Push:
         ours = {file.name for file in self.plan.files}
         differing = [file for file in self.plan.files if not _same(file, there.get(file.name))]
         is_ours = is_weights if self.plan.repo_type == "model" else is_shard
-        return differing, [name for name in there if is_ours(name) and name not in ours]
+        stale = [name for name in there if is_ours(name) or (is_export(name) and any(map(is_export, ours)))]
+        return differing, [name for name in stale if name not in ours]
 
     def _holds_everything(self, found: _RepoInfo) -> bool:
         return self._compare(found) == ([], [])

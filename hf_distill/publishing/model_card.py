@@ -65,6 +65,7 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         scores=card_tables.scores_table(record),
         own=own,
         speed=card_tables.speed_table(evaluation, own) if evaluation and own else None,
+        exports=card_tables.exports_table(record.exports) if record.exports else None,
         data_sets=[hub_link(name, "datasets/") for name in datasets_of(record)],
         teacher_name=_teacher_name(record),
         recipe=RECIPES.get(record.arguments.get("recipe", "")),
@@ -183,5 +184,24 @@ def add_evaluation(folder: str | os.PathLike, evaluation: Mapping[str, Any], nam
         raise ValueError(f"the comparison is of {names}, got {name!r}")
     record = RunRecord.load(folder)
     record.evaluation = {**evaluation, "this": names.index(name)}
+    record.save(folder)
+    return write_model_card(folder)
+
+
+def add_exports(folder: str | os.PathLike, exports: Mapping[str, Any]) -> Path:
+    """Add the report of exports to a student's `run.json`, and render its card again.
+
+    Args:
+        folder: The student's folder, with a `run.json`.
+        exports: The report, as `hf_distill.export_student` returns it.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        FileNotFoundError: The folder has no `run.json`.
+    """
+    record = RunRecord.load(folder)
+    record.exports = dict(exports)
     record.save(folder)
     return write_model_card(folder)

@@ -73,6 +73,7 @@ def test_the_example_runs(name, prepared):
         "train": ["--max_steps", "2", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true"],
         "publish-family": ["--dry-run"],
         "evaluate": ["--runs", "1", "--lengths", "8"],
+        "export": ["--no-latency"],
     }
     arguments = example_of(name)
     outputs = prepared(arguments)

@@ -1,0 +1,1 @@
+"""Exports of trained models for ONNX Runtime, checked on real rows."""

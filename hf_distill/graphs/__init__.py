@@ -1,0 +1,1 @@
+"""ONNX graphs of models: export from torch, number formats, and running them in ONNX Runtime."""
