@@ -19,6 +19,7 @@ WITH_EXTRAS = (
     "tests/graphs",
     "tests/hub",
     "tests/pretrained/test_files.py::test_an_image_processor_is_there_or_not_or_broken",
+    "tests/publishing/test_derived_record.py::test_a_trimmed_student_is_recorded_and_published",
     "tests/publishing/test_labeled_folder.py",
     "tests/publishing/test_model_card.py::test_card_of_a_distilled_student",
     "tests/publishing/test_poison.py::test_a_plot_of_odd_rows_is_drawn",

@@ -12,6 +12,10 @@ from hf_distill.cli.json_output import print_json
 
 def card(
     folders: Annotated[list[Path], typer.Argument(help="Student folders: with a run.json, or a model alone.")],
+    made_from: Annotated[
+        Path | None,
+        typer.Option(help="Student with a run.json that these models were trimmed or pruned from, without training."),
+    ] = None,
     base_model: Annotated[
         str | None, typer.Option(help="Id on the Hub of the model that the student derives from.")
     ] = None,
@@ -26,8 +30,8 @@ def card(
 ) -> None:
     """Render run.json into README.md, with its plots; what cannot be measured is given as options, and saved in run.json.
 
-    A model without a run.json, such as one that was trimmed or pruned from Python, gets a card that says what can be read off
-    the model, and that the rest is not known.
+    A model that was trimmed or pruned from Python gets a run.json of its own with --made-from. Any other model without a
+    run.json gets a card that says what can be read off the model, and that the rest is not known.
 
     Example: hf-distill card outputs/quickstart/BERT-Tiny-distilled --license apache-2.0 --language en
     """
@@ -46,12 +50,23 @@ def card(
             )
     given = {"base_model": base_model, "license": license, "language": language, "datasets": datasets}
     given = {name: value for name, value in (given | {"tags": tags, "model_name": model_name}).items() if value}
+    if made_from is not None:
+        _derive(folders, made_from)
     written = [_write(folder, given) for folder in folders]
     if as_json:
         metadata = {str(path): ModelCard.load(path).data.to_dict() for path in written}
         print_json(metadata)
     else:
         typer.echo("\n".join(map(str, written)))
+
+
+def _derive(folders: list[Path], source: Path) -> None:
+    """Write the records of models that were made from a student without training."""
+    from hf_distill.pretrained.loading import load_as_saved
+    from hf_distill.publishing.derived_record import record_derived
+
+    for folder in folders:
+        record_derived(folder, load_as_saved(str(folder)), source)
 
 
 def _write(folder: Path, given: dict[str, Any]) -> Path:

@@ -64,6 +64,7 @@ class RunRecord:
         metrics: The metrics of the last evaluation.
         evaluation: The comparison with other models, see `hf_distill.evaluation.comparison`; None if there is none.
         exports: The student's exports, see `hf_distill.export_student`; None if there are none.
+        made_from: The trained student that this one was made from without training, such as by trimming; None if it is that.
         card: The metadata of the model card that the caller gave, see `DistillationTrainer.create_model_card`.
         versions: The versions of Python and of the packages that affect results.
         stages: The trainings of a student that was trained in several stages, in order, this one included: name,
@@ -86,6 +87,7 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
     exports: dict[str, Any] | None = None
+    made_from: dict[str, Any] | None = None
     card: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: package_versions())
     stages: list[dict[str, Any]] = field(default_factory=list)
