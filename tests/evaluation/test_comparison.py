@@ -83,6 +83,13 @@ def test_classifiers_are_measured_as_scikit_learn_measures_them():
     timed = {(each["format"], each["batch_size"], each["sequence_length"]) for each in student_row["latency"]}
     assert timed == {(kind, size, 8) for kind in ("fp32", "int8") for size in (1, 2)}
     assert "accuracy" in student_row["metrics_by_format"]["int8"]
+    sizes = student_row["megabytes_by_format"]
+    assert sizes["fp32"] == pytest.approx(4 * student.num_parameters() / 1e6, abs=1e-3) and set(sizes) == {
+        "fp32",
+        "int8",
+    }
+    headings = [column.header for column in report_table(found).columns]
+    assert "fp32 MB" in headings and "int8 MB" in headings
     assert found["data"]["examples"] == 41 and found["metric"] == "accuracy"
     jsonschema.validate(found, schema()["$defs"]["evaluation"] | {"$defs": schema()["$defs"]})
 

@@ -20,7 +20,10 @@ def test_a_deeper_model_takes_longer_and_conditions_are_stated():
         assert measured["threads"] == torch.get_num_threads() and measured["device"] == "cpu"
 
 
-@pytest.mark.parametrize(("number_format", "tolerance"), [("fp32", 1e-5), ("bf16", 0.1), ("int8", 0.3), ("onnx", 1e-5)])
+@pytest.mark.parametrize(
+    ("number_format", "tolerance"),
+    [("fp32", 1e-5), ("bf16", 0.1), ("int8", 0.3), ("onnx", 1e-5), ("onnx-fp16", 0.1), ("onnx-int8", 0.3)],
+)
 def test_every_format_gives_the_model_s_answers_and_leaves_it_alone(number_format, tolerance):
     model = tiny_bert(hidden_size=64, layers=2).eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -54,3 +57,12 @@ def test_an_export_says_nothing_of_operators_that_no_encoder_has():
     finally:
         log.removeHandler(handler)
     assert not [line for line in said if "torchvision" in line] and log.level == level
+
+
+def test_onnx_reads_token_types_so_that_pairs_of_texts_are_predicted_with_them():
+    model = tiny_bert(hidden_size=16, layers=1).eval()
+    inputs = random_tokens(VOCABULARY, 3, 8, "cpu")
+    inputs["token_type_ids"] = torch.ones_like(inputs["input_ids"])
+    run = in_format(model, "onnx", random_tokens(VOCABULARY, 2, 8, "cpu"))
+    with torch.inference_mode():
+        assert torch.allclose(run(inputs)["logits"], model(**inputs).logits, atol=1e-5)
