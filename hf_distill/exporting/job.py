@@ -98,11 +98,10 @@ class ExportJob:
             "rows": found,
         }
 
-    def _predicted(self, run: Runner, rows: Dataset | None = None) -> Predictions:
+    def _predicted(self, run: Runner, rows: Dataset | None = None, batch_size: int | None = None) -> Predictions:
         model, names = self.evaluated.model, label_names(self.evaluated.model.config)
-        predictor = Predictor(
-            model, self.evaluated.processing_class, run, names, self.settings.batch_size, self.settings.max_length
-        )
+        batch_size = batch_size or self.settings.batch_size
+        predictor = Predictor(model, self.evaluated.processing_class, run, names, batch_size, self.settings.max_length)
         return predictor.predict(self.rows if rows is None else rows)
 
     @property
@@ -123,24 +122,24 @@ class ExportJob:
         keep = self.settings.keep_layers
         names = [] if keep == AUTO else named_layers([keep] if isinstance(keep, str) else keep, layers)
         kept = names if number_format.is_quantized else []
-        run, predictions = self._made(number_format, kept)
+        run, predictions, agreed = self._made(number_format, kept)
         hurt: dict[str, float] = {}
-        if not self._agrees(predictions):
+        if not self._is_enough(agreed):
             hurt = self._hurt(number_format) if number_format.is_quantized else {}
             if keep != AUTO or not hurt:
-                raise AgreementError(self._refusal(number_format, predictions, hurt, kept))
+                raise AgreementError(self._refusal(number_format, agreed, hurt, kept))
             self.progress(f"layers to keep in {number_format.value}")
-            kept = fewest_kept(list(hurt), lambda some: self._agrees(self._made(number_format, some)[1]))
-            run, predictions = self._made(number_format, kept)
-            if not self._agrees(predictions):
-                raise AgreementError(self._refusal(number_format, predictions, hurt, kept))
+            kept = fewest_kept(list(hurt), lambda some: self._is_enough(self._made(number_format, some)[2]))
+            run, predictions, agreed = self._made(number_format, kept)
+            if not self._is_enough(agreed):
+                raise AgreementError(self._refusal(number_format, agreed, hurt, kept))
         path = self.folder / number_format.file_name
         row: dict[str, Any] = {
             "format": number_format.value,
             "file": path.name,
             "megabytes": run.megabytes,
             "sha256": file_sha256(path),
-            "agreement": agreement(self.reference, predictions),
+            "agreement": agreed,
             "kept_layers": kept,
         }
         if (difference := largest_difference(self.reference, predictions)) is not None:
@@ -148,27 +147,30 @@ class ExportJob:
         row |= {"hurt_by_layer": hurt} if hurt else {}
         return row | ({"metrics": predictions.metrics} if self.is_labeled else {}), run
 
-    def _made(self, number_format: GraphFormat, kept: Sequence[str]) -> tuple[GraphRunner, Predictions]:
+    def _made(self, number_format: GraphFormat, kept: Sequence[str]) -> tuple[GraphRunner, Predictions, float]:
+        """The file of a format, as a runner, its predictions, and their agreement with the student's."""
         path = self.folder / number_format.file_name
         calibration = self.recorded.inputs if number_format is GraphFormat.INT8_STATIC else ()
         convert(self.source, path, number_format, kept, calibration)
         run = GraphRunner(path)
-        return run, self._predicted(run)
+        predictions = self._predicted(run)
+        agreed = agreement(self.reference, predictions)
+        if number_format is GraphFormat.INT8:  # whose ranges depend on the batch; services read single rows
+            agreed = min(agreed, agreement(self.reference, self._predicted(run, batch_size=1)))
+        return run, predictions, agreed
 
-    def _agrees(self, predictions: Predictions) -> bool:
+    def _is_enough(self, agreed: float) -> bool:
         required = self.settings.require_agreement
-        return required is None or agreement(self.reference, predictions) >= required
+        return required is None or agreed >= required
 
     def _hurt(self, number_format: GraphFormat) -> dict[str, float]:
         self.progress(f"layers that {number_format.value} hurts")
         return hurt_by_layer(self.source, number_format, self.recorded)
 
-    def _refusal(
-        self, number_format: GraphFormat, predictions: Predictions, hurt: dict[str, float], kept: Sequence[str]
-    ) -> str:
-        found, required = agreement(self.reference, predictions), self.settings.require_agreement
+    def _refusal(self, number_format: GraphFormat, agreed: float, hurt: dict[str, float], kept: Sequence[str]) -> str:
+        required = self.settings.require_agreement
         text = (
-            f"{number_format.value} agrees with the student on {found:.4f} of the predictions, required are {required}"
+            f"{number_format.value} agrees with the student on {agreed:.4f} of the predictions, required are {required}"
         )
         worst = [layer for layer in hurt if layer not in kept][:_SHOWN_LAYERS]
         if not worst:

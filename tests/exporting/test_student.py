@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, Be
 
 from hf_distill import export_student
 from hf_distill.exporting.agreement import AgreementError
+from hf_distill.exporting.job import ExportJob
 from hf_distill.exporting.layers import fewest_kept
 from hf_distill.graphs.formats import GraphFormat
 from hf_distill.publishing.model_card import write_model_card
@@ -206,3 +208,18 @@ def test_the_documented_lines_serve_an_export_without_torch(student, tmp_path):
     file = re.search(r"model\w*\.onnx", code)[0]
     by_torch = predicted(tmp_path / "exports" / "student", file, rows)
     assert np.mean([NAMES["label2id"][name] == index for name, index in zip(served, by_torch, strict=True)]) >= 0.9
+
+
+def test_agreement_of_dynamic_int8_is_that_of_single_rows_where_it_is_lower(student, monkeypatch, tmp_path):
+    sizes = []
+    predicted = ExportJob._predicted
+
+    def noted(self, run, rows=None, batch_size=None):
+        sizes.append(batch_size)
+        found = predicted(self, run, rows, batch_size)
+        return found if batch_size is None else replace(found, predictions=np.roll(found.predictions, 1))
+
+    monkeypatch.setattr(ExportJob, "_predicted", noted)
+    found = export_student(student, tmp_path / "export", texts(20), formats=("onnx", "onnx-int8"), **QUICK)
+    agreements = {row["format"]: row.get("agreement") for row in found["rows"]}
+    assert sizes.count(1) == 1 and agreements["onnx"] == 1.0 and agreements["onnx-int8"] < 1.0

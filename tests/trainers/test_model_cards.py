@@ -157,7 +157,11 @@ def test_a_record_tells_batch_optimizer_schedule_and_a_short_log(trained):
     text = ModelCard.load(f"{trainer.args.output_dir}/README.md").text
     log = text.partition("### Training log\n\n")[2]
     assert "| step | loss | validation loss |" in log and "\n| 2 | " in log and "| optimizer | AdamW (" in text
-    assert "`lr_scheduler_type` | `cosine`" in text and "| examples of an optimizer step | 6 |" in text and "| precision | float32 |" in text
+    assert (
+        "`lr_scheduler_type` | `cosine`" in text
+        and "| examples of an optimizer step | 6 |" in text
+        and "| precision | float32 |" in text
+    )
     assert (
         "logging_steps" not in text.partition("### Reproduce")[0] and "report_to" not in text.partition("### Repr")[0]
     )
