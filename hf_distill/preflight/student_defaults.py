@@ -36,7 +36,8 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
         Measured, see "Defaults" in benchmarks/README.md.
     """
     model = unwrapped(student)
-    origin, hidden = getattr(model, "hf_distill_initialization", None), getattr(model.config, "hidden_size", None)
+    origin = getattr(model, "hf_distill_initialization", None)
+    hidden = getattr(getattr(model, "config", None), "hidden_size", None)
     if origin in (None, "pretrained") or hidden is None:
         return STOCK
     epochs = STOCK["num_train_epochs"]

@@ -1,10 +1,11 @@
 """The learning rate, warm-up and length of a student's training, where the user left them open."""
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
-from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP
+from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP, student_defaults
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_models import tiny_bert
 
@@ -83,3 +84,7 @@ def test_the_record_says_which_rate_it_was(plain, teacher, sentences, tokenizer)
     record = RunRecord.load(args.output_dir)
     assert record.training["settings"]["learning_rate"] == record.arguments["learning_rate"] == args.learning_rate
     assert args.learning_rate == pytest.approx(0.06 / 32, rel=0.05)
+
+
+def test_a_module_without_configuration_has_the_defaults_of_transformers():
+    assert student_defaults(torch.nn.Linear(2, 2), 10) == STOCK
