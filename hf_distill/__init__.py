@@ -30,6 +30,7 @@ _PUBLIC_NAMES = {
     "label_transfer_set": "hf_distill.precomputed.label",
     "label_with_trajectory": "hf_distill.precomputed.label",
     "load_teacher_outputs": "hf_distill.precomputed.shards",
+    "teacher_outputs_from": "hf_distill.precomputed.external",
     "encode_for_teacher": "hf_distill.teachers.own_inputs",
     "create_student": "hf_distill.students.create",
     "export_student": "hf_distill.exporting.student",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from hf_distill.exporting.student import export_student
     from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
     from hf_distill.objectives.objective import Objective, Term
+    from hf_distill.precomputed.external import teacher_outputs_from
     from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory
     from hf_distill.precomputed.shards import load_teacher_outputs
     from hf_distill.students.create import create_student

@@ -174,6 +174,20 @@ def as_binary(logits: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(logits), logits], dim=-1)
 
 
+def logits_of_probabilities(probabilities: Tensor, multi_label: bool = False) -> Tensor:
+    """Logits of given probabilities: their logarithms, or for independent labels log p - log (1 - p), the inverse of sigmoid.
+
+    Args:
+        probabilities: Probabilities, (..., classes).
+        multi_label: Whether the classes are independent yes/no labels.
+
+    Returns:
+        Logits, (..., classes), at least `MASKED_LOGIT`; of independent labels at most -`MASKED_LOGIT`.
+    """
+    logits = probabilities.logit() if multi_label else probabilities.log()
+    return logits.clamp(min=MASKED_LOGIT, max=-MASKED_LOGIT)
+
+
 SOFT_LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,

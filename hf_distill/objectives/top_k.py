@@ -106,8 +106,36 @@ def spread_tail(indices: Tensor, log_probabilities: Tensor, classes: int) -> Ten
     """
     probabilities = log_probabilities.exp()
     named = probabilities.new_zeros((*indices.shape[:-1], classes)).scatter_add(-1, indices, probabilities[..., :-1])
-    tail = (log_probabilities[..., -1:] - math.log(classes - indices.shape[-1])).clamp(min=MASKED_LOGIT)
-    return torch.where(named > 0, named.log(), tail)
+    is_named = torch.zeros_like(named, dtype=torch.bool).scatter(-1, indices, True)
+    others = (~is_named).sum(dim=-1, keepdim=True).clamp(min=1)
+    tail = (log_probabilities[..., -1:] - others.log()).clamp(min=MASKED_LOGIT)
+    return torch.where(is_named, named.log().clamp(min=MASKED_LOGIT), tail)
+
+
+def named_with_tail(probabilities: Tensor, named: Tensor) -> tuple[Tensor, Tensor]:
+    """Distributions of which some classes are known, and all other classes together, as `top_k_kl` takes them.
+
+    A class that is alone in the tail is as good as named. Rows with fewer named classes than others repeat their first one
+    n times, each time with 1 / n of its probability, which leaves every bucket as it is.
+
+    Args:
+        probabilities: Probabilities, (rows, classes), of which those of the named classes are read.
+        named: The classes whose probability is known, bool (rows, classes); at least one per row, and two classes.
+
+    Returns:
+        Class indices (rows, k), where k is the largest number of named classes, at most classes - 1; and log-probabilities
+        of these classes and of all others together, (rows, k + 1).
+    """
+    most = probabilities.shape[-1] - 1
+    order = torch.where(named, probabilities, -1).argsort(dim=-1, descending=True, stable=True)
+    counts = named.sum(dim=-1, keepdim=True).clamp(max=most)
+    width = int(counts.max())
+    is_own = torch.arange(width) < counts
+    indices = torch.where(is_own, order[:, :width], order[:, :1])
+    kept = probabilities.gather(-1, indices)
+    tail = (1 - torch.where(is_own, kept, 0).sum(dim=-1, keepdim=True)).clamp(min=0)
+    times = (indices[..., None] == indices[..., None, :]).sum(dim=-1)
+    return indices, torch.cat([kept / times, tail], dim=-1).log().clamp(min=MASKED_LOGIT)
 
 
 def _with_tail(log_probabilities: Tensor, indices: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import DataCollatorForLanguageModeling
 
 from hf_distill.data.class_names import in_same_order, label_names
-from hf_distill.precomputed.provenance import Provenance
+from hf_distill.precomputed.provenance import EXTERNAL, Provenance
 from hf_distill.tasks import class_of, unwrapped
 from hf_distill.teachers.alignment import processing_sha256, take_over_problem_type
 from hf_distill.teachers.base import Teacher
@@ -71,8 +71,12 @@ def require_same_teacher(recorded: Sequence[Provenance], teacher: Teacher) -> No
     (member,) = teacher.members
     sha256 = member.weights_sha256
     for provenance in recorded:
-        if provenance.teacher["weights_sha256"] != sha256:
-            theirs = provenance.teacher
+        theirs = provenance.teacher
+        if theirs.get("kind") == EXTERNAL:
+            raise refusal(
+                f"from {theirs['name']}, recorded elsewhere", "there is a teacher_model too: pass one of the two"
+            )
+        if theirs["weights_sha256"] != sha256:
             name = (
                 getattr(getattr(member.model, "config", None), "_name_or_path", "") or class_of(member.model).__name__
             )
@@ -116,24 +120,28 @@ def _require_same_labels(recorded: list[str], own: list[str]) -> None:
         raise refusal(
             f"in the order of the labels {recorded}",
             f"the student's labels are {own}; make the student of the "
-            "teacher's labels in their order (`hf-distill train` and create_student do), or label the rows with a teacher "
-            "made by load_teacher for this student",
+            "teacher's labels in their order (`hf-distill train` and create_student do), label the rows with a teacher "
+            "made by load_teacher for this student, or read outputs from elsewhere with labels in the student's order",
         )
 
 
 def _require_same_comparison(provenance: Provenance, args: Any) -> None:
-    kept = provenance.top_classes
+    kept, loss = provenance.top_classes, getattr(args.soft_label_loss, "value", args.soft_label_loss)
+    of = provenance.teacher.get("outputs")
+    if loss == "logit_mse" and of not in (None, "logits"):
+        raise refusal(
+            f"made of {of}, which have no logits of their own", f"soft_label_loss is {loss}, which compares logits"
+        )
     if kept is None:
         return
     if args.temperature != kept["temperature"]:
         raise refusal(f"softened by temperature {kept['temperature']}", f"temperature is {args.temperature}")
     if args.soft_label_top_k not in (None, kept["top_k"]):
-        raise refusal(
-            f"truncated to {kept['top_k']} tokens per masked position", f"soft_label_top_k is {args.soft_label_top_k}"
-        )
-    loss = getattr(args.soft_label_loss, "value", args.soft_label_loss)
+        what = "labels per row" if of else "tokens per masked position"
+        raise refusal(f"truncated to {kept['top_k']} {what}", f"soft_label_top_k is {args.soft_label_top_k}")
     if loss not in (None, "forward_kl"):
-        raise refusal("truncated to the top tokens, which forward_kl alone compares", f"soft_label_loss is {loss}")
+        what = "labels" if of else "tokens"
+        raise refusal(f"truncated to the top {what}, which forward_kl alone compares", f"soft_label_loss is {loss}")
 
 
 def refusal(recorded: str, given: str) -> ValueError:

@@ -79,8 +79,11 @@ class PrecomputedTeacher(Teacher):
         return TEACHER_LOGITS in inputs
 
     def identity(self) -> Any:
-        """The fingerprint of the teacher's weights in the provenance, None where it is unknown."""
-        return {"weights with sha256": (self._description or {}).get("weights_sha256")}
+        """The fingerprint of the teacher's weights, or of outputs from elsewhere, in the provenance; None where it is unknown."""
+        known = self._description or {}
+        if "outputs_sha256" in known:
+            return {"outputs with sha256": known["outputs_sha256"]}
+        return {"weights with sha256": known.get("weights_sha256")}
 
     def require_states(self, indices: Iterable[int], first_position_only: bool) -> None:
         """Refuse hidden states that were not precomputed.

@@ -18,6 +18,7 @@ from hf_distill.teachers.column_names import TEACHER_PROVENANCE
 
 SCHEMA_VERSION = 1
 TOKENS_READ = "inputs"
+EXTERNAL = "external"  # the `kind` of a teacher whose outputs come from elsewhere
 _SHA256 = {"teacher": "weights_sha256", "processing_class": "sha256"}
 # Fields that may differ between equal outputs: names and versions.
 _FREE = {"name", "revision", "versions", "model_type", "hidden_size", "num_hidden_layers"}
@@ -29,7 +30,8 @@ class Provenance:
 
     Attributes:
         teacher: The teacher's name, revision, architecture, weights_sha256, parameters (their number), dtype (the precision
-            it computed in), model_type, hidden_size and num_hidden_layers.
+            it computed in), model_type, hidden_size and num_hidden_layers. Of outputs from elsewhere: its name, what else was
+            told of it, `kind` "external", what the outputs are (`outputs`) and their sha256 (`outputs_sha256`).
         task: The task of the teacher's head, a value of `Task`.
         labels: Names of the classes, in the order of the logits; None where classes have no names.
         processing_class: The name and sha256 of the tokenizer or image processor; None where it was not known.
@@ -37,7 +39,7 @@ class Provenance:
         max_length: The length in tokens that texts were cut to; None where it was not known.
         dtype: The precision that outputs are stored in.
         top_classes: The top_k, sampled, temperature, mask_epochs and seed of `LabelingOptions` for a masked-language model;
-            else None.
+            the top_k and temperature of outputs from elsewhere that name some labels only; else None.
         hidden_states: Indices of the hidden states stored at every position.
         cls_states: Indices of the hidden states stored at the first position.
         rows_per_shard: Rows per file, except the last.
@@ -84,7 +86,8 @@ class Provenance:
             raise ValueError(f"teacher outputs have schema version {found!r}; this package reads {SCHEMA_VERSION}")
         made = as_dataclass(cls, content, "the provenance of teacher outputs")
         for part in (name for name in ("teacher", "processing_class") if content[name] is not None):
-            for name in ("name", _SHA256[part]):
+            is_external = part == "teacher" and content[part].get("kind") == EXTERNAL
+            for name in ("name", "outputs_sha256" if is_external else _SHA256[part]):
                 checked(content[part].get(name), str, f"{name!r} of {part!r} of the provenance of teacher outputs")
         return made
 

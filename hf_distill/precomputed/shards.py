@@ -11,6 +11,7 @@ import datasets
 import pyarrow as pa
 from datasets.table import embed_table_storage
 
+from hf_distill.data.files import FILE_TYPES, require_place
 from hf_distill.files import (
     FileFormatError,
     as_dataclass,
@@ -24,6 +25,7 @@ from hf_distill.files import (
 )
 from hf_distill.files.arrow_rows import open_rows
 from hf_distill.fingerprints import file_sha256, json_sha256
+from hf_distill.precomputed.external import read_rows, teacher_outputs_from
 from hf_distill.precomputed.provenance import Provenance, provenances
 
 MANIFEST = "manifest.json"
@@ -174,20 +176,29 @@ class Manifest:
             )
 
 
-def load_teacher_outputs(folder: str | os.PathLike) -> datasets.Dataset:
-    """Open the rows and teacher outputs that `label_transfer_set` wrote, with the checksum of every file verified.
+def load_teacher_outputs(folder: str | os.PathLike, **options: Any) -> datasets.Dataset:
+    """Open rows with teacher outputs: those that `label_transfer_set` wrote, or a file of outputs from elsewhere.
 
     Args:
-        folder: The `output_dir` of `label_transfer_set`.
+        folder: The `output_dir` of `label_transfer_set`, of which the checksum of every file is verified. Or a .csv, .json,
+            .jsonl or .parquet file, or a folder that `Dataset.save_to_disk` wrote, with outputs by label name.
+        **options: For outputs from elsewhere, the arguments of `teacher_outputs_from`.
 
     Returns:
-        The rows; they stay on disk.
+        The rows; those of `label_transfer_set` stay on disk.
 
     Raises:
         FileNotFoundError: The folder holds no teacher outputs, or labeling was not finished.
-        ValueError: A file is not as it was written; the message names it.
+        ValueError: A file is not as it was written; the message names it. Or outputs from elsewhere are refused, see
+            `teacher_outputs_from`.
     """
     folder = Path(folder)
+    if folder.suffix in FILE_TYPES:
+        require_place(str(folder))
+    if folder.is_file() or (folder / "state.json").is_file():
+        return teacher_outputs_from(read_rows(folder), **options)
+    if options:
+        raise ValueError(f"{sorted(options)} are for a file of outputs by label name, got the folder {str(folder)!r}")
     manifest = Manifest.load(folder)
     manifest.require_sound(folder)
     parts = [open_rows(folder / shard.file) for shard in manifest.shards]

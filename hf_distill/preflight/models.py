@@ -144,7 +144,8 @@ def require_comparable_outputs(
         ValueError: The outputs differ in shape; names the difference.
     """
     if teacher is not None:
-        require_logits_of_task(teacher.require_logits(), trainer.task)
+        if teacher.top is None:  # else the provenance says which classes there are
+            require_logits_of_task(teacher.require_logits(), trainer.task)
     elif student is not None and trainer.teacher.members:
         teacher = trainer.teacher.outputs(example)
     _require_same_positions(student, teacher, trainer.args.hidden_state_positions is HiddenStatePositions.FIRST)
