@@ -70,6 +70,8 @@ def given(tmp_path_factory):
     for name, column, labels in [("reviews", "text", LABELS), ("sentences", "sentence", ["0", "1"])]:
         lines = [f"{text},{labels[LABELS.index(label)]}" for text, label in rows]
         (folder / f"{name}.csv").write_text("\n".join([f"{column},label", *lines]) + "\n")
+    for service in ("openai", "vllm"):
+        shutil.copy(REPOSITORY / "tests" / "responses" / f"{service}.jsonl", folder)
     (folder / "texts.txt").write_text("\n".join(f"w{row + 4} w9 w{row + 30}" for row in range(20)) + "\n")
     return folder
 

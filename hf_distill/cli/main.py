@@ -48,8 +48,19 @@ class WithTrainingArguments(WithJson):
             missing = getattr(error.param, "opts", [])
             meant = [f" There is no option {word}{suggestion(word, missing)}" for word in given]
             ctx.fail(error.format_message() + "".join(text for text in meant if text.endswith("?")))
-        if str(ctx.params["teacher"]).startswith("--"):
-            ctx.fail(f"The teacher comes before training arguments such as {ctx.params['teacher']}.")
+        first = ctx.params["teacher"]
+        if ctx.params["teacher_outputs"] is not None and str(first).startswith("--"):
+            ctx.params["teacher"], rest = (
+                None,
+                [first, *rest],
+            )  # an argument of the training: there is no teacher to name
+            ctx.args = rest
+        elif first is None and ctx.params["teacher_outputs"] is None:
+            ctx.fail("Missing argument 'TEACHER', or --teacher-outputs in its place.")
+        elif first is not None and ctx.params["dataset"] is None and ctx.params["teacher_outputs"] is None:
+            ctx.fail("Missing option '--dataset'.")
+        elif str(first).startswith("--"):
+            ctx.fail(f"The teacher comes before training arguments such as {first}.")
         return rest
 
 

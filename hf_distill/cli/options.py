@@ -6,11 +6,30 @@ from typing import Annotated
 
 import typer
 
-DatasetName = Annotated[
-    str,
+_DATASET_HELP = (
+    "A built-in set (movie_reviews, wordnet, brown, digits, ...), a file, a saved folder, or a name on the Hub."
+)
+DatasetName = Annotated[str, typer.Option("--dataset", help=_DATASET_HELP)]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option("--dataset", help=f"{_DATASET_HELP} With --teacher-outputs, what to evaluate on; may be left out."),
+]
+Student = Annotated[
+    str, typer.Option(help="Its size: tiny, mini, small, medium, base, or layers/hidden size such as 3/384.")
+]
+UnlabeledTexts = Annotated[
+    str | None,
     typer.Option(
-        "--dataset",
-        help="A built-in set (movie_reviews, wordnet, brown, digits, ...), a file, a saved folder, or a name on the Hub.",
+        "--transfer-set",
+        help="Unlabeled texts of the task's domain that the teacher labels too: a built-in set, a file, a folder of files, "
+        "or a name on the Hub. Texts of --dataset among them are left out.",
+    ),
+]
+LabelsAlone = Annotated[
+    bool,
+    typer.Option(
+        help="Also train the same student on the labels alone, for a tenth of the steps (at least 100), and say by how "
+        "much distillation is better.",
     ),
 ]
 TransferSet = Annotated[
@@ -30,3 +49,39 @@ TextColumns = Annotated[
 ]
 LabelColumn = Annotated[str | None, typer.Option(help="The column of labels. Default: label.")]
 MaxLength = Annotated[int, typer.Option(min=4, help="Tokens that longer inputs are cut to.")]
+TeacherOutputs = Annotated[
+    str | None,
+    typer.Option(
+        help="What a teacher answered elsewhere, in place of TEACHER: a file with texts and probabilities by label name (column "
+        "teacher_outputs, or one per label), or hard labels (teacher_label, teacher_confidence).",
+    ),
+]
+BaseModel = Annotated[
+    str | None,
+    typer.Option(
+        help="With --teacher-outputs, the encoder that gives architecture, tokenizer and initial weights: a folder, or an id "
+        "on the Hub. Default: the published miniature of the student's size.",
+    ),
+]
+LabelNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="With --teacher-outputs, a label, once for each; A=negative where the outputs call it A. Default: those of the "
+        "labeled data, else of the outputs.",
+    ),
+]
+OutputsKind = Annotated[
+    str | None,
+    typer.Option(
+        help="probabilities, log_probabilities or logits. Default: as the outputs say, else probabilities.",
+    ),
+]
+MultiLabel = Annotated[
+    bool, typer.Option("--multi-label", help="The labels of --teacher-outputs are independent of each other.")
+]
+TeacherInfo = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What is known of the teacher of --teacher-outputs, such as name=gpt-oss-120b or date=2026-05-01."
+    ),
+]

@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_distill.cli.json_output import print_json
-from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+from hf_distill.cli.options import (
+    BaseModel,
+    DatasetConfig,
+    LabelColumn,
+    LabelNames,
+    LabelsAlone,
+    MaxLength,
+    MultiLabel,
+    OutputsKind,
+    Student,
+    TeacherInfo,
+    TeacherOutputs,
+    TextColumns,
+    TrainedOn,
+    UnlabeledTexts,
+)
 from hf_distill.cli.train_summary import summary
 from hf_distill.text.plain import printable
 
@@ -25,12 +40,13 @@ _DEFAULTS = ("--do_train", "true", "--per_device_train_batch_size", "32")
 
 def train(
     context: typer.Context,
-    teacher: Annotated[str, typer.Argument(help="A model trained on the task: a folder, or an id on the Hub.")],
-    student: Annotated[
-        str, typer.Option(help="Its size: tiny, mini, small, medium, base, or layers/hidden size such as 3/384.")
-    ],
-    dataset: DatasetName,
+    student: Student,
     output_dir: Annotated[Path, typer.Option(help="Folder for the student, its run record and its model card.")],
+    teacher: Annotated[
+        str | None,
+        typer.Argument(help="A model trained on the task: a folder, or an id on the Hub.", show_default=False),
+    ] = None,
+    dataset: TrainedOn = None,
     initialization: Annotated[
         str | None,
         typer.Option(help="truncated, width, embeddings, random or pretrained. Default: the first that fits."),
@@ -39,23 +55,19 @@ def train(
     text_column: TextColumns = None,
     label_column: LabelColumn = None,
     max_length: MaxLength = 128,
-    transfer_set: Annotated[
-        str | None,
-        typer.Option(
-            help="Unlabeled texts of the task's domain that the teacher labels too: a built-in set, a file, a folder of files, "
-            "or a name on the Hub. Texts of --dataset among them are left out.",
-        ),
-    ] = None,
-    labels_alone: Annotated[
-        bool,
-        typer.Option(
-            help="Also train the same student on the labels alone, for a tenth of the steps (at least 100), and say by how "
-            "much distillation is better.",
-        ),
-    ] = True,
+    transfer_set: UnlabeledTexts = None,
+    labels_alone: LabelsAlone = True,
+    teacher_outputs: TeacherOutputs = None,
+    base_model: BaseModel = None,
+    labels: LabelNames = None,
+    outputs_kind: OutputsKind = None,
+    multi_label: MultiLabel = False,
+    teacher_info: TeacherInfo = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the student's run record.")] = False,
 ) -> None:
     """Distill a student from a teacher of texts, words, questions or images, and compare the two where there are labels.
+
+    With --teacher-outputs FILE the teacher is whoever gave the answers in the file, such as a language model.
 
     They are compared on the split test, else validation; without either a tenth of the training rows is held out.
 
@@ -65,12 +77,19 @@ def train(
 
     Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student
     """
+    from hf_distill.scripts.external_teacher import ExternalOutputs
     from hf_distill.scripts.student_training import StudentRequest, train_student
 
+    of_outputs = (base_model, labels, outputs_kind, multi_label, teacher_info or ())
+    outputs = ExternalOutputs(teacher_outputs, *of_outputs) if teacher_outputs else None
+    if outputs is None and any(of_outputs):
+        raise typer.BadParameter(
+            "--base-model, --labels, --outputs-kind, --multi-label and --teacher-info are for --teacher-outputs"
+        )
     args = _training_arguments(context, output_dir)
     request = StudentRequest(
         args, teacher, student, initialization, dataset, dataset_config, text_column, label_column, max_length,
-        transfer_set, labels_alone,
+        transfer_set, labels_alone, outputs,
     )  # fmt: skip
     finished, metrics = train_student(request, lambda remark: typer.echo(printable(remark), err=True))
     if args.should_save:

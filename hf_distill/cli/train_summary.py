@@ -32,7 +32,8 @@ def summary(
     Returns:
         The text, without a line break at its end.
     """
-    evaluate = ["hf-distill", "evaluate", str(finished.folder), "--teacher", finished.teacher, "--dataset"]
+    teacher = ["--teacher", finished.teacher] if finished.teacher else []
+    evaluate = ["hf-distill", "evaluate", str(finished.folder), *teacher, "--dataset"]
     is_separate = finished.held_out is None and finished.evaluated_split is not None
     data = finished.dataset if is_separate else "LABELED-TEST-DATA"
     publish = ["hf-distill", "publish", str(finished.folder), "NAMESPACE/NAME", "--dry-run"]
@@ -67,20 +68,28 @@ def _quality(finished: FinishedTraining, evaluation: Mapping[str, Any] | None, m
 
 
 def _compared(evaluation: Mapping[str, Any]) -> str:
-    """The metric of the student, the second model of the comparison, and of its teacher."""
+    """The metric of the student and, where it is compared, of its teacher."""
     from hf_distill.evaluation.report import in_percent, metric_label
 
     label, _, unit = metric_label(evaluation).rpartition(" %")
     name, unit = (label, " %") if label else (unit, "")
-    rows = evaluation["rows"][:2]
-    teacher, student = (in_percent(evaluation, row["metrics"][evaluation["metric"]]) for row in rows)
+    student, *teachers = (
+        in_percent(evaluation, row["metrics"][evaluation["metric"]])
+        for row in reversed(_student_and_before(evaluation))
+    )
+    of_teacher = "".join(f", the teacher's {teacher}{unit}" for teacher in teachers)
     where = f"{evaluation['data']['examples']:,} rows ({evaluation['data']['split']})"
-    return f"{name} {student}{unit}, the teacher's {teacher}{unit}, on {where}"
+    return f"{name} {student}{unit}{of_teacher}, on {where}"
+
+
+def _student_and_before(evaluation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The student's row of the comparison, after the teacher's if there is one."""
+    return evaluation["rows"][: 2 if evaluation["rows"][0]["role"] == "teacher" else 1]
 
 
 def _gain(evaluation: Mapping[str, Any] | None, labeled_rows: int) -> list[str]:
     """How much better the student is than one trained on labels alone; a warning, with advice, if it may not be better."""
-    found = (evaluation or {"rows": [{}, {}]})["rows"][1].get("against_labels_alone")
+    found = None if evaluation is None else _student_and_before(evaluation)[-1].get("against_labels_alone")
     if evaluation is None or found is None:
         return []
     from hf_distill.evaluation.report import is_share

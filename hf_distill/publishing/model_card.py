@@ -49,7 +49,6 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
     record = RunRecord(**_without_next_line(record.public_content()))
     title, evaluation = _title(record), record.evaluation
     own = evaluation["rows"][evaluation["this"]] if evaluation and "this" in evaluation else None
-    initialization = record.student.get("initialization")
     page = rendered(
         "hf_distill.publishing",
         _TEMPLATE,
@@ -59,7 +58,7 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         snippet=_snippet(record),
         packages=usage.packages_of(record.student),
         base=hub_link(base_model_of(record)),
-        first_weights=_FIRST_WEIGHTS.get(initialization, initialization) if initialization else None,
+        first_weights=_first_weights(record),
         comparison=card_tables.comparison_table(evaluation) if evaluation else None,
         examples=examples_label(evaluation) if evaluation else None,
         scores=card_tables.scores_table(record),
@@ -77,6 +76,17 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         package_name=_package_name(),
     )
     return ModelCard(page)
+
+
+def _first_weights(record: RunRecord) -> str | None:
+    """Where the student's initial weights are from; None: that is not known."""
+    initialization = record.student.get("initialization")
+    text = _FIRST_WEIGHTS.get(initialization, initialization) if initialization else None
+    if text is None or not record.has_external_teacher:
+        return text
+    return text.replace(", embeddings and head of the teacher", " and embeddings of the base model").replace(
+        "the teacher's", "the base model's"
+    )
 
 
 def _snippet(record: RunRecord) -> Markdown | None:

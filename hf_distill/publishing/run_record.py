@@ -99,6 +99,11 @@ class RunRecord:
         """Whether the objective uses a teacher, not labels alone."""
         return self.teacher is not None or any(term["name"] != "hard_label" for term in self.objective)
 
+    @property
+    def has_external_teacher(self) -> bool:
+        """Whether the teacher's outputs come from elsewhere, and no model of it is known."""
+        return (self.teacher or {}).get("kind") == "external"
+
     def public_content(self) -> dict[str, Any]:
         """The record without private values (see `public`), with consistent names of the comparison's metric."""
         content = public(asdict(self))

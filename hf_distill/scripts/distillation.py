@@ -19,7 +19,6 @@ from hf_distill.data.images import encode_images
 from hf_distill.data.questions import WindowEncoder
 from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
 from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
-from hf_distill.evaluation.comparison import EvaluatedModel
 from hf_distill.precomputed.label import label_transfer_set
 from hf_distill.preflight.argument_rules import resolved_weights
 from hf_distill.scripts.output_folder import output_path
@@ -57,7 +56,8 @@ def require_same_shape(checkpoint: str | bool | None, model: PreTrainedModel, ar
 def make_student_trainer(
     model: PreTrainedModel,
     args: ScriptTrainingArguments,
-    teacher: EvaluatedModel,
+    teacher: PreTrainedModel | None,
+    processing: Any,
     splits: Mapping[str, Dataset],
     max_length: int,
 ) -> DistillationTrainer:
@@ -69,8 +69,9 @@ def make_student_trainer(
     Args:
         model: The student.
         args: The training arguments.
-        teacher: The teacher with its tokenizer or image processor.
-        splits: The raw rows by split.
+        teacher: The teacher. None: its outputs are in the rows.
+        processing: The tokenizer or image processor.
+        splits: The raw rows by split, or model inputs with precomputed teacher outputs.
         max_length: Tokens that longer inputs are cut to.
 
     Returns:
@@ -79,7 +80,7 @@ def make_student_trainer(
     Raises:
         ValueError: The task is not supported, or the rows lack what it needs.
     """
-    processing, evaluated = teacher.processing_class, "validation"
+    evaluated = "validation"
     if "validation" not in splits and "test" in splits and not is_labeled(splits["test"], task_of(model)):
         evaluated = "test"
     with args.main_process_first(desc="encoding"):
@@ -89,14 +90,14 @@ def make_student_trainer(
             if split in splits
         }
     data_collator = collator_for(model, processing)
-    if learns_logits_alone(args) and not has_teacher_logits(data["train"].column_names):
+    if teacher is not None and learns_logits_alone(args) and not has_teacher_logits(data["train"].column_names):
         data["train"] = label_transfer_set(
-            data["train"], FrozenTeacher(teacher.model, args.teacher_dtype, args.device, sharding=args.teacher_sharding),
+            data["train"], FrozenTeacher(teacher, args.teacher_dtype, args.device, sharding=args.teacher_sharding),
             data_collator, cache_folder=output_path(args) / TEACHER_OUTPUTS, processing_class=processing,
             disable_tqdm=bool(args.disable_tqdm),
         )  # fmt: skip
     return make_trainer(
-        model, args, teacher.model, train_dataset=data["train"], eval_dataset=data.get(evaluated),
+        model, args, teacher, train_dataset=data["train"], eval_dataset=data.get(evaluated),
         data_collator=data_collator, processing_class=processing,
     )  # fmt: skip
 

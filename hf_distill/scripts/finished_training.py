@@ -24,21 +24,23 @@ class FinishedTraining:
 
     Attributes:
         folder: The student's folder, with its run record.
-        teacher: The teacher's folder, or its id on the Hub.
+        teacher: The teacher's folder, or its id on the Hub. None: its outputs alone are known.
         dataset: The data set's name, as the user wrote it.
         splits: The raw rows by split, see `training_splits`.
         task: The task of the models' heads.
         held_out: A sentence that says which rows were held out for evaluation; None: no rows were.
         labels_alone: The same student trained on labels alone, see `train_on_labels`; None: there is none.
+        base_model: The folder, or the id on the Hub, of the encoder that the student started from; None: the teacher.
     """
 
     folder: Path
-    teacher: str
+    teacher: str | None
     dataset: str
     splits: Mapping[str, Dataset]
     task: Task | None
     held_out: str | None
     labels_alone: EvaluatedModel | None = None
+    base_model: str | None = None
 
     @property
     def evaluated_split(self) -> str | None:
@@ -59,18 +61,20 @@ class FinishedTraining:
         record.data["name"] = record.data.get("name") or Path(self.dataset).stem
         if self.held_out:
             record.data["train_text"] = self.held_out
+        if self.base_model and record.student.get("initialization") != "random":
+            record.card["base_model"] = self.base_model
         record.save(self.folder)
         write_model_card(self.folder)
         split = self.evaluated_split
         if split is None:
             return None
-        teacher, student = load_evaluated_models(self.teacher, [str(self.folder)])
-        models = [teacher, student, *([self.labels_alone] if self.labels_alone else [])]
+        trained = load_evaluated_models(self.teacher, [str(self.folder)])
+        student, models = trained[-1], [*trained, *([self.labels_alone] if self.labels_alone else [])]
         name, rows = Path(self.dataset).stem, self.splits[split]
         predictions: dict[str, Predictions] = {}
         evaluation = compare(models, rows, name, split, LatencySettings(), max_length=max_length, kept=predictions)
         if self.labels_alone is not None:
             difference = paired_difference(predictions[self.labels_alone.name], predictions[student.name])
-            evaluation["rows"][1]["against_labels_alone"] = difference
+            evaluation["rows"][len(trained) - 1]["against_labels_alone"] = difference
         add_evaluation(self.folder, evaluation, student.name)
         return evaluation

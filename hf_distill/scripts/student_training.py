@@ -16,12 +16,14 @@ from hf_distill.evaluation.comparison import TEACHER
 from hf_distill.evaluation.loading import load_evaluated_model
 from hf_distill.scripts.datasets import load_splits, splits_with_columns
 from hf_distill.scripts.distillation import make_student_trainer, require_same_shape
+from hf_distill.scripts.external_teacher import ExternalOutputs, external_material
 from hf_distill.scripts.finished_training import FinishedTraining
 from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.scripts.labels_alone import train_on_labels
 from hf_distill.scripts.output_folder import output_path, resume_advice
 from hf_distill.scripts.run import ScriptTrainingArguments, checkpoint_to_resume
 from hf_distill.scripts.splits import training_splits
+from hf_distill.scripts.training_material import TrainingMaterial
 from hf_distill.scripts.unlabeled_texts import with_unlabeled_texts
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.students.create import create_student
@@ -34,29 +36,31 @@ class StudentRequest:
 
     Attributes:
         args: The training arguments.
-        teacher: A folder, or an id on the Hub.
+        teacher: A folder, or an id on the Hub. None: `outputs` are given.
         student: The student's size, see `create_student`.
         initialization: The source of its initial weights. None: the first that fits.
-        dataset: The data set's name, see `load_splits`.
+        dataset: The data set's name, see `load_splits`. None: `outputs` are given, whose rows are all there are.
         dataset_config: The name of its configuration. None: the default one.
         text_column: The column of texts, or the columns of pairs of texts. None: see `text_columns`.
         label_column: The column of labels. None: label.
         max_length: Tokens that longer inputs are cut to.
         transfer_set: The name of a data set of unlabeled texts. None: there is none.
         labels_alone: Whether to train the student on the labels alone too, see `train_on_labels`.
+        outputs: Outputs of a teacher from elsewhere. None: there is a teacher.
     """
 
     args: ScriptTrainingArguments
-    teacher: str
+    teacher: str | None
     student: str
     initialization: str | None
-    dataset: str
+    dataset: str | None
     dataset_config: str | None
     text_column: list[str] | None
     label_column: str | None
     max_length: int
     transfer_set: str | None
     labels_alone: bool
+    outputs: ExternalOutputs | None = None
 
 
 def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[FinishedTraining, dict[str, float]]:
@@ -76,29 +80,58 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
     args = request.args
     set_verbosity(args)
     checkpoint = checkpoint_to_resume(args)
-    splits = load_splits(request.dataset, request.dataset_config)
-    splits, held_out = training_splits(
-        splits_with_columns(splits, request.text_column, request.label_column), args.seed
-    )
-    teacher = load_evaluated_model(request.teacher, Path(request.teacher).name, TEACHER)
-    rows = _training_rows(request, splits, teacher.model)
+    material = _material(request)
+    splits, source = material.splits, material.source
 
     set_seed(args.seed)
-    model = create_student(request.student, teacher.model, request.initialization)
+    model = create_student(request.student, source, request.initialization)
     require_same_shape(checkpoint, model, args)
     if request.text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
         say(_default_columns(splits["train"]))
-    trainer = make_student_trainer(model, args, teacher, splits | {"train": rows}, request.max_length)
+    trainer = make_student_trainer(
+        model, args, material.teacher, material.processing_class, material.trained_on, request.max_length
+    )
     with advice_on_interrupt(lambda: resume_advice(args)):
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
         start = str(model.hf_distill_initialization)  # as chosen above, and logged there
-        again = partial(create_student, request.student, teacher.model, start)
+        again = partial(create_student, request.student, source, start)
         control = train_on_labels(trainer, again, splits, request.max_length) if request.labels_alone else None
-    folder = output_path(args)
-    finished = FinishedTraining(folder, request.teacher, request.dataset, splits, trainer.task, held_out, control)
+    name = request.dataset or (request.outputs.path if request.outputs else "")
+    base = request.outputs.base_of(request.student) if request.outputs else None
+    finished = FinishedTraining(
+        output_path(args), request.teacher, name, splits, trainer.task, material.held_out, control, base
+    )
     return finished, metrics
+
+
+def _material(request: StudentRequest) -> TrainingMaterial:
+    """The rows and models that the options name."""
+    seed, outputs = request.args.seed, request.outputs
+    if (request.teacher is None) == (outputs is None):
+        raise ValueError(
+            "pass either TEACHER, a model, or --teacher-outputs, what a teacher answered, got "
+            + ("neither" if outputs is None else "both")
+        )
+    if outputs is not None:
+        if request.transfer_set is not None or request.args.teacher_checkpoints:
+            raise ValueError(
+                "--transfer-set and --teacher_checkpoints need a teacher that is run, got --teacher-outputs"
+            )
+        return external_material(
+            outputs, request.student, request.dataset, request.dataset_config, request.text_column,
+            request.label_column, request.max_length, seed,
+        )  # fmt: skip
+    if request.teacher is None or request.dataset is None:
+        raise ValueError("a teacher needs --dataset, the rows that it teaches on")
+    splits = load_splits(request.dataset, request.dataset_config)
+    splits, held_out = training_splits(splits_with_columns(splits, request.text_column, request.label_column), seed)
+    teacher = load_evaluated_model(request.teacher, Path(request.teacher).name, TEACHER)
+    rows = _training_rows(request, splits, teacher.model)
+    return TrainingMaterial(
+        splits, held_out, splits | {"train": rows}, teacher.model, teacher.processing_class, teacher.model
+    )
 
 
 def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teacher: PreTrainedModel) -> Dataset:

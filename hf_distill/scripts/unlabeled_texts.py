@@ -42,14 +42,22 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
     rows = rows.select_columns(theirs).rename_columns(dict(zip(theirs, own, strict=True)))
     # Files of different kinds are read with different types of strings.
     rows = rows.cast(Features({name: train.features[name] for name in own}))
-    known = {found for split in splits.values() for found in _hashes(split, own)}
-    new = [index for index, found in enumerate(_hashes(rows, own)) if found not in known]
+    known = {found for split in splits.values() for found in text_hashes(split, own)}
+    new = [index for index, found in enumerate(text_hashes(rows, own)) if found not in known]
     logger.info(f"{len(new)} texts of {source} are used; {len(rows) - len(new)} are in the data set too.")
     kept = [*own, *(["label"] if "label" in train.column_names else [])]
     return concatenate_datasets([train.select_columns(kept), rows.select(new)])
 
 
-def _hashes(rows: Dataset, columns: list[str]) -> Iterable[bytes]:
-    """A hash of the texts of each row."""
+def text_hashes(rows: Dataset, columns: list[str]) -> Iterable[bytes]:
+    """A hash of the texts of each row.
+
+    Args:
+        rows: The rows.
+        columns: The columns of texts.
+
+    Returns:
+        The hashes, one per row; equal for texts that differ in case and white space alone.
+    """
     of_rows = zip(*(rows[name] for name in columns), strict=True)
     return (text_hash("\n".join(text or "" for text in texts)) for texts in of_rows)

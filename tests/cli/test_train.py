@@ -362,3 +362,70 @@ def test_the_training_on_labels_is_short_starts_from_the_same_weights_and_can_be
     assert control.args.learning_rate == distilled.args.learning_rate and len(control.train_dataset) == 36
     shutil.rmtree(tmp_path / "student")
     assert "labels of" not in ended(tmp_path, labeled(tmp_path, 40), "--no-labels-alone") and len(trainers) == 3
+
+
+def answered(folder, rows: int = 40, **more) -> str:
+    """A file of a teacher's probabilities for texts."""
+    lines = []
+    for row in range(rows):
+        p = 0.9 if row % 2 else 0.2
+        outputs = {"bad": 1 - p, "good": p}
+        lines.append({"text": f"w{row % 90 + 4} w{row % 7 + 4} w{row // 7 + 9}", "teacher_outputs": outputs} | more)
+    (folder / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return str(folder / "answers.jsonl")
+
+
+def base(folder, **config) -> str:
+    tiny_bert(16, 2, **config).save_pretrained(folder / "base")
+    tiny_tokenizer().save_pretrained(folder / "base")
+    return str(folder / "base")
+
+
+TOLD = ["--teacher-info", "name=a large model", "--teacher-info", "template=Good? {text}"]
+
+
+def test_outputs_from_elsewhere_are_a_teacher(tmp_path):
+    """Also where training arguments come first, of which the first is no teacher."""
+    places = ["--teacher-outputs", answered(tmp_path), "--base-model", base(tmp_path), "--student", "1/16"]
+    arguments = [*QUICK, *places, "--output-dir", tmp_path / "student", *TOLD]
+    found = invoke_json("train", *arguments)
+    assert found["teacher"]["name"] == "a large model" and found["teacher"]["template"] == "Good? {text}"
+    assert found["student"]["labels"] == ["bad", "good"] and found["student"]["initialization"] == "truncated"
+    assert found["data"]["train_examples"] == 36 and "eval_teacher_agreement" in found["metrics"]
+    card = (tmp_path / "student" / "README.md").read_text()
+    assert "distilled from recorded outputs of **a large model**" in card and "template: `Good? {text}`" in card
+    assert "First weights: layers and embeddings of the base model" in card
+    said = invoke("train", *arguments, "--overwrite_output_dir", "true").output
+    assert "agrees with its teacher on" in said and "--teacher " not in said
+
+
+def test_outputs_from_elsewhere_are_evaluated_on_a_data_set(tmp_path):
+    lines = [f"w{row % 90 + 4} w{row % 7 + 4} w{row // 7 + 9},{['bad', 'good'][row % 2]}" for row in range(60)]
+    (tmp_path / "tickets.csv").write_text("\n".join(["text,label", *lines]))
+    places = ["--teacher-outputs", answered(tmp_path), "--base-model", base(tmp_path), "--student", "1/16"]
+    more = ["--dataset", tmp_path / "tickets.csv", "--output-dir", tmp_path / "student"]
+    found = invoke_json("train", *places, *more, *QUICK)
+    held_out = found["data"]["eval_examples"]
+    assert held_out == 6 and 40 - held_out <= found["data"]["train_examples"] < 40
+    assert [row["role"] for row in found["evaluation"]["rows"]] == ["distilled", "labels only"]
+    assert "against_labels_alone" in found["evaluation"]["rows"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        ([], 2, "Missing argument 'TEACHER', or --teacher-outputs"),
+        (["BASE"], 2, "Missing option '--dataset'"),
+        (["BASE", "--teacher-outputs", "FILE"], 1, "either TEACHER, a model, or --teacher-outputs.*got both"),
+        (["--teacher-outputs", "FILE"], 1, "a student of size 1/16 needs an encoder.*--base-model"),
+        (["--teacher-outputs", "FILE", "--base-model", "BASE", "--labels", "x", "--labels", "y"], 1, "are none of the labels"),
+        (["--teacher-outputs", "FILE", "--base-model", "BASE", "--teacher-info", "x"], 1, "takes name=value.*got 'x'"),
+        (["--teacher-outputs", "FILE", "--base-model", "BASE", "--transfer-set", "brown"], 1, "need a teacher that is run"),
+        (["BASE", "--dataset", "FILE", "--multi-label"], 2, "are for --teacher-outputs"),
+    ],
+)  # fmt: skip
+def test_options_of_outputs_from_elsewhere_that_do_not_fit(arguments, exit_code, message, tmp_path):
+    given = {"FILE": answered(tmp_path), "BASE": base(tmp_path)}
+    words = [given.get(word, word) for word in arguments]
+    output = invoke("train", *words, "--student", "1/16", "--output-dir", tmp_path / "student", exit_code=exit_code).output
+    assert re.search(message, " ".join(re.sub("[│╭╰╮╯─]", " ", output).split())), output

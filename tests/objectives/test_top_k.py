@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from hf_distill.objectives.logits import forward_kl
-from hf_distill.objectives.top_k import top_k_kl, top_k_with_tail
+from hf_distill.objectives.top_k import named_with_tail, spread_tail, top_k_kl, top_k_with_tail
 from tests.objectives.test_logits import LOG_2, each_temperature, random_logits
 
 
@@ -131,3 +131,12 @@ def test_top_k_where_the_rest_is_ruled_out(k):
     expected = truncated(student, teacher, k) if k < 6 else forward_kl(student, teacher)
     torch.testing.assert_close(values, expected)
     torch.testing.assert_close(*(torch.autograd.grad(total.sum(), student)[0] for total in (values, expected)))
+
+
+def test_named_classes_of_different_number_keep_their_buckets():
+    probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.0, 0.7, 0.0, 0.0]])
+    named = torch.tensor([[True, True, True, True], [False, True, False, False]])
+    classes, buckets = named_with_tail(probabilities, named)
+    assert classes.tolist() == [[3, 2, 1], [1, 1, 1]]
+    torch.testing.assert_close(spread_tail(classes, buckets, 4).exp()[0], probabilities[0])
+    torch.testing.assert_close(spread_tail(classes, buckets, 4).exp()[1], torch.tensor([0.1, 0.7, 0.1, 0.1]))
