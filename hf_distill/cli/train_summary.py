@@ -89,7 +89,8 @@ def _student_and_before(evaluation: Mapping[str, Any]) -> list[Mapping[str, Any]
 
 def _gain(evaluation: Mapping[str, Any] | None, labeled_rows: int) -> list[str]:
     """How much better the student is than one trained on labels alone; a warning, with advice, if it may not be better."""
-    found = None if evaluation is None else _student_and_before(evaluation)[-1].get("against_labels_alone")
+    rows = evaluation["rows"] if evaluation else []
+    found = next((row["against_labels_alone"] for row in rows if "against_labels_alone" in row), None)
     if evaluation is None or found is None:
         return []
     from hf_distill.evaluation.report import is_share
