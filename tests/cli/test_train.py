@@ -427,5 +427,7 @@ def test_outputs_from_elsewhere_are_evaluated_on_a_data_set(tmp_path):
 def test_options_of_outputs_from_elsewhere_that_do_not_fit(arguments, exit_code, message, tmp_path):
     given = {"FILE": answered(tmp_path), "BASE": base(tmp_path)}
     words = [given.get(word, word) for word in arguments]
-    output = invoke("train", *words, "--student", "1/16", "--output-dir", tmp_path / "student", exit_code=exit_code).output
+    output = invoke(
+        "train", *words, "--student", "1/16", "--output-dir", tmp_path / "student", exit_code=exit_code
+    ).output
     assert re.search(message, " ".join(re.sub("[│╭╰╮╯─]", " ", output).split())), output
