@@ -10,6 +10,8 @@ from pathlib import Path
 os.environ.update(
     HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
 )
+# Where the user leaves the precision open it is single precision, on every CPU, since tests compare numbers.
+os.environ["HF_DISTILL_BFLOAT16_SPEEDUP"] = "1"
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny models gain nothing from more, and wait for them where cores are busy
@@ -19,7 +21,6 @@ import pytest
 import torch
 
 from hf_distill import DistillationTrainingArguments
-from hf_distill.compute import precision
 from tests.extras_of_tests import needs_extra
 from tests.slow_tests import is_slow
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
@@ -56,15 +57,6 @@ def _one_seed():
 @pytest.fixture
 def tokenizer():
     return tiny_tokenizer()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _single_precision():
-    """Where the user leaves the precision open it is single precision, on every CPU, since tests compare numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precision, "_measured", {})
-        patch.setattr(precision, "_shared_measurement", lambda key: 1.0)
-        yield
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from hf_distill.compute import precision
-from hf_distill.compute.precision import MIN_SPEEDUP, bfloat16_speedup, fast_bfloat16
+from hf_distill.compute.precision import MIN_SPEEDUP, SPEEDUP_VARIABLE, bfloat16_speedup, fast_bfloat16
 from hf_distill.hardware import hardware_name
-
-_shared_measurement = precision._shared_measurement  # which the suite's fixture replaces
 
 
 @pytest.fixture
@@ -18,7 +16,7 @@ def measurements(monkeypatch, tmp_path):
     made = []
     monkeypatch.setenv("HF_DISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(precision, "_measured", {})
-    monkeypatch.setattr(precision, "_shared_measurement", _shared_measurement)
+    monkeypatch.delenv(SPEEDUP_VARIABLE, raising=False)
     monkeypatch.setattr(precision, "_measure", lambda: made.append(1) or 2.0)
     return made
 
@@ -65,6 +63,15 @@ def test_processes_of_several_machines_stay_in_single_precision(measurements, mo
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", of_this_machine)
     assert bfloat16_speedup() == expected
+
+
+def test_the_environment_replaces_the_measurement(measurements, monkeypatch):
+    monkeypatch.setenv(SPEEDUP_VARIABLE, "1.5")
+    assert bfloat16_speedup() == 1.5 and fast_bfloat16("cpu") and not measurements
+    for wrong in ("fast", "0", "-1", "nan"):
+        monkeypatch.setenv(SPEEDUP_VARIABLE, wrong)
+        with pytest.raises(ValueError, match=f"must be a number above 0, such as 1, got '{wrong}'"):
+            bfloat16_speedup()
 
 
 def test_the_measurement_leaves_no_trace():
