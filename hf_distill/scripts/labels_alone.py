@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,8 @@ from hf_distill.scripts.splits import is_labeled, labeled_split
 from hf_distill.tasks import task_of, unwrapped
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
+
+logger = logging.getLogger(__name__)
 
 NAME = "same student, labels alone"
 SHARE, MIN_STEPS = 0.1, 100
@@ -46,7 +49,7 @@ def train_on_labels(
 
     Returns:
         The trained model, on the CPU. None: the training rows or those to evaluate on have no labels, or the student was
-        pruned, learned from a teacher's checkpoints, or was trained under DeepSpeed or FSDP.
+        pruned, learned from a teacher's checkpoints, or was trained under DeepSpeed or FSDP, or its loss is not finite.
     """
     args, task = trainer.args, task_of(unwrapped(trainer.model))
     is_plain = type(trainer) is DistillationTrainer and not (args.deepspeed or args.fsdp)
@@ -61,7 +64,11 @@ def train_on_labels(
             model, _arguments(args, trainer.state.global_step, folder), train_dataset=rows,
             data_collator=collator_for(model, processing), processing_class=processing,
         )  # fmt: skip
-        control.train()
+        try:
+            control.train()
+        except FloatingPointError as error:  # the distilled student is saved, and is still to be compared
+            logger.warning(f"Left out the same student on the labels alone, whose training failed: {error}")
+            return None
     return EvaluatedModel(NAME, LABELS_ONLY, model.cpu().eval(), processing)
 
 

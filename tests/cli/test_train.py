@@ -345,6 +345,20 @@ def test_the_student_on_labels_alone_is_compared_and_recorded(tmp_path):
     assert "same student, labels alone" in (tmp_path / "student" / "README.md").read_text()
 
 
+def test_a_training_on_labels_that_fails_takes_nothing_from_the_distilled_student(tmp_path, monkeypatch, caplog):
+    train = DistillationTrainer.train
+
+    def spoiled(self, *args, **kwargs):
+        if [term.name for term in self.training_objective.terms] == ["hard_label"]:
+            raise FloatingPointError("the loss is nan")
+        return train(self, *args, **kwargs)
+
+    monkeypatch.setattr(DistillationTrainer, "train", spoiled)
+    said = ended(tmp_path, labeled(tmp_path, 40))
+    assert "Quality: accuracy" in said and "labels of" not in said and "the loss is nan" in caplog.text
+    assert len(json.loads((tmp_path / "student" / "run.json").read_text())["evaluation"]["rows"]) == 2
+
+
 def test_the_training_on_labels_is_short_starts_from_the_same_weights_and_can_be_left_out(tmp_path, monkeypatch):
     trainers = []
     train = DistillationTrainer.train
