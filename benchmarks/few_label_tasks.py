@@ -4,11 +4,11 @@ reviews      movie reviews, 2 classes: 500 labeled, 8,445 texts
 definitions  WordNet, 45 classes: 3,000 labeled, 10,000 texts
 words        Brown corpus, 12 parts of speech: 200 labeled sentences, 10,000 sentences
 digits       handwritten digits, 10 classes: 150 labeled, all training images
-reviews_e5   movie reviews again, with a teacher of 12 layers
+reviews_e5, definitions_e5, words_e5, digits_12   the same with a teacher of 12 layers
 
-The teacher of texts and words is all-MiniLM-L6-v2 (6 layers of 384), of reviews_e5 multilingual-e5-small (12 layers of
-384), both without the tokens that the texts do not have, of digits a ViT of 4 layers of 128 from random weights. All are
-fine-tuned on the labeled rows, which are part of the transfer set.
+The teacher of texts and words is all-MiniLM-L6-v2 (6 layers of 384), or multilingual-e5-small (12 layers of 384), both
+without the tokens that the texts do not have; of digits a ViT of 4 layers of 128 or 12 layers of 64 from random weights.
+All are fine-tuned on the labeled rows, which are part of the transfer set.
 """
 
 from __future__ import annotations
@@ -197,23 +197,6 @@ class Reviews(Texts):
         super().__init__(folder)
 
 
-class ReviewsOfE5(Reviews):
-    teacher_steps = 200
-    kinds = {
-        "6 layers": ("6/384", "truncated"),
-        "4 layers": ("4/384", "truncated"),
-        "2 layers": ("2/384", "truncated"),
-        "embeddings": ("2/128", "embeddings"),
-    }
-    encoder_path = staticmethod(e5_path)
-    prefix = "query: "
-
-    def untrained_teacher(self) -> PreTrainedModel:
-        model = super().untrained_teacher()
-        model.get_input_embeddings().requires_grad_(False)  # 500 reviews have few of the words
-        return model
-
-
 class Definitions(Texts):
     teacher_steps, teacher_rate, classes = 600, 1e-4, 45
 
@@ -259,10 +242,41 @@ class Words(Texts):
         return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
 
+class OfE5(Texts):
+    """A task whose teacher is multilingual-e5-small."""
+
+    kinds = {
+        "6 layers": ("6/384", "truncated"),
+        "4 layers": ("4/384", "truncated"),
+        "2 layers": ("2/384", "truncated"),
+        "embeddings": ("2/128", "embeddings"),
+    }
+    encoder_path = staticmethod(e5_path)
+    prefix = "query: "
+
+    def untrained_teacher(self) -> PreTrainedModel:
+        model = super().untrained_teacher()
+        model.get_input_embeddings().requires_grad_(False)  # the labeled rows have few of the words
+        return model
+
+
+class ReviewsOfE5(OfE5, Reviews):
+    teacher_steps = 200
+
+
+class DefinitionsOfE5(OfE5, Definitions):
+    pass
+
+
+class WordsOfE5(OfE5, Words):
+    prefix = ""
+
+
 class Digits(Task):
     kinds = {"truncated": ("1/128", "truncated"), "width": ("2/64", "width"), "random": ("2/64", "random")}
     teacher_class = ViTForImageClassification
     teacher_steps, teacher_rate = 600, 1e-3
+    teacher_shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4}
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -274,10 +288,14 @@ class Digits(Task):
 
     def untrained_teacher(self) -> PreTrainedModel:
         config = ViTConfig(
-            image_size=8, patch_size=2, num_channels=1, num_labels=10, num_attention_heads=4, hidden_size=128,
-            intermediate_size=256, num_hidden_layers=4,
+            image_size=8, patch_size=2, num_channels=1, num_labels=10, num_attention_heads=4, **self.teacher_shape
         )  # fmt: skip
         return ViTForImageClassification(config)
+
+
+class DigitsOf12Layers(Digits):
+    kinds = {"truncated": ("2/64", "truncated"), "random": ("2/64", "random")}
+    teacher_shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 12}
 
 
 TASKS: dict[str, type[Task]] = {
@@ -286,4 +304,7 @@ TASKS: dict[str, type[Task]] = {
     "words": Words,
     "digits": Digits,
     "reviews_e5": ReviewsOfE5,
+    "definitions_e5": DefinitionsOfE5,
+    "words_e5": WordsOfE5,
+    "digits_12": DigitsOf12Layers,
 }

@@ -1,27 +1,23 @@
-"""Pro-KD against its baselines: python benchmarks/quality_trajectories.py {reviews,definitions,questions,digits}
+"""Pro-KD against its baselines: python benchmarks/quality_trajectories.py TASK
 
-reviews      Movie reviews, 500 with labels, 8,445 without. Teacher multilingual-e5-small, student its bottom 2 layers.
-definitions  WordNet definitions in 45 classes, 3,000 with labels, 30,000 without. The same models.
-questions    Questions about newspaper editorials (cloze_questions.py). Teacher all-MiniLM-L6-v2, student its bottom 2 layers.
-digits       Handwritten digits. Teacher a ViT of 4 layers of 64, student a ViT of 1 layer of 32, from random weights.
+Tasks of few_label_tasks.py with a teacher of 12 layers, a student of 2 layers and a transfer set without labels: reviews_e5,
+definitions_e5, words_e5, digits_12. The ways of training are those of trajectory_ways.py; only a final stage is on labels.
+
+questions    Questions about newspaper editorials (cloze_questions.py). Teacher all-MiniLM-L6-v2, student its bottom 2
+             layers, every run one of examples/run_qa.py, as a user would start it.
 
 All ways of training take equally many steps of the student; annealing_kd and pro_kd spend a third of theirs on labels. Each
 has its own best learning rate of the same list, by validation with the first seed; then come the other seeds at that rate
 (for questions the list has one). Scores are those of the test split. A run that is finished is not run again.
-
-On reviews and definitions (trajectory_texts.py, trajectory_ways.py) only a final stage is on labels, the rest on the texts
-without labels. Every run on questions and digits is one of the example script, as a user would start it.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import subprocess
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,53 +26,58 @@ import datasets
 import torch
 import transformers
 from cloze_questions import cloze_questions
-from trajectory_texts import ENCODERS, TEXT_TASKS, TaughtTexts
+from few_label_tasks import TASKS
+from teacher_trajectory import CHECKPOINTS, TeacherTrajectory
 from trajectory_ways import DEFAULT_WAYS, WAYS, WayComparison
-from transformers import AutoModelForImageClassification, AutoModelForQuestionAnswering, AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from transformers.trainer_utils import set_seed
 
 from hf_distill import create_student
 from hf_distill.files import atomic_write
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
-from hf_distill.resources.digits import load_digits_dataset
 from hf_distill.resources.minilm import minilm_path
 
 RESULTS = Path(__file__).with_name("results")
 EXAMPLES = Path(__file__).parents[1] / "examples"
-CHECKPOINTS = 8
 FINAL_SHARE = 1 / 3
+STEPS = 1500
+DEEP_TASKS = ("reviews_e5", "definitions_e5", "words_e5", "digits_12")
+QUESTIONS = "questions"
+ARMS = ("fine_tuning", "vanilla_kd", "annealing_kd", "rco", "pro_kd")
 
 
-class Task(ABC):
-    """A script, its data, its models."""
+class Questions:
+    """Extractive question answering by runs of the example script."""
 
-    script: str
-    metric: str  # as the script's eval_results.json calls it
-    teacher_steps: int
-    teacher_rate: float
-    steps: int
-    rates: tuple[float, ...]
-    batch_size: int
+    script, metric = "run_qa.py", "eval_f1"
+    teacher_steps, teacher_rate = 400, 1e-4
+    steps, rates, batch_size = 200, (3e-4,), 16  # 1e-4 was worse on labels
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, steps: int | None = None):
+        self.folder, self.teacher = folder, folder / "teacher"
+        self.steps = steps or self.steps
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, rows in cloze_questions().items():
+            (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    @property
-    def teacher(self) -> Path:
-        return self.folder / "teacher"
-
-    @abstractmethod
     def data(self) -> list[str]:
-        """Arguments that name the data."""
+        files = ["--train_file", str(self.folder / "train.jsonl")]
+        return [*files, "--validation_file", str(self.folder / "validation.jsonl"), "--max_seq_length", "256"]
 
-    @abstractmethod
-    def untrained(self, seed: int | None) -> list[str]:
-        """Arguments that name the student before training; without a seed the teacher."""
+    def untrained(self) -> list[str]:
+        folder = self.folder / "student"
+        if not folder.exists():
+            set_seed(0)
+            start = AutoModelForQuestionAnswering.from_pretrained(minilm_path())
+            create_student("2/384", start, "truncated").save_pretrained(folder)
+            AutoTokenizer.from_pretrained(minilm_path()).save_pretrained(folder)
+        return ["--model_name_or_path", str(folder)]
 
-    @abstractmethod
     def test(self, folder: Path) -> float:
-        """The score of a trained model on the test split."""
+        model = ["--model_name_or_path", str(folder), "--validation_file", str(self.folder / "test.jsonl")]
+        self.call(folder / "test", *model)
+        return self.validation(folder / "test")
 
     def arms(self) -> dict[str, list[str]]:
         last = str(self.teacher / f"checkpoint-{self.teacher_steps}")
@@ -117,12 +118,14 @@ class Task(ABC):
     def teach_teacher(self) -> dict[str, float]:
         every = str(self.teacher_steps // CHECKPOINTS)
         length = ["--max_steps", str(self.teacher_steps), "--save_strategy", "steps", "--save_steps", every]
-        return self.train(self.teacher, self.untrained(None), self.teacher_rate, 0, [*length, "--save_only_model"])
+        return self.train(
+            self.teacher, ["--model_name_or_path", minilm_path()], self.teacher_rate, 0, [*length, "--save_only_model"]
+        )
 
     def arm(self, name: str, seeds: int) -> dict[str, object]:
         def run(rate: float, seed: int) -> dict[str, float]:
             folder = self.folder / f"{name}_{self.steps}_{rate:g}_{seed}"
-            scores = self.train(folder, self.untrained(seed), rate, seed, self.arms()[name])
+            scores = self.train(folder, self.untrained(), rate, seed, self.arms()[name])
             print(f"{name} lr={rate:g} seed={seed}: {scores}", flush=True)
             return scores
 
@@ -145,94 +148,35 @@ class Task(ABC):
         return {"teacher": teacher, "arms": {name: self.arm(name, seeds) for name in names}, "conditions": conditions}
 
 
-class Questions(Task):
-    script, metric = "run_qa.py", "eval_f1"
-    teacher_steps, teacher_rate = 400, 1e-4
-    steps, rates, batch_size = 200, (3e-4,), 16  # 1e-4 was worse on labels
-
-    def __init__(self, folder: Path):
-        super().__init__(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for split, rows in cloze_questions().items():
-            (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def data(self) -> list[str]:
-        files = ["--train_file", str(self.folder / "train.jsonl")]
-        return [*files, "--validation_file", str(self.folder / "validation.jsonl"), "--max_seq_length", "256"]
-
-    def untrained(self, seed: int | None) -> list[str]:
-        if seed is None:
-            return ["--model_name_or_path", minilm_path()]
-        folder = self.folder / "student"
-        if not folder.exists():
-            set_seed(0)
-            start = AutoModelForQuestionAnswering.from_pretrained(minilm_path())
-            create_student("2/384", start, "truncated").save_pretrained(folder)
-            AutoTokenizer.from_pretrained(minilm_path()).save_pretrained(folder)
-        return ["--model_name_or_path", str(folder)]
-
-    def test(self, folder: Path) -> float:
-        model = ["--model_name_or_path", str(folder), "--validation_file", str(self.folder / "test.jsonl")]
-        self.call(folder / "test", *model)
-        return self.validation(folder / "test")
-
-
-class Digits(Task):
-    script, metric = "run_image_classification.py", "eval_accuracy"
-    teacher_steps, teacher_rate = 1200, 1e-3
-    steps, rates, batch_size = 600, (1e-3, 3e-3), 32
-
-    def data(self) -> list[str]:
-        return ["--dataset_name", "digits"]
-
-    def untrained(self, seed: int | None) -> list[str]:
-        width, depth = (64, 4) if seed is None else (32, 1)
-        shape = f"hidden_size={width},intermediate_size={2 * width},num_hidden_layers={depth},num_attention_heads=4"
-        return ["--model_type", "vit", "--config_overrides", f"image_size=8,patch_size=2,num_channels=1,{shape}"]
-
-    def test(self, folder: Path) -> float:
-        model = AutoModelForImageClassification.from_pretrained(folder).eval()
-        rows = load_digits_dataset()["test"].with_format("torch")[:]
-        with torch.inference_mode():
-            return (model(rows["pixel_values"]).logits.argmax(-1) == rows["label"]).float().mean().item()
-
-
-TASKS = {"questions": Questions, "digits": Digits}
-
-
-def comparison_of(options: argparse.Namespace) -> tuple[Task | WayComparison, Sequence[str], Sequence[str]]:
-    """The comparison of a task, the ways that it knows, and those that it compares unless others are named."""
-    folder = options.folder.resolve()
-    if options.task in TEXT_TASKS:
-        task = TEXT_TASKS[options.task]
-        task = dataclasses.replace(task, texts=options.texts or task.texts)
-        taught = TaughtTexts(task, folder / f"{options.task}_{options.encoder}_{task.texts}", options.encoder)
-        return WayComparison(taught, options.steps or 1500), list(WAYS), DEFAULT_WAYS
-    task = TASKS[options.task](folder / options.task)
-    task.steps = options.steps or task.steps
-    return task, list(task.arms()), list(task.arms())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=[*TEXT_TASKS, *TASKS])
+    parser.add_argument("task", choices=[*DEEP_TASKS, QUESTIONS])
     parser.add_argument("--folder", type=Path, default=Path("outputs/trajectories"), help="where runs are kept")
     parser.add_argument("--output", type=Path, help="the file of results, by default one per task in results/")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per way of training, at least 2")
-    parser.add_argument("--steps", type=int, help="steps of a student, by default those of the task")
-    parser.add_argument("--ways", nargs="+", help=f"ways of training; of reviews and definitions {', '.join(WAYS)}")
+    parser.add_argument("--steps", type=int, help="steps of a student; by default 1,500, of questions 200")
     parser.add_argument(
-        "--texts", type=int, help="texts of the transfer set of reviews and definitions, by default all"
+        "--ways", nargs="+", help=f"ways of training, of {', '.join(WAYS)}; of questions {', '.join(ARMS)}"
     )
-    parser.add_argument("--encoder", choices=ENCODERS, default="e5", help="the teacher of reviews and definitions")
+    parser.add_argument("--student", help="kind of student, by default the task's last one; not of questions")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=(5e-4, 1.5e-3), help="learning rates; not of questions"
+    )
     options = parser.parse_args()
+    asks = options.task == QUESTIONS
+    if unknown := set(options.ways or ()) - set(ARMS if asks else WAYS):
+        parser.error(f"--ways has unknown {', '.join(sorted(unknown))}")
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    comparison, known, default = comparison_of(options)
-    names = options.ways or default
-    if unknown := set(names) - set(known):
-        parser.error(f"--ways must be of {', '.join(known)}, got {', '.join(sorted(unknown))}")
-    content = comparison.results(names, options.seeds)
+    folder = options.folder.resolve() / options.task
+    folder.mkdir(parents=True, exist_ok=True)
+    if asks:
+        content = Questions(folder, options.steps).results(options.ways or ARMS, options.seeds)
+    else:
+        trajectory = TeacherTrajectory(TASKS[options.task](folder))
+        kind = options.student or list(trajectory.task.kinds)[-1]
+        comparison = WayComparison(trajectory, kind, options.steps or STEPS, options.rates)
+        content = comparison.results(options.ways or DEFAULT_WAYS, options.seeds)
     hardware = hardware_name("cuda" if torch.cuda.is_available() else "cpu")
     content["conditions"] |= {"hardware": hardware, "versions": package_versions()}
     output = options.output or RESULTS / f"quality_trajectories_{options.task}.json"

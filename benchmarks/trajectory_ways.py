@@ -1,8 +1,8 @@
-"""Ways of training a student of 2 layers for quality_trajectories.py, each with its own learning rate, compared by row.
+"""Ways of training a student for quality_trajectories.py, each with its own learning rate, compared by row.
 
-Every way takes equally many steps of the student, from the same weights: the teacher's bottom layers. Those with a final
-stage train it on the labeled rows; the others see labels through the teacher alone. Every training is a cell, a JSON file
-of its own, so that an interrupted run continues.
+Every way takes equally many steps of the student, from the same weights. Those with a final stage train it on the labeled
+rows; the others see labels through the teacher alone. Every training is a cell, a JSON file of its own, so that an
+interrupted run continues.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -20,19 +20,23 @@ from typing import Any
 
 import datasets
 import numpy as np
+from few_label_tasks import EVALUATION, LABELED, ON_LABELS
 from quality_movie_reviews import BATCH_SIZE
-from trajectory_texts import CHECKPOINTS, ON_LABELS, TaughtTexts, answers_of
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from teacher_trajectory import CHECKPOINTS, TeacherTrajectory, outputs_of
+from transformers import PreTrainedModel
 from transformers.trainer_utils import set_seed
 
-from hf_distill import create_student
+from hf_distill import FrozenTeacher, create_student, label_transfer_set
 from hf_distill.evaluation.significance import difference_interval
 from hf_distill.files import atomic_write
+from hf_distill.preflight.student_defaults import student_defaults
+from hf_distill.teachers.column_names import precomputed_columns
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from train_teacher import evenly_falling
 
-STUDENT_LAYERS, STEEP_CHECKPOINTS = 2, CHECKPOINTS // 2
+STEEP_CHECKPOINTS = CHECKPOINTS // 2
+ASSISTANT_STEPS = 600
 BASELINE = "vanilla_kd"
 LAST, EVERY, STEEP, ASSISTANT, SEARCHED = "last", "every", "steep", "assistant", "searched"
 
@@ -92,31 +96,31 @@ class WayComparison:
     """Trains students in every way.
 
     Args:
-        taught: Rows, teacher and teacher outputs; the cells are kept in its folder.
+        trajectory: The teacher with its task; the cells are kept in the task's folder.
+        kind: The kind of student, of the task's.
         steps: Optimizer steps of every student.
+        rates: The learning rates to choose from.
     """
 
-    def __init__(self, taught: TaughtTexts, steps: int):
+    def __init__(self, trajectory: TeacherTrajectory, kind: str, steps: int, rates: Sequence[float]):
         if (shortest := round(steps * 2 / 3)) < CHECKPOINTS:
             raise ValueError(f"{CHECKPOINTS} checkpoints need as many steps before the final stage, got {shortest}")
-        self.taught, self.folder, self.steps = taught, taught.folder / "cells", steps
-        self.rates = taught.task.rates
+        self.trajectory, self.steps, self.rates = trajectory, steps, rates
+        self.kind = kind
+        self.shape, self.initialization = trajectory.task.kinds[kind]
+        self.folder = trajectory.task.folder / "cells" / kind
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @cached_property
     def final_teacher(self) -> PreTrainedModel:
-        """The last checkpoint, whose layers students get."""
-        return self.taught.checkpoint_model(-1)
-
-    def student(self, layers: int) -> PreTrainedModel:
-        """The bottom layers of the teacher with its embeddings and head."""
-        return create_student(f"{layers}/{self.final_teacher.config.hidden_size}", self.final_teacher, "truncated")
+        """The last checkpoint, whose weights students start from."""
+        return self.trajectory.model(-1)
 
     def checkpoints_of(self, way: Way) -> tuple[int, ...]:
         """The indices of the checkpoints that teach."""
         last = CHECKPOINTS - 1
         if way.teacher == STEEP:
-            losses = self.taught.teacher["training_losses"]
+            losses = self.trajectory.record["training_losses"]
             return tuple(position - 1 for position in evenly_falling(losses, STEEP_CHECKPOINTS))
         return {None: (), ASSISTANT: (), EVERY: tuple(range(CHECKPOINTS)), LAST: (last,)}[way.teacher]
 
@@ -137,62 +141,77 @@ class WayComparison:
         index = f"_{setting.checkpoints[0]}" if WAYS[name].teacher == SEARCHED else ""
         path = self.folder / f"{name}{index}_{setting.steps}_{setting.rate:g}_{seed}.json"
         if not path.exists():
-            started = time.perf_counter(), time.process_time()
-            measured = self._train(WAYS[name], setting, seed)
-            measured["seconds"] = round(time.perf_counter() - started[0], 1)
-            measured["cpu_seconds"] = round(time.process_time() - started[1], 1)
-            print(path.stem, {key: value for key, value in measured.items() if key != "test_right"}, flush=True)
+            started = time.process_time()
+            measured = {"way": asdict(WAYS[name])} | self._train(WAYS[name], setting, seed)
+            measured["cpu_seconds"] = round(time.process_time() - started, 1)
+            print(path.stem, {split: measured[split] for split in EVALUATION}, flush=True)
             atomic_write(path, json.dumps(measured))
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if found["way"] != json.loads(json.dumps(asdict(WAYS[name]))):
+            raise SystemExit(
+                f"{path} was trained as {found['way']}, not as {WAYS[name]}; remove it, or take another --folder"
+            )
+        return found
 
     def _train(self, way: Way, setting: Setting, seed: int) -> dict[str, Any]:
         rows, more = self._lesson(way, setting)
         set_seed(seed)
-        student = self.student(STUDENT_LAYERS)
+        student = create_student(self.shape, self.final_teacher, self.initialization)
         final = round(setting.steps * way.final_share)
-        self.taught.trained(student, rows, setting.steps - final, setting.rate, seed, **more)
+        self.trajectory.trained(student, rows, setting.steps - final, setting.rate, seed, **more)
         measured = {}
         if final:
             measured["before_final_stage"], _ = self._scores(student)
             set_seed(seed)
-            labeled, rate = self.taught.rows["train"], setting.rate * way.final_rate
-            self.taught.trained(student, labeled, final, rate, seed, **ON_LABELS)
+            labeled, rate = self.trajectory.task.splits[LABELED], setting.rate * way.final_rate
+            self.trajectory.trained(student, labeled, final, rate, seed, **ON_LABELS)
         scores, right = self._scores(student)
-        return measured | scores | {"test_right": "".join(map(str, right.astype(int)))}
+        return measured | scores | {"test_right": right.round(4).tolist()}
 
     def _lesson(self, way: Way, setting: Setting) -> tuple[datasets.Dataset, dict[str, Any]]:
         """The rows of the first stage, and its arguments."""
         if way.teacher is None:
-            return self.taught.rows["train"], ON_LABELS
+            return self.trajectory.task.splits[LABELED], ON_LABELS
         if way.teacher == ASSISTANT:
-            return self.taught.labeled_by(self.assistant), {}
-        rows = answers_of(self.taught.labeled_by_checkpoints, setting.checkpoints)
+            return self.labeled_by_assistant, {}
+        rows = outputs_of(self.trajectory.labeled, setting.checkpoints)
         if way.progressive is None:
             return rows, {}
-        folders = [str(self.taught.checkpoints[index].folder) for index in setting.checkpoints]
+        folders = [str(self.trajectory.checkpoints[index].folder) for index in setting.checkpoints]
         return rows, {"teacher_checkpoints": folders, "final_stage_epochs": 0.0} | way.progressive
 
     @cached_property
+    def labeled_by_assistant(self) -> datasets.Dataset:
+        """The transfer set with the outputs of the assistant."""
+        task = self.trajectory.task
+        return label_transfer_set(
+            self.trajectory.labeled.remove_columns(precomputed_columns(self.trajectory.labeled.column_names)),
+            FrozenTeacher(self.assistant), task.shared["data_collator"], cache_folder=self.folder / "assistant_outputs",
+            disable_tqdm=True,
+        )  # fmt: skip
+
+    @cached_property
     def assistant(self) -> PreTrainedModel:
-        """A model of half of the teacher's layers, trained as the baseline's students are, at their learning rate."""
+        """A model of half of the teacher's layers, evenly spaced, trained on the last checkpoint's outputs."""
         folder = self.folder / f"assistant_{self.steps}"
         if not (folder / "config.json").exists():
-            setting = self.chosen(BASELINE)
+            layers, width = self.final_teacher.config.num_hidden_layers // 2, self.final_teacher.config.hidden_size
             set_seed(0)
-            model = self.student(self.final_teacher.config.num_hidden_layers // 2)
-            rows, more = self._lesson(WAYS[BASELINE], setting)
-            self.taught.trained(model, rows, setting.steps, setting.rate, 0, **more)
+            model = create_student(f"{layers}/{width}", self.final_teacher, "truncated", layers="uniform")
+            rows, _ = self._lesson(WAYS[BASELINE], Setting(0.0, 0, self.checkpoints_of(WAYS[BASELINE])))
+            rate = student_defaults(model, 1)["learning_rate"]
+            self.trajectory.trained(model, rows, min(self.steps, ASSISTANT_STEPS), rate, 0)
             model.save_pretrained(folder)
-        return AutoModelForSequenceClassification.from_pretrained(folder)
+        return type(self.final_teacher).from_pretrained(folder)
 
     def _scores(self, model: PreTrainedModel) -> tuple[dict[str, float], np.ndarray]:
-        """Validation and test accuracy, and whether each prediction for the test split is correct."""
-        right = {split: self.taught.is_right(model, split) for split in ("validation", "test")}
+        """Validation and test accuracy, and the share of correct labels by row of the test split."""
+        right = {split: self.trajectory.right(model, split) for split in EVALUATION}
         return {split: float(each.mean()) for split, each in right.items()}, right["test"]
 
     def results(self, names: Sequence[str], seeds: int) -> dict[str, Any]:
         """Teacher, results of every way, and conditions; accuracies in percent, differences in points."""
-        teacher = self.taught.teacher
+        teacher = self.trajectory.record
         found = {name: self._summary(name, seeds) for name in names}
         if BASELINE in found:
             for name in found.keys() - {BASELINE}:
@@ -226,25 +245,24 @@ class WayComparison:
         return means | {"interval_low": _percent(low), "interval_high": _percent(high)}
 
     def _right(self, name: str, seed: int) -> np.ndarray:
-        return np.array([int(digit) for digit in self.cell(name, self.chosen(name), seed)["test_right"]])
+        return np.array(self.cell(name, self.chosen(name), seed)["test_right"])
 
     def conditions(self, seeds: int) -> dict[str, Any]:
         """The settings that all ways share."""
-        rows = self.taught.rows
+        student = create_student(self.shape, self.final_teacher, self.initialization)
         return {
-            "metric": "accuracy",
-            "encoder": self.taught.encoder,
-            "teacher_layers": self.final_teacher.config.num_hidden_layers,
-            "student_layers": STUDENT_LAYERS,
-            "student_parameters": self.student(STUDENT_LAYERS).num_parameters(),
+            "metric": "accuracy, the mean over rows of the share of correct labels",
+            "student": {
+                "shape": self.shape,
+                "initialization": self.initialization,
+                "parameters": student.num_parameters(),
+            },
             "student_steps": self.steps,
+            "assistant_steps": min(self.steps, ASSISTANT_STEPS),
             "batch_size": BATCH_SIZE,
             "learning_rates": self.rates,
             "seeds": seeds,
-            "labeled_rows": len(rows["train"]),
-            "transfer_texts": len(self.taught.texts),
-            "validation_rows": len(rows["validation"]),
-            "test_rows": len(rows["test"]),
+            "rows": {name: len(split) for name, split in self.trajectory.task.splits.items()},
         }
 
 
