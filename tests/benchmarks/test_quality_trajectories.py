@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
@@ -16,41 +17,45 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def modules(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     import quality_trajectories
-    import trajectory_texts
+    import teacher_trajectory
     import trajectory_ways
 
-    return quality_trajectories, trajectory_texts, trajectory_ways
+    return quality_trajectories, teacher_trajectory, trajectory_ways
 
 
-def texts_and_labels():
-    """Texts of six words, of which the first says the class."""
-    rows = [{"text": f"w{10 + row % 2} " + " ".join(f"w{20 + (row * k) % 37}" for k in range(5))} for row in range(48)]
-    labeled = [row | {"label": index % 2} for index, row in enumerate(rows)]
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["even", "odd"])}
-    )
-    split = datasets.Dataset.from_list(labeled, features=features)
-    return datasets.DatasetDict({name: split for name in ("train", "validation", "test")}), datasets.Dataset.from_list(
-        rows
-    )
+def tiny_task(base):
+    """A task of texts of six words, of which the first says the class, with a teacher of four layers."""
+
+    class TinyTask(base):
+        kinds = {"bottom": ("2/16", "truncated")}
+        teacher_class, teacher_steps, teacher_rate = AutoModelForSequenceClassification, 16, 1e-3
+
+        def __init__(self, folder):
+            super().__init__(folder)
+            tokenizer = tiny_tokenizer()
+            texts = [f"w{10 + row % 2} " + " ".join(f"w{20 + (row * k) % 37}" for k in range(5)) for row in range(48)]
+            rows = datasets.Dataset.from_dict(dict(tokenizer(texts)) | {"label": [row % 2 for row in range(48)]})
+            self.splits = {"labeled": rows.take(16), "transfer": rows.take(40).remove_columns("label")}
+            self.splits |= {split: rows.take(24) for split in ("validation", "test")}
+            self.shared = {"processing_class": tokenizer, "data_collator": DataCollatorWithPadding(tokenizer)}
+
+        def untrained_teacher(self):
+            return tiny_bert(layers=4)
+
+    return TinyTask
 
 
 @pytest.fixture
 def run(modules, monkeypatch, tmp_path):
     """Runs the script on tiny models, and returns its results."""
-    script, texts, _ = modules
-    encoder = tmp_path / "encoder"
-    tiny_bert(layers=4).base_model.save_pretrained(encoder)
-    tiny_tokenizer().save_pretrained(encoder)
-    task = texts.TextTask(
-        texts_and_labels, labeled=16, texts=40, held_out=24, max_length=16, teacher_steps=16, rates=(1e-3,)
-    )
-    monkeypatch.setitem(script.TEXT_TASKS, "reviews", task)
-    monkeypatch.setitem(texts.ENCODERS, "minilm", (lambda: encoder, ""))
+    script, _, _ = modules
+    import few_label_tasks
+
+    monkeypatch.setitem(script.TASKS, "reviews_e5", tiny_task(few_label_tasks.Task))
 
     def run_script(*options):
         output = tmp_path / "results.json"
-        fixed = ["reviews", "--encoder=minilm", f"--folder={tmp_path}", f"--output={output}", "--steps=12", "--seeds=2"]
+        fixed = ["reviews_e5", f"--folder={tmp_path}", f"--output={output}", "--steps=12", "--seeds=2", "--rates=1e-3"]
         monkeypatch.setattr(sys, "argv", ["quality_trajectories.py", *fixed, *options])
         script.main()
         return json.loads(output.read_text())
@@ -59,7 +64,7 @@ def run(modules, monkeypatch, tmp_path):
 
 
 def test_every_way_and_a_second_run_that_trains_nothing(modules, run, monkeypatch):
-    _, texts, ways = modules
+    _, trajectory, ways = modules
     found = run("--ways", *ways.WAYS)
     arms, teacher = found["arms"], found["teacher"]
     assert list(arms) == list(ways.WAYS) and teacher["steps"] == [2, 4, 6, 8, 10, 12, 14, 16]
@@ -67,7 +72,7 @@ def test_every_way_and_a_second_run_that_trains_nothing(modules, run, monkeypatc
     assert [len(arm["values"]) for arm in arms.values()] == [2] * len(arms)
     assert len(arms["labels_alone"]["validation_by_setting"]) == 2  # lengths
     assert len(arms["best_checkpoint"]["validation_by_setting"]) == 8
-    assert found["conditions"]["labeled_rows"] == 16 and found["conditions"]["transfer_texts"] == 40
+    assert found["conditions"]["rows"] == {"labeled": 16, "transfer": 40, "validation": 24, "test": 24}
     assert "before_final_stage" in arms["pro_kd"] and "before_final_stage" not in arms["rco"]
     stages = [arms["pro_kd"]["before_final_stage"]["values"], arms["pro_kd"]["values"]]
     chosen = arms["pro_kd"]["better_stage_by_validation"]["values"]
@@ -77,33 +82,36 @@ def test_every_way_and_a_second_run_that_trains_nothing(modules, run, monkeypatc
     means = arms["pro_kd"]["mean"] - arms["vanilla_kd"]["mean"]
     assert difference["mean"] == pytest.approx(means, abs=0.02)
     assert difference["interval_low"] <= difference["mean"] <= difference["interval_high"]
-    monkeypatch.setattr(texts.TaughtTexts, "trained", None)
+    monkeypatch.setattr(trajectory.TeacherTrajectory, "trained", None)
     assert run("--ways", *ways.WAYS) == found
+    monkeypatch.setitem(ways.WAYS, "rco", ways.WAYS["pro_kd"])
+    with pytest.raises(SystemExit, match="was trained as"):
+        run("--ways", "rco")
 
 
 def test_unknown_ways_are_refused(run, capsys):
     with pytest.raises(SystemExit):
         run("--ways", "fine_tuning")
-    assert "got fine_tuning" in capsys.readouterr().err
+    assert "unknown fine_tuning" in capsys.readouterr().err
 
 
 def test_steep_checkpoints_are_those_where_the_loss_falls(modules, monkeypatch):
-    _, texts, ways = modules
+    _, trajectory, ways = modules
     comparison = object.__new__(ways.WayComparison)
-    comparison.taught = object.__new__(texts.TaughtTexts)
-    comparison.taught.__dict__["teacher"] = {"training_losses": [8.0, 7.9, 5.9, 3.9, 3.8, 1.9, 1.8, 1.7, 0.0]}
+    comparison.trajectory = object.__new__(trajectory.TeacherTrajectory)
+    comparison.trajectory.__dict__["record"] = {"training_losses": [8.0, 7.9, 5.9, 3.9, 3.8, 1.9, 1.8, 1.7, 0.0]}
     assert comparison.checkpoints_of(ways.WAYS["pro_kd_steep"]) == (1, 2, 4, 7)
     assert comparison.checkpoints_of(ways.WAYS["pro_kd"]) == tuple(range(8))
     assert comparison.checkpoints_of(ways.WAYS["vanilla_kd"]) == (7,)
 
 
 def test_the_columns_of_some_checkpoints(modules):
-    _, texts, _ = modules
+    _, trajectory, _ = modules
     names = ("teacher_logits", "teacher_provenance")
     rows = datasets.Dataset.from_dict(
         {"input_ids": [[1]]} | {f"{name}_{index}": [f"{name} of {index}"] for name in names for index in range(3)}
     )
-    two, one = texts.answers_of(rows, [0, 2]), texts.answers_of(rows, [2])
+    two, one = trajectory.outputs_of(rows, [0, 2]), trajectory.outputs_of(rows, [2])
     assert two[0] == {"input_ids": [1]} | {
         f"{name}_{place}": f"{name} of {index}" for name in names for place, index in ((0, 0), (1, 2))
     }
