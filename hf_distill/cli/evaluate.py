@@ -11,11 +11,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_distill.cli.json_output import print_json
-from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+from hf_distill.cli.options import (
+    BatchSizes,
+    CascadePoints,
+    CascadeSplit,
+    DatasetConfig,
+    DatasetName,
+    LabelColumn,
+    Lengths,
+    MaxLength,
+    MeasuresLatency,
+    PrintsJson,
+    TextColumns,
+    Threads,
+)
 from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+Formats = Annotated[
+    str, typer.Option(help="Some of fp32, bf16, int8, onnx, onnx-fp16 and onnx-int8, separated by commas.")
+]
 
 
 def evaluate(
@@ -30,24 +48,21 @@ def evaluate(
         int | None, typer.Option(min=2, help="Evaluate on at most so many rows, drawn at random.")
     ] = None,
     max_length: MaxLength = 128,
-    latency: Annotated[bool, typer.Option(help="Measure the latency of a forward pass.")] = True,
-    formats: Annotated[
-        str,
-        typer.Option(help="Some of fp32, bf16, int8, onnx, onnx-fp16 and onnx-int8, separated by commas."),
-    ] = "fp32",
-    batch_sizes: Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")] = "1,32",
-    lengths: Annotated[
-        str, typer.Option(help="Tokens per sequence of a timed forward pass, separated by commas.")
-    ] = "32,128",
+    latency: MeasuresLatency = True,
+    formats: Formats = "fp32",
+    batch_sizes: BatchSizes = "1,32",
+    lengths: Lengths = "32,128",
     runs: Annotated[int, typer.Option(min=1, help="The most timed passes of each size.")] = 50,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")] = None,
+    threads: Threads = None,
     device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, ...")] = "cpu",
+    cascade: CascadePoints = None,
+    cascade_split: CascadeSplit = "validation",
     output_dir: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and evaluation.png.")] = None,
     write_cards: Annotated[
         bool,
         typer.Option("--write-cards", help="Save the results in each student's run.json, and render its model card."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: PrintsJson = False,
 ) -> None:
     """Compare students with their teacher on labeled data: quality, fidelity, calibration, size and latency.
 
@@ -56,26 +71,41 @@ def evaluate(
     import torch
     from rich.console import Console
 
-    from hf_distill.evaluation.comparison import LatencySettings, compare
-    from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
+    from hf_distill.evaluation.comparison import LatencySettings
+    from hf_distill.scripts.datasets import choose_split, fitting_split, load_splits, sample, with_columns
     from hf_distill.scripts.evaluated_models import load_evaluated_models
 
     settings = LatencySettings(numbers(batch_sizes), numbers(lengths), _formats(formats), runs)
     if threads is not None:
         torch.set_num_threads(threads)
-    split, rows = choose_split(load_splits(dataset, dataset_config), split)
-    rows = with_columns(rows, text_column, label_column)
-    if max_examples is not None and max_examples < len(rows):
-        rows = rows.shuffle(seed=0).select(range(max_examples))
+    splits = load_splits(dataset, dataset_config)
+    split, rows = choose_split(splits, split)
+    fitting = {} if cascade is None else {cascade_split: fitting_split(splits, split, cascade_split)}
+    parts = {
+        key: sample(with_columns(part, text_column, label_column), max_examples)
+        for key, part in ({split: rows} | fitting).items()
+    }
     console = Console(stderr=True)
     with console.status("") as status, without_progress_bars():
-        found = compare(
-            load_evaluated_models(teacher, students), rows, Path(dataset).stem, split, settings if latency else None,
-            max_length=max_length, device=device, progress=lambda doing: status.update(literal(doing)),
+        found = _compared(
+            load_evaluated_models(teacher, students), parts, Path(dataset).stem, cascade,
+            latency=settings if latency else None, max_length=max_length, device=device,
+            progress=lambda doing: status.update(literal(doing)),
         )  # fmt: skip
     _report(found, output_dir, as_json)
     if write_cards:
         _write_cards(students, found, console)
+
+
+def _compared(models: Any, splits: dict[str, Any], name: str, points: float | None, **options: Any) -> dict[str, Any]:
+    """The comparison of models, also in cascades that may lose so many points, if they are not None."""
+    from hf_distill.evaluation.cascade import compare_with_cascades
+    from hf_distill.evaluation.comparison import compare
+
+    if points is not None:
+        return compare_with_cascades(models, splits, name, points / 100, **options)
+    ((split, rows),) = splits.items()
+    return compare(models, rows, name, split, **options)
 
 
 def literal(text: str) -> str:
@@ -89,6 +119,7 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> No
     """Print the comparison as a table or JSON, and save it as JSON and as a plot."""
     from rich.console import Console
 
+    from hf_distill.evaluation.cascade import cascade_table
     from hf_distill.evaluation.report import report_plot, report_table
     from hf_distill.files import atomic_write
 
@@ -96,7 +127,10 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> No
         print_json(found)
     else:
         # A log file counts as 80 columns, which would cut the table.
-        Console(width=None if Console().is_terminal else 160).print(report_table(found))
+        console = Console(width=None if Console().is_terminal else 160)
+        console.print(report_table(found))
+        if "cascade" in found["rows"][-1]:
+            console.print(cascade_table(found))
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
         atomic_write(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")

@@ -9,7 +9,18 @@ import typer
 
 from hf_distill.cli.evaluate import literal, numbers, without_progress_bars
 from hf_distill.cli.json_output import print_json
-from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns
+from hf_distill.cli.options import (
+    BatchSizes,
+    DatasetConfig,
+    DatasetName,
+    LabelColumn,
+    Lengths,
+    MaxLength,
+    MeasuresLatency,
+    PrintsJson,
+    TextColumns,
+    Threads,
+)
 
 
 def export(
@@ -34,16 +45,14 @@ def export(
     label_column: LabelColumn = None,
     max_examples: Annotated[int, typer.Option(min=2, help="Compare on at most so many rows, drawn at random.")] = 1000,
     max_length: MaxLength = 128,
-    latency: Annotated[bool, typer.Option(help="Measure the latency of a forward pass.")] = True,
-    batch_sizes: Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")] = "1,32",
-    lengths: Annotated[
-        str, typer.Option(help="Tokens per sequence of a timed forward pass, separated by commas.")
-    ] = "32,128",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")] = None,
+    latency: MeasuresLatency = True,
+    batch_sizes: BatchSizes = "1,32",
+    lengths: Lengths = "32,128",
+    threads: Threads = None,
     write_card: Annotated[
         bool, typer.Option(help="Save the results in the student's run.json, and render its model card.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: PrintsJson = False,
 ) -> None:
     """Export a student as ONNX files, and compare size, quality, agreement and latency of every format with the student's.
 
@@ -55,7 +64,7 @@ def export(
     from hf_distill.evaluation.comparison import LatencySettings
     from hf_distill.exporting.settings import AUTO
     from hf_distill.exporting.student import export_student
-    from hf_distill.scripts.datasets import choose_split, load_splits, splits_with_columns
+    from hf_distill.scripts.datasets import choose_split, load_splits, sample, splits_with_columns
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -65,18 +74,13 @@ def export(
     names = [each.strip() for each in (keep_layers or "").split(",") if each.strip()]
     with Console(stderr=True).status("") as status, without_progress_bars():
         report = export_student(
-            student, output_dir, _drawn(rows, max_examples), calibration_rows=_drawn(choose_split(splits, wanted)[1], 256),
+            student, output_dir, sample(rows, max_examples), calibration_rows=sample(choose_split(splits, wanted)[1], 256),
             data=(Path(dataset).stem, split), write_card=write_card, progress=lambda doing: status.update(literal(doing)),
             formats=tuple(each.strip() for each in formats.split(",")), require_agreement=require_agreement,
             keep_layers=AUTO if names == [AUTO] else names, max_length=max_length,
             latency=LatencySettings(numbers(batch_sizes), numbers(lengths)) if latency else None,
         )  # fmt: skip
     _print(report, as_json)
-
-
-def _drawn(rows: Any, most: int) -> Any:
-    """At most so many rows, drawn at random."""
-    return rows.shuffle(seed=0).select(range(most)) if most < len(rows) else rows
 
 
 def _print(report: dict[str, Any], as_json: bool) -> None:

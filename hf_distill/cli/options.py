@@ -85,3 +85,18 @@ TeacherInfo = Annotated[
         help="What is known of the teacher of --teacher-outputs, such as name=gpt-oss-120b or date=2026-05-01."
     ),
 ]
+MeasuresLatency = Annotated[bool, typer.Option("--latency/--no-latency", help="Measure the latency of a forward pass.")]
+BatchSizes = Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")]
+Lengths = Annotated[str, typer.Option(help="Tokens per sequence of a timed forward pass, separated by commas.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")]
+PrintsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+CascadePoints = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=99,
+        help="Also let each student answer where it is confident, and the teacher elsewhere, at a threshold that loses at most "
+        "so many points of the teacher's accuracy.",
+    ),
+]
+CascadeSplit = Annotated[str, typer.Option(help="The split that the threshold of --cascade is fitted on.")]

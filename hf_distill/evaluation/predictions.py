@@ -54,6 +54,7 @@ class Predictions:
         is_correct: Whether each prediction is correct, bool (items,); None for regression.
         logits: The logits in the order of `Predictor.names`, (items, classes), or (items, 1) for regression; None for
             question answering.
+        labels: The correct class of each item in the order of `Predictor.names`, (items,); None without classes.
     """
 
     metrics: dict[str, float]
@@ -63,6 +64,7 @@ class Predictions:
     predictions: np.ndarray
     is_correct: np.ndarray | None = None
     logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ class Predictor:
         found = self._of_classes(logits, np.concatenate(gold))
         metrics["expected_calibration_error"] = found.metrics["expected_calibration_error"]
         main = "f1" if "f1" in metrics else "accuracy"
-        return Predictions(metrics, main, len(counts), score, found.predictions, found.is_correct, found.logits)
+        return Predictions(
+            metrics, main, len(counts), score, found.predictions, found.is_correct, found.logits, found.labels
+        )
 
     def _questions(self, rows: Dataset) -> Predictions:
         missing = {"question", "context", "answers"} - set(rows.column_names)
@@ -201,6 +205,7 @@ class Predictor:
             predictions,
             is_correct,
             logits,
+            classes,
         )
 
     def _logits(self, inputs: Dataset, collate: Callable[[list[dict]], Mapping[str, Tensor]]) -> list[np.ndarray]:

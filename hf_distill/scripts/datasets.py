@@ -141,6 +141,31 @@ def choose_split(splits: dict[str, Dataset], wanted: str | None) -> tuple[str, D
     return name, splits[name]
 
 
+def fitting_split(splits: Mapping[str, Dataset], evaluated: str, wanted: str) -> Dataset:
+    """The rows of a split that something is fitted on, which must be other than those that are evaluated.
+
+    Args:
+        splits: The data set's splits by name.
+        evaluated: The name of the split to evaluate on.
+        wanted: The name of the split to fit on.
+
+    Returns:
+        The rows of the wanted split.
+
+    Raises:
+        ValueError: There is no such split, or it is the evaluated one.
+    """
+    if wanted not in splits or wanted == evaluated:
+        others = sorted(set(splits) - {evaluated})
+        raise ValueError(f"the split to fit on must be one of {others}, which are not evaluated, got {wanted!r}")
+    return splits[wanted]
+
+
+def sample(rows: Dataset, most: int | None) -> Dataset:
+    """At most so many rows, drawn at random with a fixed seed; all if `most` is None."""
+    return rows if most is None or most >= len(rows) else rows.shuffle(seed=0).select(range(most))
+
+
 def splits_with_columns(
     splits: Mapping[str, Dataset], texts: list[str] | None, label: str | None
 ) -> dict[str, Dataset]:

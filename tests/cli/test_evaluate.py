@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from transformers import AutoModelForSequenceClassification
 
 from hf_distill.publishing.run_record import RunRecord
@@ -142,3 +143,39 @@ def test_the_second_of_two_columns_is_read_whatever_the_first_is_called(folders,
 def test_options_may_be_written_with_underscores(folders, data):
     written = [str(word).replace("-column", "_column") for word in data]
     assert "accuracy" in invoke_json("evaluate", folders / "one", *written, "--no_latency")["rows"][0]["metrics"]
+
+
+def test_a_cascade_is_fitted_on_one_split_and_reported_on_another(folders):
+    def rows(start, count):
+        texts = [f"w{row % 90 + 4} w{row * 7 % 90 + 4}" for row in range(start, start + count)]
+        return Dataset.from_dict({"text": texts, "label": [["cold", "warm"][row % 2] for row in range(count)]})
+
+    DatasetDict(test=rows(0, 30), validation=rows(30, 40)).save_to_disk(folders / "data")
+    places = [folders / "one", folders / "two", "--teacher", folders / "teacher", "--dataset", folders / "data"]
+    found = invoke_json("evaluate", *places, *QUICK, "--cascade", "5", "--write-cards")
+    teacher, *students = found["rows"]
+    assert "cascade" not in teacher
+    for row in students:
+        cascade = row["cascade"]
+        assert cascade["margin"] == 0.05 and cascade["fitted_on"] == "validation"
+        assert cascade["accuracy"] == pytest.approx(teacher["metrics"]["accuracy"] + cascade["difference"])
+        times = teacher["latency"][0]["median_ms"], row["latency"][0]["median_ms"]
+        assert cascade["mean_ms"] == pytest.approx(times[1] + (1 - cascade["share"]) * times[0])
+    assert RunRecord.load(folders / "one").evaluation["rows"][1]["cascade"] == students[0]["cascade"]
+    output = invoke("evaluate", *places, *QUICK, "--cascade", "99", "--no-latency").output
+    assert "answered by it" in output and "fitted on validation to lose at most 99 points" in output.replace("\n", " ")
+    invoke("evaluate", *places, *QUICK, "--cascade", "99", "--write-cards")
+    assert "In a cascade this model answers the 100 % of the examples" in (folders / "one" / "README.md").read_text()
+
+
+def test_cascades_that_cannot_be_are_refused_before_anything_runs(folders, data):
+    alone = invoke("evaluate", folders / "one", *data, "--cascade", "1", exit_code=1).output
+    assert "the split to fit on must be one of []" in alone
+    rows = Dataset.from_dict({"text": ["w5"] * 4, "label": ["cold", "warm"] * 2})
+    DatasetDict(test=rows, validation=rows).save_to_disk(folders / "data")
+    given = ["--dataset", folders / "data", "--cascade", "1"]
+    assert "got no --teacher" in invoke("evaluate", folders / "one", *given, exit_code=1).output
+    same = invoke(
+        "evaluate", folders / "one", "--teacher", folders / "teacher", *given, "--cascade-split", "test", exit_code=1
+    )
+    assert "must be one of ['validation']" in same.output
