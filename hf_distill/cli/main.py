@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from hf_distill.cli.augment import augment
 from hf_distill.cli.card import card
+from hf_distill.cli.doctor import doctor
 from hf_distill.cli.evaluate import evaluate
 from hf_distill.cli.export import export
 from hf_distill.cli.json_output import WithJson
@@ -109,6 +110,7 @@ app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": Tru
 app.command(cls=WithJson)(_evaluating(evaluate))
 app.command(cls=WithJson)(_evaluating(export))
 app.command(cls=WithJson)(card)
+app.command(cls=WithJson)(doctor)
 app.command(cls=WithJson)(peak)
 app.command(cls=WithJson)(plan)
 app.command(cls=WithJson)(publish)
