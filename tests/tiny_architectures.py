@@ -23,9 +23,12 @@ _DECODER = dict(_TEXT, num_key_value_heads=1)
 _CONFIGS = {
     "bert": _TEXT | _NO_DROPOUT,
     "roberta": _TEXT | _NO_DROPOUT | dict(pad_token_id=0),
+    "xlm-roberta": _TEXT | _NO_DROPOUT | dict(pad_token_id=0),
     "electra": _TEXT | _NO_DROPOUT | dict(embedding_size=8),
     "albert": _TEXT | _NO_DROPOUT | dict(embedding_size=8),
     "modernbert": _TEXT | dict(pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2),
+    "nomic_bert": _TEXT,
+    "mpnet": _TEXT | _NO_DROPOUT | dict(pad_token_id=1),
     "distilbert": dict(
         vocab_size=100, dim=16, n_layers=LAYERS, n_heads=HEADS, hidden_dim=32, max_position_embeddings=64,
         initializer_range=0.3, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0,
@@ -37,6 +40,7 @@ _CONFIGS = {
 }  # fmt: skip
 _CONFIGS["vit"] = {key: value for key, value in _CONFIGS["vit"].items() if "vocab" not in key and "position" not in key}
 MASKED_LM = ["bert", "roberta", "electra", "distilbert", "modernbert", "albert"]
+OWN_ATTENTION = ("deberta-v2", "mpnet")  # not through transformers' AttentionInterface
 HEAD_OF = dict.fromkeys(_CONFIGS, "SequenceClassification") | dict(
     bert="MaskedLM", modernbert="MaskedLM", vit="ImageClassification", llama="CausalLM", granite="CausalLM"
 )

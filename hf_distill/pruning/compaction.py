@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from hf_distill.pruning.structure import Axis, units_of
+from hf_distill.pruning.structure import Axis, keeps_head_size, require_whole_heads, units_of
 
 FEED_FORWARD_NAMES = ("intermediate_size", "hidden_dim")
 
@@ -177,7 +178,9 @@ def _scale_queries(model: PreTrainedModel, tensors: dict[str, Tensor], factor: f
     """Multiply those tensors that belong to query projections; the tensors are given by parameter name."""
     for unit in units_of(model):
         if factor != 1 and unit.axis is Axis.QUERY and unit.parameter in tensors:
-            tensors[unit.parameter] = tensors[unit.parameter] * factor
+            parts = list(tensors[unit.parameter].chunk(unit.parts, unit.dim))
+            parts[unit.part] = parts[unit.part] * factor
+            tensors[unit.parameter] = torch.cat(parts, unit.dim)
     return tensors
 
 
@@ -185,15 +188,17 @@ def _cut(model: PreTrainedModel, keep: Keep, tensors: Mapping[str, Tensor]) -> d
     """Slice tensors of the parameters' shapes, given by parameter name, to the entries that are kept."""
     cut = dict(tensors)
     heads, head_size = model.config.num_attention_heads, _head_size(model.config)
-    for unit in units_of(model):
-        entries = keep.entries(unit.axis, unit.layer, heads, head_size)
-        if entries is not None and unit.parameter in cut:
-            cut[unit.parameter] = _slice(cut[unit.parameter], unit.dim, entries)
+    for (name, dim), units in groupby(units_of(model), lambda unit: (unit.parameter, unit.dim)):
+        if name in cut:
+            parts = [
+                _slice(unit.of(cut[name]), dim, keep.entries(unit.axis, unit.layer, heads, head_size)) for unit in units
+            ]
+            cut[name] = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
     return cut
 
 
-def _slice(tensor: Tensor, dim: int, entries: list[int]) -> Tensor:
-    return tensor.index_select(dim, torch.tensor(entries, device=tensor.device))
+def _slice(tensor: Tensor, dim: int, entries: list[int] | None) -> Tensor:
+    return tensor if entries is None else tensor.index_select(dim, torch.tensor(entries, device=tensor.device))
 
 
 def _is_like(value: Any, tensor: Tensor) -> bool:
@@ -224,6 +229,8 @@ def _narrowed(config: PretrainedConfig, keep: Keep) -> PretrainedConfig:
     if len(sizes) > 1:
         raise ValueError(f"queries and keys must keep as many dimensions per head as values, got {sorted(sizes)}")
     size = sizes.pop()
+    require_whole_heads(config, size)
+    _require_order_of_dimensions(config, keep, head_size)
     hidden_size = config.hidden_size if keep.hidden is None else len(keep.hidden)
     if heads * size != hidden_size:
         raise ValueError(
@@ -241,6 +248,15 @@ def _narrowed(config: PretrainedConfig, keep: Keep) -> PretrainedConfig:
     config.hidden_size, config.num_attention_heads = hidden_size, heads
     set_feed_forward_size(config, neurons)
     return config
+
+
+def _require_order_of_dimensions(config: PretrainedConfig, keep: Keep, head_size: int) -> None:
+    kept = [list(dims) for of_layer in keep.query_key_dims.values() for dims in of_layer]
+    if keeps_head_size(config) and any(dims != list(range(head_size)) for dims in kept):
+        raise ValueError(
+            f"the dimensions of queries and keys of {config.model_type} models must stay in their order, 0 to "
+            f"{head_size - 1}, by which rotary position embeddings turn them"
+        )
 
 
 def _equal_number(kept: Mapping[Any, Sequence[int]], keys: Iterable[Any], present: int, name: str) -> int:

@@ -86,7 +86,7 @@ def copy_layers(smaller: PreTrainedModel, model: PreTrainedModel, kept: Sequence
                 continue
             place = kept.index(int(index[0]))
             name = f"{name[: index.start()]}{place}{name[index.end() :]}"
-            if name not in own and _LAYER_INDEX.sub("*", name) in {_LAYER_INDEX.sub("*", each) for each in own}:
+            if name not in own and any(each.startswith(f"{name[: index.start()]}{place}.") for each in own):
                 raise ValueError(
                     f"layer {index[0]} has a parameter {name} for which a {type(smaller).__name__} has no place in layer "
                     f"{place}; start from other layers ('bottom' always fits)"

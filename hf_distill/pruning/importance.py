@@ -87,7 +87,7 @@ def _sum_over_units(model: PreTrainedModel, importance: Callable[[Tensor], Tenso
     for unit in units_of(model):
         if unit.parameter not in values:  # another name of a tied parameter
             continue
-        value, key = values[unit.parameter], (unit.axis, unit.layer)
+        value, key = unit.of(values[unit.parameter]), (unit.axis, unit.layer)
         sums = value.movedim(unit.dim, 0).reshape(value.shape[unit.dim], -1).sum(dim=-1)  # (entries,)
         scores[key] = scores.get(key, 0) + sums
     return scores

@@ -16,7 +16,7 @@ from hf_distill.files import atomic_write, read_json
 from hf_distill.pruning.compaction import Keep, compact_in_place, feed_forward_size, narrowed_parameters
 from hf_distill.pruning.importance import Criterion, Scores, are_rounding_noise, largest, leading, score
 from hf_distill.pruning.schedule import Shrinking, event_steps, size_at
-from hf_distill.pruning.structure import Axis
+from hf_distill.pruning.structure import Axis, keeps_head_size, require_whole_heads
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ class ShrinkingPlan:
     Attributes:
         target_hidden_size: The final hidden size. None: unchanged.
         target_intermediate_size: The final number of feed-forward neurons per layer. None: in proportion to the hidden size.
-        target_num_attention_heads: The final number of attention heads per layer. None: unchanged.
+        target_num_attention_heads: The final number of attention heads per layer. None: unchanged, or in proportion to the hidden
+            size where heads cannot become narrower.
         target_parameters: The final number of parameters, in place of a hidden size. None: the hidden size decides.
         schedule: The course of the sizes from the first event to the last.
         start: The share of the training, in [0, 1], after which the first event takes place.
@@ -86,10 +87,10 @@ def target_sizes(plan: ShrinkingPlan, model: PreTrainedModel) -> Sizes:
         ValueError: The targets are not smaller than the student's sizes, or no configuration can express them.
     """
     present = Sizes.of(model.config)
-    heads = plan.target_num_attention_heads or present.heads
     if plan.target_parameters is not None:
-        return _nearest_sizes(plan.target_parameters, model, present, heads)
+        return _nearest_sizes(plan.target_parameters, model, present, plan.target_num_attention_heads)
     hidden_size = plan.target_hidden_size or present.hidden_size
+    heads = plan.target_num_attention_heads or _heads_of(hidden_size, model.config)
     neurons = plan.target_intermediate_size or present.neurons * hidden_size // present.hidden_size
     target = Sizes(hidden_size, heads, neurons)
     for name in ("hidden_size", "heads", "neurons"):
@@ -100,6 +101,7 @@ def target_sizes(plan: ShrinkingPlan, model: PreTrainedModel) -> Sizes:
     if target == present:
         raise ValueError(f"the targets are the student's sizes, {present}: nothing would shrink")
     widest = present.hidden_size // present.heads
+    require_whole_heads(model.config, hidden_size / heads)
     if hidden_size % heads or hidden_size // heads > widest:
         below, above = hidden_size // heads * heads, -(-hidden_size // heads) * heads
         fitting = sorted({size for size in (below, above) if 0 < size <= widest * heads} or {widest * heads})
@@ -110,32 +112,47 @@ def target_sizes(plan: ShrinkingPlan, model: PreTrainedModel) -> Sizes:
     return target
 
 
-def _nearest_sizes(target: int, model: PreTrainedModel, present: Sizes, heads: int) -> Sizes:
-    """The sizes, of a given number of heads, whose number of parameters is nearest to the target."""
+def _heads_of(hidden_size: int, config: PretrainedConfig) -> int:
+    """The number of heads of a student for which none was asked: all, or as many as keep the head size."""
+    present = config.num_attention_heads
+    return max(hidden_size * present // config.hidden_size, 1) if keeps_head_size(config) else present
+
+
+def _nearest_sizes(target: int, model: PreTrainedModel, present: Sizes, asked: int | None) -> Sizes:
+    """The sizes whose number of parameters is nearest to the target: of narrower heads, or of fewer where these keep their size."""
+    whole = keeps_head_size(model.config)
+    if whole and asked is not None:
+        raise ValueError(
+            f"the heads of {model.config.model_type} models cannot become narrower, so target_parameters decides their number: "
+            f"leave target_num_attention_heads out, got {asked}"
+        )
+    heads = asked or present.heads
     if heads > present.heads:
         raise ValueError(f"the student has heads {present.heads} and cannot shrink to {heads}")
     units = leading(
         score(model, Criterion.MAGNITUDE)
     )  # the number of parameters does not depend on which units are kept
+    widest = present.hidden_size // present.heads
 
-    def sizes(head_size: int) -> Sizes:
-        hidden_size = head_size * heads
-        return Sizes(hidden_size, heads, max(present.neurons * hidden_size // present.hidden_size, 1))
+    def sizes(step: int) -> Sizes:
+        hidden_size = step * (widest if whole else heads)
+        neurons = max(present.neurons * hidden_size // present.hidden_size, 1)
+        return Sizes(hidden_size, step if whole else heads, neurons)
 
-    def parameters(head_size: int) -> int:
-        shape = vars(sizes(head_size)).values()
+    def parameters(step: int) -> int:
+        shape = vars(sizes(step)).values()
         return narrowed_parameters(model, largest(model, units, *shape))
 
-    widest = present.hidden_size // present.heads
-    head_sizes = range(1, widest if heads == present.heads else widest + 1)  # at least one size must fall
+    most_steps = present.heads if whole else widest
+    steps = range(1, most_steps if heads == present.heads else most_steps + 1)  # at least one size must fall
     smallest, most = parameters(1), model.num_parameters()
     if not smallest <= target < most:
         raise ValueError(
-            f"target_parameters must be from {smallest:,} (hidden size {heads}) to below the student's {most:,}, got "
-            f"{target:,}"
+            f"target_parameters must be from {smallest:,} (hidden size {sizes(1).hidden_size}) to below the student's {most:,}, "
+            f"got {target:,}"
         )
-    above = bisect_left(head_sizes, target, key=parameters)
-    found = min(head_sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(parameters(size) - target))
+    above = bisect_left(steps, target, key=parameters)
+    found = min(steps[max(above - 1, 0) : above + 1], key=lambda step: abs(parameters(step) - target))
     logger.warning(f"target_parameters {target:,}: nearest is {sizes(found)}, {parameters(found):,}")
     return sizes(found)
 

@@ -28,7 +28,10 @@ class PruningDistillTrainingArguments(DistillationTrainingArguments):
     )
     target_num_attention_heads: int | None = field(
         default=None,
-        metadata={"help": "Final number of attention heads per layer. None: unchanged; heads become narrower."},
+        metadata={
+            "help": "Final number of attention heads per layer. None: unchanged, heads become narrower; with rotary positions "
+            "(ModernBERT), where they cannot, in proportion to the hidden size."
+        },
     )
     target_parameters: int | None = field(
         default=None,

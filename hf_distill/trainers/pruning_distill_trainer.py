@@ -23,6 +23,7 @@ from hf_distill.distributed.deepspeed import before_steps, change_shapes
 from hf_distill.features.projections import Projection
 from hf_distill.preflight.argument_types import require_arguments
 from hf_distill.pruning.shrinking import ShrinkingStudent
+from hf_distill.pruning.structure import keeps_head_size
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import TeacherOutputs
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
@@ -134,10 +135,10 @@ class PruningDistillTrainer(DistillationTrainer):
                 f"{student.config.hidden_size} wide, got {found}. Start from a copy of the teacher (model=None)."
             )
         if self.args.attention_weight and self.shrinking.target.heads != student.config.num_attention_heads:
+            way = "" if keeps_head_size(student.config) else "narrow the heads instead, or "
             raise ValueError(
                 f"attention is compared head by head, so all {student.config.num_attention_heads} heads must stay, got "
-                f"target_num_attention_heads {self.shrinking.target.heads}; narrow the heads instead, or set "
-                "attention_weight to 0"
+                f"target_num_attention_heads {self.shrinking.target.heads}; {way}set attention_weight to 0"
             )
 
     def teacher_forward(self, inputs: Mapping[str, Any], training: bool) -> TeacherOutputs:

@@ -15,9 +15,9 @@ from hf_distill.features.projections import Projections
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.objectives.attention import attention_scores
 from hf_distill.objectives.model_outputs import FeatureRequest
-from tests.tiny_architectures import HEAD_OF, HEADS, eager_twin, tiny_batch, tiny_model
+from tests.tiny_architectures import HEAD_OF, HEADS, OWN_ATTENTION, eager_twin, tiny_batch, tiny_model
 
-ARCHITECTURES = [name for name in HEAD_OF if name != "deberta-v2"]
+ARCHITECTURES = [name for name in HEAD_OF if name not in OWN_ATTENTION]
 CAUSAL = {"llama", "granite"}
 REQUEST = FeatureRequest(frozenset({0, 3}), frozenset({1, 2}))
 architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)

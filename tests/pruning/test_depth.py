@@ -28,6 +28,30 @@ def test_layers_stay_in_the_order_given(architecture):
     assert (answers(kept, architecture) - other_order).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("kept", [[1], [2, 0], [1, 2]])
+def test_the_first_layer_of_modernbert_has_no_norm_and_only_itself_fits_there(kept):
+    with pytest.raises(
+        ValueError, match=rf"layer {kept[0]} has a parameter model.layers.0.attn_norm.* no place in layer 0"
+    ):
+        keep_layers(random_model("modernbert"), kept)
+
+
+def test_local_and_global_attention_stay_with_the_layers_of_modernbert(tmp_path):
+    """Layers with a window of 3 tokens answer otherwise than global ones, before and after saving."""
+    model = random_model(
+        "modernbert", local_attention=2, layer_types=["full_attention", "sliding_attention", "full_attention"]
+    )
+    kept = keep_layers(model, [0, 2])
+    assert kept.config.layer_types == ["full_attention"] * 2
+    kept.save_pretrained(tmp_path)
+    loaded = type(kept).from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(answers(loaded, "modernbert"), answers(kept, "modernbert"))
+    with torch.no_grad():  # without effect on the residual stream, the middle layer may as well be left out
+        model.model.layers[1].attn.Wo.weight.zero_()
+        model.model.layers[1].mlp.Wo.weight.zero_()
+    torch.testing.assert_close(answers(kept, "modernbert"), answers(model, "modernbert"))
+
+
 def test_the_layers_that_count_stay():
     model = random_model("bert")
     with torch.no_grad():

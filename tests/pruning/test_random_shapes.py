@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_distill.pruning.compaction import compact, feed_forward_size
 from hf_distill.pruning.importance import largest, score
-from tests.pruning.test_compaction import MODELS, random_model
+from tests.pruning.test_compaction import MODELS, ROTARY, random_model
 from tests.tiny_architectures import tiny_batch
 
 DRAWS = int(os.environ.get("HF_DISTILL_DRAWS", "12"))
@@ -44,6 +44,7 @@ def test_random_shapes_become_smaller_ones_that_any_process_can_load(tmp_path):
             architecture, head, **{names.get(name, name): size for name, size in sizes.items()}, **own_width
         )
         kept_heads, kept_head_size = chance.randint(1, heads), chance.randint(1, head_size)
+        kept_head_size = head_size if architecture in ROTARY else kept_head_size
         kept_neurons = chance.randint(1, neurons)
         keep = largest(model, score(model, "random", draw), kept_heads * kept_head_size, kept_heads, kept_neurons)
         smaller, folder = compact(model, keep), tmp_path / f"{draw}"
