@@ -23,6 +23,7 @@ SLOW = (
     "tests/test_wheel.py",
     "tests/trainers/test_architectures.py",
     "tests/trainers/test_kills.py",
+    "tests/trainers/test_modernbert.py",
     "tests/trainers/test_partition.py",
     "tests/trainers/test_progressive.py",
     "tests/trainers/test_pruning_distill.py",
