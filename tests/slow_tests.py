@@ -20,6 +20,8 @@ SLOW = (
     "tests/pruning/test_vocabulary_e5.py",
     "tests/test_documentation.py",
     "tests/test_dockerfile.py",
+    "tests/test_families.py::test_onnx",
+    "tests/test_families.py::test_recipes",
     "tests/test_wheel.py",
     "tests/trainers/test_architectures.py",
     "tests/trainers/test_kills.py",

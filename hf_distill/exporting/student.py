@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -103,7 +104,9 @@ def _save(evaluated: EvaluatedModel, report: dict[str, Any], made: Path, target:
     target.mkdir(exist_ok=True)
     for each in GraphFormat:
         (target / each.file_name).unlink(missing_ok=True)
-    evaluated.model.config.save_pretrained(target)
+    config = copy.deepcopy(evaluated.model.config)
+    config.architectures = [type(evaluated.model).__name__]  # which pipelines look for
+    config.save_pretrained(target)
     if evaluated.processing_class is not None:
         evaluated.processing_class.save_pretrained(target)
     for row in filter(lambda row: row["file"], report["rows"]):

@@ -207,8 +207,11 @@ def _resized(teacher: PretrainedConfig, size: tuple[int, int], kept: list[int]) 
         raise ValueError(f"the hidden size of a student must be a multiple of {HEAD_SIZE}, got {hidden_size}")
     family = type(config)()
     ratio = feed_forward_size(family) / family.hidden_size
-    if getattr(config, "embedding_size", None) == config.hidden_size:
-        config.embedding_size = hidden_size
+    for name in ("embedding_size", "pooler_hidden_size"):
+        if getattr(config, name, None) == config.hidden_size:
+            setattr(config, name, hidden_size)
+    if getattr(config, "head_dim", None) is not None:
+        config.head_dim = HEAD_SIZE
     config.hidden_size, config.num_attention_heads = hidden_size, hidden_size // HEAD_SIZE
     set_feed_forward_size(config, int(ratio * hidden_size))
     return config

@@ -129,6 +129,8 @@ def test_regression_agrees_by_the_numbers_and_unlabeled_texts_will_do(tmp_path):
     report = export_student(
         model, tmp_path / "e", rows, processing_class=tiny_tokenizer(), formats=["onnx", "onnx-int8"], **QUICK
     )
+    written = json.loads((tmp_path / "e" / "config.json").read_text())
+    assert written["architectures"] == ["BertForSequenceClassification"] and model.config.architectures is None
     assert report["metric"] is None and "metrics" not in report["rows"][1]
     assert report["rows"][1]["agreement"] == pytest.approx(1, abs=1e-6) and 0.5 < report["rows"][2]["agreement"] < 1
 

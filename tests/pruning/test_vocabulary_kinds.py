@@ -30,6 +30,17 @@ def trimmed(kind, texts, **settings):
     return trim_vocabulary(model_for(kind), tokenizer_of(kind), texts, **settings)[1]
 
 
+def same_logits(smaller, small, kind, texts):
+    inputs = [each(texts, padding=True, return_tensors="pt") for each in (small, tokenizer_of(kind))]
+    accepted = ("input_ids", "attention_mask")
+    with torch.no_grad():
+        after, before = (
+            model(**{name: batch[name] for name in accepted}).logits
+            for model, batch in zip((smaller, model_for(kind)), inputs, strict=True)
+        )
+    torch.testing.assert_close(after, before[..., vocabulary_map(small, tokenizer_of(kind))], rtol=0, atol=1e-6)
+
+
 def same_tokens(small, tokenizer, texts):
     ids = vocabulary_map(small, tokenizer)
     return [ids[small(text)["input_ids"]].tolist() for text in texts] == [
@@ -46,8 +57,10 @@ def read_back(tokenizer, text):
 def test_random_corpora(kind, seed):
     """Also with a snowman and a Chinese character, which no piece has, next to words."""
     texts = [text + random.Random(seed).choice(["", "☃", "気"]) for text in random_texts(1 + seed % 7, seed)]
-    small, tokenizer = trimmed(kind, texts, characters=CHARACTERS[seed % 3]), tokenizer_of(kind)
+    tokenizer = tokenizer_of(kind)
+    smaller, small = trim_vocabulary(model_for(kind), tokenizer, texts, characters=CHARACTERS[seed % 3])
     assert len(small) < len(tokenizer) and same_tokens(small, tokenizer, texts)
+    same_logits(smaller, small, kind, texts)
     unseen = [text.replace("気", "") for text in random_texts(20, seed=1000 + seed)]
     if CHARACTERS[seed % 3] == "all" or "bytes" in kind or kind == "WordPiece":
         assert [read_back(small, text) for text in unseen] == [read_back(tokenizer, text) for text in unseen]

@@ -213,6 +213,20 @@ def test_electra_is_not_narrowed_to_the_width_of_its_embeddings():
     assert student.hf_distill_initialization == "embeddings"
 
 
+@pytest.mark.parametrize("architecture", ["deberta-v2", "nomic_bert", "llama", "modernbert", "mpnet"])
+def test_everything_that_depends_on_the_width_follows_it(architecture):
+    """DeBERTa's pooler has a width of its own, NomicBert's and Llama's heads a size."""
+    teacher = tiny_model(architecture, "SequenceClassification", pad_token_id=0)
+    student = create_student("1/64", teacher, "random").eval()
+    sizes = {
+        name: getattr(student.config, name)
+        for name in ("pooler_hidden_size", "head_dim")
+        if name in vars(student.config)
+    }
+    assert set(sizes.values()) <= {64}
+    assert torch.isfinite(student(**tiny_batch(architecture)).logits).all()
+
+
 def test_a_teacher_by_name_is_loaded_with_the_head_it_has(tmp_path):
     teacher = tiny_model("bert", "TokenClassification").eval()
     teacher.save_pretrained(tmp_path)
