@@ -95,7 +95,9 @@ class Trajectory:
             own = {_name_in_adapter(name): tensor for name, tensor in own.items()}
         else:  # some families' files have other names than their modules
             own = revert_weight_conversion(cast(PreTrainedModel, model), own)
-        if not weights.keys() <= own.keys():  # files of an older version of the library
+        places = {tensor.data_ptr() for tensor in model.state_dict().values()}
+        # Files of an older version of the library, or of a family that joins tensors in them, of which `own` has copies.
+        if not weights.keys() <= own.keys() or any(own[name].data_ptr() not in places for name in weights):
             with unsharded_loading():
                 older = type(cast(PreTrainedModel, model)).from_pretrained(checkpoint.folder, trust_remote_code=False)
             own, weights = model.state_dict(), older.state_dict()
