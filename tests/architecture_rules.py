@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = {
-    **dict.fromkeys(["objectives", "files", "text", "extras", "hardware", "recipes"], 0),
+    **dict.fromkeys(["objectives", "files", "text", "extras", "hardware", "quantization", "recipes"], 0),
     **dict.fromkeys(["tasks", "distributed"], 1),
     **dict.fromkeys(["fingerprints", "features", "data", "pretrained"], 2),
     "resources": 3,

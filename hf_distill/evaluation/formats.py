@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import io
 import tempfile
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_distill.extras import require_extra
-from hf_distill.graphs.export import export_onnx, traced_inputs
+from hf_distill.graphs.export import as_loaded, export_onnx, traced_inputs
 from hf_distill.graphs.formats import GraphFormat, convert
 from hf_distill.graphs.runner import GraphRunner
 from hf_distill.text.suggestions import choice
@@ -64,7 +63,7 @@ def in_format(
     """Make a function that runs a model in a number format, without gradients; the model itself is not modified.
 
     Args:
-        model: A model of transformers, in single precision.
+        model: A model of transformers, in single precision, which runs as it does when it is loaded, see `as_loaded`.
         number_format: The format: "fp32"; "bf16"; "int8", linear layers with 8-bit weights and dynamically quantized
             activations (torch, CPU only); and in ONNX Runtime (CPU only, needs the extra `onnx`) "onnx", single
             precision, "onnx-fp16" and "onnx-int8", dynamically quantized per channel.
@@ -103,7 +102,7 @@ def megabytes_of(model: nn.Module) -> float:
 
 
 def _torch_runner(model: nn.Module, number_format: Format, device: torch.device) -> tuple[Runner, float]:
-    model = copy.deepcopy(model).to(device).eval()
+    model = as_loaded(model).to(device)
     if number_format is Format.BF16:
         model = model.to(torch.bfloat16)
     elif number_format is Format.INT8:

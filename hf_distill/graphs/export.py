@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from hf_distill.extras import require_extra
+from hf_distill.quantization import set_quantization
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # torch's exporter notes there which modules a node comes from
 _MOST_BYTES = 2**31 - 2**24  # an ONNX file is one protocol buffer, of at most 2 GiB
@@ -45,7 +47,7 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], path: str | os.
         raise ValueError(
             f"an ONNX file holds at most {_MOST_BYTES / 1e9:.1f} GB of weights, the model has {size / 1e9:.1f}"
         )
-    model, names = copy.deepcopy(model).eval(), list(example)
+    model, names = as_loaded(model), list(example)
     for name, value in _ONLY_LOGITS.items():
         if hasattr(getattr(model, "config", None), name):
             setattr(model.config, name, value)
@@ -71,6 +73,20 @@ def _clean(graph: Any) -> None:
         del part.metadata_props[:]
         part.metadata_props.extend(kept)
         part.ClearField("doc_string")
+
+
+def as_loaded(model: nn.Module) -> Any:
+    """A copy of a model as it is when it is loaded: in evaluation mode, without a training's autocast and fake int8.
+
+    Args:
+        model: The model, which is not modified.
+
+    Returns:
+        The copy, on the same device.
+    """
+    copied = copy.deepcopy(model)
+    set_quantization(copied, None)
+    return extract_model_from_parallel(copied, keep_fp32_wrapper=False).eval()
 
 
 def traced_inputs(model: Any, inputs: Mapping[str, Tensor], tokenizer: Any = None) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from hf_distill.objectives.attention import AttentionLoss
 from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
 from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.objectives.reduction import SoftLabelPositions
+from hf_distill.quantization import Quantization
 from hf_distill.recipes import RECIPES, RecipeName
 from hf_distill.text.suggestions import choice
 
@@ -46,6 +47,7 @@ _CHOICES: dict[str, type[Enum]] = {
     "hidden_state_positions": HiddenStatePositions,
     "attention_loss": AttentionLoss,
     "projection": Projection,
+    "quantization": Quantization,
 }
 
 

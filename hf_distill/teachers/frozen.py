@@ -21,6 +21,7 @@ from hf_distill.fingerprints import json_sha256, weights_sha256
 from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
+from hf_distill.quantization import exact
 from hf_distill.tasks import MULTI_LABEL, REGRESSION, Task, logits_of, problem_type_of, task_of, unwrapped
 from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
@@ -41,8 +42,8 @@ class FrozenTeacher(LiveTeacher):
     """A model in evaluation mode, without gradients, in a precision of its own.
 
     The model passed in is frozen in place (`requires_grad` off, evaluation mode). The teacher is a copy, and the original
-    is left unmodified, where the precision differs from the model's own, and where ZeRO-3 or FSDP2 holds the model sharded:
-    all processes together gather the copy.
+    is left unmodified, where the precision differs from the model's own, where the model is fake int8 (the teacher is exact),
+    and where ZeRO-3 or FSDP2 holds the model sharded: all processes together gather the copy.
 
     Args:
         model: The teacher.
@@ -73,7 +74,7 @@ class FrozenTeacher(LiveTeacher):
     ):
         self.token_ids = None if token_ids is None else _checked_token_ids(token_ids, model)
         self._scores_tokens = task_of(model) in (Task.MASKED_LM, Task.CAUSAL_LM)
-        self.model = gathered_copy(model).requires_grad_(False).eval()
+        self.model = exact(gathered_copy(model)).requires_grad_(False).eval()
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.label_permutation = None if label_permutation is None else torch.tensor(label_permutation)
         self.input_prefix = input_prefix

@@ -190,7 +190,9 @@ def _precision(trainer: Any) -> str:
     weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
     names = {"bf16": "bfloat16 autocast", "fp16": "float16 autocast", "fp8": "float8"}
     mixed = names.get(trainer.accelerator.mixed_precision)
-    return weights if mixed is None else f"{mixed}, weights in {weights}"
+    found = weights if mixed is None else f"{mixed}, weights in {weights}"
+    quantization = trainer.args.quantization
+    return found if quantization is None else f"{found}, fake {quantization.value} in linear layers and embeddings"
 
 
 def _bfloat16_speedup(args: TrainingArguments) -> dict[str, float]:

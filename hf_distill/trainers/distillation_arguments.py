@@ -18,6 +18,7 @@ from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.objectives.reduction import SoftLabelPositions
 from hf_distill.preflight.argument_rules import DEFAULTS, left_open, require_valid_objective, resolve_defaults
 from hf_distill.preflight.student_defaults import STOCK, fill_with_stock
+from hf_distill.quantization import Quantization
 from hf_distill.recipes import RecipeName
 from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
@@ -214,6 +215,14 @@ class DistillationTrainingArguments(BudgetArguments, StudentArguments):
         metadata={
             "help": "Merge the PEFT adapters of a trained student into its base model, and save one ordinary model; "
             "checkpoints keep the adapters separate. False: save only the adapters."
+        },
+    )
+    quantization: Quantization | None = field(
+        default=None,
+        metadata={
+            "help": "Train a student for an int8 export (quantization-aware training). int8: in training and evaluation its "
+            "linear layers and embeddings compute with the 8-bit values of the format onnx-int8; the weights that are trained "
+            "and saved stay in full precision, and so does the teacher. None: full precision."
         },
     )
     length_bucketing: bool = field(

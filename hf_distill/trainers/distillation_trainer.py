@@ -29,6 +29,7 @@ from hf_distill.preflight.argument_types import require_arguments, require_model
 from hf_distill.preflight.models import named_sets, require_sound_inputs
 from hf_distill.preflight.student_defaults import resolve_student_defaults
 from hf_distill.preflight.training import require_nonempty, require_own_process_group, require_writable
+from hf_distill.quantization import set_quantization
 from hf_distill.tasks import logits_of, unwrapped
 from hf_distill.teachers.alignment import take_over_label_names, take_over_problem_type
 from hf_distill.teachers.base import GivesOutputs, Teacher, TeacherOutputs
@@ -101,6 +102,7 @@ class DistillationTrainer(PublishingTrainer):
         require_model(model)
         require_writable(args)
         super().__init__(model, with_distillation_defaults(args), *trainer_args, **trainer_kwargs)
+        set_quantization(self.model, self.args.quantization)
         resolved = resolve_teacher(
             self.args,
             teacher_model,
@@ -317,6 +319,8 @@ class DistillationTrainer(PublishingTrainer):
         if searches:
             resolve_defaults(self.args)
             require_valid_objective(self.args)
+        if self.model_init is not None:
+            set_quantization(self.model, self.args.quantization)
         if self.model_init is not None and not self.is_plain:
             self.feature_hooks = build_hooks(self, self.training_objective, self.feature_hooks.example)
 

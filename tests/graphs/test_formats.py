@@ -1,12 +1,16 @@
 """Files of every format answer as the model does, are as small as their numbers, and tell nothing of this machine."""
 
+import copy
+
 import onnx
 import pytest
 import torch
 
+from hf_distill.evaluation.formats import in_format
 from hf_distill.graphs.export import export_onnx, traced_inputs
 from hf_distill.graphs.formats import GraphFormat, convert, layers_of
 from hf_distill.graphs.runner import GraphRunner
+from hf_distill.quantization import Quantization, set_quantization
 from tests.tiny_models import VOCABULARY, tiny_bert
 
 LAYER = "bert.encoder.layer.0"
@@ -67,6 +71,31 @@ def test_every_format_answers_as_the_model_and_is_smaller(number_format, toleran
     assert difference <= tolerance * expected.std() and (number_format is GraphFormat.ONNX or difference > 0)
     assert run.megabytes == pytest.approx(target.stat().st_size / 1e6, abs=1e-3)
     assert run.megabytes <= share * GraphRunner(exported).megabytes + 0.01
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_fake_int8_answers_as_the_export_does(rows, exported, model, tmp_path):
+    inputs = tokens(rows, 13)
+    fake = copy.deepcopy(model)
+    set_quantization(fake, Quantization.INT8)
+    convert(exported, tmp_path / "int8.onnx", GraphFormat.INT8)
+    answers = GraphRunner(tmp_path / "int8.onnx")(inputs)["logits"]
+    with torch.inference_mode():
+        of_fake, of_model = ((each(**inputs).logits - answers).abs().max() for each in (fake, model))
+    assert of_fake < 0.2 * of_model and of_model > 1e-3
+
+
+def test_fake_int8_is_exported_as_it_is_saved(exported, model, tmp_path):
+    fake = copy.deepcopy(model)
+    set_quantization(fake, Quantization.INT8)
+    inputs = tokens(5, 13)
+    export_onnx(fake, traced_inputs(fake, tokens(2, 16)), tmp_path / "model.onnx")
+    expected = GraphRunner(exported)(inputs)["logits"]
+    assert torch.equal(GraphRunner(tmp_path / "model.onnx")(inputs)["logits"], expected)
+    assert sorted(layers_of(tmp_path / "model.onnx")) == sorted(LAYERS)
+    with torch.inference_mode():
+        of_model = model(**inputs).logits
+    assert torch.equal(in_format(fake, "fp32", inputs)(inputs)["logits"], of_model)
 
 
 @pytest.mark.parametrize("number_format", [GraphFormat.INT8, GraphFormat.INT8_STATIC])
