@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 import transformers
 from few_label_tasks import EVALUATION, NO_LABEL, TASKS, TRANSFER, Task
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.trainer_utils import set_seed
@@ -30,15 +30,15 @@ from transformers.trainer_utils import set_seed
 from hf_distill import DistillationTrainer
 from hf_distill.files import atomic_write
 from hf_distill.fingerprints import package_versions
-from hf_distill.graphs.export import export_onnx, traced_inputs
-from hf_distill.graphs.formats import GraphFormat, convert
+from hf_distill.graphs.export import export_onnx, silenced, traced_inputs
+from hf_distill.graphs.formats import GraphFormat, convert, layers_of
 from hf_distill.graphs.runner import GraphRunner
 from hf_distill.hardware import hardware_name
 from hf_distill.preflight.student_defaults import student_defaults
 from hf_distill.quantization import set_quantization
 
 RESULTS = Path(__file__).with_name("results") / "quality_quantization.json"
-STUDENTS = {"reviews": "embeddings", "words": "embeddings", "digits": "width"}
+STUDENTS = {"reviews": ("embeddings", "truncated"), "words": ("embeddings",), "digits": ("width",)}
 TRAININGS = {"exact": None, "fake int8": "int8"}
 CALIBRATION_ROWS = 256
 PER_TENSOR = "onnx-int8, one scale per matrix"
@@ -46,20 +46,14 @@ FORMATS = ("fp32", GraphFormat.INT8.value, GraphFormat.INT8_STATIC.value, PER_TE
 Runner = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 
 
-def trained(task: Task, training: str, steps: int, seed: int) -> tuple[DistillationTrainer, float]:
-    """A student's trainer after training, and the seconds of a step."""
+def trained(task: Task, kind: str, training: str, steps: int, seed: int) -> DistillationTrainer:
+    """A student's trainer after training."""
     set_seed(seed)
-    student = task.student(STUDENTS[name_of(task)])
+    student = task.student(kind)
     rate = student_defaults(student, steps)["learning_rate"]
     trainer = task.trainer(student, task.transfer_set, steps, rate, seed, quantization=TRAININGS[training])
-    begin = time.perf_counter()
     trainer.train()
-    return trainer, (time.perf_counter() - begin) / steps
-
-
-def name_of(task: Task) -> str:
-    """The name of a task."""
-    return next(name for name, kind in TASKS.items() if type(task) is kind)
+    return trainer
 
 
 def runners(task: Task, student: PreTrainedModel, folder: Path) -> dict[str, Runner]:
@@ -75,15 +69,13 @@ def runners(task: Task, student: PreTrainedModel, folder: Path) -> dict[str, Run
 
 
 def one_scale_per_matrix(path: Path, target: Path) -> None:
-    """Dynamic int8 as `convert` makes it, but not per channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    from hf_distill.graphs.formats import _QUANTIZED, _nodes
-
-    quantize_dynamic(
-        path, target, op_types_to_quantize=list(_QUANTIZED), per_channel=False, weight_type=QuantType.QInt8,
-        nodes_to_quantize=_nodes(path, ()),
-    )  # fmt: skip
+    """Dynamic int8 of the layers that `convert` quantizes, but not per channel."""
+    names = [name for nodes in layers_of(path).values() for name in nodes]
+    with silenced(None):
+        quantize_dynamic(
+            path, target, op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=False,
+            weight_type=QuantType.QInt8, nodes_to_quantize=[*names, *(f"{name}_MatMul" for name in names)],
+        )  # fmt: skip
 
 
 def single_rows(task: Task, rows: datasets.Dataset) -> list[tuple[dict[str, Tensor], np.ndarray]]:
@@ -101,10 +93,10 @@ def predicted(rows: list[tuple[dict[str, Tensor], np.ndarray]], run: Runner) -> 
     return np.concatenate([run(inputs)["logits"].argmax(-1).numpy()[labels != NO_LABEL] for inputs, labels in rows])
 
 
-def measured(task: Task, training: str, steps: int, seed: int) -> dict[str, Any]:
+def measured(task: Task, kind: str, training: str, steps: int, seed: int) -> dict[str, Any]:
     """Accuracy of a student's formats by split, and how often they agree with it in fp32 and as it was evaluated."""
-    trainer, seconds = trained(task, training, steps, seed)
-    found: dict[str, Any] = {"seconds per step": round(seconds, 4), "in training": task.scores(trainer)}
+    trainer = trained(task, kind, training, steps, seed)
+    found: dict[str, Any] = {"in training": task.scores(trainer)}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         trainer.save_model(folder)
         student = type(trainer.model).from_pretrained(folder).eval()
@@ -126,19 +118,19 @@ def measured(task: Task, training: str, steps: int, seed: int) -> dict[str, Any]
     return found
 
 
-def cell(task: Task, training: str, steps: int, seed: int) -> dict[str, Any]:
+def cell(task: Task, kind: str, training: str, steps: int, seed: int) -> dict[str, Any]:
     """What `measured` finds, read where it is there already."""
-    path = task.folder / f"{training.replace(' ', '-')}_{steps}_{seed}.json"
+    path = task.folder / f"{kind}_{training.replace(' ', '-')}_{steps}_{seed}.json"
     if not path.exists():
-        found = measured(task, training, steps, seed)
-        print(f"{name_of(task)}, {training}, seed {seed}: {json.dumps(found)}", flush=True)
+        found = measured(task, kind, training, steps, seed)
+        print(f"{task.folder.name}, {path.stem}: {json.dumps(found)}", flush=True)
         atomic_write(path, json.dumps(found))
     return json.loads(path.read_text())
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds of all that was measured, and of what each format loses against fp32."""
-    of_formats = {
+    return {
         split: {
             name: {measure: spread([of[split][name][measure] for of in cells]) for measure in cells[0][split][name]}
             | {"loss": spread([of[split]["fp32"]["accuracy"] - of[split][name]["accuracy"] for of in cells])}
@@ -146,7 +138,6 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for split in EVALUATION
     }
-    return of_formats | {"seconds per step": spread([each["seconds per step"] for each in cells])}
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -168,19 +159,20 @@ def main() -> None:
         folder = options.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         tasks[name] = TASKS[name](folder)
-    for seed in range(options.seeds):  # first, so that a run that is cut short has all tasks
-        for task, training in product(tasks.values(), TRAININGS):
-            cell(task, training, options.steps, seed)
+    students = [(name, kind) for name in tasks for kind in STUDENTS[name]]
+    for seed in range(options.seeds):  # first, so that a run that is cut short has all students
+        for (name, kind), training in product(students, TRAININGS):
+            cell(tasks[name], kind, training, options.steps, seed)
     compared = {
-        name: {
-            each: summary([cell(task, each, options.steps, seed) for seed in range(options.seeds)])
+        f"{name}, {kind}": {
+            each: summary([cell(tasks[name], kind, each, options.steps, seed) for seed in range(options.seeds)])
             for each in TRAININGS
         }
-        for name, task in tasks.items()
+        for name, kind in students
     }
     rows = {name: {split: len(rows) for split, rows in task.splits.items()} for name, task in tasks.items()}
     conditions = {"steps": options.steps, "seeds": options.seeds, "rows": rows, "hardware": hardware_name("cpu")}
-    conditions |= {"students": {name: TASKS[name].kinds[STUDENTS[name]] for name in tasks}}
+    conditions |= {"students": {f"{name}, {kind}": TASKS[name].kinds[kind] for name, kind in students}}
     content = {"conditions": conditions | {"versions": package_versions()}, "compared": compared}
     RESULTS.write_text(json.dumps(content, indent=2) + "\n")
 

@@ -319,9 +319,10 @@ class DistillationTrainer(PublishingTrainer):
         if searches:
             resolve_defaults(self.args)
             require_valid_objective(self.args)
-        if self.model_init is not None:
-            set_quantization(self.model, self.args.quantization)
-        if self.model_init is not None and not self.is_plain:
+        if self.model_init is None:
+            return
+        set_quantization(self.model, self.args.quantization)
+        if not self.is_plain:
             self.feature_hooks = build_hooks(self, self.training_objective, self.feature_hooks.example)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
