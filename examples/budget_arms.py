@@ -145,7 +145,7 @@ class Arm:
 
     def tokens(self, regime: str) -> int:
         """Number of tokens in one epoch of the training data."""
-        return sum(length for rows in self.data(regime) for length in example_lengths(rows))
+        return sum(int(example_lengths(rows).sum()) for rows in self.data(regime))
 
     def train(self, regime: str, changes: dict[str, Any]) -> list[str]:
         """Train a student until the budget is used up.

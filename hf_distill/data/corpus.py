@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, TypeAlias
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from hf_distill.data.arrow_columns import StoredRows
+
 Texts: TypeAlias = Dataset | IterableDataset
+
+_ROWS_AT_ONCE = 10_000
+# What `str.split` takes for white space in ASCII, but for single spaces between words.
+_IRREGULAR_SPACES = r"[\t-\r\x1c-\x1f]|  |^ | $"
 
 
 def normalized(text: str) -> str:
@@ -34,9 +43,30 @@ def without_texts_of(texts: Dataset, evaluation: Iterable[str], column: str = "t
     Returns:
         The remaining rows, in their order, and the number of removed rows.
     """
-    hashes = {text_hash(text) for text in evaluation}
-    kept = [index for index, text in enumerate(texts[column]) if text_hash(text) not in hashes]
+    evaluated = pa.array(set(map(normalized, evaluation)), pa.large_string())
+
+    def is_evaluated(block: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.is_in(_all_normalized(block), value_set=evaluated.cast(block.type))
+
+    kept = np.flatnonzero(~_values(texts, column, is_evaluated))
     return (texts, 0) if len(kept) == len(texts) else (texts.select(kept), len(texts) - len(kept))
+
+
+def _values(texts: Dataset, column: str, of: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> np.ndarray:
+    """What a function makes of the texts, bool (rows,)."""
+    if texts.format["type"] != "custom":
+        return StoredRows.of(texts).values(column, of, np.bool_)
+    blocks = (pa.chunked_array([rows[column]]) for rows in texts.iter(batch_size=_ROWS_AT_ONCE))
+    return np.concatenate([np.zeros(0, np.bool_), *(of(block).to_numpy() for block in blocks)])
+
+
+def _all_normalized(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`normalized` of every text; Python is asked only for those with other letters than ASCII's or irregular spaces."""
+    lower = pc.utf8_lower(texts)  # ascii_lower of pyarrow 26 is wrong for slices of texts that were cast
+    is_other = pc.or_(pc.invert(pc.string_is_ascii(texts)), pc.match_substring_regex(lower, _IRREGULAR_SPACES))
+    is_other = is_other.combine_chunks()
+    others = [normalized(text) for text in texts.filter(is_other).to_pylist()]
+    return pc.replace_with_mask(lower, is_other, pa.array(others, lower.type))
 
 
 def packed(

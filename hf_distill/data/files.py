@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset_builder
 from datasets.packaged_modules.csv.csv import CsvConfig
 
+from hf_distill.data.arrow_columns import StoredRows
 from hf_distill.files import regular_files_below
 
 FILE_TYPES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
@@ -119,17 +121,10 @@ def require_texts(rows: Dataset, columns: Sequence[str]) -> None:
     Raises:
         ValueError: Texts are missing; the message names the rows.
     """
-    size = 10_000
+    stored = StoredRows.of(rows)
     for name in columns:
-        tables = rows.select_columns(name).with_format("arrow").iter(batch_size=size)
-        missing = [
-            batch * size + row
-            for batch, table in enumerate(tables)
-            if table[name].null_count
-            for row, is_missing in enumerate(table[name].is_null().to_pylist())
-            if is_missing
-        ]
-        _refuse_missing(name, missing)
+        is_missing = stored.values(name, lambda texts: texts.is_null(), np.bool_)
+        _refuse_missing(name, np.flatnonzero(is_missing).tolist())
 
 
 def with_texts(rows: Dataset | IterableDataset, columns: Sequence[str]) -> Dataset | IterableDataset:

@@ -108,29 +108,29 @@ class ReadingLimits:
             if longest > self.max_length:
                 raise ValueError(self._of_length(f"a batch of {self.column}", longest))
 
-    def require_rows(self, name: str, first: int, tokens: pa.ChunkedArray) -> None:
+    def require_rows(self, name: str, number_of: Callable[[int], int], tokens: pa.ChunkedArray) -> None:
         """Refuse rows of a data set with token ids or lengths beyond the limits.
 
         Args:
             name: The name of the data set, for error messages.
-            first: The index of the first of these rows in the data set.
+            number_of: The number in the data set of each of these rows, by its index among them.
             tokens: The token ids of each row.
 
         Raises:
-            ValueError: A row is beyond a limit; the message names the first such row, the value and the limit.
+            ValueError: A row is beyond a limit; the message names such a row, the value and the limit.
         """
         if self.vocabulary_size is not None:
             bounds = pc.min_max(pc.list_flatten(tokens)).as_py()
             if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < self.vocabulary_size:
                 beyond = bounds["min"] if bounds["min"] < 0 else bounds["max"]
                 flat = pc.index(pc.list_flatten(tokens), beyond).as_py()
-                row = first + pc.list_parent_indices(tokens)[flat].as_py()
-                raise ValueError(self._of_token(f"row {row} of {name}", beyond))
+                row = pc.list_parent_indices(tokens)[flat].as_py()
+                raise ValueError(self._of_token(f"row {number_of(row)} of {name}", beyond))
         lengths = _filled(pc.list_value_length(tokens))
         if self.max_length is not None and (lengths > self.max_length).any():
             read = lengths if self.padding_id is None else _lengths_without(self.padding_id, tokens, lengths)
             for row in np.flatnonzero(read > self.max_length)[:1]:
-                raise ValueError(self._of_length(f"row {first + row} of {name}", read[row]))
+                raise ValueError(self._of_length(f"row {number_of(row)} of {name}", read[row]))
 
     def _of_token(self, where: str, token_id: int) -> str:
         assert self.vocabulary_size is not None
@@ -191,19 +191,19 @@ def require_readable(dataset: Any, name: str, limits: Sequence[ReadingLimits]) -
         limits: The limits of every model that reads the data set.
 
     Raises:
-        ValueError: There is such a row; the message names the first one, and the limit.
+        ValueError: There is such a row; the message names one, and the limit.
     """
     for column in dict.fromkeys(limit.column for limit in limits if limit.vocabulary_size is not None):
         readers = [limit for limit in limits if limit.column == column]
-        for first, tokens in lists_of_numbers(dataset, column):
+        for number_of, tokens in lists_of_numbers(dataset, column):
             empty = np.flatnonzero(_filled(pc.list_value_length(tokens)) == 0)
             if len(empty):
                 raise ValueError(
-                    f"row {first + empty[0]} of {name} has no tokens: its {column} is empty. Take such rows out, for "
+                    f"row {number_of(empty[0])} of {name} has no tokens: its {column} is empty. Take such rows out, for "
                     f"example with dataset.filter(lambda row: len(row[{column!r}]) > 0)."
                 )
             for reader in readers:
-                reader.require_rows(name, first, tokens)
+                reader.require_rows(name, number_of, tokens)
 
 
 def require_padding_token(model: nn.Module, role: str, task: Task | None) -> None:

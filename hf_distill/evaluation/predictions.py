@@ -120,12 +120,13 @@ class Predictor:
         ids = label_ids(self.model.config)
         inputs = SequenceEncoder(self.processing_class, ids, self.max_length)(rows, texts)
         logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
-        return _of_numbers(logits, inputs["labels"]) if not ids else self._of_classes(logits, inputs["labels"])
+        labels = inputs["labels"][:]
+        return _of_numbers(logits, labels) if not ids else self._of_classes(logits, labels)
 
     def _images(self, rows: Dataset) -> Predictions:
         inputs = encode_images(rows, self.processing_class, self.model.config)
         logits = np.stack(self._logits(inputs, default_data_collator))
-        return self._of_classes(logits, np.array(image_labels(rows, self.model.config)(rows["label"])))
+        return self._of_classes(logits, np.array(image_labels(rows, self.model.config)(rows["label"][:])))
 
     def _words(self, rows: Dataset) -> Predictions:
         text, label = word_columns(rows.features)
@@ -133,7 +134,7 @@ class Predictor:
             rows, text, label
         )
         rows_of_logits = self._logits(inputs, DataCollatorForTokenClassification(self.processing_class))
-        labels = [np.array(row) for row in inputs["labels"]]
+        labels = [np.array(row) for row in inputs["labels"][:]]
         own = label_names(self.model.config)
         batches = [row[None] for row in rows_of_logits], [row[None] for row in labels]
         # The class is typed to hold single arrays; transformers also fills it with lists of batches.
@@ -165,10 +166,10 @@ class Predictor:
         both = self._logits(windows.remove_columns(NO_INPUTS), DataCollatorWithPadding(self.processing_class))
         longest = max(row.shape[-1] for row in both)
         start, end = np.stack([np.pad(row, ((0, 0), (0, longest - row.shape[-1]))) for row in both], axis=1)
-        gold = [answers["text"] for answers in rows["answers"]]
+        gold = [answers["text"] for answers in rows["answers"][:]]
         version_2, arrays = not all(gold), windows.with_format("numpy")
         texts, _ = answers_from_logits(
-            start, end, arrays["offsets"], arrays["example"], list(rows["context"]), arrays["null_position"],
+            start, end, arrays["offsets"], arrays["example"], rows["context"][:], arrays["null_position"],
             version_2=version_2,
         )  # fmt: skip
         single = [exact_match_and_f1([text], [answers], version_2) for text, answers in zip(texts, gold, strict=True)]
@@ -218,7 +219,8 @@ class Predictor:
         found: list[np.ndarray] = [np.empty(0)] * len(inputs)
         for begin in range(0, len(order), self.batch_size):
             chosen = order[begin : begin + self.batch_size]
-            batch = {name: value.to(self.device) for name, value in collate([inputs[int(i)] for i in chosen]).items()}
+            batch = collate(inputs.__getitems__(chosen.tolist()))
+            batch = {name: value.to(self.device) for name, value in batch.items()}
             given = {name: value for name, value in batch.items() if name != "labels"}
             logits = logits_of(self.run(given), valid_positions(given)).float().cpu().numpy()
             for row, index in zip(logits, chosen, strict=True):

@@ -25,16 +25,18 @@ def require_precomputed_vocabulary(named_sets: Mapping[str, Any], student: nn.Mo
         student: The student, or its wrapper.
 
     Raises:
-        ValueError: A token id is too large; names the rows, the token id and the vocabulary's size.
+        ValueError: A token id is too large; names the row, the token id and the vocabulary's size.
     """
     words = getattr(getattr(unwrapped(student), "config", None), "vocab_size", None)
     for name, dataset in named_sets.items() if words else ():
-        for first, classes in lists_of_numbers(dataset, TEACHER_CLASSES, depth=2):
-            highest = pc.max(pc.list_flatten(pc.list_flatten(classes))).as_py()
+        for number_of, classes in lists_of_numbers(dataset, TEACHER_CLASSES, depth=2):
+            by_item = pc.list_flatten(classes)
+            highest = pc.max(pc.list_flatten(by_item)).as_py()
             if highest is not None and highest >= words:
-                rows = f"rows {first} to {first + len(classes) - 1} of {name}"
+                item = pc.list_parent_indices(by_item)[pc.index(pc.list_flatten(by_item), highest).as_py()].as_py()
+                row = number_of(pc.list_parent_indices(classes)[item].as_py())
                 raise ValueError(
-                    f"the precomputed teacher outputs of {rows} hold token id {highest}, but the student has {words} tokens: label "
+                    f"the precomputed teacher outputs of row {row} of {name} hold token id {highest}, but the student has {words} tokens: label "
                     "the rows with processing_class given, which leaves out ids that stand for no token, or with a teacher "
                     "of the student's vocabulary"
                 )
@@ -59,11 +61,11 @@ def require_precomputed_classes(named_sets: Mapping[str, Any], student: nn.Modul
             continue
         columns = [each for each in precomputed_columns(columns_of({name: dataset})) if each.startswith(TEACHER_LOGITS)]
         for column in columns:
-            for first, logits in lists_of_numbers(dataset, column, of=pa.types.is_floating):
+            for number_of, logits in lists_of_numbers(dataset, column, of=pa.types.is_floating):
                 sizes = pc.fill_null(pc.list_value_length(logits), 0).to_numpy()
                 for row in np.flatnonzero(sizes != config.num_labels)[:1]:
                     raise ValueError(
-                        f"row {first + row} of {name} has {sizes[row]} numbers in its column {column!r}, but the student "
+                        f"row {number_of(row)} of {name} has {sizes[row]} numbers in its column {column!r}, but the student "
                         f"has {config.num_labels} classes; every row needs one logit per class"
                     )
 
@@ -91,9 +93,9 @@ def require_known_classes(named_sets: Mapping[str, Any], model: nn.Module, task:
                     f"{name} has strings in its column {column!r}, a model learns from the numbers of classes: encode them, "
                     f"for example with dataset.class_encode_column({column!r})"
                 )
-            for first, labels in lists_of_numbers(dataset, column, depth):
+            for number_of, labels in lists_of_numbers(dataset, column, depth):
                 if labels.null_count:
-                    row = first + labels.is_null().index(True).as_py()
+                    row = number_of(labels.is_null().index(True).as_py())
                     raise ValueError(
                         f"row {row} of {name} has no value in its column {column!r}; give it {IGNORE_INDEX}"
                     )

@@ -89,14 +89,14 @@ def read_outputs(
         if HARD_LABEL in rows.column_names:
             return _hard_labels(rows, labels, names, multi_label)
         columns = _label_columns(rows, labels, names)
-        by_row = zip(*(rows[name] for name in columns), strict=True)
+        by_row = zip(*(rows[name][:] for name in columns), strict=True)
         entries = [_numbers(row, zip(columns, each, strict=True)) for row, each in enumerate(by_row)]
         own = [names.get(name, name) for name in columns]
         return _by_label(entries, labels or own, kind or OutputKind.PROBABILITIES, names, columns)
     place = column or OUTPUTS
     if place not in rows.column_names:
         raise ValueError(f"the data have no column {place!r}, they have {rows.column_names}")
-    values = rows[place]
+    values = rows[place][:]
     kind = kind or _kind_of(values) or OutputKind.PROBABILITIES
     entries = [_numbers(row, _pairs(row, value, labels)) for row, value in enumerate(values)]
     if labels is None and kind is OutputKind.LOG_PROBABILITIES:
@@ -229,9 +229,9 @@ def _hard_labels(
     feature, has_confidence = rows.features[HARD_LABEL], CONFIDENCE in rows.column_names
     value_of = label_values(getattr(feature, "feature", feature))
     columns = [HARD_LABEL, *([CONFIDENCE] if has_confidence else [])]
-    confidences = list(rows[CONFIDENCE]) if has_confidence else [1.0] * len(rows)
+    confidences = rows[CONFIDENCE][:] if has_confidence else [1.0] * len(rows)
     chosen: list[list[str] | None] = []
-    for row, (value, confidence) in enumerate(zip(rows[HARD_LABEL], confidences, strict=True)):
+    for row, (value, confidence) in enumerate(zip(rows[HARD_LABEL][:], confidences, strict=True)):
         if confidence is not None and not 0 <= confidence <= 1:
             raise ValueError(f"a confidence must be between 0 and 1, row {row + 1} has {confidence}")
         if isinstance(value, list) and not multi_label:

@@ -143,9 +143,11 @@ class BatchedForward:
         Raises:
             ValueError: A value is not finite, or too large for the precision it is stored in.
         """
-        lengths = example_lengths(rows) or [0] * len(rows)
+        lengths = example_lengths(rows)
         # The longest first: too little memory shows at once.
-        by_length = torch.tensor(lengths).argsort(descending=True, stable=True)
+        by_length = torch.from_numpy(np.zeros(len(rows)) if lengths is None else lengths).argsort(
+            descending=True, stable=True
+        )
         outputs: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.features()}
         fingerprints: dict[str, list[Any]] = {}
         for batch in by_length.split(self.options.batch_size):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from hf_distill.data.arrow_columns import StoredRows
 from hf_distill.data.random_state import random_state_kept
 from hf_distill.objectives.reduction import position_items
 from hf_distill.precomputed.checks import refusal
@@ -23,7 +24,6 @@ from hf_distill.precomputed.input_fingerprints import (
 )
 from hf_distill.precomputed.provenance import TOKENS_READ, Provenance
 
-_ROWS_AT_ONCE = 10_000
 _ROWS_LOOKED_AT = 64
 
 
@@ -78,18 +78,16 @@ def require_matching_inputs(
 
 def _others(dataset: Any, column: str) -> np.ndarray:
     """Numbers of the stored rows whose `input_ids` are not those that the teacher read."""
-    found, start = [np.zeros(0, np.int64)], 0
-    if (
-        isinstance(dataset, datasets.Dataset)
-        and dataset.format["type"] != "custom"
-        and "input_ids" in dataset.column_names
-    ):
-        names = [name for name in ("input_ids", "attention_mask", column) if name in dataset.column_names]
-        for table in dataset.select_columns(names).with_format("arrow").iter(batch_size=_ROWS_AT_ONCE):
-            read = np.asarray(pa.compute.struct_field(table[column], TOKENS_READ))
-            found.append(start + np.flatnonzero((stored_token_fingerprints(table) != read) & (read != 0)))
-            start += len(table)
-    return np.concatenate(found)
+    found = [np.zeros(0, np.int64)]
+    is_read_as_stored = isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom"
+    if not is_read_as_stored or "input_ids" not in dataset.column_names:
+        return found[0]
+    names = [name for name in ("input_ids", "attention_mask", column) if name in dataset.column_names]
+    stored = StoredRows.of(dataset)
+    for places, table in stored.blocks(names):
+        read = np.asarray(pa.compute.struct_field(table[column], TOKENS_READ))
+        found.append(places[(stored_token_fingerprints(table) != read) & (read != 0)])
+    return stored.numbers(np.concatenate(found))
 
 
 def _rows(dataset: Any, numbers: Sequence[int] | None) -> list[Mapping[str, Any]]:

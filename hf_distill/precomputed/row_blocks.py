@@ -69,7 +69,8 @@ class RowBlocks:
 
     def longest(self) -> int | None:
         """The number of tokens of the longest row; None where it is not known."""
-        return max(example_lengths(self._dataset) or [0]) or None
+        lengths = example_lengths(self._dataset)
+        return None if lengths is None else int(lengths.max(initial=0)) or None
 
     def __iter__(self) -> Iterator[RowBlock]:
         index = 0

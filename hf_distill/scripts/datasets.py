@@ -117,7 +117,7 @@ def _with_label_names(labeled: Dataset) -> Dataset:
         return labeled
     if hasattr(labeled.features["labels"], "feature"):  # of tokens; the labels of words have a column of their own
         return labeled
-    found = [names[index] if 0 <= index < len(names) else None for index in labeled["labels"]]
+    found = [names[index] if 0 <= index < len(names) else None for index in labeled["labels"][:]]
     return labeled.add_column("label", found, feature=Value("string"))
 
 

@@ -162,7 +162,7 @@ def _labels_of_data(parts: Sequence[Dataset], column: str) -> list[str] | None:
             raise ValueError(
                 f"the labels in the column {column!r} are numbers: pass --labels once per class, in the order of the numbers"
             )
-        found += names or sorted({label for label in rows[column] if label is not None})
+        found += names or sorted({*rows[column][:]} - {None})
     return list(dict.fromkeys(found)) or None
 
 

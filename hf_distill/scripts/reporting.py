@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from datasets import Dataset
 from transformers.trainer import TRAINER_STATE_NAME
 
+from hf_distill.data.arrow_columns import StoredRows
 from hf_distill.data.sequences import label_values
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.scripts.output_folder import output_path
@@ -27,16 +28,19 @@ def sample_counts(dataset: Any) -> dict[str, int]:
     """
     if not isinstance(dataset, Dataset):
         return {}
-    labeled = sum(map(_has_label, _labels_of(dataset)))
+    labeled = int(_are_labeled(dataset).sum())
     return {"samples": len(dataset)} | ({"labeled_samples": labeled} if 0 < labeled < len(dataset) else {})
 
 
-def _labels_of(dataset: Dataset) -> Iterable[Any]:
-    """The class indices of the rows; empty where there are none."""
+def _are_labeled(dataset: Dataset) -> np.ndarray:
+    """Whether each row has a class index, bool (rows,); empty where there are none."""
     name = next((name for name in ("labels", "label") if name in dataset.column_names), None)
     if name is None or str(getattr(dataset.features[name], "dtype", "")).startswith("float"):
-        return ()
-    return map(label_values(dataset.features[name]), dataset.with_format(None, columns=[name])[name])
+        return np.zeros(0, np.bool_)
+    value_of = label_values(dataset.features[name])
+    return StoredRows.of(dataset).values(
+        name, lambda labels: [_has_label(value_of(label)) for label in labels.to_pylist()], np.bool_
+    )
 
 
 def _has_label(label: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from datasets import Dataset
 
+from hf_distill.data.arrow_columns import StoredRows
 from hf_distill.data.words import word_columns
 from hf_distill.tasks import Task
 
@@ -47,4 +48,6 @@ def is_labeled(rows: Dataset, task: Task | None) -> bool:
     if task is Task.TOKEN_CLASSIFICATION:
         return bool(word_columns(rows.features))  # which refuses rows without
     column = "answers" if task is Task.QUESTION_ANSWERING else "label"
-    return column in rows.column_names and any(value is not None for value in rows[column])
+    if column not in rows.column_names:
+        return False
+    return any(table[column].null_count < len(table) for _, table in StoredRows.of(rows).blocks([column]))

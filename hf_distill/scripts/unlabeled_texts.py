@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from datasets import Dataset, Features, concatenate_datasets
@@ -49,15 +49,16 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
     return concatenate_datasets([train.select_columns(kept), rows.select(new)])
 
 
-def text_hashes(rows: Dataset, columns: list[str]) -> Iterable[bytes]:
+def text_hashes(rows: Dataset, columns: list[str]) -> Iterator[bytes]:
     """A hash of the texts of each row.
 
     Args:
         rows: The rows.
         columns: The columns of texts.
 
-    Returns:
+    Yields:
         The hashes, one per row; equal for texts that differ in case and white space alone.
     """
-    of_rows = zip(*(rows[name] for name in columns), strict=True)
-    return (text_hash("\n".join(text or "" for text in texts)) for texts in of_rows)
+    for batch in rows.select_columns(columns).iter(batch_size=1000):
+        for texts in zip(*(batch[name] for name in columns), strict=True):
+            yield text_hash("\n".join(text or "" for text in texts))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import datasets
+import numpy as np
 import pytest
 import torch
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
+from hf_distill.data.arrow_columns import StoredRows
 from hf_distill.data.length_bucket_sampler import LengthBucketSampler, example_lengths, length_bucket_sampler
 
 BATCH = 16
@@ -43,6 +46,48 @@ def test_every_example_once(rows, batch_size):
     order = sampler(sentence_lengths(rows), batch_size)
     assert len(order) == rows
     assert sorted(order) == list(range(rows))
+
+
+def order_in_lists(lengths, batch_size, seed, epoch):
+    """The order by transformers' own function, as Python lists; the weights of a trained model depend on it."""
+    generator = torch.Generator().manual_seed(seed + epoch)
+    grouped = get_length_grouped_indices(lengths, batch_size, 50, generator)
+    batches = batches_of(grouped, batch_size)
+    ragged = batches.pop() if len(batches[-1]) < batch_size else []
+    order = torch.randperm(len(batches), generator=generator).tolist()
+    return [index for batch in order for index in batches[batch]] + ragged
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16, 400, 799, 800, 801, 5003])
+@pytest.mark.parametrize("batch_size", [1, 8, 16, 64])
+def test_order_is_that_of_transformers_function(rows, batch_size):
+    """A step's examples are batch size x accumulation x processes, so that 64 is also 8 processes of 8."""
+    for seed, epoch in ((0, 0), (42, 0), (42, 3), (1234567, 1)):
+        for lengths in (sentence_lengths(rows), [row % 3 for row in range(rows)], [5] * rows):
+            order = list(sampler(lengths, batch_size, seed, epoch))
+            assert order == order_in_lists(lengths, batch_size, seed, epoch)
+            assert all(type(index) is int for index in order)
+
+
+def test_order_of_many_rows():
+    lengths = sentence_lengths(150_001)
+    assert list(sampler(lengths, 8, 3, 1)) == order_in_lists(lengths, 8, 3, 1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float64"])
+def test_order_is_the_same_for_lengths_of_any_type(dtype):
+    lengths = sentence_lengths(900)
+    assert list(sampler(np.array(lengths, dtype))) == order_in_lists(lengths, BATCH, 42, 0)
+
+
+def test_the_order_of_an_epoch_is_no_python_list():
+    """8 bytes a row for lists of pointers alone, and 28 for their integers."""
+    lengths = np.full(400_000, 9, np.int32)
+    tracemalloc.start()
+    order = iter(sampler(lengths))
+    assert next(order) >= 0
+    assert tracemalloc.get_traced_memory()[1] < 16 * len(lengths)
+    tracemalloc.stop()
 
 
 def test_order_depends_on_seed_and_epoch_alone():
@@ -133,15 +178,64 @@ def tokenized() -> datasets.Dataset:
     ids=["plain", "selected", "sliced", "filtered", "concatenated", "torch", "other columns", "empty"],
 )
 def test_lengths_of_input_ids(tokenized, change, expected):
-    lengths = example_lengths(change(tokenized))
-    assert lengths == expected
-    assert all(type(length) is int for length in lengths)
+    assert example_lengths(change(tokenized)).tolist() == expected
 
 
 def test_lengths_follow_a_shuffle(tokenized):
     shuffled = tokenized.shuffle(seed=3)
     assert shuffled["labels"] != tokenized["labels"]
-    assert example_lengths(shuffled) == [LENGTHS[label] for label in shuffled["labels"]]
+    assert example_lengths(shuffled).tolist() == [LENGTHS[label] for label in shuffled["labels"]]
+
+
+@pytest.fixture
+def on_disk(tmp_path) -> datasets.Dataset:
+    """3,000 rows of 0 to 12 tokens in chunks of 1,000, of which every 100th row is null, mapped into memory."""
+    rows = [{"input_ids": None if row % 100 == 7 else list(range(row * 7 % 13)), "row": row} for row in range(3000)]
+    features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32")), "row": datasets.Value("int64")})
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(tmp_path)
+    return datasets.load_from_disk(tmp_path)
+
+
+def lengths_one_by_one(rows):
+    return [len(tokens or ()) for tokens in rows["input_ids"]]
+
+
+CHANGES = {
+    "shuffled": lambda rows: rows.shuffle(seed=3),
+    "split": lambda rows: rows.train_test_split(0.2, seed=1)["train"],
+    "repeated": lambda rows: rows.select([*range(2000, 100, -1), *range(500)]),
+    "filtered and shuffled": lambda rows: rows.filter(lambda row: row["row"] % 3 > 0).shuffle(seed=2),
+    "slice of shuffled": lambda rows: rows.shuffle(seed=3).select(range(5, 2800)),
+    "concatenated": lambda rows: datasets.concatenate_datasets([rows, rows.shuffle(seed=1).select(range(900))]),
+    "concatenated and shuffled": lambda rows: datasets.concatenate_datasets([rows, rows]).shuffle(seed=4),
+    "formatted": lambda rows: rows.shuffle(seed=3).with_format("torch"),
+    "few rows": lambda rows: rows.shuffle(seed=3).select(range(60)),
+    "in memory": lambda rows: datasets.Dataset.from_dict(rows[:]).shuffle(seed=3),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_lengths_are_those_of_the_rows_in_any_order(on_disk, change):
+    rows = change(on_disk)
+    assert example_lengths(rows).tolist() == lengths_one_by_one(rows.with_format(None))
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if name != "few rows"])
+def test_no_row_is_gathered_to_read_its_length(on_disk, name, monkeypatch):
+    rows = CHANGES[name](on_disk)
+
+    def gathered(*args):
+        raise AssertionError("rows were gathered one by one")
+
+    monkeypatch.setattr(datasets.table.IndexedTableMixin, "fast_gather", gathered)
+    assert len(example_lengths(rows)) == len(rows)
+    with pytest.raises(AssertionError, match="one by one"):
+        rows.shuffle(seed=0)[:]
+
+
+def test_a_few_rows_are_read_without_all_that_are_stored(on_disk):
+    stored = StoredRows.of(CHANGES["few rows"](on_disk))
+    assert len(stored.rows) == 60 and stored.places is None
 
 
 @pytest.mark.parametrize(
@@ -150,20 +244,24 @@ def test_lengths_follow_a_shuffle(tokenized):
 def test_lengths_of_other_kinds_of_lists(feature):
     features = datasets.Features({"input_ids": feature})
     dataset = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3, 4], [5, 6, 7, 8]]}, features=features)
-    assert example_lengths(dataset) == [4, 4]
+    assert example_lengths(dataset).tolist() == [4, 4]
 
 
 @pytest.mark.parametrize("format_type", [None, "torch", "numpy"])
 @pytest.mark.parametrize("column", ["length", "words"])
 def test_a_column_of_lengths_is_believed(tokenized, column, format_type):
     dataset = tokenized.add_column(column, [30, 10, 0, 20, 40]).with_format(format_type)
-    lengths = example_lengths(dataset.select([4, 1]), column)
-    assert lengths == [40, 10]
-    assert all(type(length) is int for length in lengths)
+    assert example_lengths(dataset.select([4, 1]), column).tolist() == [40, 10]
 
 
 def test_a_column_of_lengths_needs_no_tokens():
-    assert example_lengths(datasets.Dataset.from_dict({"length": [3, 1], "text": ["a b c", "a"]})) == [3, 1]
+    dataset = datasets.Dataset.from_dict({"length": [3, 1], "text": ["a b c", "a"]})
+    assert example_lengths(dataset).tolist() == [3, 1]
+
+
+def test_a_column_that_holds_no_numbers_is_no_column_of_lengths(tokenized):
+    dataset = tokenized.add_column("length", ["long", "short", "none", "short", "long"])
+    assert example_lengths(dataset).tolist() == LENGTHS
 
 
 @pytest.mark.parametrize(
@@ -193,13 +291,14 @@ def test_sampler_for_a_training_set(tokenized, arguments, data_seed, seed):
     """What is sorted together is the optimizer step; data_seed, also 0, goes before seed."""
     args = arguments(gradient_accumulation_steps=4, data_seed=data_seed, seed=42)
     order = length_bucket_sampler(tokenized, args, batch_size=2, epoch=lambda: 3)
-    assert (order.lengths, order.batch_size, order.seed, order.epoch()) == (LENGTHS, 2 * 4, seed, 3)
+    assert (order.batch_size, order.seed, order.epoch()) == (2 * 4, seed, 3)
+    assert order.lengths.tolist() == LENGTHS
 
 
 def test_sampler_reads_the_column_the_arguments_name(tokenized, arguments):
     dataset = tokenized.add_column("words", [30, 10, 0, 20, 40])
     order = length_bucket_sampler(dataset, arguments(length_column_name="words"), batch_size=2, epoch=lambda: 0)
-    assert order.lengths == [30, 10, 0, 20, 40]
+    assert order.lengths.tolist() == [30, 10, 0, 20, 40]
 
 
 @pytest.mark.parametrize(
