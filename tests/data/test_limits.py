@@ -85,6 +85,21 @@ def test_a_late_row_is_named(tokens, message):
         require_readable(rows.select([80, 3]), "train_dataset", [LIMITS])
 
 
+def test_a_row_is_named_by_its_number_in_a_shuffled_data_set(monkeypatch):
+    rows = with_row([5, 100, 6]).shuffle(seed=1)
+    place = next(number for number, tokens in enumerate(rows["input_ids"][:]) if 100 in tokens)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ValueError, match=f"row {place} of train_dataset .* token id 100"),
+    ):
+        patch.delattr(datasets.table.IndexedTableMixin, "fast_gather")  # by which shuffled rows are read one by one
+        require_readable(rows, "train_dataset", [LIMITS])
+    others = rows.filter(lambda row: 100 not in row["input_ids"])
+    assert len(others) == 80
+    require_readable(others, "train_dataset", [LIMITS])  # the row is stored, and not read by anyone
+    require_readable(others.shuffle(seed=2), "train_dataset", [LIMITS])
+
+
 def test_what_can_be_read_and_what_cannot_be_seen_passes():
     require_readable(with_row([99] * 64), "train_dataset", [LIMITS])
     beyond = with_row([5] * 65)
