@@ -42,6 +42,7 @@ def evaluation_sums(
     objective: Objective,
     problem_type: str,
     items: Callable[[Mapping[str, object]], Tensor],
+    means: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Sum what an evaluation with a teacher reports over one batch: fidelity, and each loss term as `<term>_loss`.
 
@@ -51,11 +52,13 @@ def evaluation_sums(
         objective: The loss terms.
         problem_type: The meaning of the logits, see `fidelity_values`.
         items: A function from model inputs to a mask of the distributions that count, as for the soft labels.
+        means: The mean of each term over its items, (terms,). None: it is computed.
 
     Returns:
         The sum over items and the number of items by metric name, each (2,).
     """
-    means, counts = objective.means(model_outputs, inputs), objective.num_items(inputs)
+    counts = objective.num_items(inputs)
+    means = objective.means(model_outputs, inputs) if means is None else means
     sums = torch.where(counts > 0, means * counts, 0)
     found = {f"{term.name}_loss": torch.stack(both) for term, *both in zip(objective.terms, sums, counts, strict=True)}
     if model_outputs.teacher is None:

@@ -196,7 +196,7 @@ class DistillationTrainer(PublishingTrainer):
             loss = loss * self.gradient_divisor
         elif evaluates:
             items = soft_label_items(self.task, self.label_names)
-            self._teacher_metrics.add(model_outputs, inputs, objective, loss, self.problem_type, items)
+            self._teacher_metrics.add(model_outputs, inputs, objective, loss, parts, self.problem_type, items)
         return (loss, outputs) if return_outputs else loss
 
     def student_forward(

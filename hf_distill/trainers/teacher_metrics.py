@@ -33,6 +33,7 @@ class TeacherMetrics:
         inputs: Mapping[str, Any],
         objective: Objective,
         loss: Tensor,
+        means: Tensor,
         problem_type: str,
         items: Callable[[Mapping[str, object]], Tensor],
     ) -> None:
@@ -43,13 +44,15 @@ class TeacherMetrics:
             inputs: The model inputs.
             objective: The terms that were evaluated.
             loss: The objective's value, scalar.
+            means: The mean of each term over its items, (terms,).
             problem_type: The student's problem type, see `fidelity_values`.
             items: The function that finds, in model inputs, the distributions that are compared.
         """
         self._last_loss, self._last_rows = loss, row_count(inputs) * (NO_REAL_EXAMPLE not in inputs)
+        known: Tensor | None = means
         if model_outputs.teacher is not None and (top := model_outputs.teacher.top) is not None:
-            model_outputs = _with_all_classes(model_outputs, top)
-        self._means.add(evaluation_sums(model_outputs, inputs, objective, problem_type, items))
+            model_outputs, known = _with_all_classes(model_outputs, top), None
+        self._means.add(evaluation_sums(model_outputs, inputs, objective, problem_type, items, known))
 
     def add_own(self, loss: Tensor | None) -> None:
         """Add the difference between a subclass's loss and the objective's value for the batch added last.

@@ -5,6 +5,7 @@ import torch
 
 from hf_distill import DistillationTrainer
 from hf_distill.objectives.logits import as_binary, forward_kl
+from hf_distill.objectives.objective import Objective
 from tests.tiny_models import encoded_sentences, tiny_bert
 
 
@@ -27,6 +28,18 @@ def test_training_pays_only_for_terms_with_a_weight(arguments, student, teacher,
     )
     trainer.train()
     assert all("hard_label_loss" not in entry for entry in trainer.state.log_history)
+
+
+def test_evaluation_computes_every_term_once(arguments, student, teacher, sentences, tokenizer, monkeypatch):
+    """Whatever is computed twice makes an evaluation of a small student dearer than its two forward passes."""
+    args = arguments(hard_label_weight=0.5, per_device_eval_batch_size=5)
+    trainer = DistillationTrainer(
+        student, args, train_dataset=sentences, processing_class=tokenizer, teacher_model=teacher
+    )
+    means, computed = Objective.means, []
+    monkeypatch.setattr(Objective, "means", lambda self, *given: computed.append(self) or means(self, *given))
+    trainer.evaluate(sentences)
+    assert len(computed) == -(-len(sentences) // 5)
 
 
 @pytest.mark.parametrize("labels", ["class", "multi", "float"])
