@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from hf_distill.files import (
     remove_partial_files,
     replacing,
 )
-from hf_distill.files.arrow_rows import open_rows
+from hf_distill.files.arrow_rows import as_rows, open_table
 from hf_distill.fingerprints import file_sha256, json_sha256
 from hf_distill.precomputed.external import read_rows, teacher_outputs_from
 from hf_distill.precomputed.provenance import Provenance, provenances
@@ -201,11 +203,22 @@ def load_teacher_outputs(folder: str | os.PathLike, **options: Any) -> datasets.
         raise ValueError(f"{sorted(options)} are for a file of outputs by label name, got the folder {str(folder)!r}")
     manifest = Manifest.load(folder)
     manifest.require_sound(folder)
-    parts = [open_rows(folder / shard.file) for shard in manifest.shards]
-    for shard, part in zip(manifest.shards, parts, strict=True):
-        if len(part) != shard.rows or list(provenances(part).values()) != [manifest.provenance]:
-            raise ValueError(f"{shard.file} and {MANIFEST} do not say the same about rows or teacher")
-    return datasets.concatenate_datasets(parts)
+    return datasets.concatenate_datasets(list(_parts(folder, manifest)))
+
+
+def _parts(folder: Path, manifest: Manifest) -> Iterator[datasets.Dataset]:
+    """The rows of consecutive shards of one schema, which says whose outputs they are; mostly all are of one."""
+    tables = ((shard, open_table(folder / shard.file)) for shard in manifest.shards)
+    for schema, same in groupby(tables, lambda each: each[1].schema.serialize().to_pybytes()):
+        shards, parts = zip(*same, strict=True)
+        fingerprint = json_sha256([schema.hex(), *(shard.sha256 for shard in shards)])[:16]
+        rows = as_rows(parts, folder / shards[0].file, fingerprint)
+        wrong = [shard for shard, part in zip(shards, parts, strict=True) if len(part) != shard.rows]
+        if list(provenances(rows).values()) != [manifest.provenance]:
+            wrong = list(shards)
+        if wrong:
+            raise ValueError(f"{wrong[0].file} and {MANIFEST} do not say the same about rows or teacher")
+        yield rows
 
 
 def is_unfinished(folder: Path) -> bool:
