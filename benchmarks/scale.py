@@ -9,6 +9,7 @@ and are read as they are stored or in the order of a shuffle. Finished cells are
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import shutil
@@ -88,6 +89,8 @@ def memory(name: str) -> float:
 def measured(figures: Figures, name: str) -> Iterator[None]:
     """CPU seconds of the process, its peak memory and how far that is above what it had, MB."""
     gc.collect()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier cells freed would be taken again without notice
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that from here on
     before, begin = memory("VmRSS"), time.process_time()
     yield
@@ -266,8 +269,8 @@ def main() -> None:
     sizes: dict[Callable[[Path, int], Figures], list[int]] = {
         each: options.rows for each in (order, matching, hygiene, first_step)
     }
-    sizes |= {labeling: options.labeled_rows, evaluation: [options.evaluated_rows], packing: [options.megabytes]}
-    sizes |= {extremes: [options.classes], trajectory: [options.checkpoints]}
+    sizes |= {labeling: options.labeled_rows, evaluation: [options.evaluated_rows], extremes: [options.classes]}
+    sizes |= {trajectory: [options.checkpoints], packing: [options.megabytes]}
     content = {"hardware": hardware_name("cpu"), "versions": package_versions(), "cells": {}}
     if options.output.exists():
         content = json.loads(options.output.read_text())
