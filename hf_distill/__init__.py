@@ -22,6 +22,7 @@ _PUBLIC_NAMES = {
     "ProgressiveTrainingArguments": "hf_distill.trainers.progressive_arguments",
     "PruningDistillTrainer": "hf_distill.trainers.pruning_distill_trainer",
     "PruningDistillTrainingArguments": "hf_distill.trainers.pruning_distill_arguments",
+    "SentenceEncoder": "hf_distill.sentence_encoder",
     "Stage": "hf_distill.trainers.progressive_trainer",
     "Teacher": "hf_distill.teachers.base",
     "TeacherOutputs": "hf_distill.teachers.base",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from hf_distill.precomputed.external import teacher_outputs_from
     from hf_distill.precomputed.label import label_transfer_set, label_with_trajectory
     from hf_distill.precomputed.shards import load_teacher_outputs
+    from hf_distill.sentence_encoder import SentenceEncoder
     from hf_distill.students.create import create_student
     from hf_distill.teachers.adapter import AdapterTeacher
     from hf_distill.teachers.base import Teacher, TeacherOutputs

@@ -20,6 +20,7 @@ class RecipeName(str, Enum):
     MINILM = "minilm"
     MINILMV2 = "minilmv2"
     HOMODISTIL = "homodistil"
+    EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)
@@ -126,5 +127,15 @@ RECIPES: dict[str, Recipe] = {
         hidden_state_weight=1.0,
         attention_weight=1.0,
         layer_map="uniform",
+    ),
+    "embedding": _recipe(
+        "1 - cos(e_S W, e_T) + 100 τ² KL(softmax(c_T / τ) ‖ softmax(c_S / τ)), c the cosines of a text's embedding e with those "
+        "of the others in the micro-batch, τ = 0.05; W where the widths differ. No labels",
+        "Kim et al. 2023 (EmbedDistill), arXiv 2301.12005, equation 8 with the cosine distance, and Lin et al. 2020, arXiv "
+        "2010.11386, over similarities within the batch; weights and τ are ours. For sentence encoders",
+        soft_label_weight=1.0,
+        soft_label_loss="cosine",
+        similarity_weight=100.0,
+        temperature=0.05,
     ),
 }

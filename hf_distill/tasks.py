@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from hf_distill.objectives.logits import MASKED_LOGIT
+from hf_distill.sentence_encoder import SentenceEncoder
 
 # The values of `PretrainedConfig.problem_type`: the meaning of the logits of a text or image classifier.
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
+# In its place, for a model whose "logits" are an embedding.
+EMBEDDING = "embedding"
 
 
 class Task(str, Enum):
@@ -28,11 +31,12 @@ class Task(str, Enum):
     MASKED_LM = "masked_lm"
     CAUSAL_LM = "causal_lm"
     IMAGE_CLASSIFICATION = "image_classification"
+    SENTENCE_EMBEDDING = "sentence_embedding"
 
     @property
     def is_per_token(self) -> bool:
         """Whether the logits are for single positions, so that student and teacher need the same tokens."""
-        return not self.has_problem_type
+        return not (self.has_problem_type or self is Task.SENTENCE_EMBEDDING)
 
     @property
     def has_problem_type(self) -> bool:
@@ -41,7 +45,9 @@ class Task(str, Enum):
 
     @property
     def auto_class(self) -> type:
-        """The `AutoModelFor...` class for models of this task."""
+        """The `AutoModelFor...` class for models of this task; `SentenceEncoder` for embeddings."""
+        if self is Task.SENTENCE_EMBEDDING:
+            return SentenceEncoder
         return getattr(transformers, _AUTO_CLASSES[self][0])
 
 
@@ -59,7 +65,9 @@ _AUTO_CLASSES = {
 
 
 def task_of(model: nn.Module) -> Task | None:
-    """The task of a model's head; None if its class is not one of transformers."""
+    """The task of a model's head; None if its class is neither one of transformers nor a sentence encoder."""
+    if issubclass(class_of(model), SentenceEncoder):
+        return Task.SENTENCE_EMBEDDING
     return task_of_class(class_of(model).__name__)
 
 
@@ -70,6 +78,12 @@ def task_of_class(class_name: str) -> Task | None:
             if class_name in ((names,) if isinstance(names, str) else names):
                 return task
     return None
+
+
+def is_class_without_head(class_name: str) -> bool:
+    """Whether a transformers class, such as "BertModel", is one that `AutoModel` loads."""
+    names = transformers.models.auto.modeling_auto.MODEL_MAPPING_NAMES.values()
+    return any(class_name in ((each,) if isinstance(each, str) else each) for each in names)
 
 
 def problem_type_of(config: Any, labels: Tensor | None = None) -> str | None:
@@ -107,8 +121,8 @@ def auto_class_of(model: nn.Module) -> type:
     if task is None:
         raise ValueError(
             f"cannot tell which head a teacher for a {class_of(model).__name__} needs; supported by name are "
-            f"the models of {', '.join(name for name, _ in _AUTO_CLASSES.values())}. Pass the teacher as a model "
-            "instead."
+            f"the models of {', '.join([*(name for name, _ in _AUTO_CLASSES.values()), 'SentenceEncoder'])}. Pass the teacher "
+            "as a model instead."
         )
     return task.auto_class
 

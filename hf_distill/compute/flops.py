@@ -167,7 +167,7 @@ def head_cost(config: Any, task: str | None) -> Cost:
     Args:
         config: The configuration of a model of one of `FAMILIES`.
         task: A value of `hf_distill.tasks.Task`, or "pooler" for a BERT without a head but with its pooler. None: there
-            is no head.
+            is no head, as for "sentence_embedding".
 
     Returns:
         The cost by sequence, token or prediction.
@@ -176,7 +176,7 @@ def head_cost(config: Any, task: str | None) -> Cost:
         ValueError: The task is unknown.
     """
     hidden, labels = config.hidden_size, getattr(config, "num_labels", 2)
-    if task is None:
+    if task in (None, "sentence_embedding"):
         return Cost()
     if task == "pooler":
         return Cost(per_sequence=_MULTIPLY_AND_ADD * hidden * hidden)

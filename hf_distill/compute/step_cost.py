@@ -179,7 +179,7 @@ def teacher_cost(teacher: nn.Module, objective: Objective) -> Cost:
 
 def reach_of(objective: Objective) -> Reach:
     """The part of the student that gets gradients from an objective."""
-    if "soft_label" in objective or "hard_label" in objective:
+    if objective.reads_logits:
         return Reach()
     needs = objective.student_needs
     states, top = max(needs.hidden_states, default=0), max(needs.attention, default=-1)

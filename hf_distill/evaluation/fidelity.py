@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from hf_distill.objectives.hidden_states import cosine
 from hf_distill.objectives.logits import as_binary, forward_kl, logit_mse
 from hf_distill.objectives.model_outputs import ModelOutputs
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items
-from hf_distill.tasks import MULTI_LABEL, REGRESSION
+from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION
 
 
 def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type: str) -> dict[str, Tensor]:
@@ -21,15 +22,19 @@ def fidelity_values(student_logits: Tensor, teacher_logits: Tensor, problem_type
         student_logits: The student's logits, (..., classes).
         teacher_logits: The teacher's logits, (..., classes).
         problem_type: The meaning of the logits, as in `PretrainedConfig.problem_type`: "single_label_classification",
-            "multi_label_classification" or "regression".
+            "multi_label_classification" or "regression"; or `tasks.EMBEDDING`.
 
     Returns:
         The values by name: for classification `teacher_agreement` (1 where both predict the same class, else 0) and
         `teacher_kl` (forward KL divergence at temperature 1, in nats), each (...), or (..., labels) for a multi-label
-        head; for regression `teacher_mse` (squared difference), (...).
+        head; for regression `teacher_mse` (squared difference), (...); for embeddings of equal width `teacher_cosine`
+        (cosine similarity), (...).
     """
     if problem_type == REGRESSION:
         return {"teacher_mse": logit_mse(student_logits, teacher_logits)}
+    if problem_type == EMBEDDING:
+        same_width = student_logits.shape[-1] == teacher_logits.shape[-1]
+        return {"teacher_cosine": 1 - cosine(student_logits, teacher_logits)} if same_width else {}
     if problem_type == MULTI_LABEL:
         student_logits, teacher_logits = as_binary(student_logits), as_binary(teacher_logits)  # (batch, labels, 2)
     agreement = (student_logits.argmax(dim=-1) == teacher_logits.argmax(dim=-1)).float()

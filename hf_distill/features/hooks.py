@@ -130,7 +130,9 @@ class FeatureHooks:
         student.train(training)
         features = features_of(output, None)
         looked_at = [tensor for name in _INSIDE for tensor in getattr(features, name).values()]
-        if "soft_label" in objective or "hard_label" in objective:
+        if features.embedding is not None:
+            looked_at.append(features.embedding)
+        elif objective.reads_logits:
             looked_at.append(logits_of(output, None))
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
         total = sum(tensor.float().sum() for tensor in looked_at)

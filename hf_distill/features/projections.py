@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 PROJECTIONS = "distillation_projections"
+EMBEDDING = -1  # the index of the sentence embedding, among those of hidden states
 
 
 class Projection(str, Enum):
@@ -21,10 +22,11 @@ class Projection(str, Enum):
 
 
 class Projections(nn.Module):
-    """One linear map for the embeddings' output (W_e) and one shared by all layers (W_h), as in TinyBERT.
+    """One linear map for the embeddings' output (W_e), one shared by all layers (W_h), as in TinyBERT, and one of sentences.
 
     Args:
-        indices: Indices of the hidden states to be projected; 0 is the embeddings' output.
+        indices: Indices of the hidden states to be projected; 0 is the embeddings' output, `EMBEDDING` the sentence
+            embedding.
         student_size: The student's hidden size.
         teacher_size: The teacher's hidden size.
         seed: The seed of the initial weights; the state of the global random generators does not change.
@@ -44,17 +46,17 @@ class Projections(nn.Module):
         """Project hidden states from the student's hidden size to the teacher's.
 
         Args:
-            states: The student's hidden states, (batch, sequence, student hidden).
-            index: The index of these hidden states; 0 is the embeddings' output.
+            states: The student's hidden states, (batch, sequence, student hidden), or embeddings, (batch, student hidden).
+            index: The index of these hidden states; 0 is the embeddings' output, `EMBEDDING` the sentence embedding.
 
         Returns:
-            The projected hidden states, (batch, sequence, teacher hidden).
+            The projected hidden states, (batch, sequence, teacher hidden), or embeddings, (batch, teacher hidden).
         """
         return self.maps[_map_of(index)](states)
 
 
 def _map_of(index: int) -> str:
-    return "embeddings" if index == 0 else "layers"
+    return {0: "embeddings", EMBEDDING: "sentence"}.get(index, "layers")
 
 
 def attach(model: nn.Module, projections: Projections) -> None:

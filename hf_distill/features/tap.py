@@ -19,6 +19,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import output_capturing
 
+from hf_distill.features.projections import EMBEDDING
 from hf_distill.objectives.model_outputs import FeatureRequest, Features
 
 FEATURES = "distillation_features"
@@ -149,6 +150,9 @@ class FeatureTap:
         if self._project is not None:
             hidden_states = {index: self._project(states, index) for index, states in hidden_states.items()}
         output[FEATURES] = {"hidden_states": hidden_states, **self._attention}
+        if self._request.embedding:
+            own = output["logits"]
+            output[FEATURES]["embedding"] = own if self._project is None else self._project(own, EMBEDDING)
         self._attention, self._fsdp_units = {}, []
         return output
 

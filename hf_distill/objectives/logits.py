@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from hf_distill.objectives.hidden_states import cosine
 from hf_distill.objectives.reduction import widened
 
 # The logit of a masked class: probability 0 in every precision and at any temperature, far from overflow.
@@ -23,13 +24,14 @@ MASKED_LOGIT = -1e4
 
 
 class SoftLabelLoss(str, Enum):
-    """How the student's class distribution is compared with the teacher's; names functions of `objectives.logits`."""
+    """How the student's logits, or embeddings, are compared with the teacher's; the keys of `SOFT_LABEL_LOSSES`."""
 
     FORWARD_KL = "forward_kl"
     REVERSE_KL = "reverse_kl"
     JENSEN_SHANNON = "jensen_shannon"
     SOFT_CROSS_ENTROPY = "soft_cross_entropy"
     LOGIT_MSE = "logit_mse"
+    COSINE = "cosine"
 
 
 def is_masked_logit(logits: Tensor) -> Tensor:
@@ -194,6 +196,7 @@ SOFT_LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "jensen_shannon": jensen_shannon,
     "soft_cross_entropy": soft_cross_entropy,
     "logit_mse": logit_mse,
+    "cosine": lambda student, teacher, temperature: cosine(student, teacher),  # of embeddings, without a temperature
 }
 
 

@@ -16,16 +16,22 @@ class FeatureRequest:
     Attributes:
         hidden_states: Indices of hidden states; 0 is the embeddings' output, i the output of layer i (counted from 1).
         attention: Layers, counted from 0, whose queries, keys and values are captured.
+        embedding: Whether the sentence embedding is captured, projected to the teacher's width where widths differ.
     """
 
     hidden_states: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
+    embedding: bool = False
 
     def __or__(self, other: FeatureRequest) -> FeatureRequest:
-        return FeatureRequest(self.hidden_states | other.hidden_states, self.attention | other.attention)
+        return FeatureRequest(
+            self.hidden_states | other.hidden_states,
+            self.attention | other.attention,
+            self.embedding or other.embedding,
+        )
 
     def __bool__(self) -> bool:
-        return bool(self.hidden_states or self.attention)
+        return bool(self.hidden_states or self.attention or self.embedding)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Features:
         values: Value vectors by layer, counted from 0, each (batch, key heads, sequence, head size).
         top: The truncated distributions of a precomputed masked-language-model teacher, which has no logits. None
             for every other model.
+        embedding: The sentence embedding, projected to the teacher's width where widths differ, (batch, teacher hidden).
+            None: it was not captured.
     """
 
     logits: Tensor | None
@@ -86,6 +94,7 @@ class Features:
     keys: Mapping[int, Tensor] = field(default_factory=dict)
     values: Mapping[int, Tensor] = field(default_factory=dict)
     top: TopClasses | None = None
+    embedding: Tensor | None = None
 
     def require_logits(self) -> Tensor:
         """The logits, which are there unless `top` stands in for them."""

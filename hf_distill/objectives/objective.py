@@ -14,6 +14,7 @@ from hf_distill.objectives.model_outputs import FeatureRequest, ModelOutputs
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items, share_of_batch
 
 _NOTHING = FeatureRequest()
+_OF_LOGITS = frozenset({"soft_label", "hard_label", "similarity"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Objective:
     def needs_teacher(self) -> bool:
         """Whether any term compares the student with its teacher."""
         return any(term.name != "hard_label" for term in self.terms)
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether any term depends on the student's logits, and not on features inside the model alone."""
+        return any(term.name in _OF_LOGITS for term in self.terms)
 
     @property
     def student_needs(self) -> FeatureRequest:

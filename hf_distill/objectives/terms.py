@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from hf_distill.objectives.attention import ATTENTION_LOSSES, attention_scores
+from hf_distill.objectives.embeddings import similarity_kl
 from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES, MEAN_OVER_LAYERS
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest, Features, ModelOutputs
@@ -95,6 +96,44 @@ def hard_label_term(
         values=values,
         items=lambda inputs: label_items(inputs, label_names, causal_shift, multi_label),
     )
+
+
+def embedding_term(weight: float, loss: str) -> Term:
+    """A term that compares each sentence embedding with the teacher's, projected to its width where widths differ.
+
+    Args:
+        weight: Factor of the term in the total loss.
+        loss: "cosine" or "logit_mse", keys of `SOFT_LABEL_LOSSES`.
+
+    Returns:
+        The term "soft_label".
+    """
+
+    def values(model_outputs: ModelOutputs) -> Tensor:
+        student, teacher = model_outputs.student, _teacher_of(model_outputs)
+        own = student.require_logits() if student.embedding is None else student.embedding
+        return SOFT_LABEL_LOSSES[loss](own, teacher.require_logits(), 1.0)
+
+    needs = FeatureRequest(embedding=True)
+    return Term("soft_label", weight, values, example_items, needs, settings={"loss": loss})
+
+
+def similarity_term(weight: float, temperature: float) -> Term:
+    """A term that compares the similarities of the texts of a micro-batch, on one process, with the teacher's.
+
+    Args:
+        weight: Factor of the term in the total loss.
+        temperature: Temperature above 0 of the distributions that the similarities are made into.
+
+    Returns:
+        The term "similarity".
+    """
+
+    def values(model_outputs: ModelOutputs) -> Tensor:
+        student, teacher = model_outputs.student, _teacher_of(model_outputs)
+        return similarity_kl(student.require_logits(), teacher.require_logits(), temperature)
+
+    return Term("similarity", weight, values, example_items, settings={"temperature": temperature})
 
 
 def hidden_state_term(

@@ -50,7 +50,7 @@ def label_transfer_set(
 ) -> datasets.Dataset:
     """Add a teacher's outputs to a transfer set, which `DistillationTrainer` reads instead of running the teacher.
 
-    The column `teacher_logits` has the logits of each row: (classes,), per token (tokens, classes), or for question answering
+    The column `teacher_logits` has the logits of each row: (classes,), the embedding (hidden,), per token (tokens, classes), or for question answering
     (2, tokens). For a masked-language model a row's masks are fixed, and the column holds log-probabilities, (masked, k + 1),
     of the tokens in `teacher_classes` and of all others together, at the positions in `teacher_positions`. The column
     `teacher_provenance` says which teacher the outputs are from. Under torchrun or accelerate every process computes its
@@ -247,7 +247,7 @@ class _Labeling:
         return getattr(self.teacher.model.config, "problem_type", None) if self.task.has_problem_type else None
 
     def _labels(self) -> list[str] | None:
-        if self.task in (Task.QUESTION_ANSWERING, Task.MASKED_LM):
+        if self.task in (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.SENTENCE_EMBEDDING):
             return None
         config: Any = self.teacher.model.config
         names, order = label_names(config), self.teacher.label_permutation

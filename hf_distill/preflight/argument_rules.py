@@ -22,6 +22,7 @@ WEIGHTS = (
     "embedding_weight",
     "attention_weight",
     "relation_weight",
+    "similarity_weight",
 )
 # Beyond these, values in single precision lose their digits or overflow: the loss grows with the temperature's square.
 _LARGEST_WEIGHT, _TEMPERATURES = 1e30, (1e-3, 1e3)
@@ -32,6 +33,7 @@ DEFAULTS = {
     "embedding_weight": 0.0,
     "attention_weight": 0.0,
     "relation_weight": 0.0,
+    "similarity_weight": 0.0,
     "hidden_state_loss": HiddenStateLoss.MSE,
     "hidden_state_positions": HiddenStatePositions.ALL,
     "attention_loss": AttentionLoss.SCORE_MSE,

@@ -10,9 +10,8 @@ from typing import Any
 import datasets
 from torch import nn
 from transformers import TrainingArguments
-from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-from hf_distill.tasks import class_of, unwrapped
+from hf_distill.tasks import class_of, is_class_without_head, task_of, unwrapped
 
 
 def require_arguments(args: Any, kind: type[TrainingArguments] = TrainingArguments) -> None:
@@ -95,12 +94,11 @@ def require_head(model: nn.Module, role: str) -> None:
     Raises:
         ValueError: The model has no head; names its class.
     """
-    bodies = {name for names in MODEL_MAPPING_NAMES.values() for name in ([names] if isinstance(names, str) else names)}
     name = class_of(model).__name__
-    if name in bodies:
+    if is_class_without_head(name) and task_of(model) is None:
         raise ValueError(
             f"the {role} is a {name}, which has no head and gives no logits: load it with an AutoModelFor... class, such "
-            "as AutoModelForSequenceClassification"
+            "as AutoModelForSequenceClassification, or with hf_distill.SentenceEncoder for embeddings"
         )
 
 

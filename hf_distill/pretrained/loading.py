@@ -16,7 +16,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from hf_distill.extras import require_extra
 from hf_distill.files import read_json
 from hf_distill.pretrained.files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
-from hf_distill.tasks import Task, task_of_class
+from hf_distill.sentence_encoder import POOLING, saved_pooling
+from hf_distill.tasks import Task, is_class_without_head, task_of_class
 
 _ADAPTER_ONLY_KWARGS = {"revision", "subfolder"}
 _TASKS = {
@@ -78,9 +79,16 @@ class SavedModel:
         """The task of the model's head; None if it is not in `Task`."""
         architecture = next(iter(self.config.architectures or ()), "")
         if self.adapter is None:
-            return task_of_class(architecture)
+            return task_of_class(architecture) or self._embedding_task(architecture)
         mapped = (self.adapter.get("auto_mapping") or {}).get("base_model_class", "")
         return _TASKS.get(self.adapter.get("task_type", "")) or task_of_class(mapped) or task_of_class(architecture)
+
+    def _embedding_task(self, architecture: str) -> Task | None:
+        """The task of a sentence encoder, or a model of sentence-transformers, whose class has no head."""
+        if not is_class_without_head(architecture):
+            return None
+        is_encoder = getattr(self.config, POOLING, None) is not None or saved_pooling(self.name, **self.source)
+        return Task.SENTENCE_EMBEDDING if is_encoder else None
 
     def load(self, model_class: type[Any], **kwargs: Any) -> tuple[PreTrainedModel, list[str]]:
         """Load the model; an adapter, and the head trained with it, are merged into the base model.
@@ -184,7 +192,7 @@ def load_as_saved(name: str, **options: Any) -> PreTrainedModel:
     """
     saved = SavedModel.find(name, **options)
     architectures = saved.config.architectures or []
-    if saved.adapter is not None and saved.task is not None:
+    if saved.task is not None and (saved.adapter is not None or saved.task is Task.SENTENCE_EMBEDDING):
         model_class = saved.task.auto_class
     elif architectures and hasattr(transformers, architectures[0]):
         model_class = getattr(transformers, architectures[0])

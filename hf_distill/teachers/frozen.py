@@ -18,15 +18,17 @@ from hf_distill.distributed.sharding import is_to_be_sharded, shard
 from hf_distill.distributed.weights import gathered_copy
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.fingerprints import json_sha256, weights_sha256
+from hf_distill.objectives.hidden_states import cosine
 from hf_distill.objectives.logits import as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.quantization import exact
-from hf_distill.tasks import MULTI_LABEL, REGRESSION, Task, logits_of, problem_type_of, task_of, unwrapped
+from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION, Task, logits_of, problem_type_of, task_of, unwrapped
 from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
 AUTO_DTYPE_MIN_AGREEMENT = 0.99
 AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
+AUTO_DTYPE_MAX_COSINE_DISTANCE = 1e-3
 
 
 class TeacherDtype(str, Enum):
@@ -179,7 +181,7 @@ class FrozenTeacher(LiveTeacher):
 
         "The same" means at least 99 % equal top classes (for multi-label heads equal yes/no predictions; where the two top
         classes are within 0.02 of each other, either counts) and no probability changed by more than 0.02. Regression heads
-        compare their outputs, scaled by their standard deviation.
+        compare their outputs, scaled by their standard deviation; of embeddings none moved by a cosine distance above 0.001.
 
         Args:
             inputs: A batch of model inputs on the teacher's device.
@@ -192,7 +194,8 @@ class FrozenTeacher(LiveTeacher):
         full = self.outputs(inputs).require_logits()
         original = self.model
         self._convert(torch.bfloat16)
-        problem_type = problem_type_of(getattr(original, "config", None))
+        embeds = task_of(original) is Task.SENTENCE_EMBEDDING
+        problem_type = EMBEDDING if embeds else problem_type_of(getattr(original, "config", None))
         if not _same_predictions(full, self.outputs(inputs).require_logits(), problem_type):
             self.model, self._original_sha256 = original, None
 
@@ -214,6 +217,8 @@ def _checked_token_ids(token_ids: Sequence[int] | Tensor, model: nn.Module) -> T
 
 
 def _same_predictions(reference: Tensor, candidate: Tensor, problem_type: str | None) -> bool:
+    if problem_type == EMBEDDING:
+        return bool(cosine(candidate, reference).max() <= AUTO_DTYPE_MAX_COSINE_DISTANCE)
     if problem_type == MULTI_LABEL:
         reference, candidate = as_binary(reference), as_binary(candidate)
     if reference.shape[-1] == 1 or problem_type == REGRESSION:

@@ -22,7 +22,7 @@ from hf_distill.teachers.alignment import (
 from hf_distill.teachers.base import GivesOutputs, Teacher, as_teacher
 from hf_distill.teachers.frozen import FrozenTeacher
 
-_TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM)
+_TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM, Task.SENTENCE_EMBEDDING)
 
 
 def load_teacher(

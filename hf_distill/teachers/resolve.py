@@ -110,12 +110,12 @@ def require_comparable(student: PreTrainedModel, has_own_encoding: bool, term_na
     """
     if not has_own_encoding:
         return
-    task, positional = task_of(student), sorted(term_names - {"soft_label", "hard_label"})
+    task, positional = task_of(student), sorted(term_names - {"soft_label", "hard_label", "similarity"})
     if positional or (task is not None and task.is_per_token):
         what = f"the terms {positional}" if positional or task is None else f"the task {task.value}"
         raise ValueError(
             f"teacher_processing_class gives the teacher tokens of its own, but {what} compare position by position: "
-            "token 5 of one model is not token 5 of the other. Use soft labels of classification or regression, or a "
+            "token 5 of one model is not token 5 of the other. Use soft labels of classification, regression or embeddings, or a "
             "teacher with the student's tokenizer."
         )
 

@@ -68,7 +68,8 @@ class DistillationTrainingArguments(BudgetArguments, StudentArguments):
         default=None,
         metadata={
             "help": "Loss between student and teacher logits. None: forward_kl for classes (for multi-label heads one binary "
-            "divergence per label), logit_mse for regression, where it is the only choice."
+            "divergence per label), logit_mse for regression, where it is the only choice; cosine for sentence encoders, which "
+            "may also take logit_mse, the mean squared error of embeddings."
         },
     )
     soft_label_top_k: int | None = field(
@@ -166,6 +167,13 @@ class DistillationTrainingArguments(BudgetArguments, StudentArguments):
         metadata={
             "help": "Layers whose relations are compared, in the syntax of layer_map. None: the recipe's, else final (the "
             "student's last layer imitates the teacher's last)."
+        },
+    )
+    similarity_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the loss on the similarities of a micro-batch's texts, for sentence encoders, at least 0; the "
+            "temperature applies to it. None: the recipe's, else 0."
         },
     )
     projection: Projection = field(

@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import PretrainedConfig
 
-from hf_distill.features.projections import Projection, Projections
+from hf_distill.features.projections import EMBEDDING, Projection, Projections
 from hf_distill.features.tap import require_one_stack
 from hf_distill.objectives.attention import AttentionLoss
 from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
@@ -26,15 +26,20 @@ from hf_distill.trainers.distillation_arguments import DistillationTrainingArgum
 
 
 def build_projections(
-    args: DistillationTrainingArguments, objective: Objective, student: nn.Module, teacher: Teacher | None
+    args: DistillationTrainingArguments,
+    objective: Objective,
+    student: nn.Module,
+    teacher: Teacher | None,
+    embedding_size: int | None = None,
 ):
-    """The projections of the student's hidden states to the teacher's width.
+    """The projections of the student's hidden states and sentence embedding to the teacher's width.
 
     Args:
         args: The training arguments.
         objective: The training objective.
         student: The student itself, not its wrapper.
         teacher: The teacher. None: there is none, and no hidden states are compared.
+        embedding_size: The width of the teacher's embeddings. None: its hidden size, or where that is unknown the student's.
 
     Returns:
         The projections; None where hidden states are not compared, or need none.
@@ -42,16 +47,19 @@ def build_projections(
     Raises:
         ValueError: The widths differ and projections are off.
     """
-    indices = objective.student_needs.hidden_states
+    needs = objective.student_needs
+    indices = [*needs.hidden_states, *([EMBEDDING] if needs.embedding else [])]
     if not indices:
         return None
-    student_size, teacher_size = cast(Any, student).config.hidden_size, cast(Teacher, teacher).config.hidden_size
+    student_size = cast(Any, student).config.hidden_size
+    known = embedding_size or getattr(cast(Teacher, teacher).config, "hidden_size", None)
+    teacher_size = known or student_size
     if student_size == teacher_size and args.projection is not Projection.ALWAYS:
         return None
     if args.projection is Projection.NEVER:
         raise ValueError(
             f"the student's hidden size is {student_size}, the teacher's {teacher_size}, and projection is 'never': "
-            "hidden states of different widths cannot be compared. Use projection 'auto', or a student of the "
+            "hidden states and embeddings of different widths cannot be compared. Use projection 'auto', or a student of the "
             "teacher's width."
         )
     return Projections(indices, student_size, teacher_size, args.seed)

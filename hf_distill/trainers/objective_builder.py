@@ -17,12 +17,9 @@ from hf_distill.objectives.reduction import (
     position_items,
     token_items,
 )
-from hf_distill.objectives.terms import (
-    hard_label_term,
-    soft_label_term,
-)
+from hf_distill.objectives.terms import embedding_term, hard_label_term, similarity_term, soft_label_term
 from hf_distill.preflight.argument_rules import resolved_weights
-from hf_distill.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
+from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.feature_terms import feature_terms
@@ -45,7 +42,7 @@ def build_objective(
         student: The student itself, not its wrapper.
         teacher: The teacher. None: there is none.
         task: The task of the student's head. None: the student is no transformers model.
-        problem_type: "single_label_classification", "multi_label_classification" or "regression".
+        problem_type: "single_label_classification", "multi_label_classification", "regression" or `tasks.EMBEDDING`.
         label_names: Names of the model inputs that hold labels.
 
     Returns:
@@ -55,8 +52,11 @@ def build_objective(
         ValueError: All weights are 0, or student and teacher cannot be compared by the terms.
     """
     weights = resolved_weights(args, has_teacher=teacher is not None)
-    terms = []
     _require_compared_positions(args, teacher, task)
+    if task is Task.SENTENCE_EMBEDDING:
+        return Objective(_embedding_terms(args, weights) + feature_terms(args, weights, student, teacher))
+    _require_no_similarities(weights, task)
+    terms = []
     if weights["soft_label_weight"] > 0:
         _require_fitting_top_k(args.soft_label_top_k, student, task, problem_type)
         terms.append(
@@ -74,6 +74,29 @@ def build_objective(
     return Objective(terms + feature_terms(args, weights, student, teacher))
 
 
+def _embedding_terms(args: DistillationTrainingArguments, weights: Mapping[str, float]) -> list[Term]:
+    """The terms on a sentence encoder's embeddings that have a weight."""
+    if weights["hard_label_weight"]:
+        raise ValueError(
+            f"hard_label_weight is {weights['hard_label_weight']}, but a sentence encoder learns from a teacher's embeddings, "
+            "not from labels: pass teacher_model, or give the dataset a teacher_logits column with one embedding per row"
+        )
+    terms = []
+    if weight := weights["soft_label_weight"]:
+        terms.append(embedding_term(weight, _soft_label_loss(args.soft_label_loss, EMBEDDING)))
+    if weight := weights["similarity_weight"]:
+        terms.append(similarity_term(weight, cast(float, args.temperature)))
+    return terms
+
+
+def _require_no_similarities(weights: Mapping[str, float], task: Task | None) -> None:
+    if weights["similarity_weight"]:
+        raise ValueError(
+            f"similarity_weight is {weights['similarity_weight']}, but it compares the embeddings of sentence encoders; the "
+            f"student's task is {getattr(task, 'value', None)!r}. Leave it 0, or load the student with SentenceEncoder."
+        )
+
+
 def _soft_label_loss(chosen: str | None, problem_type: str) -> str:
     """The soft-label loss for a head: the chosen one, or the head's default.
 
@@ -85,9 +108,21 @@ def _soft_label_loss(chosen: str | None, problem_type: str) -> str:
         The name of the loss, a value of `SoftLabelLoss`.
 
     Raises:
-        ValueError: A divergence between distributions was chosen for a regression head.
+        ValueError: A divergence between distributions was chosen for a regression head or for embeddings, or a distance of
+            embeddings for a head.
     """
     chosen = None if chosen is None else getattr(chosen, "value", chosen)
+    if problem_type == EMBEDDING:
+        if chosen not in (None, "cosine", "logit_mse"):
+            raise ValueError(
+                f"soft_label_loss is {chosen!r}, a divergence between class distributions, but the student is a sentence "
+                "encoder; use 'cosine' or 'logit_mse', or leave it None"
+            )
+        return chosen or "cosine"
+    if chosen == "cosine":
+        raise ValueError(
+            "soft_label_loss 'cosine' compares the embeddings of sentence encoders, the student has a head; use another loss"
+        )
     if problem_type == REGRESSION:
         if chosen not in (None, "logit_mse"):
             raise ValueError(

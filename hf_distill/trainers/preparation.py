@@ -64,7 +64,7 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
         require_teacher_inputs(batch, given, trainer.teacher, trainer.label_names)
         if TEACHER_LOGITS not in batch:
             trainer.teacher.resolve_dtype(unlabeled)
-    hooks = build_hooks(trainer, objective, unlabeled)
+    hooks = build_hooks(trainer, objective, unlabeled, _embedding_size(trainer, batch))
     if hooks.projections is not None:
         require_no_scheduler(trainer.lr_scheduler)
     if batch is not None and unlabeled is not None and trainer.teacher is not None:
@@ -74,13 +74,23 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
     return hooks
 
 
-def build_hooks(trainer: Any, objective: Objective, batch: Mapping[str, Any] | None) -> FeatureHooks:
+def _embedding_size(trainer: Any, batch: Mapping[str, Any] | None) -> int | None:
+    """The width of the teacher's embeddings for a batch; None where no embeddings are compared or there is no batch."""
+    if batch is None or trainer.task is not Task.SENTENCE_EMBEDDING or trainer.teacher is None:
+        return None
+    return trainer.teacher_forward(batch, training=False).require_logits().shape[-1]
+
+
+def build_hooks(
+    trainer: Any, objective: Objective, batch: Mapping[str, Any] | None, embedding_size: int | None = None
+) -> FeatureHooks:
     """Attach the hooks that an objective needs to student and teacher; the teacher includes the features in its outputs.
 
     Args:
         trainer: A `DistillationTrainer` with its teacher.
         objective: The training objective.
         batch: Example inputs without labels. None: unknown.
+        embedding_size: The width of the teacher's embeddings. None: it is the hidden size, or unknown.
 
     Returns:
         The hooks.
@@ -89,7 +99,7 @@ def build_hooks(trainer: Any, objective: Objective, batch: Mapping[str, Any] | N
         ValueError: A model cannot provide the features that the objective needs.
     """
     args, student, teacher = trainer.args, unwrapped(trainer.model), trainer.teacher
-    projections = build_projections(args, objective, student, teacher)
+    projections = build_projections(args, objective, student, teacher, embedding_size)
     if teacher is not None:
         teacher.record(objective.teacher_needs, args.soft_label_positions is SoftLabelPositions.ATTENDED)
     members = () if teacher is None else teacher.members

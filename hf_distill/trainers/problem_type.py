@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_distill.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task, problem_type_of
+from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task, problem_type_of
 
 
 class ProblemTypeResolver:
@@ -17,16 +17,17 @@ class ProblemTypeResolver:
         task: The task of the model's head. None: unknown, and nothing is inferred.
 
     Attributes:
-        value: The problem type: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`.
+        value: The problem type: `SINGLE_LABEL`, `MULTI_LABEL` or `REGRESSION`; `EMBEDDING` of a sentence encoder.
     """
 
     def __init__(self, task: Task | None):
-        self.value = SINGLE_LABEL
+        self.value = EMBEDDING if task is Task.SENTENCE_EMBEDDING else SINGLE_LABEL
         self._task, self._has_seen_labels = task, False
 
     def read_config(self, student: nn.Module) -> None:
         """Set the problem type to the configuration's, or to single-label where it has none."""
-        self.value = problem_type_of(getattr(student, "config", None)) or SINGLE_LABEL
+        if self.value != EMBEDDING:
+            self.value = problem_type_of(getattr(student, "config", None)) or SINGLE_LABEL
 
     def infer(self, inputs: Mapping[str, Any], student: Any) -> None:
         """Infer a problem type that the configuration leaves open from the first labels; only types and shapes are read.
