@@ -28,6 +28,10 @@ _PAPERS = {
              "others", 2021, "Pro-KD: Progressive Distillation by Following the Footsteps of the Teacher"),
     HOMODISTIL: ("liang2023", "Liang, Chen and Jiang, Haoming and Li, Zheng and Tang, Xianfeng and Yin, Bin and Zhao, Tuo",
                  2023, "HomoDistil: Homotopic Task-Agnostic Distillation of Pre-trained Transformers"),
+    "2301.12005": ("kim2023", "Kim, Seungyeon and Rawat, Ankit Singh and Zaheer, Manzil and Jayasumana, Sadeep and others",
+                   2023, "EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval"),
+    "2010.11386": ("lin2020", "Lin, Sheng-Chieh and Yang, Jheng-Hong and Lin, Jimmy", 2020,
+                   "Distilling Dense Representations for Ranking using Tightly-Coupled Teachers"),
 }  # fmt: skip
 _OF_TRAINER = {"ProgressiveTrainer": PRO_KD, "PruningDistillTrainer": HOMODISTIL}
 
@@ -38,8 +42,8 @@ def papers_of(record: RunRecord) -> list[str]:
     recipe = RECIPES.get(record.arguments.get("recipe", ""))
     if recipe is not None:
         found += re.findall(r"arXiv (\d{4}\.\d{5})", recipe.paper)
-    terms = {term["name"] for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]}
-    if "soft_label" in terms:
+    terms = {term["name"]: term for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]}
+    if "temperature" in terms.get("soft_label", {}):  # which those on embeddings do not have
         found += [TURC, HINTON] if "hard_label" not in terms else [HINTON]
     return [number for number in dict.fromkeys(found) if number in _PAPERS]
 

@@ -67,6 +67,19 @@ def load_wordnet() -> datasets.DatasetDict:
     return datasets.DatasetDict(splits).shuffle(seed=_ORDER)
 
 
+def gloss_pairs(definitions: datasets.Dataset) -> datasets.Dataset:
+    """Pairs of an example of use and the definition that it illustrates.
+
+    Args:
+        definitions: A split of `load_wordnet`.
+
+    Returns:
+        Rows with the columns example and gloss, one for each definition with examples: its first example.
+    """
+    found = [(row["examples"][0], row["text"]) for row in definitions.to_list() if row["examples"]]
+    return datasets.Dataset.from_dict({"example": [pair[0] for pair in found], "gloss": [pair[1] for pair in found]})
+
+
 def _definitions(folder: Path) -> Iterator[tuple[str, int, list[str]]]:
     """Definition, class and examples, every definition once, in the order of the files."""
     seen = set()

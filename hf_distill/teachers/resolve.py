@@ -79,7 +79,7 @@ def live_teacher(
     if len(teachers) == 1 and not isinstance(teacher_model, list | tuple):
         return teachers[0]
     task = task_of(student)
-    if task is not None and task.is_per_token:
+    if task is not None and not task.has_problem_type:
         raise ValueError(f"several teachers are averaged for classification and regression, not for {task.value}")
     return TeacherEnsemble(
         cast(list[FrozenTeacher], teachers), args.teacher_weights, problem_type, lambda: args.temperature or 1.0
