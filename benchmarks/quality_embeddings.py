@@ -157,7 +157,8 @@ def main() -> None:
     targets = recorded(options.folder / f"targets_{options.texts}.npy", lambda: embed(texts))
     seconds = perf_counter() - started
     expected = tuple(
-        recorded(options.folder / f"{n}_{options.pairs}.npy", lambda of=of: embed(of)) for n, of in zip("qd", tested, strict=True)
+        recorded(options.folder / f"{n}_{options.pairs}.npy", lambda of=of: embed(of))
+        for n, of in zip("qd", tested, strict=True)
     )
     done: dict[str, Any] = json.loads(options.results.read_text()) if options.results.exists() else {"students": []}
     student, small = small_student(teacher, tokenizer, texts)

@@ -52,7 +52,10 @@ REVIEWS_FOLDER = Path("outputs/quality")
 class Experiment(ABC):
     """A task: its models, its data and the ways of training compared."""
 
-    arms = (LABELS, *(name for name in RECIPES if name != "homodistil"))  # that is for a student that shrinks
+    arms = (
+        LABELS,
+        *(name for name in RECIPES if name not in ("homodistil", "embedding")),
+    )  # of students that shrink, or embed
     rates: tuple[float, ...]
     steps: int
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 LAYERS = {
     **dict.fromkeys(["objectives", "files", "text", "extras", "hardware", "quantization", "recipes"], 0),
-    **dict.fromkeys(["tasks", "distributed"], 1),
+    **dict.fromkeys(["tasks", "sentence_encoder", "distributed"], 1),
     **dict.fromkeys(["fingerprints", "features", "data", "pretrained"], 2),
     "resources": 3,
     **dict.fromkeys(["compute", "graphs"], 4),

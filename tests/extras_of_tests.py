@@ -9,6 +9,7 @@ WITH_EXTRAS = (
     "tests/benchmarks",
     "tests/cli",
     "tests/evaluation/test_comparison.py",
+    "tests/evaluation/test_embeddings.py",
     "tests/evaluation/test_label_placement.py",
     "tests/evaluation/test_metrics.py",
     "tests/evaluation/test_modules.py",

@@ -24,6 +24,7 @@ SLOW = (
     "tests/test_families.py::test_recipes",
     "tests/test_wheel.py",
     "tests/trainers/test_architectures.py",
+    "tests/trainers/test_embeddings.py",
     "tests/trainers/test_kills.py",
     "tests/trainers/test_modernbert.py",
     "tests/trainers/test_partition.py",

@@ -28,11 +28,13 @@ _CATEGORIES = {
     Task.QUESTION_ANSWERING: "question-answering",
     Task.MASKED_LM: "fill-mask",
     Task.IMAGE_CLASSIFICATION: "image-classification",
+    Task.SENTENCE_EMBEDDING: "feature-extraction",
 }
 _SHAPES = {
     Task.TOKEN_CLASSIFICATION: "(tokens, classes)",
     Task.QUESTION_ANSWERING: "(2, tokens)",
     Task.MASKED_LM: "(masked, k + 1)",
+    Task.SENTENCE_EMBEDDING: "(hidden,)",
 }
 _LOGITS = (
     "logits, as the teacher's head gives them; where classes exclude each other, softmax makes probabilities of them"
@@ -41,6 +43,7 @@ _MEANINGS = {
     Task.TOKEN_CLASSIFICATION: "logits of every token, special ones included; softmax makes probabilities of them",
     Task.QUESTION_ANSWERING: "logits of being the answer's first token and its last; softmax makes probabilities of them",
     Task.MASKED_LM: "log-probabilities of k tokens of the vocabulary at every masked token, and of all others together",
+    Task.SENTENCE_EMBEDDING: "the embedding of the text, as the teacher pools and normalizes it",
 }
 _SIZES = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
 

@@ -42,7 +42,9 @@ def papers_of(record: RunRecord) -> list[str]:
     recipe = RECIPES.get(record.arguments.get("recipe", ""))
     if recipe is not None:
         found += re.findall(r"arXiv (\d{4}\.\d{5})", recipe.paper)
-    terms = {term["name"]: term for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]}
+    terms = {
+        term["name"]: term for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]
+    }
     if "temperature" in terms.get("soft_label", {}):  # which those on embeddings do not have
         found += [TURC, HINTON] if "hard_label" not in terms else [HINTON]
     return [number for number in dict.fromkeys(found) if number in _PAPERS]

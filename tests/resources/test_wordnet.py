@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from hf_distill.resources import pypi, wordnet
-from hf_distill.resources.wordnet import load_wordnet
+from hf_distill.resources.wordnet import gloss_pairs, load_wordnet
 
 NOUNS = """\
   1 This software and database is being provided to you
@@ -50,6 +50,11 @@ def test_definitions_examples_and_classes(monkeypatch, tmp_path):
         'a whole (as in the phrase "a complete set")': (5, []),
         "draw air": (29, ["the patient is breathing"]),
     }
+    every = [pair for split in splits.values() for pair in gloss_pairs(split).to_list()]
+    assert sorted((pair["example"], pair["gloss"]) for pair in every) == [
+        ("it has a `face'", "a separate animal; alone"),
+        ("the patient is breathing", "draw air"),
+    ]
     assert len(found) == 43 and splits["train"].info.license and splits["train"].features["label"].names[5] == "file.5"
 
 

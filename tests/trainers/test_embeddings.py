@@ -1,10 +1,12 @@
 """Sentence encoders are distilled: from live teachers and recorded embeddings, exactly, resumably, and recorded."""
 
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, TrainerCallback
 
 from hf_distill import (
     DistillationTrainer,
@@ -19,6 +21,16 @@ from hf_distill import (
 from hf_distill.objectives.embeddings import similarity_kl
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
+
+
+class StopAt(TrainerCallback):
+    """Ends a training after a step, as an interruption does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == self.step
 
 
 def encoder(hidden_size=16, layers=1, seed=0, **config):
@@ -69,7 +81,7 @@ def test_the_recipe_sets_both_terms(arguments, teacher):
     record = RunRecord.load(trainer.args.output_dir)
     assert record.student["architecture"] == "BertModel" and record.metrics["eval_similarity_loss"] > 0
     trainer.create_model_card()
-    card = (record_folder := trainer.args.output_dir) and open(f"{record_folder}/README.md", encoding="utf-8").read()
+    card = Path(trainer.args.output_dir, "README.md").read_text(encoding="utf-8")
     assert "EmbedDistill" in card and "Hinton" not in card
 
 
@@ -77,7 +89,10 @@ def test_the_saved_student_is_a_stock_model_without_projection(arguments, teache
     trainer = train(arguments(), encoder(), teacher)[0]
     trainer.save_model()
     assert trainer.feature_hooks.projections.maps["sentence"].weight.shape == (32, 16)
-    again, inputs = SentenceEncoder.from_pretrained(trainer.args.output_dir).eval(), {"input_ids": torch.tensor([[5, 6]])}
+    again, inputs = (
+        SentenceEncoder.from_pretrained(trainer.args.output_dir).eval(),
+        {"input_ids": torch.tensor([[5, 6]])},
+    )
     with torch.no_grad():
         expected = trainer.model.eval()(**inputs).logits
         torch.testing.assert_close(again(**inputs).logits, expected)
@@ -149,7 +164,9 @@ def test_a_teacher_with_another_tokenizer(arguments):
     sentences = encoded_sentences(21, None)
     texts = [" ".join(f"w{token}" for token in row) for row in sentences["input_ids"]]
     other = tiny_tokenizer(shift=7)
-    rows = datasets.Dataset.from_dict({"text": texts}).map(lambda rows: dict(tiny_tokenizer()(rows["text"])), batched=True)
+    rows = datasets.Dataset.from_dict({"text": texts}).map(
+        lambda rows: dict(tiny_tokenizer()(rows["text"])), batched=True
+    )
     rows = encode_for_teacher(rows, other, "text", max_length=30)
     teacher = encoder(32, 2, seed=1, vocab_size=110)
     args = arguments(recipe="embedding", num_train_epochs=4)
@@ -187,20 +204,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(arguments, teacher, tmp_path):
     )  # fmt: skip
     stopped.train()
     again = DistillationTrainer(
-        encoder(), half, train_dataset=encoded_sentences(29, None), processing_class=tiny_tokenizer(), teacher_model=teacher
+        encoder(),
+        half,
+        train_dataset=encoded_sentences(29, None),
+        processing_class=tiny_tokenizer(),
+        teacher_model=teacher,
     )
     again.train(resume_from_checkpoint=str(tmp_path / "half" / "checkpoint-5"))
     torch.testing.assert_close(parameters_of(again.model), parameters_of(whole.model), rtol=0, atol=0)
-
-
-def StopAt(step):
-    from transformers import TrainerCallback
-
-    class Stop(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            control.should_training_stop = state.global_step == step
-
-    return Stop()
 
 
 @pytest.mark.parametrize(
@@ -224,8 +235,10 @@ def test_what_does_not_fit_is_refused(arguments, teacher, make, options, message
 
 
 def test_a_base_model_is_refused_with_the_way_out(arguments, teacher):
-    with pytest.raises(ValueError, match="with hf_distill.SentenceEncoder for embeddings"):
-        DistillationTrainer(tiny_bert().bert, arguments(), train_dataset=encoded_sentences(8, None), teacher_model=teacher)
+    with pytest.raises(ValueError, match=r"with hf_distill\.SentenceEncoder for embeddings"):
+        DistillationTrainer(
+            tiny_bert().bert, arguments(), train_dataset=encoded_sentences(8, None), teacher_model=teacher
+        )
 
 
 def test_several_teachers_are_refused(arguments, teacher):

@@ -10,6 +10,7 @@ from hf_distill.features.projections import PROJECTIONS
 from hf_distill.recipes import RECIPES
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
+OF_HEADS = [name for name in RECIPES if name != "embedding"]  # which test_embeddings trains
 WIDTH_DIFFERS = dict(hidden_size=32, layers=4, seed=1)
 
 
@@ -24,7 +25,7 @@ def trainer_for(arguments, recipe, student=None, teacher=None, **overrides):
     )
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", OF_HEADS)
 def test_recipe_learns_and_says_its_terms(arguments, recipe):
     trainer = trainer_for(arguments, recipe, num_train_epochs=8, learning_rate=5e-3)
     before = trainer.evaluate()
@@ -39,7 +40,7 @@ def test_recipe_learns_and_says_its_terms(arguments, recipe):
     assert all({f"{name}_loss" for name in names} <= entry.keys() for entry in steps)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", OF_HEADS)
 def test_recipe_is_exact_under_accumulation(arguments, recipe):
     weights = []
     for batch_size, accumulation in ((8, 1), (2, 4)):
