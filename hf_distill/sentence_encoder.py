@@ -111,9 +111,10 @@ class SentenceEncoder:
             ValueError: The pooling is none of the three.
         """
         base: Any = model.base_model
+        stock: Any = type(base)
         config = type(base.config).from_dict(base.config.to_dict())
         _set(config, pooling, normalize)
-        encoder = encoder_class(type(base))._from_config(config, dtype=base.dtype)
+        encoder = encoder_class(stock)._from_config(config, dtype=base.dtype)
         own = encoder.state_dict()
         encoder.load_state_dict({name: tensor for name, tensor in base.state_dict().items() if name in own})
         return encoder.to(base.device).train(model.training)
