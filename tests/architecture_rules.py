@@ -24,7 +24,7 @@ LAYERS = {
     **dict.fromkeys(["evaluation", "publishing"], 7),
     **dict.fromkeys(["preflight", "exporting"], 8),
     "trainers": 9,
-    "scripts": 10,
+    **dict.fromkeys(["scripts", "compression"], 10),
     "cli": 11,
 }
 MAX_FILE_LINES = 300

@@ -31,7 +31,12 @@ QUICK = [
     *("--max_steps", str(STEPS), "--use_cpu", "true", "--bf16", "false"),
     *("--report_to", "none", "--disable_tqdm", "true"),
 ]
-QUICK_COMMANDS = {"train": QUICK, "evaluate": ["--runs", "1", "--lengths", "8", "--batch-sizes", "1"]}
+QUICK_COMMANDS = {
+    "train": QUICK,
+    "evaluate": ["--runs", "1", "--lengths", "8", "--batch-sizes", "1"],
+    "compress": [*QUICK, "--lengths", "8", "--batch-sizes", "1"],
+    "search": [*QUICK, "--length", "8", "--runs", "1", "--depths", "1,2"],
+}
 # Of the script that a page calls "your_script.py": what the page leaves out, and what it needs beside.
 YOUR_SCRIPT = "your_script.py"
 LEFT_OUT = {"--model_name_or_path": "outputs/bert", "--output_dir": "outputs/yours"}

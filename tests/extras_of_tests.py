@@ -8,11 +8,13 @@ from tests.slow_tests import is_in
 WITH_EXTRAS = (
     "tests/benchmarks",
     "tests/cli",
+    "tests/compression",
     "tests/evaluation/test_comparison.py",
     "tests/evaluation/test_embeddings.py",
     "tests/evaluation/test_label_placement.py",
     "tests/evaluation/test_metrics.py",
     "tests/evaluation/test_modules.py",
+    "tests/evaluation/test_rows_by_format.py",
     "tests/evaluation/test_statistics.py",
     "tests/examples",
     "tests/exporting",

@@ -10,6 +10,8 @@ SLOW = (
     "tests/cli/test_json_output.py::test_a_distillation_where_deepspeed_is_installed",
     "tests/precomputed/test_folder.py::test_killed_at_random_moments",
     "tests/scripts/test_arguments.py",
+    "tests/cli/test_compress.py",
+    "tests/cli/test_search.py",
     "tests/cli/test_train.py",
     "tests/distributed",
     "tests/evaluation/test_latency.py",

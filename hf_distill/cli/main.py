@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from hf_distill.cli.augment import augment
 from hf_distill.cli.card import card
 from hf_distill.cli.doctor import doctor
+from hf_distill.cli.compress import compress
 from hf_distill.cli.evaluate import evaluate
 from hf_distill.cli.export import export
 from hf_distill.cli.json_output import WithJson
@@ -21,6 +22,7 @@ from hf_distill.cli.plan import plan
 from hf_distill.cli.publish import publish
 from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
+from hf_distill.cli.search import search
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
 from hf_distill.extras import require_extra
@@ -49,16 +51,16 @@ class WithTrainingArguments(WithJson):
             missing = getattr(error.param, "opts", [])
             meant = [f" There is no option {word}{suggestion(word, missing)}" for word in given]
             ctx.fail(error.format_message() + "".join(text for text in meant if text.endswith("?")))
-        first = ctx.params["teacher"]
-        if ctx.params["teacher_outputs"] is not None and str(first).startswith("--"):
+        first, outputs = ctx.params["teacher"], ctx.params.get("teacher_outputs")
+        if outputs is not None and str(first).startswith("--"):
             ctx.params["teacher"], rest = (
                 None,
                 [first, *rest],
             )  # an argument of the training: there is no teacher to name
             ctx.args = rest
-        elif first is None and ctx.params["teacher_outputs"] is None:
+        elif first is None and outputs is None:
             ctx.fail("Missing argument 'TEACHER', or --teacher-outputs in its place.")
-        elif first is not None and ctx.params["dataset"] is None and ctx.params["teacher_outputs"] is None:
+        elif first is not None and ctx.params["dataset"] is None and outputs is None:
             ctx.fail("Missing option '--dataset'.")
         elif str(first).startswith("--"):
             ctx.fail(f"The teacher comes before training arguments such as {first}.")
@@ -104,9 +106,10 @@ app.command(cls=WithJson)(students)
 app.command(cls=WithJson)(recipes)
 app.command(cls=WithJson)(augment)
 app.command(cls=WithJson)(label)
-app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    _evaluating(train)
-)
+for _command in (train, compress, search):
+    app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+        _evaluating(_command)
+    )
 app.command(cls=WithJson)(_evaluating(evaluate))
 app.command(cls=WithJson)(_evaluating(export))
 app.command(cls=WithJson)(card)

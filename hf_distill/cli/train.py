@@ -86,7 +86,7 @@ def train(
         raise typer.BadParameter(
             "--base-model, --labels, --outputs-kind, --multi-label and --teacher-info are for --teacher-outputs"
         )
-    args = _training_arguments(context, output_dir)
+    args = training_arguments(context, output_dir)
     request = StudentRequest(
         args, teacher, student, initialization, dataset, dataset_config, text_column, label_column, max_length,
         transfer_set, labels_alone, outputs,
@@ -96,14 +96,25 @@ def train(
         _report(finished, metrics, _column_options(text_column, label_column), max_length, as_json)
 
 
-def _training_arguments(context: typer.Context, output_dir: Path) -> ScriptTrainingArguments:
-    """Parse the training arguments: all that follows on the command line beside the command's own options."""
+def training_arguments(context: typer.Context, output_dir: Path, *defaults: str) -> ScriptTrainingArguments:
+    """Parse the training arguments: all that follows on the command line beside the command's own options.
+
+    Args:
+        context: The context of the command.
+        output_dir: The folder of the training.
+        *defaults: Words of a command line before the user's, such as "--save_total_limit", "1".
+
+    Returns:
+        The arguments.
+    """
     from hf_distill.scripts.arguments import ScriptParser
     from hf_distill.scripts.run import ScriptTrainingArguments
 
     own = [option.lstrip("-") for parameter in context.command.params for option in parameter.opts]
     parser = ScriptParser((ScriptTrainingArguments,), also_known=own)
-    (args,) = parser.parse_args_into_dataclasses([*_DEFAULTS, "--output_dir", str(output_dir), *context.args])
+    (args,) = parser.parse_args_into_dataclasses(
+        [*_DEFAULTS, *defaults, "--output_dir", str(output_dir), *context.args]
+    )
     return args
 
 

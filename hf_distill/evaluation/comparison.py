@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
@@ -66,6 +66,10 @@ class LatencySettings:
     formats: tuple[str, ...] = (Format.FP32.value,)
     runs: int = 50
     warm_up: int = 5
+
+    def in_formats(self, formats: Sequence[str]) -> LatencySettings:
+        """The same settings with other formats."""
+        return replace(self, formats=tuple(formats))
 
 
 def compare(
@@ -179,7 +183,12 @@ def _row(
         "metrics": main.metrics,
     }
     if len(predictions) > 1:
-        row["metrics_by_format"] = {each: found.metrics for each, found in list(predictions.items())[1:]}
+        others = dict(list(predictions.items())[1:])
+        row["metrics_by_format"] = {each: found.metrics for each, found in others.items()}
+        if reference is not None:
+            row["against_teacher_by_format"] = {
+                each: paired_difference(reference, found) for each, found in others.items()
+            }
     return row if reference is None else row | _against(reference, main)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_distill.evaluation.label_placement import label_marks
+from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text
 from hf_distill.extras import require_extra
 from hf_distill.files import replacing
 from hf_distill.text.plain import plain, shortened
@@ -19,25 +20,9 @@ if TYPE_CHECKING:
 _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
 _LABELED = 12  # the largest number of marks with their names in a plot
 _NAME = 40  # the largest number of characters of a name in a plot
+_P = "; p: exact McNemar test"
+_SPEED = ("ms", "p95 ms", "per second", "faster")
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
-
-
-def latency_of(row: Mapping[str, Any], number_format: str = "fp32") -> float | None:
-    """The median latency (ms) of the smallest batch and length measured in a format; None if it was not measured."""
-    found = [each for each in row.get("latency", ()) if each["format"] == number_format]
-    shortest = min(found, key=lambda each: (each["batch_size"], each.get("sequence_length") or 0), default=None)
-    return shortest["median_ms"] if shortest else None
-
-
-def megabytes_of_row(row: Mapping[str, Any], number_format: str = "fp32") -> float | None:
-    """The size of a model's file in a format (10^6 bytes); None if it is not known."""
-    weights = row.get("megabytes") if number_format == "fp32" else None
-    return (row.get("megabytes_by_format") or {}).get(number_format, weights)
-
-
-def megabytes_text(size: float | None) -> str:
-    """A size (10^6 bytes) as text with three digits; "" if it is not known."""
-    return "" if size is None else f"{size:.0f}" if size >= 100 else f"{size:.3g}"
 
 
 def in_percent(evaluation: Mapping[str, Any], value: float) -> str:
@@ -66,17 +51,21 @@ def examples_label(evaluation: Mapping[str, Any]) -> str:
 
 
 def report_table(evaluation: Mapping[str, Any]) -> Table:
-    """A table of a comparison (see `compare`); sizes and latencies are also given relative to the first row, the teacher."""
+    """A table of a comparison (see `compare`); sizes and latencies are also given relative to the first row, the teacher.
+
+    Of rows of one format each (see `rows_by_format`) the files are compared as well.
+    """
     require_extra("rich", "eval", "the table of a comparison")
     from rich.markup import escape
     from rich.table import Table
 
     data, rows = evaluation["data"], evaluation["rows"]
+    by_format = any("format" in row for row in rows)
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     sized = [name for name in formats or ["fp32"] if any(megabytes_of_row(row, name) is not None for row in rows)]
     table = Table(
         title=escape(plain(f"{data['name']}, {data['split']}: {examples_label(evaluation)}")),
-        caption="± half the 95 % interval of the difference from the teacher; p: exact McNemar test"
+        caption=f"± half the 95 % interval of the difference from the teacher{'' if by_format else _P}"
         if any("against_teacher" in row for row in rows)
         else None,
     )
@@ -84,11 +73,42 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
         table.add_column(heading, overflow="fold")
     headings = [metric_label(evaluation), "against teacher", "p", "agreement %", "ECE %", "parameters", "smaller"]
     headings += [f"{each} MB" for each in sized]
-    for heading in [*headings, *(f"{each} ms" for each in formats), *(["faster"] if formats else [])]:
+    headings += [*(f"{each} ms" for each in formats), *(["faster"] if formats else [])]
+    if by_format:
+        table.columns[1].header = "format"
+        headings = [metric_label(evaluation), "against teacher", "parameters", "smaller", "MB", "smaller", *_SPEED]
+    for heading in headings:
         table.add_column(escape(plain(heading)), justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(plain(cell)) for cell in _cells(evaluation, row, formats, sized)))
+        cells = _cells_of_format(evaluation, row) if by_format else _cells(evaluation, row, formats, sized)
+        table.add_row(*(escape(plain(cell)) for cell in cells))
     return table
+
+
+def _against_teacher(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The difference from the teacher, with half its interval."""
+    against, scale = row.get("against_teacher") or {}, 100 if is_share(evaluation) else 1
+    half = scale * (against["high"] - against["low"]) / 2 if against else 0
+    return f"{scale * against['difference']:+.1f} ± {half:.1f}" if against else ""
+
+
+def _cells_of_format(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+    first = evaluation["rows"][0]
+    times = [latency_of(row), latency_of(row, value="p95_ms")]
+    rates = [each["sequences_per_second"] for each in row.get("latency", ()) if "sequences_per_second" in each]
+    return [
+        row["name"],
+        row.get("format", "fp32"),
+        in_percent(evaluation, row["metrics"][evaluation["metric"]]),
+        _against_teacher(evaluation, row),
+        f"{row['parameters'] / 1e6:.1f}M",
+        _times(first["parameters"], row["parameters"]),
+        megabytes_text(megabytes_of_row(row)),
+        _times(megabytes_of_row(first), megabytes_of_row(row)),
+        *("" if time is None else f"{time:.2f}" for time in times),
+        f"{max(rates):,.0f}" if rates else "",
+        _times(latency_of(first), latency_of(row)),
+    ]
 
 
 def _cells(
@@ -96,14 +116,12 @@ def _cells(
 ) -> list[str]:
     first, metric = evaluation["rows"][0], evaluation["metric"]
     against, fidelity = row.get("against_teacher") or {}, row.get("fidelity") or {}
-    scale = 100 if is_share(evaluation) else 1
     calibration = row["metrics"].get("expected_calibration_error")
-    half = scale * (against["high"] - against["low"]) / 2 if against else 0
     cells = [
         row["name"],
         {"teacher": "(teacher)", "other": ""}.get(row["role"], row["role"]),
         in_percent(evaluation, row["metrics"][metric]),
-        f"{scale * against['difference']:+.1f} ± {half:.1f}" if against else "",
+        _against_teacher(evaluation, row),
         f"{against['mcnemar_p']:.2g}" if "mcnemar_p" in against else "",
         f"{100 * fidelity['teacher_agreement']:.1f}" if "teacher_agreement" in fidelity else "",
         f"{100 * calibration:.1f}" if calibration is not None else "",
@@ -220,7 +238,7 @@ def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> Non
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return f"{_literal(row['name'], _NAME)}\n{row['parameters'] / 1e6:.1f}M"
+    return f"{_literal(row['name'], _NAME)}\n{row['parameters'] / 1e6:.1f}M {row.get('format', '')}".rstrip()
 
 
 def _literal(text: str, most: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hf_distill.evaluation.report import in_percent, megabytes_text, metric_label
+from hf_distill.evaluation.report import in_percent, metric_label
+from hf_distill.evaluation.row_values import megabytes_text
 from hf_distill.extras import require_extra
 from hf_distill.text.plain import plain
 

@@ -40,11 +40,34 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
     hidden = getattr(getattr(model, "config", None), "hidden_size", None)
     if origin in (None, "pretrained") or hidden is None:
         return STOCK
-    epochs = STOCK["num_train_epochs"]
-    if steps_per_epoch:
-        epochs = max(epochs, math.ceil(MIN_STEPS / steps_per_epoch))
     rate = float(f"{RATE_TIMES_HIDDEN_SIZE / hidden:.2g}")
-    return {"learning_rate": rate, "warmup_steps": WARMUP, "num_train_epochs": epochs}
+    return {"learning_rate": rate, "warmup_steps": WARMUP, "num_train_epochs": _epochs(steps_per_epoch)}
+
+
+def _epochs(steps_per_epoch: int | None) -> float:
+    epochs = STOCK["num_train_epochs"]
+    return max(epochs, math.ceil(MIN_STEPS / steps_per_epoch)) if steps_per_epoch else epochs
+
+
+def planned_steps(args: TrainingArguments, rows: int) -> int:
+    """The optimizer steps of the training of a student that `create_student` makes.
+
+    Args:
+        args: The training arguments, before the training.
+        rows: The number of training rows.
+
+    Returns:
+        The steps.
+    """
+    if args.max_steps > 0:
+        return args.max_steps
+    steps = _steps_per_epoch(args, rows)
+    is_open = "num_train_epochs" in getattr(args, "open_settings", set())
+    return math.ceil((_epochs(steps) if is_open else args.num_train_epochs) * steps)
+
+
+def _steps_per_epoch(args: TrainingArguments, rows: int) -> int:
+    return math.ceil(rows / (args.train_batch_size * args.gradient_accumulation_steps * args.world_size))
 
 
 def fill_with_stock(args: TrainingArguments) -> set[str]:
@@ -72,7 +95,7 @@ def resolve_student_defaults(args: TrainingArguments, student: nn.Module, train_
     """
     open_settings: set[str] = getattr(args, "open_settings", set())
     rows = len(train_dataset) if hasattr(train_dataset, "__len__") else 0
-    steps = math.ceil(rows / (args.train_batch_size * args.gradient_accumulation_steps * args.world_size))
+    steps = _steps_per_epoch(args, rows)
     for name, value in student_defaults(student, steps or None).items():
         if name in open_settings:
             setattr(args, name, value)

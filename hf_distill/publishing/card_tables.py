@@ -8,14 +8,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_distill.evaluation.report import (
-    in_percent,
-    is_share,
-    latency_of,
-    megabytes_of_row,
-    megabytes_text,
-    metric_label,
-)
+from hf_distill.evaluation.report import in_percent, is_share, metric_label
+from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.markdown import Markdown, code, escaped, joined, table
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from hf_distill.evaluation.report import latency_of
+from hf_distill.evaluation.row_values import latency_of
 from hf_distill.publishing.card_tables import shape
 from hf_distill.publishing.hub import Publication, plan_publication, send
 from hf_distill.publishing.hub_session import HubSession, PublishError, RetryPolicy

@@ -47,11 +47,12 @@ class FinishedTraining:
         """The labeled split that student and teacher are compared on; None: there is none."""
         return labeled_split(self.splits, self.task)
 
-    def evaluate(self, max_length: int) -> dict[str, Any] | None:
+    def evaluate(self, max_length: int, latency: LatencySettings | None = None) -> dict[str, Any] | None:
         """Complete the run record, compare the student with its teacher on a labeled split, and write the model card.
 
         Args:
             max_length: Tokens that longer inputs are cut to.
+            latency: The settings of latency measurements, and the formats to compare in. None: the defaults.
 
         Returns:
             The comparison, see `hf_distill.evaluation.comparison.compare`; None where no split has labels.
@@ -72,7 +73,9 @@ class FinishedTraining:
         student, models = trained[-1], [*trained, *([self.labels_alone] if self.labels_alone else [])]
         name, rows = Path(self.dataset).stem, self.splits[split]
         predictions: dict[str, Predictions] = {}
-        evaluation = compare(models, rows, name, split, LatencySettings(), max_length=max_length, kept=predictions)
+        evaluation = compare(
+            models, rows, name, split, latency or LatencySettings(), max_length=max_length, kept=predictions
+        )
         if self.labels_alone is not None:
             difference = paired_difference(predictions[self.labels_alone.name], predictions[student.name])
             evaluation["rows"][len(trained) - 1]["against_labels_alone"] = difference

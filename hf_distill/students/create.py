@@ -120,24 +120,34 @@ def _chosen(
 ) -> Initialization:
     if initialization is not None:
         return choice(Initialization, initialization, "initialization")
-    return Initialization.RANDOM if teacher is None else _fitting(size, teacher)
+    if teacher is None:
+        return Initialization.RANDOM
+    chosen, reason = fitting_initialization(size, teacher)
+    config = teacher.config
+    sizes = f"{size[0]}/{size[1]}, of a teacher of {config.num_hidden_layers}/{config.hidden_size}"
+    logger.warning(f"Initial weights of the student ({sizes}): {chosen.value}, because {reason}.")
+    return chosen
 
 
-def _fitting(size: tuple[int, int], teacher: PreTrainedModel) -> Initialization:
-    """Choose and log the initialization that reuses most of the teacher's weights among those that fit the student."""
+def fitting_initialization(size: tuple[int, int], teacher: PreTrainedModel) -> tuple[Initialization, str]:
+    """Choose the initialization that reuses most of the teacher's weights among those that fit the student.
+
+    Args:
+        size: The student's number of layers and hidden size.
+        teacher: The teacher.
+
+    Returns:
+        The initialization, and the reason in words.
+    """
     (layers, width), config = size, teacher.config
     is_shallower = layers <= config.num_hidden_layers
     if is_shallower and width == config.hidden_size:
-        chosen, reason = Initialization.TRUNCATED, "it has the teacher's width and no more layers"
-    elif is_shallower and can_be_narrowed(teacher, width):
-        chosen, reason = Initialization.WIDTH, "it is narrower than the teacher by whole heads, and has no more layers"
-    elif can_give_embeddings(teacher, width):
-        chosen, reason = Initialization.EMBEDDINGS, "the teacher's layers do not fit it, its embeddings do"
-    else:
-        chosen, reason = Initialization.RANDOM, "none of the teacher's weights fit it"
-    sizes = f"{layers}/{width}, of a teacher of {config.num_hidden_layers}/{config.hidden_size}"
-    logger.warning(f"Initial weights of the student ({sizes}): {chosen.value}, because {reason}.")
-    return chosen
+        return Initialization.TRUNCATED, "it has the teacher's width and no more layers"
+    if is_shallower and can_be_narrowed(teacher, width):
+        return Initialization.WIDTH, "it is narrower than the teacher by whole heads, and has no more layers"
+    if can_give_embeddings(teacher, width):
+        return Initialization.EMBEDDINGS, "the teacher's layers do not fit it, its embeddings do"
+    return Initialization.RANDOM, "none of the teacher's weights fit it"
 
 
 def _from_teacher(

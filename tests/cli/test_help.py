@@ -71,6 +71,8 @@ def example_of(name: str) -> list[str]:
 def test_the_example_runs(name, prepared):
     quick = {
         "train": ["--max_steps", "2", "--use_cpu", "--report_to", "none", "--disable_tqdm", "true"],
+        "compress": ["--plan"],
+        "search": ["--plan", "--runs", "1", "--length", "8"],
         "publish-family": ["--dry-run"],
         "evaluate": ["--runs", "1", "--lengths", "8"],
         "export": ["--no-latency"],

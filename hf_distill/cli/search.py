@@ -1,0 +1,213 @@
+"""`hf-distill search`: the best student of a teacher under limits, on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_distill.cli.compress import CHECKPOINTS, Teacher, checked_choices, remark
+from hf_distill.cli.evaluate import numbers, without_progress_bars
+from hf_distill.cli.json_output import print_json
+from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns, UnlabeledTexts
+from hf_distill.cli.train import training_arguments
+
+if TYPE_CHECKING:
+    from hf_distill.compression.search import Search, SearchResult
+    from hf_distill.compression.search_space import SearchSpace
+
+
+def search(
+    context: typer.Context,
+    teacher: Teacher,
+    dataset: DatasetName,
+    output_dir: Annotated[Path, typer.Option(help="Folder for the search: candidates, table, plot, best student.")],
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="The largest median time of one text, in milliseconds.")
+    ] = None,
+    max_parameters: Annotated[str | None, typer.Option(help="The most parameters, such as 5M or 800000.")] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            help="The smallest metric on validation, from 0 to 1; the fastest student that reaches it is best."
+        ),
+    ] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", "--dry-run", help="Print the candidates, and train none.")
+    ] = False,
+    depths: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of layers, separated by commas. Default: a sixth, a third and half of the teacher's."
+        ),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(help="Hidden sizes. Default: the teacher's, and smaller ones of 128, 256, 512 and 768."),
+    ] = None,
+    vocabularies: Annotated[
+        str, typer.Option(help="Some of full, texts (the tokens of the texts), or of these at most so many.")
+    ] = "texts",
+    initializations: Annotated[
+        str | None,
+        typer.Option(help="Some of truncated, width, embeddings and random. Default: the first that fits a shape."),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option(help="Some of onnx-int8, onnx-fp16, onnx and fp32, separated by commas.")
+    ] = "onnx,onnx-int8",
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="The teacher's layers that students start from: bottom, top or uniform. Default: uniform of a teacher of "
+            "more than 6 layers, else bottom."
+        ),
+    ] = None,
+    reduction_factor: Annotated[
+        int, typer.Option(min=2, help="One student in so many is trained for as many times more steps.")
+    ] = 3,
+    dataset_config: DatasetConfig = None,
+    text_column: TextColumns = None,
+    label_column: LabelColumn = None,
+    max_length: MaxLength = 128,
+    transfer_set: UnlabeledTexts = None,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of the timed text.")] = 32,
+    runs: Annotated[int, typer.Option(min=1, help="The most timed passes.")] = 50,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Search for the best student under a limit of latency, parameters or accuracy, on this machine.
+
+    Candidates that are too large, or too slow as predicted from layers that are measured, are never trained. The others are
+    trained by successive halving on outputs of the teacher that are recorded once, and chosen on the split validation; the
+    best one is compared with the teacher on the split test. After an interruption the same command resumes.
+
+    All other options are training arguments, as for `hf-distill train`; --max_steps is the length of the longest training.
+
+    Example: hf-distill search outputs/teacher --dataset movie_reviews --max-latency-ms 50 --output-dir searched
+    """
+    import torch
+
+    from hf_distill.compression.material import CompressionMaterial, CompressionRequest
+    from hf_distill.compression.search import Search, SearchSettings
+    from hf_distill.compression.search_space import Limits
+    from hf_distill.evaluation.comparison import LatencySettings
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    limits = Limits(max_latency_ms, _parameters(max_parameters), min_accuracy)
+    args = training_arguments(context, output_dir, *CHECKPOINTS)
+    request = CompressionRequest(
+        teacher, dataset, output_dir, args, dataset_config, text_column, label_column, transfer_set, max_length
+    )
+    space = _space(depths, widths, vocabularies, initializations, formats, layers)
+    with without_progress_bars():
+        material = CompressionMaterial(request)
+        chosen = SearchSettings(
+            limits, space(material.teacher.model.config.num_hidden_layers), LatencySettings((1,), (length,), runs=runs),
+            reduction_factor,
+        )  # fmt: skip
+        found = Search(material, chosen, lambda folder, steps: _arguments_of(context, folder, steps), remark(as_json))
+        result = None if plan_only else found.run()
+    _report(found, result, as_json)
+
+
+def _arguments_of(context: typer.Context, folder: Path, steps: int) -> Any:
+    """The arguments of one of several trainings, each of which needs its own object."""
+    args = training_arguments(context, folder, *CHECKPOINTS)
+    args.max_steps = steps
+    return args
+
+
+def _parameters(text: str | None) -> int | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text.strip().replace(",", ""))
+    if match is None:
+        raise ValueError(f"max_parameters must be a number, such as 800000 or 5M, got {text!r}")
+    return int(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
+
+
+def _space(
+    depths: str | None,
+    widths: str | None,
+    vocabularies: str,
+    initializations: str | None,
+    formats: str,
+    layers: str | None,
+) -> Any:
+    """A function from the teacher's number of layers to the candidates that the options name."""
+    from hf_distill.compression.plan import default_selection
+    from hf_distill.compression.search_space import SearchSpace
+    from hf_distill.students.create import Initialization
+    from hf_distill.text.suggestions import choice
+
+    named = None if initializations is None else _words(initializations)
+    for each in named or ():
+        if choice(Initialization, each, "initialization") is Initialization.PRETRAINED:
+            raise ValueError(
+                "a published checkpoint has a vocabulary of its own: initializations cannot have 'pretrained'"
+            )
+    for vocabulary in _words(vocabularies):
+        for each in _words(formats):
+            checked_choices(layers, vocabulary, each)
+
+    def space(teacher_layers: int) -> SearchSpace:
+        return SearchSpace(
+            None if depths is None else numbers(depths), None if widths is None else numbers(widths),
+            _words(vocabularies), named, _words(formats), layers or default_selection(teacher_layers).value,
+        )  # fmt: skip
+
+    return space
+
+
+def _words(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _report(search: Search, result: SearchResult | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from hf_distill.evaluation.report import report_table
+
+    left = [each for each in search.sizes if each not in search.feasible]
+    if as_json:
+        content: dict[str, Any] = {"candidates": [each.as_dict() for each in search.feasible]}
+        found = {} if result is None else {"best": result.best.as_dict(), "evaluation": result.comparison}
+        print_json(content | {"excluded": [each.as_dict() for each in left]} | found)
+        return
+    console = Console(width=None if Console().is_terminal else 160)
+    if result is None:
+        _list_candidates(search, console)
+    if left:
+        typer.echo(f"Never trained, because a limit rules them out: {', '.join(each.name for each in left)}")
+    if result is None:
+        return
+    folder, metric = search.material.request.output_dir, result.candidates["metric"]
+    for name, (steps, value) in result.stopped.items():
+        typer.echo(
+            f"Stopped after {steps:,} steps: {name} ({metric} {value:.3f} on {result.candidates['data']['split']})"
+        )
+    console.print(report_table(result.candidates))
+    typer.echo(f"Chosen on {result.candidates['data']['split']}: {result.best.student} in {result.best.number_format}")
+    console.print(report_table(result.comparison))
+    typer.echo(f"Student: {folder / 'student'} (with record and card); plot: {folder / 'search.png'}")
+
+
+def _list_candidates(search: Search, console: Any) -> None:
+    from rich.table import Table
+
+    is_predicted = search.settings.limits.max_latency_ms is not None or search.settings.limits.min_accuracy is not None
+    table = Table(
+        "student", "format", title="Candidates, in the order in which they are trained", caption="by calculation"
+    )
+    for heading in ("parameters", "MB", *(["predicted ms"] if is_predicted else [])):
+        table.add_column(heading, justify="right")
+    for each in search.feasible:
+        size = search.sizes[each]
+        cells = [f"{size.parameters / 1e6:.2f}M", f"{size.megabytes(each.number_format):.1f}"]
+        table.add_row(
+            each.student, each.number_format, *cells, *([f"{search.predicted[each.name]:.2f}"] if is_predicted else [])
+        )
+    console.print(table)

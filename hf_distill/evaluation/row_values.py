@@ -1,0 +1,28 @@
+"""Latency and size in the row of a comparison, in a number format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def latency_of(row: Mapping[str, Any], number_format: str | None = None, value: str = "median_ms") -> float | None:
+    """A latency (ms) of the smallest batch and length measured in a format, by default the row's own; None without one."""
+    wanted = number_format or row.get("format", "fp32")
+    found = [each for each in row.get("latency", ()) if each["format"] == wanted]
+    shortest: Mapping[str, Any] = min(
+        found, key=lambda each: (each["batch_size"], each.get("sequence_length") or 0), default={}
+    )
+    return shortest.get(value)
+
+
+def megabytes_of_row(row: Mapping[str, Any], number_format: str | None = None) -> float | None:
+    """The size of a model's file in a format (10^6 bytes), by default the row's own; None if it is not known."""
+    wanted = number_format or row.get("format", "fp32")
+    weights = row.get("megabytes") if wanted == "fp32" else None
+    return (row.get("megabytes_by_format") or {}).get(wanted, weights)
+
+
+def megabytes_text(size: float | None) -> str:
+    """A size (10^6 bytes) as text with three digits; "" if it is not known."""
+    return "" if size is None else f"{size:.0f}" if size >= 100 else f"{size:.3g}"
