@@ -2,63 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_distill.cli.compression_options import (
+    CHECKPOINTS,
+    AsJson,
+    OutputFolder,
+    PlanOnly,
+    StartLayers,
+    Teacher,
+    checked_choices,
+    remark,
+)
 from hf_distill.cli.evaluate import numbers, without_progress_bars
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns, UnlabeledTexts
 from hf_distill.cli.train import training_arguments
-from hf_distill.extras import require_extra
 from hf_distill.text.plain import printable
 
 if TYPE_CHECKING:
     from hf_distill.compression.plan import CompressionPlan
 
-# A training that is interrupted goes on from the last fifth.
-CHECKPOINTS = ("--save_steps", "0.2", "--save_total_limit", "1")
-Teacher = Annotated[str, typer.Argument(help="A trained classifier of texts: a folder, or an id on the Hub.")]
+Target = Annotated[str, typer.Option(help="How many times fewer parameters than the teacher, such as 10x.")]
+Vocabulary = Annotated[
+    str | None, typer.Option(help="full, texts (the tokens of the texts), or of these at most so many. Default: texts.")
+]
+NumberFormat = Annotated[
+    str, typer.Option("--format", help="The file to deploy: onnx-int8, onnx-fp16, onnx or fp32 (no export).")
+]
+RequiredAgreement = Annotated[
+    float | None, typer.Option(help="Refuse an export that gives fewer of the student's predictions, such as 0.99.")
+]
+BatchSizes = Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")]
+Lengths = Annotated[str, typer.Option(help="Tokens per timed sequence, separated by commas.")]
 
 
 def compress(
     context: typer.Context,
     teacher: Teacher,
     dataset: DatasetName,
-    target: Annotated[str, typer.Option(help="How many times fewer parameters than the teacher, such as 10x.")],
-    output_dir: Annotated[
-        Path, typer.Option(help="Folder for teacher outputs, start, student, export and comparison.")
-    ],
-    plan_only: Annotated[
-        bool, typer.Option("--plan", "--dry-run", help="Print the plan, with sizes by calculation, and do nothing.")
-    ] = False,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            help="The teacher's layers that the student starts from: bottom, top or uniform. Default: uniform of a teacher "
-            "of more than 6 layers, else bottom."
-        ),
-    ] = None,
-    vocabulary: Annotated[
-        str | None,
-        typer.Option(help="full, texts (the tokens of the texts), or of these at most so many. Default: texts."),
-    ] = None,
-    number_format: Annotated[
-        str, typer.Option("--format", help="The file to deploy: onnx-int8, onnx-fp16, onnx or fp32 (no export).")
-    ] = "onnx-int8",
-    require_agreement: Annotated[
-        float | None, typer.Option(help="Refuse an export that gives fewer of the student's predictions, such as 0.99.")
-    ] = None,
+    target: Target,
+    output_dir: OutputFolder,
+    plan_only: PlanOnly = False,
+    layers: StartLayers = None,
+    vocabulary: Vocabulary = None,
+    number_format: NumberFormat = "onnx-int8",
+    require_agreement: RequiredAgreement = None,
     dataset_config: DatasetConfig = None,
     text_column: TextColumns = None,
     label_column: LabelColumn = None,
     max_length: MaxLength = 128,
     transfer_set: UnlabeledTexts = None,
-    batch_sizes: Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")] = "1,32",
-    lengths: Annotated[str, typer.Option(help="Tokens per timed sequence, separated by commas.")] = "32,128",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    batch_sizes: BatchSizes = "1,32",
+    lengths: Lengths = "32,128",
+    as_json: AsJson = False,
 ) -> None:
     """Compress a classifier of texts: plan, trim the vocabulary, truncate, distill, quantize, and compare with the teacher.
 
@@ -95,41 +95,6 @@ def compress(
         print_json({"plan": plan.as_dict(), "evaluation": found})
     elif not plan_only:
         _report(found, output_dir)
-
-
-def checked_choices(layers: str | None, vocabulary: str | None, number_format: str) -> None:
-    """Refuse unknown names before the models are loaded.
-
-    Args:
-        layers: The teacher's layers, or None.
-        vocabulary: The vocabulary, or None.
-        number_format: The format of the file.
-
-    Raises:
-        ValueError: There is no such name.
-        ImportError: A package that makes files of the format is not installed.
-    """
-    from hf_distill.compression.candidate import DEPLOYED
-    from hf_distill.compression.vocabularies import checked_vocabulary
-    from hf_distill.students.initialization import LayerSelection
-    from hf_distill.text.suggestions import choice, suggestion
-
-    if layers is not None:
-        choice(LayerSelection, layers, "layers")
-    if vocabulary is not None:
-        checked_vocabulary(vocabulary)
-    if number_format not in DEPLOYED:
-        raise ValueError(
-            f"format must be one of {', '.join(DEPLOYED)}, got {number_format!r}{suggestion(number_format, DEPLOYED)}"
-        )
-    if number_format != DEPLOYED[0]:
-        for module in ("onnx", "onnxruntime", "onnxscript"):
-            require_extra(module, "onnx", f"format {number_format!r}")
-
-
-def remark(as_json: bool) -> Callable[[str], None]:
-    """A function that prints a remark: to standard error where standard output is JSON."""
-    return lambda text: typer.echo(printable(text), err=as_json)
 
 
 def _show(plan: CompressionPlan) -> None:

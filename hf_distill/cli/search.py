@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_distill.cli.compress import CHECKPOINTS, Teacher, checked_choices, remark
+from hf_distill.cli.compression_options import (
+    CHECKPOINTS,
+    AsJson,
+    OutputFolder,
+    PlanOnly,
+    StartLayers,
+    Teacher,
+    checked_choices,
+    remark,
+)
 from hf_distill.cli.evaluate import numbers, without_progress_bars
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns, UnlabeledTexts
@@ -19,63 +28,60 @@ if TYPE_CHECKING:
     from hf_distill.compression.search_space import SearchSpace
 
 
+MaxLatency = Annotated[float | None, typer.Option(help="The largest median time of one text, in milliseconds.")]
+MaxParameters = Annotated[str | None, typer.Option(help="The most parameters, such as 5M or 800000.")]
+MinAccuracy = Annotated[
+    float | None,
+    typer.Option(help="The smallest metric on validation, from 0 to 1; the fastest student that reaches it is best."),
+]
+Depths = Annotated[
+    str | None,
+    typer.Option(help="Numbers of layers, separated by commas. Default: a sixth, a third and half of the teacher's."),
+]
+Widths = Annotated[
+    str | None, typer.Option(help="Hidden sizes. Default: the teacher's, and smaller ones of 128, 256, 512 and 768.")
+]
+VocabularyNames = Annotated[
+    str, typer.Option(help="Some of full, texts (the tokens of the texts), or of these at most so many.")
+]
+InitializationNames = Annotated[
+    str | None,
+    typer.Option(help="Some of truncated, width, embeddings and random. Default: the first that fits a shape."),
+]
+FormatNames = Annotated[str, typer.Option(help="Some of onnx-int8, onnx-fp16, onnx and fp32, separated by commas.")]
+ReductionFactor = Annotated[
+    int, typer.Option(min=2, help="One student in so many is trained for as many times more steps.")
+]
+Length = Annotated[int, typer.Option(min=1, help="Tokens of the timed text.")]
+Runs = Annotated[int, typer.Option(min=1, help="The most timed passes.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")]
+
+
 def search(
     context: typer.Context,
     teacher: Teacher,
     dataset: DatasetName,
-    output_dir: Annotated[Path, typer.Option(help="Folder for the search: candidates, table, plot, best student.")],
-    max_latency_ms: Annotated[
-        float | None, typer.Option(help="The largest median time of one text, in milliseconds.")
-    ] = None,
-    max_parameters: Annotated[str | None, typer.Option(help="The most parameters, such as 5M or 800000.")] = None,
-    min_accuracy: Annotated[
-        float | None,
-        typer.Option(
-            help="The smallest metric on validation, from 0 to 1; the fastest student that reaches it is best."
-        ),
-    ] = None,
-    plan_only: Annotated[
-        bool, typer.Option("--plan", "--dry-run", help="Print the candidates, and train none.")
-    ] = False,
-    depths: Annotated[
-        str | None,
-        typer.Option(
-            help="Numbers of layers, separated by commas. Default: a sixth, a third and half of the teacher's."
-        ),
-    ] = None,
-    widths: Annotated[
-        str | None,
-        typer.Option(help="Hidden sizes. Default: the teacher's, and smaller ones of 128, 256, 512 and 768."),
-    ] = None,
-    vocabularies: Annotated[
-        str, typer.Option(help="Some of full, texts (the tokens of the texts), or of these at most so many.")
-    ] = "texts",
-    initializations: Annotated[
-        str | None,
-        typer.Option(help="Some of truncated, width, embeddings and random. Default: the first that fits a shape."),
-    ] = None,
-    formats: Annotated[
-        str, typer.Option(help="Some of onnx-int8, onnx-fp16, onnx and fp32, separated by commas.")
-    ] = "onnx,onnx-int8",
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            help="The teacher's layers that students start from: bottom, top or uniform. Default: uniform of a teacher of "
-            "more than 6 layers, else bottom."
-        ),
-    ] = None,
-    reduction_factor: Annotated[
-        int, typer.Option(min=2, help="One student in so many is trained for as many times more steps.")
-    ] = 3,
+    output_dir: OutputFolder,
+    max_latency_ms: MaxLatency = None,
+    max_parameters: MaxParameters = None,
+    min_accuracy: MinAccuracy = None,
+    plan_only: PlanOnly = False,
+    depths: Depths = None,
+    widths: Widths = None,
+    vocabularies: VocabularyNames = "texts",
+    initializations: InitializationNames = None,
+    formats: FormatNames = "onnx,onnx-int8",
+    layers: StartLayers = None,
+    reduction_factor: ReductionFactor = 3,
     dataset_config: DatasetConfig = None,
     text_column: TextColumns = None,
     label_column: LabelColumn = None,
     max_length: MaxLength = 128,
     transfer_set: UnlabeledTexts = None,
-    length: Annotated[int, typer.Option(min=1, help="Tokens of the timed text.")] = 32,
-    runs: Annotated[int, typer.Option(min=1, help="The most timed passes.")] = 50,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    length: Length = 32,
+    runs: Runs = 50,
+    threads: Threads = None,
+    as_json: AsJson = False,
 ) -> None:
     """Search for the best student under a limit of latency, parameters or accuracy, on this machine.
 

@@ -70,7 +70,7 @@ class CompressionMaterial:
         held_out: A sentence that says which rows were held out for evaluation; None: no rows were.
         rows: The raw rows that students learn from.
         teacher: The teacher.
-        vocabularies: Its vocabularies.
+        vocabularies: The teacher's vocabularies.
 
     Raises:
         ValueError: The teacher is no classifier of texts, the training arguments need more than its logits, or a row has no text

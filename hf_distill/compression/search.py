@@ -41,7 +41,7 @@ class SearchSettings:
         limits: What the best student must meet.
         space: The candidates.
         latency: The batch size, the length and the numbers of passes by which latency is measured.
-        reduction_factor: Of the students trained for some steps one in so many is trained for as many times more.
+        reduction_factor: The number of students of which one is trained for more steps, and how many times more.
     """
 
     limits: Limits
@@ -104,7 +104,9 @@ class Search:
         self._work = Workspace(material.request.output_dir, material.identity() | settings.as_dict())
         self._runs = CandidateRuns(material, self._work, settings.latency, arguments, say)
         found = settings.space.candidates(self._source)
-        self.sizes = {each: Size.of(each, self._source(each.vocabulary)) for each in found}
+        students = {each.student: each for each in found}
+        sizes = {name: Size.of(each, self._source(each.vocabulary)) for name, each in students.items()}
+        self.sizes = {each: sizes[each.student] for each in found}
         most = settings.limits.max_parameters
         if not (small := [each for each in found if most is None or self.sizes[each].parameters <= most]):
             smallest = min(found, key=lambda each: self.sizes[each].parameters)

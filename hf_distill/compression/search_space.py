@@ -52,9 +52,9 @@ class Limits:
         """Whether a student meets the limits.
 
         Args:
-            row: Its row of a comparison.
+            row: The student's row of a comparison.
             metric: The key of the metric.
-            latency_ms: Its latency in milliseconds; None if it was not measured.
+            latency_ms: The student's latency in milliseconds; None if it was not measured.
 
         Returns:
             Whether it does.

@@ -17,7 +17,7 @@ class Vocabularies:
 
     Args:
         teacher: The teacher.
-        tokenizer: Its tokenizer.
+        tokenizer: The teacher's tokenizer.
         rows: The raw rows that students learn from.
     """
 

@@ -115,6 +115,15 @@ def test_the_plan_alone_says_what_and_why_and_writes_nothing(given, tmp_path):
     ]  # fmt: skip
 
 
+def test_below_one_layer_of_the_teachers_width_a_narrower_shape_is_planned(given, tmp_path):
+    teacher = save_teacher(tmp_path, 256, 2)
+    call = ["compress", teacher, *given[1:], "--target", "3.5x", "--output-dir", tmp_path / "out", "--plan", *OPTIONS]
+    plan = invoke_json(*call)["plan"]
+    assert (plan["candidate"]["layers"], plan["candidate"]["hidden_size"]) == (2, 128)
+    first, narrow = plan["steps"][0], plan["steps"][3]
+    assert narrow["name"] == "narrow" and narrow["parameters"] * 3.5 <= first["parameters"]
+
+
 def test_a_target_that_fewer_tokens_meet_needs_no_training(given, tmp_path):
     folder = tmp_path / "out"
     printed = invoke(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from datasets import load_from_disk
 
 from hf_distill.compression.candidate import Candidate, Size
-from hf_distill.compression.plan import default_selection, target_of
+from hf_distill.compression.plan import _default_vocabulary, default_selection, target_of
 from hf_distill.compression.predicted_latency import predict_latencies
 from hf_distill.compression.search_space import Limits, SearchSpace
 from hf_distill.compression.vocabularies import Vocabularies, checked_vocabulary
@@ -52,8 +55,6 @@ def test_names_tell_students_apart_and_their_formats():
 
 
 def test_vocabularies_are_trimmed_to_the_texts_once(tmp_path):
-    from datasets import load_from_disk
-
     rows = load_from_disk(save_data(tmp_path))["train"]
     found = Vocabularies(tiny_bert(**TEACHER), tiny_tokenizer(), rows)
     assert found.tokens("full") == 100 > found.tokens("texts") > found.tokens("20") == 20
@@ -64,6 +65,16 @@ def test_vocabularies_are_trimmed_to_the_texts_once(tmp_path):
 def test_no_vocabulary(text):
     with pytest.raises(ValueError, match="a vocabulary is full, texts or a number of tokens, got"):
         checked_vocabulary(text)
+
+
+def test_a_vocabulary_that_cannot_be_trimmed_stays_whole_and_the_user_is_told():
+    class Whole:
+        def __getitem__(self, vocabulary):
+            raise ValueError("the tokenizer is of a kind of its own")
+
+    said = []
+    assert _default_vocabulary(SimpleNamespace(vocabularies=Whole()), said.append) == "full"
+    assert said == ["The vocabulary stays whole: the tokenizer is of a kind of its own."]
 
 
 def test_targets():
