@@ -34,8 +34,8 @@ QUICK = [
 QUICK_COMMANDS = {
     "train": QUICK,
     "evaluate": ["--runs", "1", "--lengths", "8", "--batch-sizes", "1"],
-    "compress": [*QUICK, "--lengths", "8", "--batch-sizes", "1"],
-    "search": [*QUICK, "--length", "8", "--runs", "1", "--depths", "1,2"],
+    "compress": [*QUICK, "--lengths", "8", "--batch-sizes", "1", "--format", "fp32"],
+    "search": [*QUICK, "--length", "8", "--runs", "1", "--depths", "1", "--formats", "fp32"],
 }
 # Of the script that a page calls "your_script.py": what the page leaves out, and what it needs beside.
 YOUR_SCRIPT = "your_script.py"
