@@ -188,7 +188,7 @@ def test_a_package_that_lacks_a_dependency_of_its_own_is_not_called_missing(tmp_
 
 def test_the_core_trains_records_and_writes_cards_without_any_extra(options, tmp_path):
     """Three trainings with the packages of all extras hidden, but those that the core's own dependencies need."""
-    hidden = {"deepspeed", "evaluate", "jsonschema", "matplotlib", "onnx", "onnxruntime", "onnxscript"}
+    hidden = {"deepspeed", "evaluate", "jsonschema", "matplotlib", "onnx", "onnxruntime", "onnxscript", "optuna"}
     hidden |= {"peft", "PIL", "rich", "scipy", "sklearn", "torchvision", "typer"}
     named = {distributions_of(name)[0] for name in hidden if importlib.util.find_spec(name)}
     assert set().union(*optional(options).values()) <= named | {"httpx2", "torchvision"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,6 @@ class CandidateRuns:
         """A model on the validation rows; with formats a row for each, with its latency."""
         found = compare(
             [model], self._rows, Path(self._material.request.dataset).stem, self.split,
-            self._latency.in_formats(formats) if formats else None, max_length=self._material.request.max_length,
+            replace(self._latency, formats=tuple(formats)) if formats else None, max_length=self._material.request.max_length,
         )  # fmt: skip
         return rows_by_format(found, {model.name: formats}) if formats else found

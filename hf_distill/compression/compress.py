@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hf_distill.compression.workspace import Workspace
 from hf_distill.evaluation.comparison import LatencySettings, compare
 from hf_distill.evaluation.formats import Format
 from hf_distill.evaluation.report import report_plot
-from hf_distill.evaluation.rows_by_format import rows_by_format
+from hf_distill.evaluation.rows_by_format import formats_of, rows_by_format
 from hf_distill.files import atomic_write
 from hf_distill.publishing.derived_record import record_derived
 from hf_distill.publishing.run_record import RUN_RECORD_NAME
@@ -80,12 +81,11 @@ def compress(
             done("export", lambda: export_candidate(
                 folder / STUDENT, folder / EXPORT, candidate.number_format, material, settings, **export_settings
             ))  # fmt: skip
-        timed = settings.in_formats(exported)
+        timed = replace(settings, formats=tuple(exported), teacher_in_formats=False)
         evaluation = done("compare", lambda: _compared(material, folder / STUDENT, timed))
         if evaluation is None:
             return None
-        formats = [Format.FP32.value, *exported]
-        found = rows_by_format(evaluation, {row["name"]: formats for row in evaluation["rows"]})
+        found = rows_by_format(evaluation, formats_of(evaluation))
         atomic_write(folder / "evaluation.json", json.dumps(found, indent=2) + "\n")
         report_plot(found, folder / "evaluation.png")
         return found

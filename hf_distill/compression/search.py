@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from hf_distill.evaluation.comparison import LatencySettings
 from hf_distill.evaluation.formats import Format
 from hf_distill.evaluation.report import report_plot
 from hf_distill.evaluation.row_values import latency_of
-from hf_distill.evaluation.rows_by_format import rows_by_format
+from hf_distill.evaluation.rows_by_format import formats_of, rows_by_format
 from hf_distill.extras import require_extra
 from hf_distill.files import atomic_write
 from hf_distill.preflight.student_defaults import planned_steps
@@ -256,10 +256,10 @@ class Search:
         shutil.copytree(self._runs.folder(best, self.rungs[-1]), folder / STUDENT)
         export_candidate(folder / STUDENT, folder / EXPORT, best.number_format, self.material, settings)
         formats = list(dict.fromkeys([Format.FP32.value, best.number_format]))
-        timed = settings.in_formats(formats)
+        timed = replace(settings, formats=tuple(formats), teacher_in_formats=False)
         found = finished_training(folder / STUDENT, self.material).evaluate(self.material.request.max_length, timed)
         assert found is not None  # there is a validation split with labels
-        return rows_by_format(found, {row["name"]: formats for row in found["rows"]})
+        return rows_by_format(found, formats_of(found))
 
     def _save(self, comparison: Mapping[str, Any], table: str, plot: str) -> None:
         folder = self.material.request.output_dir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
@@ -59,6 +59,7 @@ class LatencySettings:
         runs: The largest number of timed passes per model. Fewer (at least five) are timed if all passes of one
             measurement would take longer than five seconds.
         warm_up: The largest number of passes before the timed ones, besides two that estimate the time of a pass.
+        teacher_in_formats: Whether a teacher, too, is compared in the other formats, not in single precision alone.
     """
 
     batch_sizes: tuple[int, ...] = (1, 32)
@@ -66,10 +67,7 @@ class LatencySettings:
     formats: tuple[str, ...] = (Format.FP32.value,)
     runs: int = 50
     warm_up: int = 5
-
-    def in_formats(self, formats: Sequence[str]) -> LatencySettings:
-        """The same settings with other formats."""
-        return replace(self, formats=tuple(formats))
+    teacher_in_formats: bool = True
 
 
 def compare(
@@ -112,8 +110,8 @@ def compare(
     reference: Predictions | None = None
     found, runners, by_model = [], {}, {} if kept is None else kept
     for evaluated in evaluated_models:
-        predictions = {}
-        for each in formats:
+        predictions, is_in_all = {}, latency is None or latency.teacher_in_formats or evaluated.role != TEACHER
+        for each in formats if is_in_all else formats[:1]:
             progress(f"{evaluated.name}: predictions in {each}")
             example = example_inputs(evaluated.model, 2, 16, device)
             run = runners[evaluated.name, each] = in_format(evaluated.model, each, example, device)
@@ -234,11 +232,12 @@ def _latencies(
     settings: LatencySettings,
     device: torch.device | str,
 ) -> list[list[dict[str, Any]]]:
-    """The latencies of each model in a number format, one entry per batch size and length.
+    """The latencies of each model in a number format, one entry per batch size and length; none of a model without it.
 
     Runners are given by model name and format.
     """
-    of_format = {evaluated.name: runners[evaluated.name, number_format] for evaluated in evaluated_models}
+    names = [evaluated.name for evaluated in evaluated_models]
+    of_format = {name: runners[name, number_format] for name in names if (name, number_format) in runners}
     model = min(
         (evaluated.model for evaluated in evaluated_models), key=lambda each: getattr(each.config, "vocab_size", 0)
     )
@@ -249,7 +248,7 @@ def _latencies(
         inputs=lambda size, length: example_inputs(model, size, length, device),
     )
     found = affordable_latencies(measure, timed_lengths(evaluated_models, settings), settings)
-    return [[times[evaluated.name] for times in found] for evaluated in evaluated_models]
+    return [[times[name] for times in found] if name in of_format else [] for name in names]
 
 
 def timed_lengths(evaluated_models: Sequence[EvaluatedModel], settings: LatencySettings) -> Sequence[int]:

@@ -23,6 +23,11 @@ def rows_by_format(evaluation: Mapping[str, Any], formats: Mapping[str, Sequence
     return {name: value for name, value in evaluation.items() if name != "this"} | {"rows": rows}
 
 
+def formats_of(evaluation: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The formats that each model of a comparison was compared in, by the name of the model."""
+    return {row["name"]: [Format.FP32.value, *row.get("metrics_by_format", ())] for row in evaluation["rows"]}
+
+
 def _row(row: Mapping[str, Any], number_format: str) -> dict[str, Any]:
     latency = [each for each in row.get("latency", ()) if each["format"] == number_format]
     found = dict(row) | {"format": number_format, "latency": latency}
