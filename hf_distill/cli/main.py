@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 
 from hf_distill.cli.augment import augment
 from hf_distill.cli.card import card
-from hf_distill.cli.doctor import doctor
 from hf_distill.cli.compress import compress
+from hf_distill.cli.doctor import doctor
 from hf_distill.cli.evaluate import evaluate
 from hf_distill.cli.export import export
 from hf_distill.cli.json_output import WithJson
