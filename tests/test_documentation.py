@@ -22,7 +22,9 @@ from tests.code_blocks import EXAMPLES, REPOSITORY, STEPS, YOUR_SCRIPT, Block, b
 from tests.distributed.two_lines import changed_script
 from tests.hub.conftest import hub  # noqa: F401  a fixture
 from tests.publishing.test_run_record import TRAINING, record
+from tests.teachers.test_prompted import model_of
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
+from tests.tiny_tokenizers import tiny_tokenizer as byte_tokenizer
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
 LABELS = ["negative", "positive"]
@@ -64,6 +66,8 @@ def given(tmp_path_factory):
         save(folder / "outputs" / "teacher" / f"checkpoint-{step}", tiny_bert(**TEACHER, seed=step, **NAMES))
     save(folder / "outputs" / "teacher", tiny_bert(**TEACHER, seed=4, **NAMES))
     save(folder / "outputs" / "bert", tiny_bert(32, 1, **NAMES))
+    model_of("llama").save_pretrained(folder / "outputs" / "lm")
+    byte_tokenizer("BPE of bytes").save_pretrained(folder / "outputs" / "lm")
     for seed, (name, layers) in enumerate(STUDENTS.items()):
         save(folder / "outputs" / name, tiny_bert(64, layers, seed, **NAMES), is_run=True)
     rows = [(review["text"], LABELS[review["label"]]) for review in reviews()]

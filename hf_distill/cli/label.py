@@ -10,7 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from hf_distill.cli.json_output import print_json
-from hf_distill.cli.options import TransferSet
+from hf_distill.cli.options import (
+    Calibrate,
+    LabelScoring,
+    LabelWords,
+    PromptTemplates,
+    TeacherDevice,
+    TeacherPrecision,
+    TransferSet,
+)
 from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.text.plain import printable
 
@@ -36,9 +44,7 @@ def label(
     max_length: Annotated[int, typer.Option(min=1, help="Tokens that longer texts are cut to.")] = 128,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 128,
     dtype: Annotated[StorageDtype, typer.Option(help="Precision that outputs are stored in.")] = StorageDtype.FLOAT32,
-    teacher_dtype: Annotated[
-        str, typer.Option(help="Precision that the teacher computes in: auto, float32, bfloat16, float16.")
-    ] = "auto",
+    teacher_dtype: TeacherPrecision = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the teacher.")] = None,
     top_k: Annotated[
         int, typer.Option(min=1, help="Masked tokens: entries of the vocabulary stored per masked token.")
@@ -53,32 +59,69 @@ def label(
         bool,
         typer.Option(help="Keep the column label, or of words that of their labels, as the teacher's class indices."),
     ] = True,
-    device: Annotated[str | None, typer.Option(help="Device of the teacher. Default: a GPU if there is one.")] = None,
+    device: TeacherDevice = None,
+    prompt: PromptTemplates = None,
+    label_words: LabelWords = None,
+    label_score: LabelScoring = "sum",
+    calibrate: Calibrate = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and no progress bar.")] = False,
 ) -> None:
-    """Compute a teacher's outputs for every text once; DistillationTrainer then learns from the rows without the teacher.
+    r"""Compute a teacher's outputs for every text once; DistillationTrainer then learns from the rows without the teacher.
+
+    With --prompt the teacher is a causal language model, which scores the words of every --label after the prompt:
+    hf-distill label reviews.csv --teacher LM --prompt 'Review: {text}\nSentiment:' --label 'positive= good' --label
+    'negative= bad' --output-dir labeled, and then hf-distill train --teacher-outputs labeled.
 
     After an interruption the same command resumes with the file that was not finished; damaged files are computed again.
 
     Example: hf-distill label reviews.csv --teacher outputs/teacher --output-dir labeled --dtype float16
     """
     from hf_distill.precomputed.label import label_transfer_set
+
+    columns = [name.strip() for name in text_columns.split(",")]
+    if label_words and not prompt:
+        raise typer.BadParameter("--label is for --prompt")
+    read = teacher, revision, columns, max_length, teacher_dtype, device or _device()
+    if prompt:
+        prompts = prompt, label_words or (), label_score, calibrate
+        rows, live, processing = _prompted(dataset, *read, prompts, streaming, labels)
+    else:
+        rows, live, processing = _encoded(dataset, *read, streaming, labels)
+    with advice_on_interrupt(lambda: _ADVICE):
+        labeled = label_transfer_set(
+            rows, live, processing, output_dir, disable_tqdm=as_json, dtype=dtype.value, top_k=top_k, sampled=sampled,
+            mask_epochs=mask_epochs, batch_size=batch_size, rows_per_shard=rows_per_shard, text_columns=columns,
+            max_length=max_length,
+        )  # fmt: skip
+    if os.environ.get("RANK", "0") == "0":  # of several processes one reports
+        _report(labeled, output_dir, as_json)
+
+
+def _encoded(
+    dataset: str, teacher: str, revision: str | None, columns: list[str], max_length: int, dtype: str, device: str,
+    streaming: bool, labels: bool,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """The rows with model inputs, the teacher, and its tokenizer."""
     from hf_distill.pretrained.loading import SavedModel, load_as_saved
     from hf_distill.scripts.transfer_set import load_transfer_set
     from hf_distill.teachers.frozen import FrozenTeacher
 
     model = load_as_saved(teacher, revision=revision)
     tokenizer = SavedModel.find(teacher, revision=revision).needed_tokenizer()
-    columns = [name.strip() for name in text_columns.split(",")]
     rows = load_transfer_set(dataset, columns, tokenizer, max_length, streaming, model if labels else None)
-    with advice_on_interrupt(lambda: _ADVICE):
-        labeled = label_transfer_set(
-            rows, FrozenTeacher(model, teacher_dtype, device or _device()), tokenizer, output_dir, disable_tqdm=as_json,
-            dtype=dtype.value, top_k=top_k, sampled=sampled, mask_epochs=mask_epochs, batch_size=batch_size,
-            rows_per_shard=rows_per_shard, text_columns=columns, max_length=max_length,
-        )  # fmt: skip
-    if os.environ.get("RANK", "0") == "0":  # of several processes one reports
-        _report(labeled, output_dir, as_json)
+    return rows, FrozenTeacher(model, dtype, device), tokenizer
+
+
+def _prompted(
+    dataset: str, teacher: str, revision: str | None, columns: list[str], max_length: int, dtype: str, device: str,
+    prompts: tuple[Any, ...], streaming: bool, labels: bool,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """The rows as they are, the teacher, and its tokenizer."""
+    from hf_distill.scripts.prompted_teacher import PromptOptions, load_prompted_teacher, load_raw_rows
+
+    rows = load_raw_rows(dataset, columns, streaming, labels)
+    live = load_prompted_teacher(teacher, PromptOptions(*prompts), columns, max_length, dtype, device, revision)
+    return rows, live, live.encoder.tokenizer
 
 
 def _device() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from hf_distill.cli.audit import audit
 from hf_distill.cli.augment import augment
 from hf_distill.cli.card import card
 from hf_distill.cli.compress import compress
@@ -112,6 +113,7 @@ for _command in (train, compress, search):
     )
 app.command(cls=WithJson)(_evaluating(evaluate))
 app.command(cls=WithJson)(_evaluating(export))
+app.command(cls=WithJson)(_evaluating(audit))
 app.command(cls=WithJson)(card)
 app.command(cls=WithJson)(doctor)
 app.command(cls=WithJson)(peak)

@@ -53,7 +53,7 @@ TeacherOutputs = Annotated[
     str | None,
     typer.Option(
         help="What a teacher answered elsewhere, in place of TEACHER: a file with texts and probabilities by label name (column "
-        "teacher_outputs, or one per label), or hard labels (teacher_label, teacher_confidence).",
+        "teacher_outputs, or one per label), or hard labels (teacher_label, teacher_confidence); or the folder of hf-distill label.",
     ),
 ]
 BaseModel = Annotated[
@@ -100,3 +100,37 @@ CascadePoints = Annotated[
     ),
 ]
 CascadeSplit = Annotated[str, typer.Option(help="The split that the threshold of --cascade is fitted on.")]
+PromptTemplates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        help="The teacher is a causal language model, and this the text that it completes, with {text} where the text goes and "
+        "{text_pair} for a second one; \\n is a line break. Given several times, the distributions are averaged.",
+    ),
+]
+LabelWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        help="With --prompt, a label and the words that stand for it, once for each, with the space that precedes them: "
+        "'positive= good'.",
+    ),
+]
+LabelScoring = Annotated[
+    str,
+    typer.Option(
+        "--label-score",
+        help="With --prompt, the log-probabilities of a label's tokens: their sum, or their mean.",
+    ),
+]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate",
+        help="With --prompt, divide by the probabilities for texts without content (contextual calibration).",
+    ),
+]
+TeacherPrecision = Annotated[
+    str, typer.Option(help="Precision that the teacher computes in: auto, float32, bfloat16, float16.")
+]
+TeacherDevice = Annotated[str | None, typer.Option(help="Device of the teacher. Default: a GPU if there is one.")]

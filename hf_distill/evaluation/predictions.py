@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,22 +192,7 @@ class Predictor:
         ids, logits = np.array(labels), logits[:, order]
         counted = ids != IGNORE_INDEX
         _require_labeled(counted.sum(), len(ids))
-        classes, logits = np.argsort(order)[ids[counted]], logits[counted]
-        predictions = logits.argmax(axis=-1)
-        is_correct = predictions == classes
-        probabilities = torch.from_numpy(logits).double().softmax(dim=-1).numpy()
-        metrics = compute_metrics(CLASSIFICATION_METRICS, classes, predictions)
-        metrics["expected_calibration_error"] = expected_calibration_error(probabilities, classes)
-        return Predictions(
-            metrics,
-            "accuracy",
-            len(classes),
-            lambda examples: float(is_correct[examples].mean()),
-            predictions,
-            is_correct,
-            logits,
-            classes,
-        )
+        return predictions_of_logits(logits[counted], np.argsort(order)[ids[counted]])
 
     def _logits(self, inputs: Dataset, collate: Callable[[list[dict]], Mapping[str, Tensor]]) -> list[np.ndarray]:
         """The logits of each row without padding: (classes,), (tokens, classes), or (2, tokens) for starts and ends."""
@@ -228,6 +213,36 @@ class Predictor:
                 is_span = row.ndim == 2 and task_of(self.model) is Task.QUESTION_ANSWERING
                 found[index] = row[:, :length] if is_span else row[:length] if row.ndim == 2 else row
         return found
+
+
+def predictions_of_logits(logits: np.ndarray, classes: np.ndarray) -> Predictions:
+    """The predictions of a classifier, from its logits.
+
+    Args:
+        logits: The logits, (items, classes), of at least one item.
+        classes: The correct classes, (items,).
+
+    Returns:
+        The predictions, with accuracy as their main metric.
+    """
+    found = predictions_of_classes(logits.argmax(axis=-1), classes)
+    probabilities = torch.from_numpy(logits).double().softmax(dim=-1).numpy()
+    error = {"expected_calibration_error": expected_calibration_error(probabilities, classes)}
+    return replace(found, metrics=found.metrics | error, logits=logits)
+
+
+def predictions_of_classes(predictions: np.ndarray, classes: np.ndarray) -> Predictions:
+    """Like `predictions_of_logits`, from the predicted classes alone, (items,)."""
+    is_correct = predictions == classes
+    return Predictions(
+        compute_metrics(CLASSIFICATION_METRICS, classes, predictions),
+        "accuracy",
+        len(classes),
+        lambda examples: float(is_correct[examples].mean()),
+        predictions,
+        is_correct,
+        labels=classes,
+    )
 
 
 def _require_labeled(count: int, num_rows: int) -> None:

@@ -32,6 +32,27 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     return float(binomtest(only_first, total).pvalue) if total else 1.0
 
 
+def share_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """A confidence interval of a share, such as accuracy.
+
+    Args:
+        count: The number of examples that count, such as those predicted correctly.
+        total: The number of examples, at least 1.
+        confidence: The confidence level of the interval, in (0, 1).
+
+    Returns:
+        The lower and the upper end.
+
+    Source:
+        Wilson 1927, Journal of the American Statistical Association 22.
+    """
+    require_extra("scipy", "eval", "an interval of a share")
+    from scipy.stats import binomtest
+
+    found = binomtest(count, total).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def difference_interval(
     difference: Callable[[np.ndarray], float], num_examples: int, resamples: int = 1000, confidence: float = 0.95
 ) -> tuple[float, float]:

@@ -205,6 +205,20 @@ def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor, temperatu
     return log_student, log_softmax(widened(teacher_logits) / temperature, dim=-1)
 
 
+def normalized_entropy(logits: Tensor) -> Tensor:
+    """Entropy -Σ_y p(y) · log p(y) / log n of softmax(z) over n classes: 0 for one certain class, 1 where all are equal.
+
+    Args:
+        logits: Logits, (..., classes), of two classes at least.
+
+    Returns:
+        Values in [0, 1], (...).
+    """
+    log_probabilities = log_softmax(widened(logits), dim=-1)
+    uniform = torch.full_like(log_probabilities, -math.log(logits.shape[-1]))
+    return (1 - kl_of_log_probabilities(log_probabilities, uniform) / math.log(logits.shape[-1])).clamp(0, 1)
+
+
 def kl_of_log_probabilities(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Σ p (log p - log q) over the last dimension; a class of probability zero contributes nothing.
 

@@ -15,6 +15,7 @@ from hf_distill.teachers.column_names import (
     TEACHER_LOGITS,
     TEACHER_POSITIONS,
     TEACHER_PROVENANCE,
+    TEMPLATE_LOGITS,
     cls_state_column,
     hidden_state_column,
 )
@@ -79,6 +80,9 @@ def _columns(provenance: Provenance) -> list[tuple[str, str, str]]:
     if task is Task.MASKED_LM:
         found.append((TEACHER_CLASSES, "int32 (masked, k)", "the ids of these tokens"))
         found.append((TEACHER_POSITIONS, "int32 (masked,)", "where in `input_ids` the masked tokens are"))
+    if len(provenance.teacher.get("templates", ())) > 1:
+        meaning = "log-probabilities of the classes by each template, whose mean distribution the logits have"
+        found.append((TEMPLATE_LOGITS, kept + "(templates, classes)", meaning))
     for index in provenance.hidden_states:
         found.append((hidden_state_column(index), kept + "(tokens, hidden)", f"hidden state {index} at every position"))
     for index in provenance.cls_states:

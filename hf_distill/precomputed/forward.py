@@ -143,11 +143,9 @@ class BatchedForward:
         Raises:
             ValueError: A value is not finite, or too large for the precision it is stored in.
         """
-        lengths = example_lengths(rows)
+        lengths = self._lengths(rows)
         # The longest first: too little memory shows at once.
-        by_length = torch.from_numpy(np.zeros(len(rows)) if lengths is None else lengths).argsort(
-            descending=True, stable=True
-        )
+        by_length = torch.from_numpy(lengths).argsort(descending=True, stable=True)
         outputs: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.features()}
         fingerprints: dict[str, list[Any]] = {}
         for batch in by_length.split(self.options.batch_size):
@@ -163,6 +161,11 @@ class BatchedForward:
         types = datasets.Features(self.features()).arrow_schema
         columns = {name: list_array(values, types.field(name).type) for name, values in outputs.items()}
         return columns, {name: np.stack(values) for name, values in fingerprints.items()}
+
+    def _lengths(self, rows: datasets.Dataset) -> np.ndarray:
+        """A length of each row, by which rows are put in batches, int (rows,)."""
+        lengths = example_lengths(rows)
+        return np.zeros(len(rows), np.int64) if lengths is None else lengths
 
     def _inputs(self, rows: datasets.Dataset, numbers: Sequence[int]) -> dict[str, Tensor]:
         prefix = self.teacher.input_prefix
@@ -204,8 +207,7 @@ class BatchedForward:
         predictions = None if self._head is None or masked is None else int(masked.sum())
         with nullcontext() if self._head is None else self._head.at(masked):
             outputs = self.teacher.outputs(inputs)
-        shape = batch_shape(self.teacher.model, inputs, self.teacher.input_prefix)
-        self.flops += self._cost.of(*shape[:2], predictions)
+        self.flops += self._flops_of(inputs, predictions)
         logits = outputs.logits
         assert logits is not None  # a live teacher has them
         if not logits.isfinite().all():
@@ -218,6 +220,11 @@ class BatchedForward:
         row_numbers = [first_row + number for number in numbers]
         top = self._top_classes(logits[:, : self._vocabulary_size], masked.cpu(), valid, epoch, row_numbers)
         return top | found
+
+    def _flops_of(self, inputs: Mapping[str, Tensor], predictions: int | None) -> float:
+        """FLOPs of the forward pass of one batch; `predictions` is the number of masked tokens, if only they are predicted."""
+        shape = batch_shape(self.teacher.model, inputs, self.teacher.input_prefix)
+        return self._cost.of(*shape[:2], predictions)
 
     def _logits(self, logits: Tensor, valid: Tensor | None) -> list[np.ndarray]:
         if not self.task.is_per_token:

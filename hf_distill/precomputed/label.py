@@ -27,12 +27,14 @@ from hf_distill.precomputed.folder import OutputFolder, exclusive_writing
 from hf_distill.precomputed.forward import BatchedForward
 from hf_distill.precomputed.labeling_options import LabelingOptions
 from hf_distill.precomputed.masking import FixedMasks
+from hf_distill.precomputed.prompted_forward import PromptedForward
 from hf_distill.precomputed.provenance import Provenance
 from hf_distill.precomputed.row_blocks import RowBlock, RowBlocks
-from hf_distill.tasks import Task, class_of, task_of
+from hf_distill.tasks import Task, class_of
 from hf_distill.teachers.alignment import processing_sha256
 from hf_distill.teachers.column_names import TEACHER_LOGITS, TEACHER_PROVENANCE, checkpoint_column, precomputed_columns
 from hf_distill.teachers.frozen import FrozenTeacher
+from hf_distill.teachers.prompted import PromptedTeacher
 from hf_distill.text.privacy import public_name
 
 _TASKS = [task for task in Task if task is not Task.CAUSAL_LM]
@@ -57,7 +59,7 @@ def label_transfer_set(
     share, and all of them get the complete data set.
 
     Args:
-        dataset: Tokenized texts (`input_ids`), or images. A stream is read block by block.
+        dataset: Tokenized texts (`input_ids`), or images; texts for a `PromptedTeacher`. A stream is read block by block.
         teacher_model: The teacher; a `FrozenTeacher` to choose precision, device, or the student's order of labels.
         data_collator: The tokenizer, which pads rows to a batch. For masked-language models `DataCollatorForLanguageModeling`,
             which sets the masks; for images `default_data_collator`; or any other that makes batches of model inputs.
@@ -156,7 +158,7 @@ class _Labeling:
             raise ValueError(f"teacher_model must be a model or a FrozenTeacher, got a {type(teacher_model).__name__}")
         self.options = options
         self.teacher = teacher_model if isinstance(teacher_model, FrozenTeacher) else FrozenTeacher(teacher_model)
-        self.task = _supported_task(self.teacher.model)
+        self.task = _supported_task(self.teacher)
         if self.task is not Task.MASKED_LM and options.mask_epochs != 1:
             raise ValueError(
                 f"mask_epochs is for masked-language models, the teacher's task is {self.task.value}; got "
@@ -164,6 +166,9 @@ class _Labeling:
             )
         self._processing_class = processing_class or _processing_class_of(data_collator)
         self.masks, collate, vocabulary_size = None, _as_collator(data_collator), None
+        run = BatchedForward
+        if isinstance(self.teacher, PromptedTeacher):
+            run, collate = PromptedForward, self.teacher.encoder
         if self.task is Task.MASKED_LM:
             if isinstance(data_collator, PreTrainedTokenizerBase):
                 data_collator = DataCollatorForLanguageModeling(data_collator)
@@ -179,7 +184,7 @@ class _Labeling:
         limits.require_tokenizer(self._processing_class)
         if options.batch_size > 1:
             require_padding_token(self.teacher.model, "teacher", self.task)
-        self.forward = BatchedForward(
+        self.forward = run(
             self.teacher, self.task, WithinLimits(collate, [limits]), options, self.masks, vocabulary_size
         )
 
@@ -241,15 +246,16 @@ class _Labeling:
             "parameters": sum(num_elements(each) for each in self.teacher.model.parameters()),
             "dtype": str(self.teacher.dtype).removeprefix("torch."),
             **{name: getattr(config, name, None) for name in ("model_type", "hidden_size", "num_hidden_layers")},
+            **self.teacher.settings,
         }
 
     def _problem_type(self) -> str | None:
-        return getattr(self.teacher.model.config, "problem_type", None) if self.task.has_problem_type else None
+        return getattr(self.teacher.config, "problem_type", None) if self.task.has_problem_type else None
 
     def _labels(self) -> list[str] | None:
         if self.task in (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.SENTENCE_EMBEDDING):
             return None
-        config: Any = self.teacher.model.config
+        config: Any = self.teacher.config
         names, order = label_names(config), self.teacher.label_permutation
         return names if order is None else [names[index] for index in order.tolist()]
 
@@ -261,12 +267,12 @@ class _Labeling:
         return {"name": public_name(name), "sha256": sha256}
 
 
-def _supported_task(model: nn.Module) -> Task:
-    task = task_of(model)
+def _supported_task(teacher: FrozenTeacher) -> Task:
+    task = teacher.task
     if task is None or task not in _TASKS:
         raise ValueError(
             f"teacher outputs are precomputed for the tasks {[each.value for each in _TASKS]}, the teacher is a "
-            f"{class_of(model).__name__}"
+            f"{class_of(teacher.model).__name__}"
         )
     return task
 

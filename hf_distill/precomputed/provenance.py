@@ -30,7 +30,8 @@ class Provenance:
 
     Attributes:
         teacher: The teacher's name, revision, architecture, weights_sha256, parameters (their number), dtype (the precision
-            it computed in), model_type, hidden_size and num_hidden_layers. Of outputs from elsewhere: its name, what else was
+            it computed in), model_type, hidden_size and num_hidden_layers; of a prompted language model also its templates,
+            verbalizers, label_score and content_free (see `Prompt`). Of outputs from elsewhere: its name, what else was
             told of it, `kind` "external", what the outputs are (`outputs`) and their sha256 (`outputs_sha256`).
         task: The task of the teacher's head, a value of `Task`.
         labels: Names of the classes, in the order of the logits; None where classes have no names.
@@ -44,6 +45,8 @@ class Provenance:
         cls_states: Indices of the hidden states stored at the first position.
         rows_per_shard: Rows per file, except the last.
         problem_type: The classifier's `problem_type`; None where its configuration has none.
+        filtered: The thresholds by which rows were left out afterwards, see `RowFilter`, and the number of rows `before`; None
+            where all rows are there.
         versions: Versions of Python and of the packages that results depend on.
         schema_version: The version of this layout.
     """
@@ -60,6 +63,7 @@ class Provenance:
     cls_states: list[int]
     rows_per_shard: int
     problem_type: str | None = None
+    filtered: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=package_versions)
     schema_version: int = SCHEMA_VERSION
 

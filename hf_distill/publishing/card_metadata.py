@@ -79,7 +79,7 @@ def base_model_of(record: RunRecord) -> str | None:
     Returns:
         The Hub id; None if there is none.
     """
-    is_derived = record.student.get("initialization") != "random" and not record.has_external_teacher
+    is_derived = record.student.get("initialization") != "random" and record.starts_from_teacher
     teacher = record.teacher or {} if is_derived else {}
     known = [model["name"] for model in (record.student, teacher) if model.get("revision")]
     return next((name for name in [record.card.get("base_model"), *known] if name and is_hub_id(name)), None)

@@ -82,7 +82,7 @@ def _first_weights(record: RunRecord) -> str | None:
     """Where the student's initial weights are from; None: that is not known."""
     initialization = record.student.get("initialization")
     text = _FIRST_WEIGHTS.get(initialization, initialization) if initialization else None
-    if text is None or not record.has_external_teacher:
+    if text is None or record.starts_from_teacher:
         return text
     return text.replace(", embeddings and head of the teacher", " and embeddings of the base model").replace(
         "the teacher's", "the base model's"

@@ -15,6 +15,7 @@ from hf_distill.data.class_names import ClassIds, label_names, positions
 from hf_distill.data.sequences import STRINGS, SequenceEncoder, text_columns
 from hf_distill.precomputed.external import read_rows, teacher_outputs_from
 from hf_distill.precomputed.provenance import provenances
+from hf_distill.precomputed.shards import MANIFEST
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.scripts.datasets import load_splits, splits_with_columns
 from hf_distill.scripts.splits import training_splits
@@ -22,7 +23,7 @@ from hf_distill.scripts.training_material import TrainingMaterial
 from hf_distill.scripts.unlabeled_texts import text_hashes
 from hf_distill.students.miniatures import MINIATURES, shape_of
 from hf_distill.tasks import Task
-from hf_distill.teachers.column_names import precomputed_columns
+from hf_distill.teachers.column_names import TEMPLATE_LOGITS, precomputed_columns
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class ExternalOutputs:
     """A teacher's outputs from elsewhere, as the options of `hf-distill train` name them.
 
     Attributes:
-        path: The file, or the folder.
+        path: The file, or the folder; of a folder that `hf-distill label` wrote only the base model is said beside it.
         base_model: The encoder that the student starts from, a folder or an id on the Hub. None: the published miniature
             of the student's size.
         labels: The labels in their order; one that the outputs call by another name as "name=label". None: those of the
@@ -50,6 +51,11 @@ class ExternalOutputs:
     kind: str | None = None
     multi_label: bool = False
     teacher: Sequence[str] = field(default=())
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether they are in a folder that `hf-distill label` wrote."""
+        return (Path(self.path) / MANIFEST).is_file()
 
     @property
     def names(self) -> dict[str, str]:
@@ -125,15 +131,12 @@ def external_material(
         ValueError: The outputs are refused (see `teacher_outputs_from`), or the labels of outputs and data differ.
         OSError: The outputs, the data or the encoder do not exist.
     """
-    saved, raw = SavedModel.find(outputs.base_of(student)), read_rows(Path(outputs.path))
+    saved = SavedModel.find(outputs.base_of(student))
     given = {} if dataset is None else load_splits(dataset, dataset_config)
-    labels = outputs.own_labels
-    if labels is None and not outputs.multi_label:
-        labels = _labels_of_data([raw, *given.values()], label_column or "label")
-    read = teacher_outputs_from(
-        raw, _in_order_of(saved, labels), kind=outputs.kind, multi_label=outputs.multi_label, names=outputs.names,
-        teacher=outputs.told(),
-    )  # fmt: skip
+    if outputs.is_recorded:
+        read = recorded_rows(outputs, text_column, label_column or "label")
+    else:
+        read = rows_from_elsewhere(outputs, saved, list(given.values()), label_column or "label")
     recorded = precomputed_columns(read.column_names)
     plain = splits_with_columns({_ANSWERS: read.remove_columns(recorded), **given}, text_column, label_column)
     answers = concatenate_datasets([plain.pop(_ANSWERS), read.select_columns(recorded)], axis=1)
@@ -148,6 +151,64 @@ def external_material(
     encoded = {name: _encoded(rows, encoder) for name, rows in taught.items()}
     bare = {name: rows.remove_columns(precomputed_columns(rows.column_names)) for name, rows in splits.items()}
     return TrainingMaterial(bare, held_out, {**bare, **encoded}, model, tokenizer, teacher=None)
+
+
+def recorded_rows(outputs: ExternalOutputs, text_column: list[str] | None, label_column: str) -> Dataset:
+    """The rows of a folder that `hf-distill label` wrote: the texts that the teacher read, its outputs, and the labels by name.
+
+    Args:
+        outputs: The folder; options that say how to read outputs from elsewhere may not be given.
+        text_column: The columns of texts, where others than those that the teacher read are wanted; all columns are kept.
+            None: the teacher's.
+        label_column: The column of labels.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ValueError: The outputs are not those of a classifier of texts, or an option is for outputs from elsewhere.
+    """
+    if any((outputs.labels, outputs.kind, outputs.multi_label, outputs.teacher)):
+        raise ValueError(
+            f"--labels, --outputs-kind, --multi-label and --teacher-info are for outputs from elsewhere; the folder {outputs.path} "
+            "says what its outputs are"
+        )
+    rows = load_splits(outputs.path)["train"]
+    (provenance,) = provenances(rows).values()
+    if provenance.task != Task.SEQUENCE_CLASSIFICATION.value:
+        raise ValueError(
+            f"--teacher-outputs are those of a classifier of texts, the folder {outputs.path} holds outputs for "
+            f"{provenance.task}: load them with load_teacher_outputs for a DistillationTrainer"
+        )
+    kept = [*provenance.text_columns, label_column, TEMPLATE_LOGITS, *precomputed_columns(rows.column_names)]
+    is_known = text_column is None and {*provenance.text_columns} <= {*rows.column_names}
+    return rows.select_columns([name for name in rows.column_names if name in kept]) if is_known else rows
+
+
+def rows_from_elsewhere(
+    outputs: ExternalOutputs, saved: SavedModel | None, given: Sequence[Dataset], label_column: str
+) -> Dataset:
+    """The rows of outputs from elsewhere.
+
+    Args:
+        outputs: The outputs.
+        saved: The encoder that the student starts from, whose labels give the order. None: there is none.
+        given: Labeled data, whose labels are those of the outputs.
+        label_column: The column of labels in both.
+
+    Returns:
+        The rows with the columns of precomputed teacher outputs.
+
+    Raises:
+        ValueError: The outputs are refused, see `teacher_outputs_from`.
+    """
+    raw, labels = read_rows(Path(outputs.path)), outputs.own_labels
+    if labels is None and not outputs.multi_label:
+        labels = _labels_of_data([raw, *given], label_column)
+    return teacher_outputs_from(
+        raw, labels if saved is None else _in_order_of(saved, labels), kind=outputs.kind, multi_label=outputs.multi_label, names=outputs.names,
+        teacher=outputs.told(),
+    )  # fmt: skip
 
 
 def _labels_of_data(parts: Sequence[Dataset], column: str) -> list[str] | None:

@@ -9,6 +9,9 @@ TEACHER_LOGITS = "teacher_logits"
 TEACHER_CLASSES = "teacher_classes"
 TEACHER_POSITIONS = "teacher_positions"
 TEACHER_PROVENANCE = "teacher_provenance"
+TEMPLATE_LOGITS = (
+    "template_logits"  # of each template of a prompted language model; for audits, no student learns from it
+)
 
 STATE_COLUMN = re.compile(r"teacher_(hidden|cls)_state_(\d+)")
 CHECKPOINT_COLUMN = re.compile(rf"{TEACHER_LOGITS}_(\d+)")

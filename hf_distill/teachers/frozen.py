@@ -104,6 +104,16 @@ class FrozenTeacher(LiveTeacher):
         return set() if main is None else {self.input_prefix + main}
 
     @property
+    def task(self) -> Task | None:
+        """The task of its outputs, that of the model's head; None if it is not known."""
+        return task_of(self.model)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its outputs depend on beside the model and the inputs, as JSON for their provenance."""
+        return {}
+
+    @property
     def has_hidden_states(self) -> bool:
         """Whether it is a transformers model, whose hidden states can be captured."""
         return isinstance(self.config, PretrainedConfig)

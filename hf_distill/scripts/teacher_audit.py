@@ -1,0 +1,171 @@
+"""Labeled rows with the outputs of any teacher of texts: a classifier, a prompted language model, or recorded outputs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from hf_distill.data.class_names import ClassIds
+from hf_distill.data.sequences import encode_label, label_values, text_columns
+from hf_distill.evaluation.teacher_audit import GoldRows
+from hf_distill.objectives.reduction import IGNORE_INDEX
+from hf_distill.precomputed.distributions import label_distributions
+from hf_distill.precomputed.label import label_transfer_set
+from hf_distill.precomputed.shards import load_teacher_outputs
+from hf_distill.pretrained.loading import SavedModel, load_as_saved
+from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
+from hf_distill.scripts.external_teacher import ExternalOutputs, recorded_rows, rows_from_elsewhere
+from hf_distill.scripts.prompted_teacher import PromptOptions, load_prompted_teacher
+from hf_distill.scripts.unlabeled_texts import text_hashes
+from hf_distill.teachers.column_names import TEMPLATE_LOGITS, precomputed_columns
+from hf_distill.teachers.frozen import FrozenTeacher
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """The options of `hf-distill audit` that name a teacher and labeled rows.
+
+    Attributes:
+        teacher: A folder, or an id on the Hub. None: `outputs` are given.
+        outputs: Recorded outputs. None: the teacher is run.
+        prompt: The prompt of a causal language model. None: the teacher is a classifier.
+        dataset: The name of the labeled data, see `load_splits`. None: the labels are in the rows of the outputs.
+        dataset_config: The name of its configuration.
+        split: The split to read. None: test, else validation, else the only one.
+        text_column: The columns of texts. None: see `text_columns`.
+        label_column: The column of labels. None: label.
+        max_length: Tokens that longer texts are cut to.
+        batch_size: Texts per forward pass.
+        teacher_dtype: The precision that the teacher computes in.
+        device: The device that it computes on.
+    """
+
+    teacher: str | None
+    outputs: ExternalOutputs | None = None
+    prompt: PromptOptions | None = None
+    dataset: str | None = None
+    dataset_config: str | None = None
+    split: str | None = None
+    text_column: list[str] | None = None
+    label_column: str | None = None
+    max_length: int = 128
+    batch_size: int = 32
+    teacher_dtype: str = "auto"
+    device: str = "cpu"
+
+
+def audited_rows(request: AuditRequest) -> tuple[GoldRows, Dataset]:
+    """Load the labeled rows, and the teacher's outputs for them.
+
+    Args:
+        request: The teacher and the rows.
+
+    Returns:
+        The labeled rows with outputs; and all rows with outputs, of which they may be a part.
+
+    Raises:
+        ValueError: Both or none of a teacher and outputs are given, there are no labels or texts, or no labeled row has
+            outputs.
+        OSError: The teacher or the data do not exist.
+    """
+    if (request.teacher is None) == (request.outputs is None):
+        raise ValueError(
+            "pass either TEACHER, a model, or --teacher-outputs, what a teacher answered, got "
+            + ("neither" if request.outputs is None else "both")
+        )
+    if request.outputs is None:
+        labeled = _labeled_now(request, _gold(request))
+        return _with_classes(labeled, text_columns(_plain(labeled).features)), labeled
+    given = None if request.dataset is None else _gold(request)
+    label = request.label_column or "label"
+    if request.outputs.is_recorded:
+        outputs = recorded_rows(request.outputs, request.text_column, label)
+        everything = load_teacher_outputs(request.outputs.path)
+    else:
+        outputs = everything = rows_from_elsewhere(request.outputs, None, [] if given is None else [given], label)
+    own_label = request.label_column if given is None else None
+    own = with_columns(_plain(outputs), request.text_column, own_label)
+    named = [
+        name for name in outputs.column_names if name in (*precomputed_columns(outputs.column_names), TEMPLATE_LOGITS)
+    ]
+    recorded = outputs.select_columns(named)
+    if given is None:
+        return _with_classes(_beside(own, recorded), text_columns(own.features)), everything
+    return _matched(given, own, recorded), everything
+
+
+def _gold(request: AuditRequest) -> Dataset:
+    """The labeled rows, with the columns that their encoders expect."""
+    if request.dataset is None:
+        raise ValueError("a teacher that is run needs --dataset, the labeled rows")
+    _, rows = choose_split(load_splits(request.dataset, request.dataset_config), request.split)
+    rows = with_columns(_plain(rows), request.text_column, request.label_column)
+    kept = (*text_columns(rows.features), "label")
+    return rows.select_columns([name for name in rows.column_names if name in kept])
+
+
+def _plain(rows: Dataset) -> Dataset:
+    return rows.remove_columns(precomputed_columns(rows.column_names))
+
+
+def _labeled_now(request: AuditRequest, gold: Dataset) -> Dataset:
+    """The rows with the outputs of a teacher that is run on them."""
+    texts, name = text_columns(gold.features), request.teacher
+    assert name is not None  # as checked by `audited_rows`
+    options: dict[str, Any] = {"batch_size": request.batch_size, "disable_tqdm": True, "text_columns": texts}
+    if request.prompt is not None:
+        teacher = load_prompted_teacher(
+            name, request.prompt, texts, request.max_length, request.teacher_dtype, request.device
+        )
+        return label_transfer_set(gold, teacher, teacher.encoder.tokenizer, **options)
+    model, tokenizer = load_as_saved(name), SavedModel.find(name).needed_tokenizer()
+    inputs = gold.map(
+        lambda batch: tokenizer(*(batch[each] for each in texts), truncation=True, max_length=request.max_length),
+        batched=True,
+    )
+    return label_transfer_set(inputs, FrozenTeacher(model, request.teacher_dtype, request.device), tokenizer, **options)
+
+
+def _with_classes(rows: Dataset, texts: Sequence[str]) -> GoldRows:
+    """The rows that have a label."""
+    if "label" not in rows.column_names:
+        raise ValueError(
+            f"an audit needs the column label, got {_plain(rows).column_names}: pass --dataset or --label-column"
+        )
+    outputs = label_distributions(rows)
+    value_of, ids = label_values(rows.features["label"]), ClassIds.of(outputs.labels)
+    classes = np.array([encode_label(value_of(value), ids) for value in rows["label"]])
+    counted = np.flatnonzero(classes != IGNORE_INDEX)
+    if not len(counted):
+        raise ValueError(f"none of the {len(rows)} rows has a label")
+    joined = ["\n".join(row) for row in zip(*(rows[name] for name in texts), strict=True)]
+    return GoldRows([joined[row] for row in counted], classes[counted], label_distributions(rows.select(counted)))
+
+
+def _matched(gold: Dataset, answered: Dataset, recorded: Dataset) -> GoldRows:
+    """The labeled rows whose texts have recorded outputs, in whatever order and among whatever others these are."""
+    texts = text_columns(gold.features)
+    by_hash = {found: row for row, found in enumerate(text_hashes(answered, text_columns(answered.features)))}
+    places = [by_hash.get(found) for found in text_hashes(gold, texts)]
+    known = [row for row, place in enumerate(places) if place is not None]
+    if not known:
+        raise ValueError(f"none of the {len(gold)} labeled texts is among the {len(recorded)} with teacher outputs")
+    if len(known) < len(gold):
+        logger.warning(
+            f"{len(gold) - len(known)} of {len(gold)} labeled texts have no teacher outputs and are left out."
+        )
+    chosen = recorded.select([place for place in places if place is not None])
+    return _with_classes(_beside(gold.select(known), chosen), texts)
+
+
+def _beside(rows: Dataset, recorded: Dataset) -> Dataset:
+    """The texts and labels of rows, with the teacher's outputs for them."""
+    kept = [name for name in rows.column_names if name in (*text_columns(rows.features), "label")]
+    return concatenate_datasets([rows.select_columns(kept), recorded], axis=1)
