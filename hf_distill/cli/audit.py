@@ -30,17 +30,30 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+_Labeled = Annotated[
+    str | None,
+    typer.Option(
+        help="Labeled rows: a built-in set, a file, a saved folder, or a name on the Hub. With --teacher-outputs, by "
+        "default their own rows with labels."
+    ),
+]
+_MaxEntropy = Annotated[
+    float | None, typer.Option(help="Keep rows of at most this entropy, from 0 (certain) to 1 (all labels equal).")
+]
+_MinConfidence = Annotated[
+    float | None, typer.Option(help="Keep rows whose most probable label has at least this probability.")
+]
+_MinAgreement = Annotated[
+    float | None,
+    typer.Option(help="Keep rows on which at least this share of the templates agrees with their mean."),
+]
+
+
 def audit(
     teacher: Annotated[
         str | None, typer.Argument(help="A classifier of texts, or with --prompt a language model.", show_default=False)
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="Labeled rows: a built-in set, a file, a saved folder, or a name on the Hub. With --teacher-outputs, by "
-            "default their own rows with labels."
-        ),
-    ] = None,
+    dataset: _Labeled = None,
     dataset_config: DatasetConfig = None,
     split: Annotated[str | None, typer.Option(help="A split of --dataset. Default: test, else validation.")] = None,
     text_column: TextColumns = None,
@@ -57,16 +70,9 @@ def audit(
     device: TeacherDevice = None,
     measure: Annotated[str, typer.Option(help="What rows are trusted by: confidence or entropy.")] = "confidence",
     required_accuracy: Annotated[float, typer.Option(help="Accuracy that the rows to trust must have.")] = 0.9,
-    max_entropy: Annotated[
-        float | None, typer.Option(help="Keep rows of at most this entropy, from 0 (certain) to 1 (all labels equal).")
-    ] = None,
-    min_confidence: Annotated[
-        float | None, typer.Option(help="Keep rows whose most probable label has at least this probability.")
-    ] = None,
-    min_agreement: Annotated[
-        float | None,
-        typer.Option(help="Keep rows on which at least this share of the templates agrees with their mean."),
-    ] = None,
+    max_entropy: _MaxEntropy = None,
+    min_confidence: _MinConfidence = None,
+    min_agreement: _MinAgreement = None,
     filtered_dir: Annotated[
         Path | None, typer.Option(help="Folder for the rows of --teacher-outputs that are kept.")
     ] = None,

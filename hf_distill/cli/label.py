@@ -32,6 +32,13 @@ class StorageDtype(str, Enum):
     FLOAT16 = "float16"
 
 
+_TopK = Annotated[int, typer.Option(min=1, help="Masked tokens: entries of the vocabulary stored per masked token.")]
+_KeptLabels = Annotated[
+    bool,
+    typer.Option(help="Keep the column label, or of words that of their labels, as the teacher's class indices."),
+]
+
+
 def label(
     dataset: TransferSet,
     teacher: Annotated[str, typer.Option(help="The teacher: a Hub id or a folder, with its tokenizer.")],
@@ -46,19 +53,14 @@ def label(
     dtype: Annotated[StorageDtype, typer.Option(help="Precision that outputs are stored in.")] = StorageDtype.FLOAT32,
     teacher_dtype: TeacherPrecision = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the teacher.")] = None,
-    top_k: Annotated[
-        int, typer.Option(min=1, help="Masked tokens: entries of the vocabulary stored per masked token.")
-    ] = 64,
+    top_k: _TopK = 64,
     sampled: Annotated[
         bool, typer.Option("--sampled", help="Masked tokens: draw these entries at random; gradients are unbiased.")
     ] = False,
     mask_epochs: Annotated[int, typer.Option(min=1, help="Masked tokens: epochs, each with other masks.")] = 1,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows per file.")] = 4096,
     streaming: Annotated[bool, typer.Option("--streaming", help="Read the texts as a stream.")] = False,
-    labels: Annotated[
-        bool,
-        typer.Option(help="Keep the column label, or of words that of their labels, as the teacher's class indices."),
-    ] = True,
+    labels: _KeptLabels = True,
     device: TeacherDevice = None,
     prompt: PromptTemplates = None,
     label_words: LabelWords = None,

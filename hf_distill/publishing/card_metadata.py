@@ -79,10 +79,16 @@ def base_model_of(record: RunRecord) -> str | None:
     Returns:
         The Hub id; None if there is none.
     """
-    is_derived = record.student.get("initialization") != "random" and record.starts_from_teacher
+    is_derived = record.student.get("initialization") != "random" and starts_from_teacher(record)
     teacher = record.teacher or {} if is_derived else {}
     known = [model["name"] for model in (record.student, teacher) if model.get("revision")]
     return next((name for name in [record.card.get("base_model"), *known] if name and is_hub_id(name)), None)
+
+
+def starts_from_teacher(record: RunRecord) -> bool:
+    """Whether weights of the student that are not random are the teacher's, and not those of an encoder named beside it."""
+    is_prompted = "templates" in (record.teacher or {})
+    return not (record.has_external_teacher or is_prompted or record.card.get("base_model"))
 
 
 def _relation(record: RunRecord) -> str | None:

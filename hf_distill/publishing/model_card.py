@@ -16,7 +16,7 @@ from hf_distill.evaluation.report import examples_label, report_plot, shrinking_
 from hf_distill.extras import require_extra
 from hf_distill.files import atomic_write
 from hf_distill.publishing import card_tables, citations, usage
-from hf_distill.publishing.card_metadata import base_model_of, datasets_of, metadata_of
+from hf_distill.publishing.card_metadata import base_model_of, datasets_of, metadata_of, starts_from_teacher
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
 from hf_distill.text.hub_ids import hub_link
@@ -82,7 +82,7 @@ def _first_weights(record: RunRecord) -> str | None:
     """Where the student's initial weights are from; None: that is not known."""
     initialization = record.student.get("initialization")
     text = _FIRST_WEIGHTS.get(initialization, initialization) if initialization else None
-    if text is None or record.starts_from_teacher:
+    if text is None or starts_from_teacher(record):
         return text
     return text.replace(", embeddings and head of the teacher", " and embeddings of the base model").replace(
         "the teacher's", "the base model's"

@@ -104,12 +104,6 @@ class RunRecord:
         """Whether the teacher's outputs come from elsewhere, and no model of it is known."""
         return (self.teacher or {}).get("kind") == "external"
 
-    @property
-    def starts_from_teacher(self) -> bool:
-        """Whether weights of the student that are not random are the teacher's, and not those of an encoder named beside it."""
-        is_prompted = "templates" in (self.teacher or {})
-        return not (self.has_external_teacher or is_prompted or self.card.get("base_model"))
-
     def public_content(self) -> dict[str, Any]:
         """The record without private values (see `public`), with consistent names of the comparison's metric."""
         content = public(asdict(self))
