@@ -19,6 +19,7 @@ from transformers import HfArgumentParser, TrainingArguments
 import hf_distill
 from hf_distill import DistillationTrainingArguments
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, SoftLabelLoss
+from hf_distill.objectives.ranking import RANKING_LOSSES
 from hf_distill.preflight.argument_rules import DEFAULTS
 from hf_distill.preflight.student_defaults import STOCK
 from hf_distill.teachers.frozen import TeacherDtype
@@ -177,6 +178,7 @@ def test_arguments_survive_json(tmp_path, loss):
     args = parse(
         tmp_path,
         *("--soft_label_loss", loss.value, "--teacher_model_init_kwargs", '{"attn_implementation": "eager"}'),
+        *(("--query_column", "query_id") if loss.value in RANKING_LOSSES else ()),
     )
     saved = json.loads(args.to_json_string())
     assert saved["soft_label_loss"] == loss.value
@@ -188,4 +190,4 @@ def test_arguments_survive_json(tmp_path, loss):
 
 
 def test_every_soft_label_loss_can_be_asked_for():
-    assert [loss.value for loss in SoftLabelLoss] == list(SOFT_LABEL_LOSSES)
+    assert [loss.value for loss in SoftLabelLoss] == [*SOFT_LABEL_LOSSES, *RANKING_LOSSES]

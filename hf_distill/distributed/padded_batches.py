@@ -21,12 +21,16 @@ def without_repeats(batch: dict[str, Any], accelerator: Accelerator, drop_last: 
         drop_last: Whether the data loader drops an incomplete last batch.
 
     Returns:
-        The batch without repeated rows, see `drop_repeated_rows`; the batch itself if it has none.
+        The batch without repeated rows, see `drop_repeated_rows`; the batch itself if it has none. Of batches of different
+        sizes a whole one is repeated, or none.
     """
     loader = accelerator.gradient_state
     may_be_filled_up = accelerator.num_processes > 1 and accelerator.even_batches and not drop_last
     if not (may_be_filled_up and loader.end_of_dataloader):
         return batch
+    if (batches := _batches_of_queries(loader.active_dataloader)) is not None:
+        in_last_round = batches % accelerator.num_processes or accelerator.num_processes
+        return batch if accelerator.process_index < in_last_round else drop_repeated_rows(batch, 0)
     rows, remainder = row_count(batch), loader.remainder
     if remainder < 0:  # unknown after skipped batches, as when training resumes
         dataset = loader.active_dataloader.dataset
@@ -35,6 +39,14 @@ def without_repeats(batch: dict[str, Any], accelerator: Accelerator, drop_last: 
         return batch
     num_real = min(max(remainder - accelerator.process_index * rows, 0), rows)
     return batch if num_real == rows else drop_repeated_rows(batch, num_real)
+
+
+def _batches_of_queries(loader: Any) -> int | None:
+    """Number of batches of all processes where these differ in size, so that whole batches are repeated; else None."""
+    sampler = loader.batch_sampler
+    while hasattr(sampler, "batch_sampler"):  # inside what shards it, and what skips batches
+        sampler = sampler.batch_sampler
+    return len(sampler) if getattr(sampler, "batch_size", 0) is None else None
 
 
 def drop_repeated_rows(batch: Mapping[str, Any], num_real: int) -> dict[str, Any]:

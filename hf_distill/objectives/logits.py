@@ -24,7 +24,11 @@ MASKED_LOGIT = -1e4
 
 
 class SoftLabelLoss(str, Enum):
-    """How the student's logits, or embeddings, are compared with the teacher's; the keys of `SOFT_LABEL_LOSSES`."""
+    """How the student's logits, or embeddings, are compared with the teacher's.
+
+    The last two compare the scores of a query's candidates, and are functions of `objectives.ranking`; the others are the keys
+    of `SOFT_LABEL_LOSSES`.
+    """
 
     FORWARD_KL = "forward_kl"
     REVERSE_KL = "reverse_kl"
@@ -32,6 +36,8 @@ class SoftLabelLoss(str, Enum):
     SOFT_CROSS_ENTROPY = "soft_cross_entropy"
     LOGIT_MSE = "logit_mse"
     COSINE = "cosine"
+    MARGIN_MSE = "margin_mse"
+    LISTWISE_KL = "listwise_kl"
 
 
 def is_masked_logit(logits: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -16,6 +16,7 @@ from hf_distill.objectives.hidden_states import HIDDEN_STATE_LOSSES, MEAN_OVER_L
 from hf_distill.objectives.logits import SOFT_LABEL_LOSSES, as_binary
 from hf_distill.objectives.model_outputs import FeatureRequest, Features, ModelOutputs
 from hf_distill.objectives.objective import Term
+from hf_distill.objectives.ranking import RANKED_ITEMS, RANKING_LOSSES, query_ids
 from hf_distill.objectives.reduction import example_items, label_items, position_items
 from hf_distill.objectives.relations import relation_kl
 from hf_distill.objectives.top_k import top_k_kl, top_k_with_tail
@@ -68,6 +69,31 @@ def soft_label_term(
         return SOFT_LABEL_LOSSES[loss](student_logits, teacher_logits, temperature)
 
     settings = {"loss": loss, "temperature": temperature} | ({} if top_k is None else {"top_k": top_k})
+    return Term("soft_label", weight, values, items, settings=settings)
+
+
+def ranking_term(weight: float, loss: str, temperature: float, query_column: str) -> Term:
+    """A term that compares the scores of a query's candidates by student and teacher, whose heads have one output.
+
+    Args:
+        weight: Factor of the term in the total loss.
+        loss: A key of `RANKING_LOSSES`.
+        temperature: Temperature above 0 that softens the distributions over candidates.
+        query_column: The name of the model input that holds the query of each row.
+
+    Returns:
+        The term "soft_label"; its items are pairs of documents for MarginMSE, and queries for the listwise loss.
+    """
+
+    def values(model_outputs: ModelOutputs) -> Tensor:
+        queries = query_ids(model_outputs.inputs, query_column)
+        student, teacher = (
+            side.require_logits().squeeze(-1) for side in (model_outputs.student, _teacher_of(model_outputs))
+        )
+        return RANKING_LOSSES[loss](student, teacher, queries, temperature)
+
+    settings = {"loss": loss, "temperature": temperature, "query_column": query_column}
+    items = partial(RANKED_ITEMS[loss], query_column=query_column)
     return Term("soft_label", weight, values, items, settings=settings)
 
 

@@ -10,6 +10,7 @@ from hf_distill.features.projections import Projection
 from hf_distill.objectives.attention import AttentionLoss
 from hf_distill.objectives.hidden_states import HiddenStateLoss, HiddenStatePositions
 from hf_distill.objectives.logits import SoftLabelLoss
+from hf_distill.objectives.ranking import RANKING_LOSSES
 from hf_distill.objectives.reduction import SoftLabelPositions
 from hf_distill.quantization import Quantization
 from hf_distill.recipes import RECIPES, RecipeName
@@ -137,4 +138,10 @@ def require_valid_objective(args: Any) -> None:
     if args.soft_label_top_k is not None and args.soft_label_loss not in (None, SoftLabelLoss.FORWARD_KL):
         raise ValueError(
             f"soft_label_top_k works with forward_kl only, got soft_label_loss {args.soft_label_loss.value}"
+        )
+    loss = args.soft_label_loss and args.soft_label_loss.value
+    if loss in RANKING_LOSSES and args.query_column is None:
+        raise ValueError(
+            f"soft_label_loss {loss!r} compares the candidates of a query: pass query_column, the column of integers that says "
+            "which query a row is of, got None"
         )

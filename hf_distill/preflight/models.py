@@ -28,6 +28,7 @@ from hf_distill.preflight.argument_types import (
     require_inputs,
     require_weights_that_learn,
 )
+from hf_distill.preflight.queries import require_queries
 from hf_distill.preflight.training import require_logits_of_task, require_nonempty
 from hf_distill.tasks import class_of
 from hf_distill.teachers.base import Teacher
@@ -209,6 +210,7 @@ def require_sound_inputs(trainer: Any) -> None:
             require_trainable_precision(trainer.model)
         if args.train_batch_size > 1:
             require_padding_token(trainer.model, "student", task)
+    require_queries(args, trainer.model, trainer.teacher is not None, sets)
     weights = resolved_weights(args, has_teacher=trainer.teacher is not None)
     if not (weights["hard_label_weight"] or getattr(args, "has_final_stage", False)):
         sets.pop("train_dataset", None)

@@ -8,6 +8,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
 
 HINTON, TURC, PRO_KD, HOMODISTIL = "1503.02531", "1908.08962", "2110.08532", "2302.09632"
+MARGIN_MSE = "2010.02666"
 _PAPERS = {
     HINTON: ("hinton2015", "Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff", 2015,
              "Distilling the Knowledge in a Neural Network"),
@@ -26,6 +27,9 @@ _PAPERS = {
                    "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers"),
     PRO_KD: ("rezagholizadeh2021", "Rezagholizadeh, Mehdi and Jafari, Aref and Salad, Puneeth and Sharma, Pranav and "
              "others", 2021, "Pro-KD: Progressive Distillation by Following the Footsteps of the Teacher"),
+    MARGIN_MSE: ("hofstatter2020", "Hofstätter, Sebastian and Althammer, Sophia and Schröder, Michael and Sertkan, Mete and "
+                 "Hanbury, Allan", 2020,
+                 "Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation"),
     HOMODISTIL: ("liang2023", "Liang, Chen and Jiang, Haoming and Li, Zheng and Tang, Xianfeng and Yin, Bin and Zhao, Tuo",
                  2023, "HomoDistil: Homotopic Task-Agnostic Distillation of Pre-trained Transformers"),
     "2301.12005": ("kim2023", "Kim, Seungyeon and Rawat, Ankit Singh and Zaheer, Manzil and Jayasumana, Sadeep and others",
@@ -42,9 +46,10 @@ def papers_of(record: RunRecord) -> list[str]:
     recipe = RECIPES.get(record.arguments.get("recipe", ""))
     if recipe is not None:
         found += re.findall(r"arXiv (\d{4}\.\d{5})", recipe.paper)
-    terms = {
-        term["name"]: term for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]
-    }
+    objective = [term for stage in [*record.stages, {"objective": record.objective}] for term in stage["objective"]]
+    terms = {term["name"]: term for term in objective}
+    if any(term.get("loss") == "margin_mse" for term in objective):
+        found.append(MARGIN_MSE)
     if "temperature" in terms.get("soft_label", {}):  # which those on embeddings do not have
         found += [TURC, HINTON] if "hard_label" not in terms else [HINTON]
     return [number for number in dict.fromkeys(found) if number in _PAPERS]

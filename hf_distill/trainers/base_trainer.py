@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -28,6 +29,7 @@ from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_i
 from hf_distill.tasks import MULTI_LABEL, task_of, unwrapped
 from hf_distill.trainers.objective_builder import label_term
 from hf_distill.trainers.problem_type import ProblemTypeResolver
+from hf_distill.trainers.query_loader import query_loader
 
 
 class BaseTrainer(Trainer):
@@ -136,6 +138,12 @@ class BaseTrainer(Trainer):
     def gradient_divisor(self) -> int:
         """The factor that undoes the averaging of gradients over processes, over which items are counted already."""
         return self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's; with `query_column` in batches of all candidates of their queries."""
+        if vars(self.args).get("query_column") is None:
+            return super().get_train_dataloader()
+        return query_loader(self)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device

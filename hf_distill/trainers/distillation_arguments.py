@@ -68,8 +68,17 @@ class DistillationTrainingArguments(BudgetArguments, StudentArguments):
         default=None,
         metadata={
             "help": "Loss between student and teacher logits. None: forward_kl for classes (for multi-label heads one binary "
-            "divergence per label), logit_mse for regression, where it is the only choice; cosine for sentence encoders, which "
-            "may also take logit_mse, the mean squared error of embeddings."
+            "divergence per label), logit_mse for regression; cosine for sentence encoders, which may also take logit_mse, the "
+            "mean squared error of embeddings. margin_mse and listwise_kl are for rerankers, heads of one output: they compare "
+            "the candidates of a query, which query_column names."
+        },
+    )
+    query_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of integers that says which query a row is a candidate of. Every batch then holds all candidates of "
+            "its queries: as many queries as fit into the batch size whatever they are, of similar length if "
+            "length_bucketing. None: rows are independent of each other."
         },
     )
     soft_label_top_k: int | None = field(

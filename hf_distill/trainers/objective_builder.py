@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from hf_distill.objectives.objective import Objective, Term
+from hf_distill.objectives.ranking import RANKING_LOSSES
 from hf_distill.objectives.reduction import (
     SoftLabelPositions,
     example_items,
@@ -17,7 +18,13 @@ from hf_distill.objectives.reduction import (
     position_items,
     token_items,
 )
-from hf_distill.objectives.terms import embedding_term, hard_label_term, similarity_term, soft_label_term
+from hf_distill.objectives.terms import (
+    embedding_term,
+    hard_label_term,
+    ranking_term,
+    similarity_term,
+    soft_label_term,
+)
 from hf_distill.preflight.argument_rules import resolved_weights
 from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
 from hf_distill.teachers.base import Teacher
@@ -59,16 +66,7 @@ def build_objective(
     terms = []
     if weights["soft_label_weight"] > 0:
         _require_fitting_top_k(args.soft_label_top_k, student, task, problem_type)
-        terms.append(
-            soft_label_term(
-                weights["soft_label_weight"],
-                _soft_label_loss(args.soft_label_loss, problem_type),
-                cast(float, args.temperature),
-                problem_type == MULTI_LABEL,
-                soft_label_items(task, label_names, args.soft_label_positions),
-                args.soft_label_top_k,
-            )
-        )
+        terms.append(_soft_label_term(args, weights["soft_label_weight"], task, problem_type, label_names))
     if weights["hard_label_weight"] > 0:
         terms.append(label_term(weights["hard_label_weight"], label_names, task, problem_type))
     return Objective(terms + feature_terms(args, weights, student, teacher))
@@ -97,6 +95,21 @@ def _require_no_similarities(weights: Mapping[str, float], task: Task | None) ->
         )
 
 
+def _soft_label_term(
+    args: DistillationTrainingArguments,
+    weight: float,
+    task: Task | None,
+    problem_type: str,
+    label_names: Sequence[str],
+) -> Term:
+    """The soft-label term with a weight; the other arguments are those of `build_objective`."""
+    loss, temperature = _soft_label_loss(args.soft_label_loss, problem_type), cast(float, args.temperature)
+    if loss in RANKING_LOSSES:
+        return ranking_term(weight, loss, temperature, cast(str, args.query_column))
+    items = soft_label_items(task, label_names, args.soft_label_positions)
+    return soft_label_term(weight, loss, temperature, problem_type == MULTI_LABEL, items, args.soft_label_top_k)
+
+
 def _soft_label_loss(chosen: str | None, problem_type: str) -> str:
     """The soft-label loss for a head: the chosen one, or the head's default.
 
@@ -108,8 +121,8 @@ def _soft_label_loss(chosen: str | None, problem_type: str) -> str:
         The name of the loss, a value of `SoftLabelLoss`.
 
     Raises:
-        ValueError: A divergence between distributions was chosen for a regression head or for embeddings, or a distance of
-            embeddings for a head.
+        ValueError: A divergence between distributions was chosen for a regression head or for embeddings, a distance of
+            embeddings for a head, or a ranking of scores for another head than one of a score.
     """
     chosen = None if chosen is None else getattr(chosen, "value", chosen)
     if problem_type == EMBEDDING:
@@ -124,12 +137,17 @@ def _soft_label_loss(chosen: str | None, problem_type: str) -> str:
             "soft_label_loss 'cosine' compares the embeddings of sentence encoders, the student has a head; use another loss"
         )
     if problem_type == REGRESSION:
-        if chosen not in (None, "logit_mse"):
+        if chosen not in (None, "logit_mse", *RANKING_LOSSES):
             raise ValueError(
                 f"soft_label_loss is {chosen!r}, a divergence between class distributions, but the student has a "
-                "regression head; use 'logit_mse' or leave it None"
+                f"regression head; use 'logit_mse', for rerankers {' or '.join(map(repr, RANKING_LOSSES))}, or leave it None"
             )
-        return "logit_mse"
+        return chosen or "logit_mse"
+    if chosen in RANKING_LOSSES:
+        raise ValueError(
+            f"soft_label_loss {chosen!r} compares one score per row (num_labels=1, problem_type {REGRESSION!r}), but the "
+            f"student's problem type is {problem_type!r}"
+        )
     return chosen or "forward_kl"
 
 

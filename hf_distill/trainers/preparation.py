@@ -9,6 +9,7 @@ from hf_distill.distributed.padded_batches import without
 from hf_distill.features.hooks import FeatureHooks
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.objective import Objective
+from hf_distill.objectives.ranking import query_ids
 from hf_distill.objectives.reduction import SoftLabelPositions
 from hf_distill.preflight.models import own_encodings, require_comparable_outputs, require_own_precomputed_outputs
 from hf_distill.preflight.training import (
@@ -50,6 +51,8 @@ def prepared_hooks(trainer: Any, columns: Collection[str]) -> FeatureHooks:
     if batch is not None:
         batch = trainer._prepare_inputs(batch)
         trainer._problem_type.infer(batch, student)
+        if trainer.args.query_column is not None:
+            query_ids(batch, trainer.args.query_column)
     objective = trainer.training_objective  # refuses impossible weights
     require_gradients_under_zero3(trainer.args, objective)
     if "hard_label" not in objective:

@@ -14,6 +14,7 @@ from hf_distill.objectives.model_outputs import Features, ModelOutputs, TopClass
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, row_count
 from hf_distill.objectives.top_k import spread_tail
+from hf_distill.trainers.ranked_rows import RankedRows
 from hf_distill.trainers.running_mean import RunningMean
 
 _ADDED_LOSS = "added_loss"
@@ -23,7 +24,7 @@ class TeacherMetrics:
     """Means over an evaluation: each term, the fidelity to the teacher, and the loss that a subclass adds."""
 
     def __init__(self) -> None:
-        self._means = RunningMean()
+        self._means, self._ranked = RunningMean(), RankedRows()
         self._last_loss: Tensor | None = None  # of the batch just evaluated
         self._last_rows = 0
 
@@ -53,6 +54,7 @@ class TeacherMetrics:
         if model_outputs.teacher is not None and (top := model_outputs.teacher.top) is not None:
             model_outputs, known = _with_all_classes(model_outputs, top), None
         self._means.add(evaluation_sums(model_outputs, inputs, objective, problem_type, items, known))
+        self._ranked.add(model_outputs, inputs, objective)
 
     def add_own(self, loss: Tensor | None) -> None:
         """Add the difference between a subclass's loss and the objective's value for the batch added last.
@@ -75,7 +77,7 @@ class TeacherMetrics:
         Returns:
             The metrics by name; empty where no outputs were compared with a teacher's.
         """
-        means = self._means.read(sum_over_processes)
+        means = self._means.read(sum_over_processes) | self._ranked.read(objective)
         weights = {f"{term.name}_loss": term.weight for term in objective.terms}
         parts = [weights[name] * means[name] for name in weights.keys() & means.keys()]
         added = means.pop(_ADDED_LOSS, 0.0)
