@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -68,6 +69,11 @@ def given(tmp_path_factory):
     save(folder / "outputs" / "bert", tiny_bert(32, 1, **NAMES))
     model_of("llama").save_pretrained(folder / "outputs" / "lm")
     byte_tokenizer("BPE of bytes").save_pretrained(folder / "outputs" / "lm")
+    save(folder / "outputs" / "reranker", tiny_bert(**TEACHER, seed=5, num_labels=1))
+    candidates = [
+        {"query": f"w{row}", "positive": f"w{row} w9", "negatives": [f"w{row + 1} w8", "w7"]} for row in range(4, 20)
+    ]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in candidates))
     for seed, (name, layers) in enumerate(STUDENTS.items()):
         save(folder / "outputs" / name, tiny_bert(64, layers, seed, **NAMES), is_run=True)
     rows = [(review["text"], LABELS[review["label"]]) for review in reviews()]
