@@ -32,11 +32,11 @@ def ranking_values(
         ValueError: The numbers of rows differ, a label is negative or no finite number, or the cutoff is below 1.
         ImportError: scikit-learn is not installed.
     """
-    queries, labels, scores = (np.asarray(values).reshape(-1) for values in (queries, labels, scores))
-    _require_rankable(queries, labels, scores, cutoff)
+    numbers, labels, scores = (np.asarray(values).reshape(-1) for values in (queries, labels, scores))
+    _require_rankable(numbers, labels, scores, cutoff)
     ndcg, reciprocal = [], []
-    for query in np.unique(queries[labels > 0]):
-        of_query = queries == query
+    for query in np.unique(numbers[labels > 0]):
+        of_query = numbers == query
         ndcg.append(_ndcg(labels[of_query], scores[of_query], cutoff))
         reciprocal.append(_reciprocal_rank(labels[of_query] > 0, scores[of_query]))
     return {f"ndcg@{cutoff}": np.array(ndcg), "mrr": np.array(reciprocal)}

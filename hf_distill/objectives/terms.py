@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from typing import Any
 
@@ -93,8 +93,9 @@ def ranking_term(weight: float, loss: str, temperature: float, query_column: str
         return RANKING_LOSSES[loss](student, teacher, queries, temperature)
 
     settings = {"loss": loss, "temperature": temperature, "query_column": query_column}
-    items = partial(RANKED_ITEMS[loss], query_column=query_column)
-    return Term("soft_label", weight, values, items, settings=settings)
+    return Term(
+        "soft_label", weight, values, lambda inputs: RANKED_ITEMS[loss](inputs, query_column), settings=settings
+    )
 
 
 def hard_label_term(

@@ -119,7 +119,7 @@ class DistillationTrainer(PublishingTrainer):
             resolve_student_defaults(self.args, self.model, self.train_dataset)
         read_by_student = set(inspect.signature(unwrapped(self.model).forward).parameters)
         read_by_teacher = set() if self.teacher is None else set(self.teacher.input_names)
-        queries = {self.args.query_column} - {None}
+        queries = {self.args.query_column} if self.args.query_column else set()
         self._teacher_inputs = (resolved.columns | read_by_teacher | queries) - read_by_student
         self._not_for_model |= self._teacher_inputs
         self._term_means, self._teacher_metrics = RunningMean(), TeacherMetrics()
