@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CORE := $(VENV)-core
 LOWEST := $(VENV)-lowest
+DOCS := $(VENV)-docs
 PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 FAST := -m "not slow and not real_data"
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast test-core test-lowest coverage lint types benchmark clean
+.PHONY: help quickstart test test-fast test-core test-lowest coverage lint types docs benchmark clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
@@ -42,12 +43,15 @@ lint: types  ## Check types, style, docstrings and formatting
 types: $(INSTALLED)  ## Check types
 	$(BIN)/mypy
 
+docs: $(DOCS)/.installed  ## Build the documentation site into site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(DOCS)/bin/mkdocs build --quiet --strict
+
 benchmark: $(INSTALLED)  ## Measure trainer overhead and student quality (see benchmarks/)
 	$(BIN)/python benchmarks/trainer_overhead.py
 	$(BIN)/python benchmarks/quality_movie_reviews.py
 
 clean:  ## Remove the virtual environments and all outputs
-	rm -rf $(VENV) $(CORE) $(LOWEST) outputs build dist *.egg-info
+	rm -rf $(VENV) $(CORE) $(LOWEST) $(DOCS) outputs site build dist *.egg-info
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +63,12 @@ $(CORE)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(CORE)
 	$(CORE)/bin/pip install --quiet --constraint constraints.txt torch
 	$(CORE)/bin/pip install --quiet --constraint constraints.txt --editable . pytest pytest-xdist
+	touch $@
+
+$(DOCS)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv --clear $(DOCS)
+	sed -n '/^docs =/,/^[^ ]* =/s/^    //p' setup.cfg > $(DOCS)/requirements.txt
+	$(DOCS)/bin/pip install --quiet --constraint constraints.txt --requirement $(DOCS)/requirements.txt
 	touch $@
 
 $(LOWEST)/.installed: setup.cfg pyproject.toml

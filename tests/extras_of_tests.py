@@ -31,6 +31,7 @@ WITH_EXTRAS = (
     "tests/resources/test_encoders.py",
     "tests/scripts/test_interruption.py::test_a_distillation_says_how_to_resume",
     "tests/test_dependencies.py",
+    "tests/test_documentation_site.py",
     "tests/test_model_cards.py::test_a_card_is_made_of_its_record",
 )
 

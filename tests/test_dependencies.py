@@ -25,7 +25,8 @@ REPOSITORY = Path(__file__).parents[1]
 # Used by others on our behalf: torch's exporter writes with the first one, transformers' image processors read with the
 # others.
 USED_BY_OTHERS = {"onnxscript", "pillow", "torchvision"}
-OF_DEVELOPERS, OF_EVERYTHING = "dev", "all"
+OF_DEVELOPERS, OF_EVERYTHING, OF_THE_SITE = "dev", "all", "docs"
+OF_NO_USER = {OF_DEVELOPERS, OF_EVERYTHING, OF_THE_SITE}
 # Modules that import an extra's packages when they are imported themselves; all others do so in functions.
 IMPORT_EXTRAS = {"cli": {"cli"}, "evaluation/modules.py": {"eval"}, "publishing/hub_session.py": {"publish"}}
 # Parts whose functions import an extra without `require_extra`: the entry point of the command line has asked for it, or
@@ -55,7 +56,7 @@ def core(options: configparser.ConfigParser) -> set[str]:
 def optional(options: configparser.ConfigParser) -> dict[str, set[str]]:
     """The extras that users choose among, with the distributions that each adds to the core."""
     extras = dict(options["options.extras_require"])
-    return {name: names_of(lines) for name, lines in extras.items() if name not in (OF_DEVELOPERS, OF_EVERYTHING)}
+    return {name: names_of(lines) for name, lines in extras.items() if name not in OF_NO_USER}
 
 
 @cache
@@ -240,3 +241,4 @@ def test_tools_of_developers_are_pinned(options):
         each for each in requirements_of(options["options.extras_require"][OF_DEVELOPERS]) if not each.extras
     ]
     assert tools <= {canonicalize_name(each.name) for each in of_developers} and tools <= pinned
+    assert names_of(options["options.extras_require"][OF_THE_SITE]) <= pinned

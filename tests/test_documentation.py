@@ -1,4 +1,4 @@
-"""Every code block of README.md and docs/ does what its page says, with tiny models and a few steps; links lead somewhere."""
+"""Every code block of README.md, docs/ and skills/ does what its page says, with tiny models and a few steps; links lead somewhere."""
 
 from __future__ import annotations
 
@@ -21,18 +21,32 @@ from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from tests.code_blocks import EXAMPLES, REPOSITORY, STEPS, YOUR_SCRIPT, Block, blocks_of, run_block
 from tests.distributed.two_lines import changed_script
+from tests.figures import figures_in
 from tests.hub.conftest import hub  # noqa: F401  a fixture
 from tests.publishing.test_run_record import TRAINING, record
 from tests.teachers.test_prompted import model_of
 from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 from tests.tiny_tokenizers import tiny_tokenizer as byte_tokenizer
 
-PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
+PAGES = sorted(
+    [
+        *(REPOSITORY / name for name in ("README.md", "examples/README.md")),
+        *(REPOSITORY / "docs").rglob("*.md"),
+        *(REPOSITORY / "skills").rglob("*.md"),
+    ]
+)
 LABELS = ["negative", "positive"]
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {"negative": 0, "positive": 1}}
 # Wide enough for the widths that the pages shrink to; folders as the pages name them.
 TEACHER = {"hidden_size": 256, "layers": 4}
 STUDENTS = {"student": 2, "tiny": 1, "mini": 2}
+TAGS = (["B-PER", "O", "B-LOC"], ["O", "B-PER", "O"])
+WORDS = [{"tokens": ["w5", "w9", "w7"], "ner_tags": tags} for tags in TAGS * 12]
+ANSWERS = ({"text": ["w12"], "answer_start": [4]}, {"text": [], "answer_start": []})
+QUESTIONS = [
+    {"id": str(number), "question": "w5", "context": "w9 w12 w13", "answers": answers}
+    for number, answers in enumerate(ANSWERS * 12)
+]
 
 
 def read(page: Path) -> str:
@@ -66,7 +80,7 @@ def given(tmp_path_factory):
     for step in (2, 4):
         save(folder / "outputs" / "teacher" / f"checkpoint-{step}", tiny_bert(**TEACHER, seed=step, **NAMES))
     save(folder / "outputs" / "teacher", tiny_bert(**TEACHER, seed=4, **NAMES))
-    save(folder / "outputs" / "bert", tiny_bert(32, 1, **NAMES))
+    save(folder / "outputs" / "bert", tiny_bert(32, 1).base_model)
     model_of("llama").save_pretrained(folder / "outputs" / "lm")
     byte_tokenizer("BPE of bytes").save_pretrained(folder / "outputs" / "lm")
     save(folder / "outputs" / "reranker", tiny_bert(**TEACHER, seed=5, num_labels=1))
@@ -82,6 +96,8 @@ def given(tmp_path_factory):
         (folder / f"{name}.csv").write_text("\n".join([f"{column},label", *lines]) + "\n")
     for service in ("openai", "vllm"):
         shutil.copy(REPOSITORY / "tests" / "responses" / f"{service}.jsonl", folder)
+    for name, lines in {"words": WORDS, "questions": QUESTIONS}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "texts.txt").write_text("\n".join(f"w{row + 4} w9 w{row + 30}" for row in range(20)) + "\n")
     return folder
 
@@ -191,12 +207,6 @@ def test_links_lead_somewhere(page):
         assert found.exists(), f"{page.name} links to {target}"
         if anchor:
             assert anchor in {anchor_of(each) for each in re.findall(r"^#+ (.*)$", read(found), re.MULTILINE)}, target
-
-
-def figures_in(text: str) -> set[str]:
-    """Numbers, with their deviation."""
-    found = re.findall(r"(?<![\w.,])\d[\d.,]*(?: ± [\d.]+)?", " ".join(text.split()))
-    return {figure.rstrip(".,") for figure in found}
 
 
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*_trainer.md")), ids=lambda page: page.stem)
