@@ -153,8 +153,15 @@ def _groups(
     narrower = [(each.layers, each.hidden_size) for each in MINIATURES.values()]
     for group in (shapes, [(layers, size) for layers, size in narrower if size < width and layers <= depth]):
         candidates = [
-            Candidate(*shape, fitting_initialization(shape, source)[0].value, selection, vocabulary, number_format)
-            for shape in group
+            Candidate(
+                layers,
+                size,
+                fitting_initialization((layers, size), source)[0].value,
+                selection,
+                vocabulary,
+                number_format,
+            )
+            for layers, size in group
         ]
         yield {each: Size.of(each, source) for each in candidates}
 

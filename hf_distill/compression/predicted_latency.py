@@ -34,7 +34,7 @@ def predict_latencies(
         groups.setdefault((each.hidden_size, each.initialization, each.number_format), []).append(each)
     ends = {key: (min(group, key=_depth), max(group, key=_depth)) for key, group in groups.items()}
     measured = _measured({each.name: each for pair in ends.values() for each in pair}, source, settings)
-    found = {}
+    found: dict[str, float] = {}
     for key, group in groups.items():
         (shallow, deep), depth = ends[key], {each.name: each.layers for each in ends[key]}
         step = (measured[deep.name] - measured[shallow.name]) / max(depth[deep.name] - depth[shallow.name], 1)
