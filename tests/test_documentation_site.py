@@ -142,8 +142,9 @@ def test_every_recipe_has_its_formula_with_its_numbers(name):
     weights = [value for key, value in arguments.items() if key.endswith("_weight") and value not in (0, 1)]
     assert not [weight for weight in weights if f"{weight:g}" not in formula]
     assert not arguments.get("soft_label_weight") or f"\\tau = {arguments['temperature']:g}" in formula
+    of_logits = r"\cos(e_S W, e_T)" if arguments.get("soft_label_loss") == "cosine" else r"\mathrm{KL}(p_T \| p_S)"
     terms = {
-        "soft_label": r"\mathrm{KL}(p_T \| p_S)",
+        "soft_label": of_logits,
         "hard_label": r"\mathrm{CE}(y, p_S)",
         "embedding": r"\mathrm{MSE}(E_S, E_T)",
     }

@@ -23,7 +23,7 @@ def embeddings_of(
 
     Args:
         model: A sentence encoder, which is left in evaluation mode.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the sentence encoder.
         texts: The texts, with the prefix that the model expects, if it expects one.
         batch_size: Texts per forward pass, of similar length.
 

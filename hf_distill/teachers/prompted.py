@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class PromptedTeacher(FrozenTeacher):
     @property
     def config(self) -> PretrainedConfig:
         """The model's configuration, with the labels of the prompt."""
-        found = copy.copy(cast(PretrainedConfig, unwrapped(self.model).config))
+        found: Any = copy.copy(unwrapped(self.model).config)
         found.id2label = dict(enumerate(self.prompt.labels))
         found.label2id = {label: index for index, label in enumerate(self.prompt.labels)}
         found.problem_type = SINGLE_LABEL

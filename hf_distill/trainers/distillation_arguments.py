@@ -18,7 +18,6 @@ from hf_distill.objectives.logits import SoftLabelLoss
 from hf_distill.objectives.reduction import SoftLabelPositions
 from hf_distill.preflight.argument_rules import DEFAULTS, left_open, require_valid_objective, resolve_defaults
 from hf_distill.preflight.student_defaults import STOCK, fill_with_stock
-from hf_distill.quantization import Quantization
 from hf_distill.recipes import RecipeName
 from hf_distill.teachers.frozen import TeacherDtype
 from hf_distill.text.credentials import cleaned
@@ -234,29 +233,12 @@ class DistillationTrainingArguments(BudgetArguments, StudentArguments):
             "checkpoints keep the adapters separate. False: save only the adapters."
         },
     )
-    quantization: Quantization | None = field(
-        default=None,
-        metadata={
-            "help": "Train a student for an int8 export (quantization-aware training). int8: in training and evaluation its "
-            "linear layers and embeddings compute with the 8-bit values of the format onnx-int8; the weights that are trained "
-            "and saved stay in full precision, and so does the teacher. None: full precision."
-        },
-    )
     length_bucketing: bool = field(
         default=True,
         metadata={
             "help": "Make batches of texts of similar length, in a shuffled and seeded order, to reduce padding. Used for "
             "tokenized datasets.Dataset training sets while train_sampling_strategy is random. False: batches regardless "
             "of length."
-        },
-    )
-    bf16: bool | None = field(  # type: ignore[assignment]  # None until the device is known
-        default=None,
-        metadata={
-            "help": "Train the student with bfloat16 autocast. None: if the device is faster in bfloat16 (a CPU is measured, "
-            "once), unless fp16, DeepSpeed or the accelerate launcher sets the precision.",
-            "nargs": "?",
-            "const": True,  # a bare --bf16 means true, as it does for Trainer scripts
         },
     )
 

@@ -1,4 +1,4 @@
-"""The training arguments whose default depends on the student."""
+"""The training arguments whose default depends on the student or the device, and the numbers that a student is trained in."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from hf_distill.quantization import Quantization
+
 
 @dataclass
 class StudentArguments(TrainingArguments):
-    """`TrainingArguments`, of which None leaves some open until the student is known, see `student_defaults`."""
+    """`TrainingArguments`, of which None leaves some open until student and device are known, see `student_defaults`."""
 
     learning_rate: float | None = field(  # type: ignore[assignment]  # None until the student is known
         default=None,
@@ -30,5 +32,22 @@ class StudentArguments(TrainingArguments):
         metadata={
             "help": "Passes over the training set. None: 3; for a student with a teacher that create_student made, as many as "
             "make 600 steps, if that is more."
+        },
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]  # None until the device is known
+        default=None,
+        metadata={
+            "help": "Train the student with bfloat16 autocast. None: if the device is faster in bfloat16 (a CPU is measured, "
+            "once), unless fp16, DeepSpeed or the accelerate launcher sets the precision.",
+            "nargs": "?",
+            "const": True,  # a bare --bf16 means true, as it does for Trainer scripts
+        },
+    )
+    quantization: Quantization | None = field(
+        default=None,
+        metadata={
+            "help": "Train a student for an int8 export (quantization-aware training). int8: in training and evaluation its "
+            "linear layers and embeddings compute with the 8-bit values of the format onnx-int8; the weights that are trained "
+            "and saved stay in full precision, and so does the teacher. None: full precision."
         },
     )
