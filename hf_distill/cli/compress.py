@@ -9,7 +9,6 @@ import typer
 
 from hf_distill.cli.compression_options import (
     CHECKPOINTS,
-    AsJson,
     OutputFolder,
     PlanOnly,
     StartLayers,
@@ -19,7 +18,17 @@ from hf_distill.cli.compression_options import (
 )
 from hf_distill.cli.evaluate import numbers, without_progress_bars
 from hf_distill.cli.json_output import print_json
-from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns, UnlabeledTexts
+from hf_distill.cli.options import (
+    BatchSizes,
+    DatasetConfig,
+    DatasetName,
+    LabelColumn,
+    Lengths,
+    MaxLength,
+    PrintsJson,
+    TextColumns,
+    UnlabeledTexts,
+)
 from hf_distill.cli.train import training_arguments
 from hf_distill.text.plain import printable
 
@@ -36,8 +45,6 @@ NumberFormat = Annotated[
 RequiredAgreement = Annotated[
     float | None, typer.Option(help="Refuse an export that gives fewer of the student's predictions, such as 0.99.")
 ]
-BatchSizes = Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")]
-Lengths = Annotated[str, typer.Option(help="Tokens per timed sequence, separated by commas.")]
 
 
 def compress(
@@ -58,7 +65,7 @@ def compress(
     transfer_set: UnlabeledTexts = None,
     batch_sizes: BatchSizes = "1,32",
     lengths: Lengths = "32,128",
-    as_json: AsJson = False,
+    as_json: PrintsJson = False,
 ) -> None:
     """Compress a classifier of texts: plan, trim the vocabulary, truncate, distill, quantize, and compare with the teacher.
 

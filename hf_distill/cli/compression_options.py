@@ -26,7 +26,6 @@ StartLayers = Annotated[
         "than 6 layers, else bottom.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def checked_choices(layers: str | None, vocabulary: str | None, number_format: str) -> None:

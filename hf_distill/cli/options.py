@@ -89,7 +89,7 @@ MeasuresLatency = Annotated[bool, typer.Option("--latency/--no-latency", help="M
 BatchSizes = Annotated[str, typer.Option(help="Sequences per timed forward pass, separated by commas.")]
 Lengths = Annotated[str, typer.Option(help="Tokens per sequence of a timed forward pass, separated by commas.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")]
-PrintsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+PrintsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 CascadePoints = Annotated[
     float | None,
     typer.Option(

@@ -10,7 +10,6 @@ import typer
 
 from hf_distill.cli.compression_options import (
     CHECKPOINTS,
-    AsJson,
     OutputFolder,
     PlanOnly,
     StartLayers,
@@ -20,7 +19,15 @@ from hf_distill.cli.compression_options import (
 )
 from hf_distill.cli.evaluate import numbers, without_progress_bars
 from hf_distill.cli.json_output import print_json
-from hf_distill.cli.options import DatasetConfig, DatasetName, LabelColumn, MaxLength, TextColumns, UnlabeledTexts
+from hf_distill.cli.options import (
+    DatasetConfig,
+    DatasetName,
+    LabelColumn,
+    MaxLength,
+    PrintsJson,
+    TextColumns,
+    UnlabeledTexts,
+)
 from hf_distill.cli.train import training_arguments
 
 if TYPE_CHECKING:
@@ -81,7 +88,7 @@ def search(
     length: Length = 32,
     runs: Runs = 50,
     threads: Threads = None,
-    as_json: AsJson = False,
+    as_json: PrintsJson = False,
 ) -> None:
     """Search for the best student under a limit of latency, parameters or accuracy, on this machine.
 
