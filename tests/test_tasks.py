@@ -61,7 +61,8 @@ def test_a_compiled_model_is_looked_into():
 
 
 def test_per_token_tasks_are_those_whose_logits_speak_of_positions():
-    assert [task for task in Task if not task.is_per_token] == [Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION]
+    of_whole_inputs = [Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION, Task.SENTENCE_EMBEDDING]
+    assert [task for task in Task if not task.is_per_token] == of_whole_inputs
 
 
 def test_logits_are_the_outputs_own():

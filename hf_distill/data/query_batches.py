@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
-from hf_distill.data.arrow_columns import lists_of_numbers
+from hf_distill.data.arrow_columns import StoredRows, lists_of_numbers
 from hf_distill.data.length_bucket_sampler import LengthBucketSampler, example_lengths
 
 
@@ -87,8 +87,8 @@ def query_batch_sampler(
     seed = args.seed if args.data_seed is None else args.data_seed
     lengths = example_lengths(dataset, args.length_column_name) if length_bucketing else None
     order: Sampler[int] = _RandomOrder(len(rows), seed, epoch)
-    if lengths:
-        longest = [max(lengths[row] for row in of_query) for of_query in rows]
+    if lengths is not None and len(lengths):
+        longest = [int(lengths[of_query].max()) for of_query in rows]
         per_step = per_batch * args.gradient_accumulation_steps * args.world_size
         order = LengthBucketSampler(longest, per_step, seed, epoch)
     return QueryBatchSampler(rows, per_batch, order, args.dataloader_drop_last)
@@ -132,7 +132,7 @@ def rows_of_queries(dataset: datasets.Dataset, query_column: str) -> list[list[i
     blocks = [block for _, block in lists_of_numbers(dataset, query_column, depth=0)]
     if not blocks or any(block.null_count for block in blocks):
         raise ValueError(_unsuitable(dataset, query_column, bool(blocks)))
-    queries = np.concatenate([block.to_numpy() for block in blocks])
+    queries = StoredRows.of(dataset).values(query_column, lambda block: block.fill_null(0).to_numpy())
     _, first, number = np.unique(queries, return_index=True, return_inverse=True)
     in_order = np.argsort(number, kind="stable")
     groups = np.split(in_order, np.flatnonzero(np.diff(number[in_order])) + 1)

@@ -88,7 +88,7 @@ def base_model_of(record: RunRecord) -> str | None:
 def starts_from_teacher(record: RunRecord) -> bool:
     """Whether weights of the student that are not random are the teacher's, and not those of an encoder named beside it."""
     is_prompted = "templates" in (record.teacher or {})
-    return not (record.has_external_teacher or is_prompted or record.card.get("base_model"))
+    return not (record.has_external_teacher or is_prompted or record.student.get("base_model"))
 
 
 def _relation(record: RunRecord) -> str | None:

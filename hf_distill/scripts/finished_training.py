@@ -63,7 +63,7 @@ class FinishedTraining:
         if self.held_out:
             record.data["train_text"] = self.held_out
         if self.base_model and record.student.get("initialization") != "random":
-            record.card["base_model"] = self.base_model
+            record.card["base_model"] = record.student["base_model"] = self.base_model
         record.save(self.folder)
         write_model_card(self.folder)
         split = self.evaluated_split
