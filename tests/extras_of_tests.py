@@ -9,11 +9,13 @@ WITH_EXTRAS = (
     "tests/benchmarks",
     "tests/cli",
     "tests/compression",
+    "tests/evaluation/test_cascade.py",
     "tests/evaluation/test_comparison.py",
     "tests/evaluation/test_embeddings.py",
     "tests/evaluation/test_label_placement.py",
     "tests/evaluation/test_metrics.py",
     "tests/evaluation/test_modules.py",
+    "tests/evaluation/test_ranking.py",
     "tests/evaluation/test_rows_by_format.py",
     "tests/evaluation/test_statistics.py",
     "tests/examples",
@@ -33,6 +35,7 @@ WITH_EXTRAS = (
     "tests/test_dependencies.py",
     "tests/test_documentation_site.py",
     "tests/test_model_cards.py::test_a_card_is_made_of_its_record",
+    "tests/trainers/test_rerankers.py::test_an_evaluation_compares_all_candidates_of_a_query_and_ranks_them",
 )
 
 
