@@ -115,7 +115,35 @@ def _to_half_precision(path: str | os.PathLike, target: str | os.PathLike) -> No
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), target)
+    graph = onnx.load(path)
+    exact = _nodes_before_integers(graph)
+    onnx.save(convert_float_to_float16(graph, keep_io_types=True, node_block_list=exact), target)
+
+
+def _nodes_before_integers(graph: Any) -> list[str]:
+    """The nodes whose floating-point outputs become integers, such as the logarithmic buckets of relative positions.
+
+    In half precision they would come to other integers, which are no rounding errors.
+    """
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(graph).graph
+    types = {each.name: each.type.tensor_type.elem_type for each in [*inferred.value_info, *inferred.input]}
+    is_float = {name: kind == onnx.TensorProto.FLOAT for name, kind in types.items()}
+    integers = {onnx.TensorProto.INT64, onnx.TensorProto.INT32}
+    producers = {output: node for node in inferred.node for output in node.output}
+    found: dict[str, Any] = {}
+    open_nodes = [
+        node
+        for node in inferred.node
+        if node.op_type == "Cast" and node.attribute[0].i in integers and is_float.get(node.input[0])
+    ]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node.name not in found:
+            found[node.name] = node
+            open_nodes += [producers[name] for name in node.input if name in producers and is_float.get(name)]
+    return list(found)
 
 
 def _nodes(path: str | os.PathLike, kept: Collection[str]) -> list[str]:

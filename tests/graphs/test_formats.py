@@ -11,6 +11,7 @@ from hf_distill.graphs.export import export_onnx, traced_inputs
 from hf_distill.graphs.formats import GraphFormat, convert, layers_of
 from hf_distill.graphs.runner import GraphRunner
 from hf_distill.quantization import Quantization, set_quantization
+from tests.tiny_architectures import tiny_model
 from tests.tiny_models import VOCABULARY, tiny_bert
 
 LAYER = "bert.encoder.layer.0"
@@ -96,6 +97,22 @@ def test_fake_int8_is_exported_as_it_is_saved(exported, model, tmp_path):
     with torch.inference_mode():
         of_model = model(**inputs).logits
     assert torch.equal(in_format(fake, "fp32", inputs)(inputs)["logits"], of_model)
+
+
+@pytest.mark.parametrize("architecture", ["mpnet", "deberta-v2"])
+def test_half_precision_leaves_buckets_of_positions_as_they_are(architecture, tmp_path):
+    own = {"deberta-v2": dict(relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8)}
+    config = dict(max_position_embeddings=130, initializer_range=0.5) | own.get(architecture, {})
+    model = tiny_model(architecture, "SequenceClassification", **config)
+    rows = {"input_ids": torch.randint(5, 30, (8, 96), generator=torch.Generator().manual_seed(0))}
+    rows["attention_mask"] = torch.ones_like(rows["input_ids"])
+    export_onnx(model, {name: value[:2] for name, value in rows.items()}, tmp_path / "exact.onnx")
+    convert(tmp_path / "exact.onnx", tmp_path / "half.onnx", GraphFormat.FP16)
+    with torch.inference_mode():
+        expected = model(**rows).logits
+    torch.testing.assert_close(
+        GraphRunner(tmp_path / "half.onnx")(rows)["logits"], expected, rtol=0, atol=0.01 * expected.std().item()
+    )
 
 
 @pytest.mark.parametrize("number_format", [GraphFormat.INT8, GraphFormat.INT8_STATIC])
