@@ -67,10 +67,14 @@ def require_cascade(evaluated_models: Sequence[EvaluatedModel], margin: float) -
 
 def confidence(logits: np.ndarray, temperature: float) -> np.ndarray:
     """The probability of the predicted class, (items,), from logits (items, classes)."""
+    return _probabilities(logits, temperature).max(axis=-1)
+
+
+def _probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
     require_extra("scipy", "eval", "a cascade")
     from scipy.special import softmax
 
-    return softmax(logits.astype(np.float64) / temperature, axis=-1).max(axis=-1)
+    return softmax(logits.astype(np.float64) / temperature, axis=-1)
 
 
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -89,13 +93,12 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     for module in ("scipy", "sklearn"):
         require_extra(module, "eval", "a fitted temperature")
     from scipy.optimize import minimize_scalar
-    from scipy.special import softmax
     from sklearn.metrics import log_loss
 
-    wide, classes = logits.astype(np.float64), np.arange(logits.shape[-1])
+    classes = np.arange(logits.shape[-1])
 
     def cross_entropy(log_temperature: float) -> float:
-        return log_loss(labels, softmax(wide / np.exp(log_temperature), axis=-1), labels=classes)
+        return log_loss(labels, _probabilities(logits, np.exp(log_temperature)), labels=classes)
 
     bounds = tuple(np.log(_TEMPERATURES))
     return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))
@@ -106,7 +109,7 @@ def fitted_cascade(teacher: Predictions, student: Predictions, margin: float) ->
 
     Shares of the items are tried from 5 % upwards, the most confident items first, until the lower 95 % bound of the
     cascade's accuracy less the teacher's falls below minus the margin. Stopping at the first failure keeps the probability
-    of a promise that does not hold at 5 %, however many shares were tried.
+    of a promise that does not hold at about 5 %, however many shares were tried.
 
     Args:
         teacher: The teacher's predictions of labeled items that the accuracy is not reported on.
@@ -123,8 +126,7 @@ def fitted_cascade(teacher: Predictions, student: Predictions, margin: float) ->
         Fixed-sequence testing: Angelopoulos et al. 2021, arXiv 2110.01052, section 2.3.
     """
     logits, labels, gains = _gains(teacher, student)
-    if len(gains) < len(SHARES):
-        raise ValueError(f"a cascade is fitted on at least {len(SHARES)} labeled rows, got {len(gains)}")
+    _require_enough(len(gains))
     temperature = fitted_temperature(logits, labels)
     certain = confidence(logits, temperature)
     found = Cascade(temperature, np.inf)
@@ -192,6 +194,7 @@ def compare_with_cascades(
     """
     require_cascade(evaluated_models, margin)
     (split, rows), (fitting_split, fitting_rows) = splits.items()
+    _require_enough(len(fitting_rows))
     reported: dict[str, Predictions] = {}
     fitted: dict[str, Predictions] = {}
     found = compare(evaluated_models, rows, name, split, latency, kept=reported, **options)
@@ -249,6 +252,11 @@ def _cells(evaluation: Mapping[str, Any], teacher: Mapping[str, Any], row: Mappi
         "" if mean is None else f"{mean:.2f}",
         "" if mean is None else f"{latency_of(teacher) / mean:.1f}x",
     ]
+
+
+def _require_enough(rows: int) -> None:
+    if rows < len(SHARES):
+        raise ValueError(f"a cascade is fitted on at least {len(SHARES)} labeled rows, got {rows}")
 
 
 def _gains(teacher: Predictions, student: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

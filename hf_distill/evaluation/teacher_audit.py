@@ -63,14 +63,15 @@ def audit_teacher(gold: GoldRows, measure: str = "confidence", required_accuracy
     if not 0 < required_accuracy < 1:
         raise ValueError(f"required_accuracy must be between 0 and 1, got {required_accuracy}")
     predictions = predictions_of_logits(gold.outputs.logits.numpy(), gold.classes)
+    confusion = _confusion(gold, predictions)
     return {
         "labels": gold.outputs.labels,
         "examples": len(gold.classes),
         "metrics": predictions.metrics,
         "interval": _interval(gold.is_correct),
         "mean_confidence": float(gold.outputs.confidence.mean()),
-        "confusion": _confusion(gold, predictions),
-        "confused": _confused(gold, predictions),
+        "confusion": confusion,
+        "confused": _confused(gold.outputs.labels, np.array(confusion)),
         "not_told_apart": [pair for pair in _pairs(gold) if not pair["p"] < _SIGNIFICANT],
         "coverage": _coverage(gold, measure),
         "trusted": _trusted(gold, measure, required_accuracy),
@@ -93,9 +94,8 @@ def _confusion(gold: GoldRows, predictions: Predictions) -> list[list[int]]:
     return confusion_matrix(gold.classes, predictions.predictions, labels=range(len(gold.outputs.labels))).tolist()
 
 
-def _confused(gold: GoldRows, predictions: Predictions) -> list[dict[str, Any]]:
+def _confused(names: Sequence[str], matrix: np.ndarray) -> list[dict[str, Any]]:
     """Pairs of a correct and another, predicted class, the most frequent first."""
-    names, matrix = gold.outputs.labels, np.array(_confusion(gold, predictions))
     np.fill_diagonal(matrix, 0)
     pairs = sorted(zip(*matrix.nonzero(), strict=True), key=lambda pair: -matrix[pair])
     return [

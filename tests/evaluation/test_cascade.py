@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from hf_distill.evaluation.cascade import Cascade, cascade_row, confidence, fitted_cascade, fitted_temperature
+from hf_distill.evaluation.cascade import (
+    Cascade,
+    cascade_row,
+    compare_with_cascades,
+    confidence,
+    fitted_cascade,
+    fitted_temperature,
+)
 from hf_distill.evaluation.predictions import Predictions
 
 
@@ -87,3 +94,9 @@ def test_few_or_other_rows_are_refused():
         fitted_cascade(teacher, student, 0.1)
     with pytest.raises(ValueError, match="same rows, got 19 and 30"):
         fitted_cascade(teacher, pair(3, rows=30)[1], 0.1)
+
+
+def test_too_few_rows_are_refused_before_any_model_runs(monkeypatch):
+    monkeypatch.setattr("hf_distill.evaluation.cascade.require_cascade", lambda models, margin: None)
+    with pytest.raises(ValueError, match="at least 20 labeled rows, got 19"):
+        compare_with_cascades([None, None], {"test": range(40), "validation": range(19)}, "data", 0.01)
