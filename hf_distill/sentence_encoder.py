@@ -34,6 +34,7 @@ _MODES = {Pooling.MEAN: "mean", Pooling.CLS: "cls", Pooling.LAST: "lasttoken"}
 _FLAGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
 _OTHER_FLAGS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 _MODULES = "sentence_transformers.models"
+MODULES = "modules.json"
 _POOLING_FOLDER, _NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
 
 
@@ -178,7 +179,7 @@ def saved_pooling(name: str | os.PathLike, **source: Any) -> tuple[Pooling, bool
     Raises:
         ValueError: The model has parts other than a transformer, pooling and normalization, or another pooling.
     """
-    path = _file(name, "modules.json", source)
+    path = _file(name, MODULES, source)
     if path is None:
         return None
     kinds = {str(each["type"]).rpartition(".")[2]: each["path"] for each in read_json(path, kind=list[dict[str, Any]])}
@@ -222,4 +223,4 @@ def write_modules(folder: Path, config: Any) -> None:
     flags = {flag: own == mode for own, flag in _FLAGS.items()} | dict.fromkeys(_OTHER_FLAGS, False)
     settings = {"word_embedding_dimension": config.hidden_size, **flags}
     atomic_write(folder / _POOLING_FOLDER / "config.json", json_bytes(settings))
-    atomic_write(folder / "modules.json", json_bytes(modules))
+    atomic_write(folder / MODULES, json_bytes(modules))

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hf_distill.publishing.card_tables import scores_of
 from hf_distill.publishing.run_record import RunRecord
-from hf_distill.publishing.usage import is_adapter, pipeline_of, widget
+from hf_distill.publishing.usage import is_adapter, is_sentence_encoder, library_of, pipeline_of, widget
 from hf_distill.text.hub_ids import is_hub_id
 
 # The Hub's names of metrics, by the names in run records (without eval_ or test_).
@@ -24,6 +24,8 @@ _HUB_METRICS = {
     "spearmanr": "spearmanr",
     "mse": "mse",
 }
+# Those that the Hub's search and its embedding servers look for.
+_EMBEDDER_TAGS = ["sentence-transformers", "feature-extraction", "sentence-similarity"]
 
 
 def metadata_of(record: RunRecord, title: str) -> ModelCardData:
@@ -37,11 +39,12 @@ def metadata_of(record: RunRecord, title: str) -> ModelCardData:
         The metadata.
     """
     card, data, adapter = record.card, record.data, record.student.get("adapter")
-    tag = card.get("pipeline_tag") or pipeline_of(record.student["architecture"])
+    tag = card.get("pipeline_tag") or pipeline_of(record.student)
     measured, measured_on = _measured(record)
     base = base_model_of(record)
     kind = "knowledge-distillation" if record.is_distilled else "fine-tuning"
-    tags = ["hf_distill", kind, *([adapter["type"].lower()] if adapter else []), *_listed(card.get("tags"))]
+    found_by = _EMBEDDER_TAGS if is_sentence_encoder(record.student) else [adapter["type"].lower()] if adapter else []
+    tags = ["hf_distill", kind, *found_by, *_listed(card.get("tags"))]
     extra: dict[str, Any] = {}
     if base and (relation := _relation(record)):
         extra["base_model_relation"] = relation
@@ -50,7 +53,7 @@ def metadata_of(record: RunRecord, title: str) -> ModelCardData:
     return ModelCardData(
         language=card.get("language") or data.get("language"),
         license=card.get("license") or data.get("license"),
-        library_name="peft" if is_adapter(record.student) else "transformers",
+        library_name=library_of(record.student),
         pipeline_tag=tag,
         tags=list(dict.fromkeys(tags)),
         base_model=base,

@@ -22,7 +22,8 @@ from hf_distill.features.projections import PROJECTIONS
 from hf_distill.files import atomic_write, read_json
 from hf_distill.files.json_schema import first_violation
 from hf_distill.fingerprints import package_versions, weights_sha256
-from hf_distill.tasks import class_of
+from hf_distill.sentence_encoder import POOLING
+from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.text.hub_ids import is_hub_id
 from hf_distill.text.plain import without_address
 from hf_distill.text.privacy import public, public_name, without_secrets
@@ -225,7 +226,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         (the argument of `create_student`; "pretrained" for a loaded model; None: unknown), `lineage` (for a folder with a
         `run.json`: the model it was trained `from`, `teacher`, `trainer` and `steps`), `architecture`, `parameters`,
         `weights_sha256`, `labels`, and of the configuration, if it has them, `model_type`, `hidden_size`,
-        `num_hidden_layers`, `num_attention_heads`, `intermediate_size` and `vocab_size`.
+        `num_hidden_layers`, `num_attention_heads`, `intermediate_size` and `vocab_size`; `pooling` of a sentence encoder.
     """
     config: Any = getattr(model, "config", None)
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -239,6 +240,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
         **{size: getattr(config, size) for size in ("model_type", *sizes) if hasattr(config, size)},
+        **({"pooling": getattr(config, POOLING)} if task_of(model) is Task.SENTENCE_EMBEDDING else {}),
         "labels": label_names(config) if getattr(config, "id2label", None) else [],
     }
 

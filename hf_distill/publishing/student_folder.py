@@ -21,6 +21,7 @@ from torch import Tensor
 from hf_distill.files import FileFormatError, checked, read_json
 from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 from hf_distill.publishing.usage import HERE
+from hf_distill.sentence_encoder import MODULES, SentenceEncoder, saved_pooling
 from hf_distill.text.credentials import find_credential
 
 # Besides the weights, and the plots that the card shows, only these files are published.
@@ -101,19 +102,24 @@ def files_to_publish(folder: str | os.PathLike, secret: str | None = None) -> li
     plots = plots_of_card(folder)
     require_own_files(folder, plots)
     paths = [folder / name for name in sorted({*names, *weights, *plots})]
-    require_no_code(paths)
-    require_no_secrets(paths, secret)
+    modules = [folder / name for name in _modules(folder)]
+    require_no_code([*paths, *modules])
+    require_no_secrets([*paths, *modules], secret)
     if _ADAPTER in weights:
         _check_adapter(folder)
     else:
         _check_model(folder)
-    return [describe_file(path) for path in paths]
+    files = [describe_file(path) for path in paths]
+    files += [replace(describe_file(path), name=path.relative_to(folder).as_posix()) for path in modules]
+    return sorted(files, key=lambda file: file.name)
 
 
 def left_out(folder: str | os.PathLike, files: list[PublishedFile]) -> list[str]:
     """The sorted names of the files and folders that are not published; names of folders end with a slash."""
-    sent = {file.name for file in files}
-    return sorted(path.name + "/" * path.is_dir() for path in Path(folder).iterdir() if path.name not in sent)
+    sent = {file.name.partition("/")[0] for file in files}
+    empty = {path.name for path in Path(folder).iterdir() if path.is_dir() and not any(path.iterdir())}
+    kept = (path for path in Path(folder).iterdir() if path.name not in sent | empty)
+    return sorted(path.name + "/" * path.is_dir() for path in kept)
 
 
 def describe_file(path: Path) -> PublishedFile:
@@ -170,6 +176,20 @@ def _shards(index: Path) -> list[str]:
     return sorted(set(named.values()))
 
 
+def _modules(folder: Path) -> list[str]:
+    """The names of the files with which sentence-transformers loads a sentence encoder; empty for other models."""
+    if saved_pooling(folder) is None:
+        return []
+    require_own_files(folder, [MODULES])
+    pooling = next(
+        str(each["path"]) for each in read_json(folder / MODULES, kind=list) if each["type"].endswith("Pooling")
+    )
+    if Path(pooling).name != pooling:
+        raise FileFormatError(f"{folder / MODULES} must name folders beside it, got {pooling!r}")
+    require_own_files(folder / pooling, ["config.json"])
+    return [MODULES, f"{pooling}/config.json"]
+
+
 def plots_of_card(folder: Path) -> list[str]:
     """The sorted names of the plots that the card shows, all of which exist; the card's metadata are checked, too."""
     path = folder / "README.md"
@@ -197,8 +217,9 @@ def _check_model(folder: Path) -> None:
     stock: list[Any] = [getattr(transformers, name, None) for name in names]
     if not stock or not all(map(_is_model, stock)):
         raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
+    loader = stock[0] if saved_pooling(folder) is None else SentenceEncoder  # which has no pooler beside its pooling
     try:
-        model, found = stock[0].from_pretrained(folder, **_SAFELY, output_loading_info=True)
+        model, found = loader.from_pretrained(folder, **_SAFELY, output_loading_info=True)
     except Exception as error:  # any failure would affect all users of the model
         raise ValueError(f"{names[0]}.from_pretrained does not load {folder}: {error}") from error
     if found["missing_keys"]:

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from hf_distill.files import atomic_write
 from hf_distill.publishing.run_record import describe_model
-from hf_distill.publishing.usage import HERE
+from hf_distill.publishing.usage import HERE, is_sentence_encoder, library_of, pipeline_of, usage
 from hf_distill.tasks import task_of
-from hf_distill.text.markdown import rendered
+from hf_distill.text.markdown import code_block, rendered
 
 _FOOTER = "This card was made by hf_distill from the model alone."
 _SHAPE = (
@@ -26,6 +26,12 @@ _SHAPE = (
     "vocab_size",
     "weights_sha256",
 )
+_LOADED = """\
+from transformers import {auto}
+
+model = {auto}.from_pretrained("{here}")
+print(f"{{model.num_parameters():,}} parameters, labels {{list(model.config.id2label.values())}}")
+"""
 
 
 def write_unrecorded_card(folder: str | os.PathLike, model: PreTrainedModel, given: Mapping[str, Any]) -> Path:
@@ -54,11 +60,11 @@ def write_unrecorded_card(folder: str | os.PathLike, model: PreTrainedModel, giv
 
 def _card(name: str, model: PreTrainedModel, given: Mapping[str, Any]) -> str:
     about, title = describe_model(model), given.get("model_name") or name
-    task = task_of(model)
     metadata = ModelCardData(
         language=given.get("language"),
         license=given.get("license"),
-        library_name="transformers",
+        library_name=library_of(about),
+        pipeline_tag=pipeline_of(about) if is_sentence_encoder(about) else None,
         tags=list(dict.fromkeys(["hf_distill", *given.get("tags", [])])),
         datasets=given.get("datasets"),
         base_model=given.get("base_model"),
@@ -71,8 +77,14 @@ def _card(name: str, model: PreTrainedModel, given: Mapping[str, Any]) -> str:
         model=about,
         shape={name.replace("_", " "): about[name] for name in _SHAPE if name in about},
         labels=about["labels"] if "Classification" in about["architecture"] else [],
-        auto_class="AutoModel" if task is None else task.auto_class.__name__,
-        here=HERE,
+        snippet=code_block(usage(about, {}) if is_sentence_encoder(about) else _size_and_labels(model), "python"),
         footer=_FOOTER,
     )
     return f"---\n{metadata.to_yaml()}\n---\n\n{page}\n"
+
+
+def _size_and_labels(model: PreTrainedModel) -> str:
+    """Code that loads a model from `HERE`, and prints how many parameters and which labels it has."""
+    task = task_of(model)
+    auto_class = "AutoModel" if task is None else task.auto_class.__name__
+    return _LOADED.format(auto=auto_class, here=HERE)

@@ -51,16 +51,34 @@ images = torch.rand(1, {channels}, {size}, {size})  # yours, with values as in t
 with torch.no_grad():
     print(student(pixel_values=images).logits.softmax(-1))
 """
+_SIMILARITIES = """\
+from sentence_transformers import SentenceTransformer
+
+student = SentenceTransformer("{here}")
+embeddings = student.encode({texts})
+print(student.similarity(embeddings, embeddings))
+"""
 
 
-def pipeline_of(architecture: str) -> str | None:
-    """The Hub's pipeline tag of a model class, such as "text-classification"; None if it is not known."""
-    return next((task for ending, task in _TASKS.items() if architecture.endswith(ending)), None)
+def pipeline_of(student: Mapping[str, Any]) -> str | None:
+    """The Hub's pipeline tag of a student, such as "text-classification"; None if it is not known."""
+    if is_sentence_encoder(student):
+        return "sentence-similarity"
+    return next((task for ending, task in _TASKS.items() if student["architecture"].endswith(ending)), None)
+
+
+def library_of(student: Mapping[str, Any]) -> str:
+    """The library that loads a student, as the Hub names it."""
+    if is_adapter(student):
+        return "peft"
+    return "sentence-transformers" if is_sentence_encoder(student) else "transformers"
 
 
 def packages_of(student: Mapping[str, Any]) -> str:
     """The packages that the code of `usage` needs, separated by spaces."""
-    is_of_images = pipeline_of(student["architecture"]) == "image-classification"
+    if is_sentence_encoder(student):
+        return library_of(student)
+    is_of_images = pipeline_of(student) == "image-classification"
     return " ".join(
         ["transformers", "torch", *["peft"] * is_adapter(student), *["pillow", "torchvision"] * is_of_images]
     )
@@ -69,6 +87,11 @@ def packages_of(student: Mapping[str, Any]) -> str:
 def is_adapter(student: Mapping[str, Any]) -> bool:
     """Whether a student was saved as a PEFT adapter, which needs its base model."""
     return student.get("adapter") is not None
+
+
+def is_sentence_encoder(student: Mapping[str, Any]) -> bool:
+    """Whether a student gives one embedding per text."""
+    return student.get("pooling") is not None
 
 
 def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
@@ -82,9 +105,11 @@ def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
     Returns:
         The code; None if the model's pipeline tag is not known.
     """
-    task = pipeline_of(student["architecture"])
+    task = pipeline_of(student)
     if task is None:
         return None
+    if is_sentence_encoder(student):
+        return _SIMILARITIES.format(here=HERE, texts=list(_TEXTS))
     if task == "question-answering":
         answer = _ANSWER.format(question=_QUESTIONS[0][0], context=_QUESTIONS[0][1])
         return _imports(["import torch"], student, "AutoTokenizer") + _loaded(student) + answer
@@ -95,9 +120,9 @@ def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
     return _pipeline(task, student) + _question(task, student, data)
 
 
-def widget(student: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str, str]]:
+def widget(student: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Two examples for the widget of the Hub page; empty if they would need a file or an unknown mask token."""
-    task, mask = pipeline_of(student["architecture"]), student.get("mask_token")
+    task, mask = pipeline_of(student), student.get("mask_token")
     texts: Sequence[str] = ()
     if task == "text-classification":
         texts = [" ".join(pair) for pair in _PAIRS] if data.get("text_pairs") else _TEXTS
@@ -105,6 +130,8 @@ def widget(student: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str
         return [{"text": question, "context": context} for question, context in _QUESTIONS]
     elif task == "fill-mask":
         texts = [text.format(mask) for text in _MASKED] if mask else []
+    elif task == "sentence-similarity":
+        return [{"source_sentence": _TEXTS[0], "sentences": list(_TEXTS[1:])}]
     elif task == "token-classification":
         texts = _NAMES
     elif task == "text-generation":

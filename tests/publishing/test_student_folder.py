@@ -3,13 +3,17 @@
 import json
 import os
 import pickle
+import re
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hf_distill import SentenceEncoder
 from hf_distill.publishing.student_folder import files_to_publish, is_weights, left_out
+from hf_distill.sentence_encoder import saved_pooling
 from tests.hub.students import JUNK, make_student
+from tests.tiny_models import tiny_bert
 
 TOKEN = "hf_" + "abcdefghijABCDEFGHIJ0123456789wxyz"
 PUBLISHED = ["README.md", "config.json", "model.safetensors", "run.json", "tokenizer.json", "tokenizer_config.json"]
@@ -29,6 +33,34 @@ def test_only_what_a_stranger_needs(folder):
     assert [file.name for file in files] == PUBLISHED
     assert left_out(folder, files) == sorted([*JUNK, "checkpoint-10/"])
     assert all(file.size == file.path.stat().st_size and len(file.sha256) == 64 for file in files)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_sentence_encoder_goes_with_the_files_that_sentence_transformers_reads(folder, normalize):
+    model = SentenceEncoder.from_model(tiny_bert(layers=1), "cls", normalize)
+    model.save_pretrained(folder)
+    files = files_to_publish(folder)
+    assert [file.name for file in files] == ["1_Pooling/config.json", *PUBLISHED[:3], "modules.json", *PUBLISHED[3:]]
+    assert left_out(folder, files) == sorted([*JUNK, "checkpoint-10/"])
+    published = folder.parent / "published"
+    for file in files:
+        (published / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (published / file.name).write_bytes(file.read())
+    assert saved_pooling(published) == ("cls", normalize)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "deep/folder"])
+def test_modules_that_lead_elsewhere_are_refused(folder, path):
+    SentenceEncoder.from_model(tiny_bert(layers=1)).save_pretrained(folder)
+    modules = json.loads((folder / "modules.json").read_text())
+    target = folder / path
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "1_Pooling").rename(target)
+    modules[1]["path"] = path
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises((ValueError, OSError), match=re.escape(path)):
+        files_to_publish(folder)
 
 
 def test_checksums_are_gits_and_sha256s(folder):

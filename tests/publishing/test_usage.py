@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -20,6 +21,7 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from hf_distill import SentenceEncoder
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import describe_model, schema
 from hf_distill.publishing.student_folder import describe_file, with_repository
@@ -86,6 +88,17 @@ STUDENTS = {
     "gray images": (lambda: vit(1), {"num_channels": 1, "image_size": 8}, {}),
 }
 EXPECTED = {"regression": "'score'", "multi-label": "middle's", "masked words": "token_str", "gray images": "tensor"}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_code_of_a_sentence_encoder_s_card_prints_similarities(tmp_path, capsys, pooling):
+    pytest.importorskip("sentence_transformers")
+    save(tmp_path, SentenceEncoder.from_model(bert(), pooling), {}, {})
+    similarities = [float(each) for each in re.findall(r"[\d.]+", printed_by(tmp_path, capsys).replace("tensor", ""))]
+    assert len(similarities) == 4 and similarities[0] == pytest.approx(1, abs=1e-4)
+    content = ModelCard.load(tmp_path / "README.md").data.to_dict()
+    assert content["library_name"] == "sentence-transformers" and content["pipeline_tag"] == "sentence-similarity"
+    assert {"sentence-transformers", "feature-extraction", "sentence-similarity"} <= set(content["tags"])
 
 
 def printed_by(folder, capsys, **namespace) -> str:
