@@ -31,6 +31,7 @@ _SOURCE = {"cache_dir", "force_download", "local_files_only", "revision", "subfo
 _CHANGES = {"id2label", "label2id", "num_labels"}
 # The names of sentence-transformers, whose version 6 reads those of all earlier versions.
 _MODES = {Pooling.MEAN: "mean", Pooling.CLS: "cls", Pooling.LAST: "lasttoken"}
+_NAMES = [each.value for each in Pooling]
 _FLAGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
 _OTHER_FLAGS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 _MODULES = "sentence_transformers.models"
@@ -79,12 +80,12 @@ class SentenceEncoder:
         changes = {key: kwargs.pop(key) for key in _CHANGES & kwargs.keys()}
         if config is None:
             config = AutoConfig.from_pretrained(name, **source, **changes)
-        if getattr(config, POOLING, None) is None and (saved := saved_pooling(name, **source)) is not None:
+        if getattr(config, POOLING, None) is None and (saved := saved_pooling(name, pooling, **source)) is not None:
             _set(config, *saved)
         _set(config, pooling, normalize)
         if getattr(config, POOLING, None) is None:
             raise ValueError(
-                f"{name} does not say how its hidden states are pooled: pass pooling, one of {[each.value for each in Pooling]}"
+                f"{name} does not say how its hidden states are pooled: pass pooling, one of {_NAMES}"
             )
         load: Callable = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]  # not this method again
         return load(_class_for(config), name, config=config, **kwargs)
@@ -166,18 +167,22 @@ def encoder_class(stock: type[Any]) -> type[Any]:
     return type(stock.__name__, (SentenceEncoder, stock), {**names, "__init__": __init__, "forward": forward})
 
 
-def saved_pooling(name: str | os.PathLike, **source: Any) -> tuple[Pooling, bool] | None:
+def saved_pooling(
+    name: str | os.PathLike, pooling: Pooling | str | None = None, **source: Any
+) -> tuple[Pooling | str, bool] | None:
     """How the embeddings of a model of sentence-transformers are made.
 
     Args:
         name: A folder or Hub id.
+        pooling: A pooling to use in place of the saved one, which then need not be there. None: the saved one.
         **source: Arguments of `from_pretrained` that locate the files.
 
     Returns:
         The pooling, and whether embeddings are normalized; None if the folder has no modules.json.
 
     Raises:
-        ValueError: The model has parts other than a transformer, pooling and normalization, or another pooling.
+        ValueError: The model has parts other than a transformer, pooling and normalization, or another pooling, or lacks
+            the file that says which.
     """
     path = _file(name, MODULES, source)
     if path is None:
@@ -188,12 +193,17 @@ def saved_pooling(name: str | os.PathLike, **source: Any) -> tuple[Pooling, bool
             f"{name} consists of {list(kinds)}; a sentence encoder is a Transformer with Pooling and perhaps Normalize. As a "
             "teacher it can be recorded: add its embeddings to the data set as the column teacher_logits"
         )
-    settings = read_json(_file(name, f"{kinds['Pooling']}/config.json", source) or "1_Pooling/config.json")
+    if pooling is not None:
+        return pooling, "Normalize" in kinds
+    settings_file = f"{kinds['Pooling']}/config.json"
+    if (path := _file(name, settings_file, source)) is None:
+        raise ValueError(f"{name} lacks {settings_file}, which its {MODULES} names: pass pooling, one of {_NAMES}")
+    settings = read_json(path)
     modes = settings.get("pooling_mode", [mode for mode, flag in _FLAGS.items() if settings.get(flag)])
     modes = [modes] if isinstance(modes, str) else [*modes, *(flag for flag in _OTHER_FLAGS if settings.get(flag))]
-    for pooling, mode in _MODES.items():
+    for found, mode in _MODES.items():
         if modes == [mode]:
-            return pooling, "Normalize" in kinds
+            return found, "Normalize" in kinds
     raise ValueError(f"{name} pools hidden states by {modes}; supported is one of {list(_MODES.values())}")
 
 

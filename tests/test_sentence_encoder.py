@@ -108,6 +108,15 @@ def saved_stock(folder, kinds, pooling):
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 
 
+def test_a_folder_that_lacks_its_pooling_needs_one(tmp_path):
+    saved_stock(tmp_path, ["Pooling"], {})
+    (tmp_path / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"lacks 1_Pooling/config\.json, which its modules\.json names: pass"):
+        SentenceEncoder.from_pretrained(tmp_path)
+    config = SentenceEncoder.from_pretrained(tmp_path, pooling="mean").config
+    assert (config.sentence_pooling, config.sentence_normalize) == ("mean", False)
+
+
 @pytest.mark.parametrize(
     ("kinds", "pooling", "expected"),
     [

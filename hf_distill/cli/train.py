@@ -65,7 +65,7 @@ def train(
     teacher_info: TeacherInfo = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the student's run record.")] = False,
 ) -> None:
-    """Distill a student from a teacher of texts, words, questions or images, and compare the two where there are labels.
+    """Distill a student from a teacher of texts, words, questions, images or embeddings, and compare the two where there are labels.
 
     With --teacher-outputs FILE the teacher is whoever gave the answers in the file, such as a language model.
 
@@ -86,7 +86,7 @@ def train(
         raise typer.BadParameter(
             "--base-model, --labels, --outputs-kind, --multi-label and --teacher-info are for --teacher-outputs"
         )
-    args = training_arguments(context, output_dir)
+    args = training_arguments(context, output_dir, *_recipe_for(teacher))
     request = StudentRequest(
         args, teacher, student, initialization, dataset, dataset_config, text_column, label_column, max_length,
         transfer_set, labels_alone, outputs,
@@ -118,6 +118,15 @@ def training_arguments(context: typer.Context, output_dir: Path, *defaults: str)
         [*_DEFAULTS, *defaults, "--output_dir", str(output_dir), *context.args]
     )
     return args
+
+
+def _recipe_for(teacher: str | None) -> tuple[str, ...]:
+    """Training arguments that name the recipe of sentence encoders, if the teacher is one."""
+    from hf_distill.pretrained.loading import SavedModel
+    from hf_distill.tasks import Task
+
+    is_encoder = teacher is not None and SavedModel.find(teacher).task is Task.SENTENCE_EMBEDDING
+    return ("--recipe", "embedding") if is_encoder else ()
 
 
 def _column_options(texts: Sequence[str] | None, label: str | None) -> list[str]:

@@ -69,12 +69,12 @@ def _quality(finished: FinishedTraining, evaluation: Mapping[str, Any] | None, m
 
 def _compared(evaluation: Mapping[str, Any]) -> str:
     """The metric of the student and, where it is compared, of its teacher."""
-    from hf_distill.evaluation.report import in_percent, metric_label
+    from hf_distill.evaluation.metric_text import metric_label, value_text
 
     label, _, unit = metric_label(evaluation).rpartition(" %")
     name, unit = (label, " %") if label else (unit, "")
     student, *teachers = (
-        in_percent(evaluation, row["metrics"][evaluation["metric"]])
+        value_text(evaluation, row["metrics"][evaluation["metric"]])
         for row in reversed(_student_and_before(evaluation))
     )
     of_teacher = "".join(f", the teacher's {teacher}{unit}" for teacher in teachers)
@@ -93,12 +93,12 @@ def _gain(evaluation: Mapping[str, Any] | None, labeled_rows: int) -> list[str]:
     found = next((row["against_labels_alone"] for row in rows if "against_labels_alone" in row), None)
     if evaluation is None or found is None:
         return []
-    from hf_distill.evaluation.report import is_share
+    from hf_distill.evaluation.metric_text import metric_label, value_text
 
-    scale = 100 if is_share(evaluation) else 1
-    difference, low, high = (scale * found[name] for name in ("difference", "low", "high"))
+    difference, *interval = (value_text(evaluation, found[name], "+") for name in ("difference", "low", "high"))
+    unit = " points" if metric_label(evaluation).endswith("%") else ""
     than = f"than the same student trained briefly on the labels of {labeled_rows:,} rows alone"
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    if low > 0:
-        return [f"Gain: {difference:+.1f} points better {than} ({interval})"]
-    return [f"Warning: not clearly better {than}: {difference:+.1f} points ({interval}). {_ADVICE}"]
+    shown = f"95 % interval {' to '.join(interval)}"
+    if found["low"] > 0:
+        return [f"Gain: {difference}{unit} better {than} ({shown})"]
+    return [f"Warning: not clearly better {than}: {difference}{unit} ({shown}). {_ADVICE}"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset, Features
+from datasets import Dataset, Features, concatenate_datasets
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from hf_distill.data.class_names import MISSING, ClassIds, label_names
@@ -116,3 +116,24 @@ class SequenceEncoder:
             return inputs
 
         return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, load_from_cache_file=self.cached)
+
+
+def encode_single_texts(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    """Encode every text of one or two columns by itself, as a sentence encoder reads it.
+
+    Args:
+        rows: Rows with one or two columns of texts, see `text_columns`.
+        tokenizer: The model's tokenizer.
+        max_length: Tokens to which longer texts are truncated; at most the tokenizer's maximum.
+
+    Returns:
+        The model inputs: one row per text, first those of the first column.
+
+    Raises:
+        ValueError: There is no column of texts, or a row has no text.
+    """
+    columns = text_columns(rows.features)
+    if not columns:
+        raise ValueError(f"the data need one or two columns of texts, got {rows.column_names}")
+    encode = SequenceEncoder(tokenizer, ClassIds(), max_length)
+    return concatenate_datasets([encode(rows.select_columns([name]), [name]) for name in columns])

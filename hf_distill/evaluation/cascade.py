@@ -10,8 +10,9 @@ import numpy as np
 from datasets import Dataset
 
 from hf_distill.evaluation.comparison import TEACHER, EvaluatedModel, LatencySettings, compare
+from hf_distill.evaluation.metric_text import value_text
 from hf_distill.evaluation.predictions import Predictions
-from hf_distill.evaluation.report import in_percent, latency_of
+from hf_distill.evaluation.row_values import latency_of
 from hf_distill.evaluation.significance import difference_interval
 from hf_distill.extras import require_extra
 from hf_distill.tasks import REGRESSION, Task, problem_type_of, task_of
@@ -247,7 +248,7 @@ def _cells(evaluation: Mapping[str, Any], teacher: Mapping[str, Any], row: Mappi
         "never" if found["threshold"] is None else f"{found['threshold']:.3f}",
         f"{found['temperature']:.2f}",
         f"{100 * found['share']:.1f}",
-        in_percent(evaluation, found["accuracy"]),
+        value_text(evaluation, found["accuracy"]),
         f"{100 * found['difference']:+.1f} ± {half:.1f}",
         "" if mean is None else f"{mean:.2f}",
         "" if mean is None else f"{latency_of(teacher) / mean:.1f}x",

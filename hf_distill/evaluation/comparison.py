@@ -20,10 +20,11 @@ from hf_distill.evaluation.formats import Format, FormatRunner, in_format
 from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
 from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.evaluation.significance import difference_interval, mcnemar
+from hf_distill.evaluation.text_pairs import pair_fidelity
 from hf_distill.extras import require_extra
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.hardware import hardware_name
-from hf_distill.tasks import Task, task_of
+from hf_distill.tasks import EMBEDDING, REGRESSION, SINGLE_LABEL, Task, task_of
 
 TEACHER, DISTILLED, LABELS_ONLY, OTHER = "teacher", "distilled", "labels only", "other"
 _ENOUGH_MILLISECONDS = 5000.0  # limit of the time for all passes of one measurement
@@ -86,7 +87,7 @@ def compare(
 
     Args:
         evaluated_models: The models, the teacher first if there is one; all of the same task and classes.
-        rows: The raw rows: texts and `label`, words and their labels, questions with contexts and answers, or images.
+        rows: The raw rows, see `Predictor.predict`.
         name: The name of the data set.
         split: The split of the data set that the rows are.
         latency: The settings of latency measurements. None: latency is not measured.
@@ -187,10 +188,10 @@ def _row(
             row["against_teacher_by_format"] = {
                 each: paired_difference(reference, found) for each, found in others.items()
             }
-    return row if reference is None else row | _against(reference, main)
+    return row if reference is None else row | _against(reference, main, task_of(model))
 
 
-def _against(teacher: Predictions, student: Predictions) -> dict[str, Any]:
+def _against(teacher: Predictions, student: Predictions, task: Task | None) -> dict[str, Any]:
     """The student's fidelity to the teacher, and the difference of their main metrics."""
     if len(teacher.predictions) != len(student.predictions):
         raise ValueError(
@@ -198,10 +199,12 @@ def _against(teacher: Predictions, student: Predictions) -> dict[str, Any]:
             f"{len(student.predictions)}: their tokenizers truncate the texts at different places; pass a larger max_length (--max-length)"
         )
     fidelity = {}
-    if student.logits is not None:
-        kind = "regression" if student.is_correct is None else "single_label_classification"
+    if student.logits is not None and teacher.logits is not None:
+        kind = REGRESSION if student.is_correct is None else SINGLE_LABEL
+        if task is Task.SENTENCE_EMBEDDING:
+            kind, fidelity = EMBEDDING, pair_fidelity(student.logits, teacher.logits)
         both = torch.from_numpy(student.logits), torch.from_numpy(teacher.logits)
-        fidelity = {key: float(value.mean()) for key, value in fidelity_values(*both, kind).items()}
+        fidelity |= {key: float(value.mean()) for key, value in fidelity_values(*both, kind).items()}
     else:
         fidelity["teacher_agreement"] = float((student.predictions == teacher.predictions).mean())
     difference = paired_difference(teacher, student)

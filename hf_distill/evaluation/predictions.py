@@ -18,17 +18,18 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_distill.data.class_names import label_names, positions
+from hf_distill.data.class_names import ClassIds, label_names, positions
 from hf_distill.data.images import encode_images, image_labels
 from hf_distill.data.length_bucket_sampler import example_lengths
 from hf_distill.data.limits import ReadingLimits, require_padding_token, require_readable
 from hf_distill.data.questions import NO_INPUTS, WindowEncoder
-from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
+from hf_distill.data.sequences import SequenceEncoder, encode_label, encode_single_texts, label_ids, text_columns
 from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
 from hf_distill.evaluation.calibration import expected_calibration_error
 from hf_distill.evaluation.formats import Runner
 from hf_distill.evaluation.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, compute_metrics
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalized
+from hf_distill.evaluation.text_pairs import scores_of_pairs
 from hf_distill.evaluation.token_classification import entity_counts, entity_metric
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, problem_type_of, task_of
@@ -38,6 +39,7 @@ TASKS = (
     Task.TOKEN_CLASSIFICATION,
     Task.QUESTION_ANSWERING,
     Task.IMAGE_CLASSIFICATION,
+    Task.SENTENCE_EMBEDDING,
 )
 
 
@@ -50,10 +52,12 @@ class Predictions:
         main_metric: The key of `metrics` that models are compared by; higher is better.
         num_examples: The number of rows that have a label; others are not scored.
         score: A function from indices of examples, with repetitions, (examples,), to the main metric on them.
-        predictions: The predicted class, number or text of each item (example, or word), (items,).
-        is_correct: Whether each prediction is correct, bool (items,); None for regression.
+        predictions: The predicted class, number or text of each item (example, or word), (items,); the cosine similarity of
+            each pair for sentence encoders.
+        is_correct: Whether each prediction is correct, bool (items,); None for regression and sentence encoders.
         logits: The logits in the order of `Predictor.names`, (items, classes), or (items, 1) for regression; None for
-            question answering.
+            question answering; for sentence encoders the embeddings of all first texts, then of all second ones,
+            (2 · items, width).
         labels: The correct class of each item in the order of `Predictor.names`, (items,); None without classes.
     """
 
@@ -93,7 +97,8 @@ class Predictor:
         """Predict labeled rows and compute the metrics.
 
         Args:
-            rows: The raw rows: texts and `label`, words and their labels, questions with contexts and answers, or images.
+            rows: The raw rows: texts and `label`, words and their labels, questions with contexts and answers, images, or
+                pairs of texts, whose `label` is their similarity; without a label they belong together.
 
         Returns:
             The predictions and their metrics.
@@ -101,7 +106,9 @@ class Predictor:
         Raises:
             ValueError: The head's task is not in `TASKS`, the rows lack columns, or none has a label.
         """
-        kinds = dict(zip(TASKS, (self._sequences, self._words, self._questions, self._images), strict=True))
+        kinds = dict(
+            zip(TASKS, (self._sequences, self._words, self._questions, self._images, self._pairs), strict=True)
+        )
         task = task_of(self.model)
         if task is None or task not in kinds:
             allowed = [each.value for each in TASKS]
@@ -122,6 +129,18 @@ class Predictor:
         logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
         labels = inputs["labels"][:]
         return _of_numbers(logits, labels) if not ids else self._of_classes(logits, labels)
+
+    def _pairs(self, rows: Dataset) -> Predictions:
+        columns = text_columns(rows.features)
+        if len(columns) != 2:
+            raise ValueError(f"sentence encoders need two columns of texts, of pairs, got {rows.column_names}")
+        inputs = encode_single_texts(rows, self.processing_class, self.max_length)
+        logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
+        labels = (
+            np.array([encode_label(each, ClassIds()) for each in rows["label"]]) if "label" in rows.features else None
+        )
+        found = scores_of_pairs(logits[: len(rows)], logits[len(rows) :], labels)
+        return Predictions(found.metrics, found.main_metric, len(rows), found.score, found.cosines, logits=logits)
 
     def _images(self, rows: Dataset) -> Predictions:
         inputs = encode_images(rows, self.processing_class, self.model.config)

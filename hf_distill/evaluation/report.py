@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_distill.evaluation.label_placement import label_marks
+from hf_distill.evaluation.metric_text import (
+    agreement_label,
+    agreement_text,
+    examples_label,
+    is_share,
+    metric_label,
+    value_text,
+)
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text
 from hf_distill.extras import require_extra
 from hf_distill.files import replacing
@@ -22,32 +30,6 @@ _LABELED = 12  # the largest number of marks with their names in a plot
 _NAME = 40  # the largest number of characters of a name in a plot
 _P = "; p: exact McNemar test"
 _SPEED = ("ms", "p95 ms", "per second", "faster")
-_PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
-
-
-def in_percent(evaluation: Mapping[str, Any], value: float) -> str:
-    """A value of the comparison's metric as text, in percent where that is usual."""
-    return f"{100 * value if is_share(evaluation) else value:.1f}"
-
-
-def is_share(evaluation: Mapping[str, Any]) -> bool:
-    """Whether the comparison's metric is in [0, 1] and shown in percent."""
-    return evaluation["metric"] in _PERCENT and evaluation["task"] != "question_answering"
-
-
-def metric_label(evaluation: Mapping[str, Any]) -> str:
-    """The name of the comparison's metric with its unit."""
-    is_percentage = is_share(evaluation) or evaluation["task"] == "question_answering"
-    return evaluation["metric"].replace("_", " ") + (" %" if is_percentage else "")
-
-
-def examples_label(evaluation: Mapping[str, Any]) -> str:
-    """The number of labeled examples of the comparison, and of all examples if some have no label, as text."""
-    data = evaluation["data"]
-    scored = data.get("scored", data["examples"])
-    return f"{scored:,} example{'' if scored == 1 else 's'}" + (
-        f" with a label, of {data['examples']:,}" if scored < data["examples"] else ""
-    )
 
 
 def report_table(evaluation: Mapping[str, Any]) -> Table:
@@ -63,33 +45,41 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
     by_format = any("format" in row for row in rows)
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     sized = [name for name in formats or ["fp32"] if any(megabytes_of_row(row, name) is not None for row in rows)]
+    compared = [row["against_teacher"] for row in rows if row.get("against_teacher")]
+    has_p = not by_format and any("mcnemar_p" in each for each in compared)
     table = Table(
         title=escape(plain(f"{data['name']}, {data['split']}: {examples_label(evaluation)}")),
-        caption=f"± half the 95 % interval of the difference from the teacher{'' if by_format else _P}"
-        if any("against_teacher" in row for row in rows)
+        caption=f"± half the 95 % interval of the difference from the teacher{_P if has_p else ''}"
+        if compared
         else None,
     )
-    for heading in ("model", "trained on"):
-        table.add_column(heading, overflow="fold")
-    headings = [metric_label(evaluation), "against teacher", "p", "agreement %", "ECE %", "parameters", "smaller"]
+    headings = [metric_label(evaluation), "against teacher", "p", agreement_label(evaluation), "ECE %"]
+    headings += ["parameters", "smaller"]
     headings += [f"{each} MB" for each in sized]
     headings += [*(f"{each} ms" for each in formats), *(["faster"] if formats else [])]
     if by_format:
-        table.columns[1].header = "format"
         headings = [metric_label(evaluation), "against teacher", "parameters", "smaller", "MB", "smaller", *_SPEED]
-    for heading in headings:
-        table.add_column(escape(plain(heading)), justify="right", overflow="fold")
-    for row in rows:
-        cells = _cells_of_format(evaluation, row) if by_format else _cells(evaluation, row, formats, sized)
-        table.add_row(*(escape(plain(cell)) for cell in cells))
+    headings = ["model", "format" if by_format else "trained on", *headings]
+    lines = [
+        _cells_of_format(evaluation, row) if by_format else _cells(evaluation, row, formats, sized) for row in rows
+    ]
+    filled = [
+        index for index in range(len(headings)) if any(line[index] for line in lines)
+    ]  # calibration: of classifiers
+    for index in filled:
+        table.add_column(escape(plain(headings[index])), justify="right" if index > 1 else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(escape(plain(line[index])) for index in filled))
     return table
 
 
 def _against_teacher(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """The difference from the teacher, with half its interval."""
-    against, scale = row.get("against_teacher") or {}, 100 if is_share(evaluation) else 1
-    half = scale * (against["high"] - against["low"]) / 2 if against else 0
-    return f"{scale * against['difference']:+.1f} ± {half:.1f}" if against else ""
+    against = row.get("against_teacher")
+    if not against:
+        return ""
+    half = value_text(evaluation, (against["high"] - against["low"]) / 2)
+    return f"{value_text(evaluation, against['difference'], '+')} ± {half}"
 
 
 def _cells_of_format(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
@@ -99,7 +89,7 @@ def _cells_of_format(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> l
     return [
         row["name"],
         row.get("format", "fp32"),
-        in_percent(evaluation, row["metrics"][evaluation["metric"]]),
+        value_text(evaluation, row["metrics"][evaluation["metric"]]),
         _against_teacher(evaluation, row),
         f"{row['parameters'] / 1e6:.1f}M",
         _times(first["parameters"], row["parameters"]),
@@ -115,15 +105,15 @@ def _cells(
     evaluation: Mapping[str, Any], row: Mapping[str, Any], formats: Sequence[str], sized: Sequence[str]
 ) -> list[str]:
     first, metric = evaluation["rows"][0], evaluation["metric"]
-    against, fidelity = row.get("against_teacher") or {}, row.get("fidelity") or {}
+    against = row.get("against_teacher") or {}
     calibration = row["metrics"].get("expected_calibration_error")
     cells = [
         row["name"],
         {"teacher": "(teacher)", "other": ""}.get(row["role"], row["role"]),
-        in_percent(evaluation, row["metrics"][metric]),
+        value_text(evaluation, row["metrics"][metric]),
         _against_teacher(evaluation, row),
         f"{against['mcnemar_p']:.2g}" if "mcnemar_p" in against else "",
-        f"{100 * fidelity['teacher_agreement']:.1f}" if "teacher_agreement" in fidelity else "",
+        agreement_text(row),
         f"{100 * calibration:.1f}" if calibration is not None else "",
         f"{row['parameters'] / 1e6:.1f}M",
         _times(first["parameters"], row["parameters"]),

@@ -9,6 +9,8 @@ from datasets import Dataset, Value
 from transformers import PreTrainedModel
 
 from hf_distill.data.class_names import label_names
+from hf_distill.data.sequences import text_columns
+from hf_distill.evaluation.embeddings import normalized
 from hf_distill.evaluation.predictions import Predictions
 from hf_distill.tasks import Task, problem_type_of, task_of
 
@@ -17,17 +19,20 @@ class AgreementError(ValueError):
     """An export whose predictions differ too often from the model's."""
 
 
-def agreement(reference: Predictions, found: Predictions) -> float:
+def agreement(reference: Predictions, found: Predictions, task: Task | None) -> float:
     """The agreement of two models' predictions of the same rows.
 
     Args:
         reference: The predictions of the model in single precision.
         found: The predictions of the export.
+        task: The task of the models.
 
     Returns:
         The share of equal predictions (of examples, words or answers); for regression the coefficient of determination
-        of the export's numbers, 1 where they are equal.
+        of the export's numbers, 1 where they are equal; for embeddings their mean cosine similarity.
     """
+    if task is Task.SENTENCE_EMBEDDING and reference.logits is not None and found.logits is not None:
+        return float((normalized(reference.logits) * normalized(found.logits)).sum(axis=1).mean())
     if found.is_correct is not None:
         return float((reference.predictions == found.predictions).mean())
     residual = np.mean((found.predictions - reference.predictions) ** 2)
@@ -49,11 +54,23 @@ def with_labels(rows: Dataset, model: PreTrainedModel) -> tuple[Dataset, bool]:
         model: The model that predicts them.
 
     Returns:
-        The rows, with a placeholder as label if a classifier's rows have none, and whether the labels are real.
+        The rows, with a placeholder as label if a classifier's rows have none, or as second text if those of a sentence
+        encoder have none, and whether they can be scored.
     """
     task = task_of(model)
+    if task is Task.SENTENCE_EMBEDDING:
+        columns = text_columns(rows.features)
+        return (rows, True) if len(columns) == 2 else (_with_themselves(rows, columns), False)
     if task not in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION) or {"label", "labels"} & {*rows.features}:
         return rows, True
     label: Any = 0.0 if problem_type_of(model.config) == "regression" else label_names(model.config)[0]
     feature = Value("float32" if isinstance(label, float) else "string")
     return rows.add_column("label", [label] * len(rows), feature=feature), False
+
+
+def _with_themselves(rows: Dataset, columns: list[str]) -> Dataset:
+    """Every text beside itself; the first column of texts, if there are several."""
+    if not columns:
+        raise ValueError(f"the data need a column of texts, got {rows.column_names}")
+    texts = rows.select_columns(columns[:1]).rename_column(columns[0], "first_text")
+    return texts.add_column("second_text", texts["first_text"][:])

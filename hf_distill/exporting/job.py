@@ -154,10 +154,13 @@ class ExportJob:
         convert(self.source, path, number_format, kept, calibration)
         run = GraphRunner(path)
         predictions = self._predicted(run)
-        agreed = agreement(self.reference, predictions)
+        agreed = self._agreement(predictions)
         if number_format is GraphFormat.INT8:  # whose ranges depend on the batch; services read single rows
-            agreed = min(agreed, agreement(self.reference, self._predicted(run, batch_size=1)))
+            agreed = min(agreed, self._agreement(self._predicted(run, batch_size=1)))
         return run, predictions, agreed
+
+    def _agreement(self, predictions: Predictions) -> float:
+        return agreement(self.reference, predictions, task_of(self.evaluated.model))
 
     def _is_enough(self, agreed: float) -> bool:
         required = self.settings.require_agreement

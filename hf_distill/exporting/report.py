@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hf_distill.evaluation.report import in_percent, metric_label
+from hf_distill.evaluation.metric_text import metric_label, value_text
 from hf_distill.evaluation.row_values import megabytes_text
 from hf_distill.extras import require_extra
 from hf_distill.text.plain import plain
@@ -39,7 +39,7 @@ def _cells(report: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
         row["format"],
         row["file"] or "(torch)",
         megabytes_text(row["megabytes"]),
-        *([in_percent(report, row["metrics"][metric])] if metric else []),
+        *([value_text(report, row["metrics"][metric])] if metric else []),
         f"{100 * row['agreement']:.1f}" if "agreement" in row else "",
         str(len(kept)) if kept else "",
         *(f"{each['median_ms']:.2f}" for each in row.get("latency", ())),

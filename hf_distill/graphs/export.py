@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from hf_distill.extras import require_extra
 from hf_distill.quantization import set_quantization
+from hf_distill.sentence_encoder import SentenceEncoder
 
+EMBEDDING_OUTPUT = "sentence_embedding"  # as sentence-transformers and optimum name it
 SCOPES = "pkg.torch.onnx.name_scopes"  # torch's exporter notes there which modules a node comes from
 _MOST_BYTES = 2**31 - 2**24  # an ONNX file is one protocol buffer, of at most 2 GiB
 # Of what a model may return, the export has the first: logits; further tensors are as the configuration asks.
@@ -53,6 +55,8 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], path: str | os.
             setattr(model.config, name, value)
     with torch.inference_mode():
         outputs = [key for key, value in model(**example).items() if isinstance(value, Tensor)]
+    if isinstance(model, SentenceEncoder):
+        outputs[outputs.index("logits")] = EMBEDDING_OUTPUT
     axes = {name: _axes(name) for name in names}
     with warnings.catch_warnings(), silenced("torch.onnx._internal.exporter._registration"):
         warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_distill.extras import require_extra
+from hf_distill.graphs.export import EMBEDDING_OUTPUT
 
 
 class GraphRunner:
@@ -47,10 +48,11 @@ class GraphRunner:
             inputs: The model inputs; those that the file does not need are ignored, and token types may be left out.
 
         Returns:
-            The outputs by their names in transformers.
+            The outputs by their names in transformers; embeddings are logits, as those of a `SentenceEncoder`.
         """
         if "token_type_ids" in self.names and "token_type_ids" not in inputs:
             inputs = {**inputs, "token_type_ids": torch.zeros_like(inputs["input_ids"])}
         arrays = self._session.run(None, {name: inputs[name].numpy() for name in self.names})
         names = [each.name for each in self._session.get_outputs()]
+        names = ["logits" if name == EMBEDDING_OUTPUT else name for name in names]
         return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}

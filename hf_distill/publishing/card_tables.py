@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_distill.evaluation.report import in_percent, is_share, metric_label
+from hf_distill.evaluation.metric_text import agreement_label, agreement_text, metric_label, value_text
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.markdown import Markdown, code, escaped, joined, table
@@ -68,21 +68,22 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Markdown:
     """The table of a comparison, with the student of the card in bold."""
     rows, metric = evaluation["rows"], evaluation["metric"]
     is_timed = all(latency_of(row) is not None for row in rows)
-    scale = 100 if is_share(evaluation) else 1
-    headings = ["model", "trained on", metric_label(evaluation), "against the teacher", "agreement", "parameters"]
+    headings = ["model", "trained on", metric_label(evaluation), "against the teacher", agreement_label(evaluation)]
+    headings += ["parameters"]
     is_sized = any(megabytes_of_row(row) is not None for row in rows)
     headings += ["MB"] if is_sized else []
     lines: list[list[Any]] = [[*headings, *(["latency"] if is_timed else [])]]
     for index, row in enumerate(rows):
-        against, fidelity = row.get("against_teacher") or {}, row.get("fidelity") or {}
-        agreement, name = fidelity.get("teacher_agreement"), escaped(row["name"])
-        interval = [f"{scale * against[end]:+.1f}" for end in ("low", "high")] if against else []
+        against, name = row.get("against_teacher") or {}, escaped(row["name"])
+        change, *interval = (
+            value_text(evaluation, against[key], "+") if against else "" for key in ("difference", "low", "high")
+        )
         cells = [
             Markdown(f"**{name}** (this model)") if index == evaluation.get("this") else name,
             _ROLES.get(row["role"], row["role"]),
-            in_percent(evaluation, row["metrics"][metric]),
-            Markdown(f"{scale * against['difference']:+.1f} ({' to '.join(interval)})") if against else "",
-            f"{100 * agreement:.1f} %" if agreement is not None else "",
+            value_text(evaluation, row["metrics"][metric]),
+            Markdown(f"{change} ({' to '.join(interval)})") if against else "",
+            agreement_text(row),
             f"{row['parameters'] / 1e6:.1f}M",
             *([megabytes_text(megabytes_of_row(row))] if is_sized else []),
         ]
@@ -133,7 +134,7 @@ def exports_table(exports: Mapping[str, Any]) -> Markdown:
             row["format"],
             code(row["file"]) if row["file"] else "",
             megabytes_text(row["megabytes"]),
-            *(["" if quality is None else in_percent(exports, quality)] if metric else []),
+            *(["" if quality is None else value_text(exports, quality)] if metric else []),
             "" if agreement is None else f"{100 * agreement:.1f} %",
             counted(len(kept), "layer") if kept else "",
         ]

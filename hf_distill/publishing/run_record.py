@@ -22,6 +22,7 @@ from hf_distill.features.projections import PROJECTIONS
 from hf_distill.files import atomic_write, read_json
 from hf_distill.files.json_schema import first_violation
 from hf_distill.fingerprints import package_versions, weights_sha256
+from hf_distill.recipes import RECIPES
 from hf_distill.sentence_encoder import POOLING
 from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.text.hub_ids import is_hub_id
@@ -259,15 +260,17 @@ def _lineage(origin: str) -> dict[str, Any] | None:
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
-    """The arguments that differ from the defaults of their class, without paths and secrets."""
-    changed = {}
+    """The arguments that differ from the defaults of their class or from their recipe's, without paths and secrets."""
+    changed, recipe = {}, getattr(args, "recipe", None)
+    of_recipe = RECIPES[recipe].arguments if recipe else {}
     for argument in fields(args):
         if argument.name in _PRIVATE_ARGUMENTS or argument.name.startswith("_") or not argument.init:
             continue
         value = getattr(args, argument.name, None)
         default = argument.default if argument.default_factory is MISSING else argument.default_factory()
         default = getattr(args, "MEANING_OF_NONE", {}).get(argument.name, default)
-        if value != default and (value or default) and isinstance(value, (str, int, float, bool, list, dict)):
+        is_changed = (value != default and (value or default)) or value != of_recipe.get(argument.name, value)
+        if is_changed and isinstance(value, (str, int, float, bool, list, dict)):
             changed[argument.name] = value.value if isinstance(value, Enum) else value
     return changed
 

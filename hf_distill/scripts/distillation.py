@@ -17,7 +17,7 @@ from transformers import (
 
 from hf_distill.data.images import encode_images
 from hf_distill.data.questions import WindowEncoder
-from hf_distill.data.sequences import SequenceEncoder, label_ids, text_columns
+from hf_distill.data.sequences import SequenceEncoder, encode_single_texts, label_ids, text_columns
 from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
 from hf_distill.precomputed.label import label_transfer_set
 from hf_distill.preflight.argument_rules import resolved_weights
@@ -105,7 +105,8 @@ def make_student_trainer(
 def learns_logits_alone(args: ScriptTrainingArguments) -> bool:
     """Whether the teacher's logits are all that the student learns from it, so that they can be computed in advance."""
     weights = resolved_weights(args, has_teacher=True)
-    of_features = [weights[name] for name in weights if name not in ("soft_label_weight", "hard_label_weight")]
+    of_logits = ("soft_label_weight", "hard_label_weight", "similarity_weight")
+    of_features = [weights[name] for name in weights if name not in of_logits]
     is_plain = not (args.has_target or args.teacher_checkpoints)
     return is_plain and weights["soft_label_weight"] > 0 and not any(of_features)
 
@@ -130,6 +131,8 @@ def encode_rows(rows: Dataset, model: PreTrainedModel, processing_class: Any, ma
     task, ids = task_of(model), label_ids(model.config)
     if task is Task.SEQUENCE_CLASSIFICATION:
         return SequenceEncoder(processing_class, ids, max_length)(rows, text_columns(rows.features))
+    if task is Task.SENTENCE_EMBEDDING:
+        return encode_single_texts(rows, processing_class, max_length)
     if task is Task.TOKEN_CLASSIFICATION:
         return WordEncoder(processing_class, word_label_ids(model.config), max_length)(
             rows, *word_columns(rows.features)
@@ -139,7 +142,7 @@ def encode_rows(rows: Dataset, model: PreTrainedModel, processing_class: Any, ma
     if task is Task.IMAGE_CLASSIFICATION:
         return encode_images(rows, processing_class, model.config)
     raise ValueError(
-        f"the teacher must classify texts, words or images or answer questions, got a {type(model).__name__}"
+        f"the teacher must classify texts, words or images, answer questions or embed texts, got a {type(model).__name__}"
     )
 
 

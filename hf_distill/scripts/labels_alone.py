@@ -14,7 +14,7 @@ from transformers.trainer_utils import set_seed
 from hf_distill.evaluation.comparison import LABELS_ONLY, EvaluatedModel
 from hf_distill.scripts.distillation import collator_for, encode_rows
 from hf_distill.scripts.splits import is_labeled, labeled_split
-from hf_distill.tasks import task_of, unwrapped
+from hf_distill.tasks import Task, task_of, unwrapped
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 
@@ -48,12 +48,17 @@ def train_on_labels(
         max_length: Tokens that longer inputs are cut to.
 
     Returns:
-        The trained model, on the CPU. None: the training rows or those to evaluate on have no labels, or the student was
-        pruned, learned from a teacher's checkpoints, or was trained under DeepSpeed or FSDP, or its loss is not finite.
+        The trained model, on the CPU. None: the training rows or those to evaluate on have no labels, the student embeds
+        texts, was pruned, learned from a teacher's checkpoints, or was trained under DeepSpeed or FSDP, or its loss is not finite.
     """
     args, task = trainer.args, task_of(unwrapped(trainer.model))
     is_plain = type(trainer) is DistillationTrainer and not (args.deepspeed or args.fsdp)
-    if not is_plain or labeled_split(splits, task) is None or not is_labeled(splits["train"], task):
+    if (
+        not is_plain
+        or task is Task.SENTENCE_EMBEDDING
+        or labeled_split(splits, task) is None
+        or not is_labeled(splits["train"], task)
+    ):
         return None
     set_seed(args.seed)
     model = untrained()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datasets import Dataset
 
 from hf_distill.data.arrow_columns import StoredRows
+from hf_distill.data.sequences import text_columns
 from hf_distill.data.words import word_columns
 from hf_distill.tasks import Task
 
@@ -44,7 +45,9 @@ def labeled_split(splits: Mapping[str, Dataset], task: Task | None) -> str | Non
 
 
 def is_labeled(rows: Dataset, task: Task | None) -> bool:
-    """Whether at least some of the rows have the labels, or for question answering the answers, of the task."""
+    """Whether at least some of the rows have the labels of the task; answers to questions, or for embeddings pairs of texts."""
+    if task is Task.SENTENCE_EMBEDDING:
+        return len(text_columns(rows.features)) == 2
     if task is Task.TOKEN_CLASSIFICATION:
         return bool(word_columns(rows.features))  # which refuses rows without
     column = "answers" if task is Task.QUESTION_ANSWERING else "label"

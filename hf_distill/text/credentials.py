@@ -146,8 +146,8 @@ def _spans(text: str, with_names: bool) -> Iterator[tuple[int, int]]:
     """Start and end of every credential, in any order; they may overlap."""
     found = [match.span() for shape in _SHAPES for match in shape.finditer(text)]
     found += [(match.start(), match.end() - 1) for match in _IN_ADDRESSES.finditer(text)]
-    found += [match.span(1) for match in _AUTHORIZATION.finditer(text)]
-    found += _named(text) if with_names else []
+    if with_names:
+        found += [*(match.span(1) for match in _AUTHORIZATION.finditer(text)), *_named(text)]
     return (span for span in found if not _PLACEHOLDER.fullmatch(text[slice(*span)]))
 
 

@@ -18,7 +18,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from hf_distill import DistillationTrainer, load_teacher_outputs
+from hf_distill import DistillationTrainer, SentenceEncoder, load_teacher_outputs
 from hf_distill.cli.train_summary import _gain
 from hf_distill.scripts import labels_alone
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -45,6 +45,28 @@ def test_images(tmp_path):
     assert found["data"]["name"] == "digits" and found["data"]["train_examples"] == 1197
     assert found["evaluation"]["rows"][1]["role"] == "distilled" and found["student"]["initialization"] == "truncated"
     assert AutoModelForImageClassification.from_pretrained(tmp_path / "student").config.num_hidden_layers == 1
+
+
+def test_embeddings(tmp_path):
+    pairs = [f"w{n} w{n + 1},w{n + 1} w{n + 2}" for n in range(5, 45)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["question,answer", *pairs]))
+    teacher = SentenceEncoder.from_model(tiny_bert(32, 2))
+    found = trained(tmp_path, teacher, str(tmp_path / "pairs.csv"), "1/16")
+    assert found["arguments"]["recipe"] == "embedding" and found["data"]["train_examples"] == 2 * 36
+    assert found["student"]["pooling"] == "mean" and "labels" not in {
+        row["role"] for row in found["evaluation"]["rows"]
+    }
+    assert found["evaluation"]["metric"] == "mrr" and [*found["evaluation"]["rows"][1]["metrics"]] == [
+        *("accuracy_at_1", "mrr", "spearman")
+    ]
+    assert (tmp_path / "student" / "teacher-outputs").exists()  # computed once
+    result = invoke("publish", tmp_path / "student", "alice/small", "--dry-run")
+    assert "1_Pooling/config.json" in result.stdout and "modules.json" in result.stdout
+    shutil.rmtree(tmp_path / "student")
+    (tmp_path / "texts.txt").write_text("\n".join(pairs))
+    found = trained(tmp_path, teacher, str(tmp_path / "texts.txt"), "1/16", "--similarity_weight", "0")
+    assert found["evaluation"] is None and found["arguments"]["similarity_weight"] == 0
+    assert found["metrics"]["eval_loss"] > 0
 
 
 def saved(folder, rows: list[dict], features=None) -> str:

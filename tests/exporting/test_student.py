@@ -16,7 +16,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, BertForTokenClassification
 
-from hf_distill import export_student
+from hf_distill import SentenceEncoder, export_student
+from hf_distill.evaluation.embeddings import embeddings_of
 from hf_distill.exporting.agreement import AgreementError
 from hf_distill.exporting.job import ExportJob
 from hf_distill.exporting.layers import fewest_kept
@@ -175,6 +176,28 @@ def test_images(tmp_path):
     rows = load_digits_dataset()["test"].select(range(40))
     report = export_student(model, tmp_path / "e", rows, formats=["onnx", "onnx-fp16", "onnx-int8"], **QUICK)
     assert report["rows"][1]["agreement"] == 1 and report["rows"][1]["largest_difference"] < 1e-4
+
+
+def test_a_sentence_encoder_is_served_by_the_documented_line(tmp_path, monkeypatch):
+    encoder, words = SentenceEncoder.from_model(tiny_bert(32, 2), "mean").eval(), texts(20).select_columns("text")
+    pairs = words.rename_column("text", "question").add_column("answer", words["text"][::-1])
+    folder, tokenizer = tmp_path / "exports" / "student", tiny_tokenizer()
+    report = export_student(encoder, folder, pairs, processing_class=tokenizer, formats=["onnx", "onnx-int8"], **QUICK)
+    assert report["metric"] == "mrr" and report["rows"][1]["agreement"] == pytest.approx(1)
+    assert 0.99 < report["rows"][2]["agreement"] < 1 and report["rows"][2]["largest_difference"] > 0
+    alone = export_student(encoder, folder, words, processing_class=tokenizer, formats=["onnx-int8"], **QUICK)
+    assert alone["metric"] is None and 0.99 < alone["rows"][1]["agreement"] < 1
+    code = re.search(r"```python\n(import json\n.*?)def classify", DOCS.read_text(), re.DOTALL)[1]
+    (line,) = re.findall(r"    return session.run.*", DOCS.read_text())
+    (inputs,) = re.findall(r"    rows = .*\n    inputs = .*\n", DOCS.read_text())
+    monkeypatch.chdir(tmp_path)
+    served: dict = {}
+    exec(f"{code}\ndef embed(texts):\n{inputs}{line}", served)
+    both = (
+        torch.from_numpy(served["embed"](words["text"][:])),
+        torch.from_numpy(embeddings_of(encoder, tokenizer, words["text"])),
+    )
+    assert torch.cosine_similarity(*both).mean() > 0.99
 
 
 @pytest.mark.parametrize(

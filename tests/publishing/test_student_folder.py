@@ -298,7 +298,7 @@ def test_other_secrets_are_found_too(folder, secret):
 
 def test_special_tokens_and_words_are_no_secrets(folder):
     rewrite(folder / "tokenizer_config.json", image_token="<image>", mask_token="[MASK]", sep_token="</s>")
-    (folder / "vocab.txt").write_text("password=abcdef1\ntoken: x1\n")
+    (folder / "vocab.txt").write_text("password=abcdef1\ntoken: x1\nauthorization: 20104\n")
     assert files_to_publish(folder)
 
 

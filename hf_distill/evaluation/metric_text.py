@@ -1,0 +1,57 @@
+"""A comparison's metric, its values and its examples as text, with their units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
+
+
+def value_text(evaluation: Mapping[str, Any], value: float, sign: str = "") -> str:
+    """A value of the comparison's metric as text: in percent where that is usual, a correlation with three decimals.
+
+    Args:
+        evaluation: The comparison.
+        value: The value, or a difference of two.
+        sign: "+" for a sign before positive values too.
+
+    Returns:
+        The text, without a unit.
+    """
+    scaled, is_percentage = (100 * value if is_share(evaluation) else value), metric_label(evaluation).endswith("%")
+    return f"{scaled:{sign}.{1 if is_percentage else 3}f}"
+
+
+def is_share(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the comparison's metric is in [0, 1] and shown in percent."""
+    return evaluation["metric"] in _PERCENT and evaluation["task"] != "question_answering"
+
+
+def metric_label(evaluation: Mapping[str, Any]) -> str:
+    """The name of the comparison's metric with its unit."""
+    is_percentage = is_share(evaluation) or evaluation["task"] == "question_answering"
+    return evaluation["metric"].replace("_", " ") + (" %" if is_percentage else "")
+
+
+def examples_label(evaluation: Mapping[str, Any]) -> str:
+    """The number of labeled examples of the comparison, and of all examples if some have no label, as text."""
+    data = evaluation["data"]
+    scored = data.get("scored", data["examples"])
+    return f"{scored:,} example{'' if scored == 1 else 's'}" + (
+        f" with a label, of {data['examples']:,}" if scored < data["examples"] else ""
+    )
+
+
+def agreement_label(evaluation: Mapping[str, Any]) -> str:
+    """What `agreement_text` measures."""
+    return "similarities' correlation" if evaluation["task"] == "sentence_embedding" else "agreement"
+
+
+def agreement_text(row: Mapping[str, Any]) -> str:
+    """The share of equal predictions, or for embeddings the rank correlation of the similarities with the teacher's."""
+    fidelity = row.get("fidelity") or {}
+    agreement, correlation = fidelity.get("teacher_agreement"), fidelity.get("similarity_spearman")
+    if agreement is not None:
+        return f"{100 * agreement:.1f} %"
+    return "" if correlation is None else f"{correlation:.3f}"
