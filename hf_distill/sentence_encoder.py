@@ -84,9 +84,7 @@ class SentenceEncoder:
             _set(config, *saved)
         _set(config, pooling, normalize)
         if getattr(config, POOLING, None) is None:
-            raise ValueError(
-                f"{name} does not say how its hidden states are pooled: pass pooling, one of {_NAMES}"
-            )
+            raise ValueError(f"{name} does not say how its hidden states are pooled: pass pooling, one of {_NAMES}")
         load: Callable = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]  # not this method again
         return load(_class_for(config), name, config=config, **kwargs)
 

@@ -18,7 +18,7 @@ from hf_distill.evaluation.comparison import TEACHER, EvaluatedModel
 from hf_distill.evaluation.loading import load_evaluated_model
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.precomputed.label import label_transfer_set
-from hf_distill.publishing.run_record import changed_arguments
+from hf_distill.publishing.run_origin import changed_arguments
 from hf_distill.scripts.datasets import load_splits, splits_with_columns
 from hf_distill.scripts.distillation import TEACHER_OUTPUTS, encode_rows, learns_logits_alone
 from hf_distill.scripts.run import ScriptTrainingArguments

@@ -11,7 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_distill.distributed.weights import is_sharded
 from hf_distill.hardware import hardware_name
 from hf_distill.publishing.card_tables import is_result, optimizer_text
-from hf_distill.publishing.run_record import RunRecord, changed_arguments, command_line, describe_model, git_state
+from hf_distill.publishing.run_origin import changed_arguments, command_line, git_state
+from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import Teacher
 from hf_distill.text.privacy import public_name

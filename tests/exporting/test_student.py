@@ -188,11 +188,11 @@ def test_a_sentence_encoder_is_served_by_the_documented_line(tmp_path, monkeypat
     alone = export_student(encoder, folder, words, processing_class=tokenizer, formats=["onnx-int8"], **QUICK)
     assert alone["metric"] is None and 0.99 < alone["rows"][1]["agreement"] < 1
     code = re.search(r"```python\n(import json\n.*?)def classify", DOCS.read_text(), re.DOTALL)[1]
-    (line,) = re.findall(r"    return session.run.*", DOCS.read_text())
+    (line,) = re.findall(r"`(return session.run[^`]*)`", DOCS.read_text())
     (inputs,) = re.findall(r"    rows = .*\n    inputs = .*\n", DOCS.read_text())
     monkeypatch.chdir(tmp_path)
     served: dict = {}
-    exec(f"{code}\ndef embed(texts):\n{inputs}{line}", served)
+    exec(f"{code}\ndef embed(texts):\n{inputs}    {line}", served)
     both = (
         torch.from_numpy(served["embed"](words["text"][:])),
         torch.from_numpy(embeddings_of(encoder, tokenizer, words["text"])),

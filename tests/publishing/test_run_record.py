@@ -1,22 +1,14 @@
 """The record says what happened and nothing private."""
 
 import json
-import subprocess
-import sys
 from dataclasses import fields
-from types import SimpleNamespace
 
 import pytest
 from transformers import TrainingArguments
 
 from hf_distill.fingerprints import weights_sha256
-from hf_distill.publishing.run_record import (
-    RunRecord,
-    changed_arguments,
-    command_line,
-    describe_model,
-    git_state,
-)
+from hf_distill.publishing.run_origin import changed_arguments
+from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.students.create import create_student
 from tests.tiny_models import tiny_bert
 
@@ -51,14 +43,6 @@ def test_another_schema_version_is_refused(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
     with pytest.raises(ValueError, match="schema version 99; this package reads 2"):
         RunRecord.load(tmp_path)
-
-
-def test_only_changed_arguments_without_paths_and_secrets(tmp_path):
-    args = TrainingArguments(str(tmp_path), hub_token="secret", learning_rate=0.1, report_to="none", optim="sgd")
-    changed = changed_arguments(args)
-    assert changed["learning_rate"] == 0.1 and changed["optim"] == "sgd"
-    assert "secret" not in json.dumps(changed) and str(tmp_path) not in json.dumps(changed)
-    assert "weight_decay" not in changed
 
 
 def test_every_text_argument_may_be_private_and_none_gets_out(tmp_path):
@@ -105,41 +89,6 @@ def test_records_of_the_first_version_are_read(tmp_path):
     path = record().save(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 1, "comparison": []}))
     assert RunRecord.load(tmp_path).schema_version == 2
-
-
-def test_the_command_is_that_of_the_script(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
-    monkeypatch.setattr("sys.argv", [str(tmp_path / "train.py"), "--text", "two words", "--hub_token", "abc"])
-    assert command_line() == "python train.py --text 'two words' --hub_token '[removed]'"
-    monkeypatch.setattr("sys.argv", ["/home/anna/train.py"])
-    assert command_line() == "python train.py"
-    monkeypatch.setattr("sys.argv", ["/usr/bin/hf-distill", "train", "/home/anna/teacher"])
-    assert command_line() == "hf-distill train teacher"
-    monkeypatch.setattr("sys.argv", ["-c"])
-    assert command_line() is None
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="package.__main__"))
-    assert command_line() == "python -m package"
-
-
-def test_the_state_of_the_repository(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git_state() is None
-
-    def git(*arguments):
-        subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True, capture_output=True
-        )
-
-    git("init")
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
-    git("commit", "-m", "one")
-    state = git_state()
-    assert len(state["commit"]) == 40 and state["changed"] is False
-    (tmp_path / "file").write_text("two")
-    assert git_state() == state | {"changed": True}
 
 
 def test_where_a_teacher_came_from_is_read_off_its_own_record(tmp_path):
