@@ -9,11 +9,12 @@ from typing import Any
 from torch import nn
 from transformers import TrainingArguments
 
-from hf_distill.tasks import unwrapped
+from hf_distill.tasks import Task, task_of, unwrapped
 
 # transformers' own defaults, which are for fine-tuning a whole pre-trained model.
 STOCK = {"learning_rate": 5e-5, "warmup_steps": 0.0, "num_train_epochs": 3.0}
 RATE_TIMES_HIDDEN_SIZE, WARMUP, MIN_STEPS = 0.06, 0.1, 600
+EMBEDDING_RATE, EMBEDDING_RATE_TIMES_HIDDEN_SIZE = 1e-3, 0.384  # of sentence encoders, the lower one
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
 
     Students that `create_student` made, whose weights are new or cut out of a larger model, need larger steps than a whole
     pre-trained model, and more of them where there are few rows: a learning rate of 0.06 / hidden size (4.7e-4 for 128 and
-    1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps.
+    1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps. Sentence
+    encoders, which imitate whole vectors, need larger steps: 1e-3, above a hidden size of 384 0.384 / hidden size.
 
     Args:
         student: The student, or a wrapper of it.
@@ -33,15 +35,17 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
         The values by name; transformers' own for a student of another origin.
 
     Source:
-        Measured, see "Defaults" in benchmarks/README.md.
+        Measured, see "Defaults" and "Embedding students" in benchmarks/README.md.
     """
     model = unwrapped(student)
     origin = getattr(model, "hf_distill_initialization", None)
     hidden = getattr(getattr(model, "config", None), "hidden_size", None)
     if origin in (None, "pretrained") or hidden is None:
         return STOCK
-    rate = float(f"{RATE_TIMES_HIDDEN_SIZE / hidden:.2g}")
-    return {"learning_rate": rate, "warmup_steps": WARMUP, "num_train_epochs": _epochs(steps_per_epoch)}
+    rate = RATE_TIMES_HIDDEN_SIZE / hidden
+    if task_of(model) is Task.SENTENCE_EMBEDDING:
+        rate = min(EMBEDDING_RATE, EMBEDDING_RATE_TIMES_HIDDEN_SIZE / hidden)
+    return {"learning_rate": float(f"{rate:.2g}"), "warmup_steps": WARMUP, "num_train_epochs": _epochs(steps_per_epoch)}
 
 
 def _epochs(steps_per_epoch: int | None) -> float:

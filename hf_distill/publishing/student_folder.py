@@ -217,7 +217,9 @@ def _check_model(folder: Path) -> None:
     stock: list[Any] = [getattr(transformers, name, None) for name in names]
     if not stock or not all(map(_is_model, stock)):
         raise ValueError(f"config.json must name a stock architecture of transformers, got {names}")
-    loader = stock[0] if saved_pooling(folder) is None else SentenceEncoder  # which has no pooler beside its pooling
+    loader: Any = (
+        stock[0] if saved_pooling(folder) is None else SentenceEncoder
+    )  # which has no pooler beside its pooling
     try:
         model, found = loader.from_pretrained(folder, **_SAFELY, output_loading_info=True)
     except Exception as error:  # any failure would affect all users of the model

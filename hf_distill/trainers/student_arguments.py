@@ -17,7 +17,7 @@ class StudentArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Peak learning rate. None: 0.06 / hidden size for a student with a teacher that create_student made (4.7e-4 "
-            "for 128 dimensions, 1.6e-4 for 384), else 5e-5."
+            "for 128 dimensions, 1.6e-4 for 384), 1e-3 or less for a sentence encoder, else 5e-5."
         },
     )
     warmup_steps: float | None = field(  # type: ignore[assignment]

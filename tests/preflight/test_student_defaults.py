@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, create_student
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, SentenceEncoder, create_student
 from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP, student_defaults
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_models import tiny_bert
@@ -31,6 +31,13 @@ def test_a_created_student_with_a_teacher_gets_its_own_rate(plain, teacher, sent
     for shape, hidden in {"1/32": 32, "1/16": 16}.items():
         found = chosen(plain(), create_student(shape, teacher), sentences, tokenizer, teacher)
         assert found == (pytest.approx(RATE_TIMES_HIDDEN_SIZE / hidden, rel=0.05), WARMUP)
+
+
+@pytest.mark.parametrize(("hidden", "rate"), [(16, 1e-3), (384, 1e-3), (768, 5e-4)])
+def test_sentence_encoders_need_larger_steps(hidden, rate):
+    student = SentenceEncoder.from_model(tiny_bert(hidden, 1))
+    student.hf_distill_initialization = "truncated"
+    assert student_defaults(student, None)["learning_rate"] == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(("rows", "batch", "epochs"), [(29, 8, 150), (29, 1, 21), (2, 8, 600), (29, 8, 7.0)])
