@@ -98,7 +98,8 @@ def given(tmp_path_factory):
     (folder / "pairs.csv").write_text("\n".join(["question,answer", *pairs]) + "\n")
     for service in ("openai", "vllm"):
         shutil.copy(REPOSITORY / "tests" / "responses" / f"{service}.jsonl", folder)
-    for name, lines in {"words": WORDS, "questions": QUESTIONS}.items():
+    more_words = [{"tokens": [f"w{row}", "w9", f"w{row + 1}"]} for row in range(4, 20)]
+    for name, lines in {"words": WORDS, "more_words": more_words, "questions": QUESTIONS}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "texts.txt").write_text("\n".join(f"w{row + 4} w9 w{row + 30}" for row in range(20)) + "\n")
     return folder

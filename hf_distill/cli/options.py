@@ -21,7 +21,7 @@ UnlabeledTexts = Annotated[
     str | None,
     typer.Option(
         "--transfer-set",
-        help="Unlabeled texts of the task's domain that the teacher labels too: a built-in set, a file, a folder of files, "
+        help="Unlabeled texts, or rows of words, of the task's domain that the teacher labels too: a built-in set, a file, a folder of files, "
         "or a name on the Hub. Texts of --dataset among them are left out.",
     ),
 ]

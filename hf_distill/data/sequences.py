@@ -118,6 +118,25 @@ class SequenceEncoder:
         return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, load_from_cache_file=self.cached)
 
 
+def single_texts(rows: Dataset) -> Dataset:
+    """Every text of one or two columns as a row of its own.
+
+    Args:
+        rows: Rows with one or two columns of texts, see `text_columns`.
+
+    Returns:
+        Rows with the column text, first those of the first column.
+
+    Raises:
+        ValueError: There is no column of texts.
+    """
+    columns = text_columns(rows.features)
+    if not columns:
+        raise ValueError(f"the data need one or two columns of texts, got {rows.column_names}")
+    of_each = [rows.select_columns([name]).rename_columns({name: "text"}) for name in columns]
+    return concatenate_datasets(of_each)
+
+
 def encode_single_texts(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """Encode every text of one or two columns by itself, as a sentence encoder reads it.
 
@@ -132,8 +151,4 @@ def encode_single_texts(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
     Raises:
         ValueError: There is no column of texts, or a row has no text.
     """
-    columns = text_columns(rows.features)
-    if not columns:
-        raise ValueError(f"the data need one or two columns of texts, got {rows.column_names}")
-    encode = SequenceEncoder(tokenizer, ClassIds(), max_length)
-    return concatenate_datasets([encode(rows.select_columns([name]), [name]) for name in columns])
+    return SequenceEncoder(tokenizer, ClassIds(), max_length)(single_texts(rows), ["text"])

@@ -31,19 +31,23 @@ def word_columns(features: Features) -> tuple[str, str]:
         features: The features of the data set.
 
     Returns:
-        The column of words: "tokens", or else the first column of lists of strings; and the column of labels:
-        "ner_tags", or else the last of the other columns of lists.
+        The column of words, see `words_column`; and the column of labels: "ner_tags", or else the last of the other columns of lists.
 
     Raises:
         ValueError: There are no such columns.
     """
-    lists = [name for name, feature in features.items() if hasattr(feature, "feature")]
-    texts = [name for name in lists if getattr(features[name].feature, "dtype", None) in STRINGS]
-    text = "tokens" if "tokens" in texts else next(iter(texts), None)
+    text = words_column(features)
     labels = [] if text is None else word_label_columns(features, text)
     if text is None or not labels:
         raise ValueError(f"the data need a column of lists of words and one of their labels, got {features}")
     return text, "ner_tags" if "ner_tags" in labels else labels[-1]
+
+
+def words_column(features: Features) -> str | None:
+    """The column of words: "tokens", or else the first column of lists of strings; None if there is none."""
+    lists = {name: getattr(feature, "feature", None) for name, feature in features.items()}
+    texts = [name for name, each in lists.items() if getattr(each, "dtype", None) in STRINGS]
+    return "tokens" if "tokens" in texts else next(iter(texts), None)
 
 
 def word_label_columns(features: Features, text: str) -> list[str]:
@@ -89,7 +93,7 @@ class WordEncoder:
         Args:
             rows: Rows with these columns.
             text: The name of the column of words.
-            label: The name of the column of labels. None: there are no labels.
+            label: The name of the column of labels, in which rows without labels have None. None: no row has any.
             first_tokens: Add the column `FIRST_TOKENS`.
 
         Returns:
@@ -108,7 +112,9 @@ class WordEncoder:
             encoding = self.tokenizer(batch[text], is_split_into_words=True, **options)
             inputs, words_of_tokens = dict(encoding), [encoding.word_ids(row) for row in range(len(batch[text]))]
             if label is not None and label in rows.column_names:
-                names = [[None if value in MISSING else name_of(value) for value in row or ()] for row in batch[label]]
+                rows_of_labels = zip(batch[label], batch[text], strict=True)
+                whole = ([None] * len(words) if row is None else row for row, words in rows_of_labels)
+                names = [[None if value in MISSING else name_of(value) for value in row] for row in whole]
                 inputs["labels"] = list(map(self.align, batch[text], names, words_of_tokens))
             if first_tokens:
                 inputs[FIRST_TOKENS] = [

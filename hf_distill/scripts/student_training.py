@@ -24,7 +24,11 @@ from hf_distill.scripts.output_folder import output_path, resume_advice
 from hf_distill.scripts.run import ScriptTrainingArguments, checkpoint_to_resume
 from hf_distill.scripts.splits import training_splits
 from hf_distill.scripts.training_material import TrainingMaterial
-from hf_distill.scripts.unlabeled_texts import with_unlabeled_texts
+from hf_distill.scripts.unlabeled_texts import (
+    with_unlabeled_single_texts,
+    with_unlabeled_texts,
+    with_unlabeled_words,
+)
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.students.create import create_student
 from hf_distill.tasks import Task, task_of
@@ -138,8 +142,15 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
     """The raw rows that the student learns from."""
     if request.transfer_set is None:
         return splits["train"]
-    if task_of(teacher) is not Task.SEQUENCE_CLASSIFICATION:
-        raise ValueError(f"--transfer-set is for classifiers of texts, got a {type(teacher).__name__}")
+    task = task_of(teacher)
+    if task is Task.TOKEN_CLASSIFICATION:
+        return with_unlabeled_words(splits, request.transfer_set)
+    if task is Task.SENTENCE_EMBEDDING:
+        return with_unlabeled_single_texts(splits, request.transfer_set)
+    if task is not Task.SEQUENCE_CLASSIFICATION:
+        raise ValueError(
+            f"--transfer-set is for classifiers of texts or words and for sentence encoders, got a {type(teacher).__name__}"
+        )
     return with_unlabeled_texts(splits, request.transfer_set, request.text_column)
 
 

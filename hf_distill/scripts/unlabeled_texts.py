@@ -1,4 +1,4 @@
-"""Unlabeled texts that a student learns from beside the labeled rows of a data set."""
+"""Unlabeled texts or words that a student learns from beside the labeled rows of a data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import cast
 from datasets import Dataset, Features, concatenate_datasets
 
 from hf_distill.data.corpus import text_hash
-from hf_distill.data.sequences import text_columns
+from hf_distill.data.sequences import single_texts, text_columns
+from hf_distill.data.words import word_columns, words_column
 from hf_distill.scripts.datasets import load_unlabeled_rows
 
 logger = logging.getLogger(__name__)
@@ -40,13 +41,58 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
             f"the transfer set {source} must have as many text columns as the data set ({own}), got {theirs}"
         )
     rows = rows.select_columns(theirs).rename_columns(dict(zip(theirs, own, strict=True)))
+    return _with_new(splits, rows, own, ["label"] if "label" in train.column_names else [])
+
+
+def with_unlabeled_words(splits: Mapping[str, Dataset], source: str) -> Dataset:
+    """The training rows of words and labels, followed by rows of words without labels that are in none of the splits.
+
+    Args:
+        splits: The rows of the data set by split, train among them.
+        source: The rows of words, see `load_unlabeled_rows`; labels of them are not read.
+
+    Returns:
+        The rows with the columns of words and of labels of the split train; the labels of the others are None.
+
+    Raises:
+        ValueError: The source has no column of lists of words.
+        OSError: The source does not exist.
+    """
+    own, label = word_columns(splits["train"].features)
+    rows = cast(Dataset, load_unlabeled_rows(source))
+    theirs = words_column(rows.features)
+    if theirs is None:
+        raise ValueError(f"the transfer set {source} must have a column of lists of words, it has {rows.column_names}")
+    return _with_new(splits, rows.select_columns([theirs]).rename_columns({theirs: own}), [own], [label])
+
+
+def with_unlabeled_single_texts(splits: Mapping[str, Dataset], source: str) -> Dataset:
+    """All texts of the training rows, each by itself, followed by texts that are in none of the splits.
+
+    Args:
+        splits: The rows of the data set by split, train among them.
+        source: The texts, see `load_unlabeled_rows`.
+
+    Returns:
+        Rows with the column text.
+
+    Raises:
+        ValueError: The data set or the source has no column of texts.
+        OSError: The source does not exist.
+    """
+    own = {name: single_texts(rows) for name, rows in splits.items()}
+    return _with_new(own, single_texts(cast(Dataset, load_unlabeled_rows(source))), ["text"], [])
+
+
+def _with_new(splits: Mapping[str, Dataset], rows: Dataset, own: list[str], labels: list[str]) -> Dataset:
+    """The training rows, and the rows whose texts are in no split; the columns are those of texts and labels."""
+    train = splits["train"]
     # Files of different kinds are read with different types of strings.
     rows = rows.cast(Features({name: train.features[name] for name in own}))
     known = {found for split in splits.values() for found in text_hashes(split, own)}
     new = [index for index, found in enumerate(text_hashes(rows, own)) if found not in known]
-    logger.info(f"{len(new)} texts of {source} are used; {len(rows) - len(new)} are in the data set too.")
-    kept = [*own, *(["label"] if "label" in train.column_names else [])]
-    return concatenate_datasets([train.select_columns(kept), rows.select(new)])
+    logger.info(f"{len(new)} rows of the transfer set are used; {len(rows) - len(new)} are in the data set too.")
+    return concatenate_datasets([train.select_columns([*own, *labels]), rows.select(new)])
 
 
 def text_hashes(rows: Dataset, columns: list[str]) -> Iterator[bytes]:
@@ -54,11 +100,11 @@ def text_hashes(rows: Dataset, columns: list[str]) -> Iterator[bytes]:
 
     Args:
         rows: The rows.
-        columns: The columns of texts.
+        columns: The columns of texts, or of lists of words.
 
     Yields:
         The hashes, one per row; equal for texts that differ in case and white space alone.
     """
     for batch in rows.select_columns(columns).iter(batch_size=1000):
         for texts in zip(*(batch[name] for name in columns), strict=True):
-            yield text_hash("\n".join(text or "" for text in texts))
+            yield text_hash("\n".join(text if isinstance(text, str) else " ".join(text or ()) for text in texts))

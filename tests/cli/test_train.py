@@ -65,6 +65,11 @@ def test_embeddings(tmp_path):
     shutil.rmtree(tmp_path / "student")
     (tmp_path / "texts.txt").write_text("\n".join(pairs))
     found = trained(tmp_path, teacher, str(tmp_path / "texts.txt"), "1/16", "--similarity_weight", "0")
+    shutil.rmtree(tmp_path / "student")
+    more = ["--transfer-set", str(tmp_path / "texts.txt"), "--learning_rate", "0.01"]
+    assert (
+        trained(tmp_path, teacher, str(tmp_path / "pairs.csv"), "1/16", *more)["data"]["train_examples"] == 2 * 36 + 40
+    )
     assert found["evaluation"] is None and found["arguments"]["similarity_weight"] == 0
     assert found["metrics"]["eval_loss"] > 0
 
@@ -318,13 +323,31 @@ def test_the_teacher_labels_the_rows_once(tmp_path, monkeypatch):
     assert len(calls) > 5 and not (tmp_path / "student" / "teacher-outputs").exists()
 
 
+def test_words_without_labels_are_learned_from_too(tmp_path):
+    names = {"id2label": {0: "O", 1: "B-PER"}, "label2id": {"O": 0, "B-PER": 1}}
+    rows = [{"tokens": [f"w{n}", f"w{n + 1}"], "ner_tags": ["O", "B-PER"]} for n in range(5, 25)]
+    more = [{"words": [f"w{n}", f"w{n + 1}", "w9"]} for n in range(30, 40)] + [{"words": row["tokens"]} for row in rows]
+    for name, lines in {"rows": rows, "more": more}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "texts.txt").write_text("w1 w2\n")
+    teacher, dataset = BertForTokenClassification(sizes(**names)), str(tmp_path / "rows.jsonl")
+    found = trained(tmp_path, teacher, dataset, "1/16", "--transfer-set", str(tmp_path / "more.jsonl"))
+    assert found["data"]["train_examples"] == 18 + 10, "two rows are held out, and words of the data set are left out"
+    (folder,) = (tmp_path / "student" / "teacher-outputs").iterdir()
+    labels = load_teacher_outputs(folder)["labels"]
+    assert sum(all(label == -100 for label in row) for row in labels) == 10
+    places = ["--dataset", dataset, "--transfer-set", tmp_path / "texts.txt", "--output-dir", tmp_path / "other"]
+    refused = invoke("train", tmp_path / "teacher", "--student", "1/16", *places, *QUICK, exit_code=1)
+    assert "must have a column of lists of words, it has ['text']" in refused.output
+
+
 def test_a_transfer_set_is_for_classifiers_of_texts(tmp_path):
     names = {"id2label": {n: str(n) for n in range(10)}, "label2id": {str(n): n for n in range(10)}}
     size = dict(image_size=8, patch_size=4, num_channels=1, hidden_size=64, num_hidden_layers=2, num_attention_heads=2)
     ViTForImageClassification(ViTConfig(**size, intermediate_size=32, **names)).save_pretrained(tmp_path / "teacher")
     default = ["--student", "1/64", "--dataset", "digits", "--output-dir", tmp_path / "student", *QUICK]
     output = invoke("train", tmp_path / "teacher", *default, "--transfer-set", "digits", exit_code=1).output
-    assert "--transfer-set is for classifiers of texts, got a ViTForImageClassification" in output
+    assert "--transfer-set is for classifiers of texts or words and for sentence encoders, got a ViTForImage" in output
 
 
 def compared(difference: float, low: float, high: float) -> dict:
