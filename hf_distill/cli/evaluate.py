@@ -72,13 +72,21 @@ def evaluate(
     from rich.console import Console
 
     from hf_distill.evaluation.comparison import LatencySettings
-    from hf_distill.scripts.datasets import choose_split, fitting_split, load_splits, sample, with_columns
+    from hf_distill.scripts.datasets import (
+        choose_split,
+        fitting_split,
+        label_column_for,
+        load_splits,
+        sample,
+        with_columns,
+    )
     from hf_distill.scripts.evaluated_models import load_evaluated_models
 
     settings = LatencySettings(numbers(batch_sizes), numbers(lengths), _formats(formats), runs)
     if threads is not None:
         torch.set_num_threads(threads)
     splits = load_splits(dataset, dataset_config)
+    label_column = label_column_for(students[0], splits, label_column)
     split, rows = choose_split(splits, split)
     fitting = {} if cascade is None else {cascade_split: fitting_split(splits, split, cascade_split)}
     parts = {

@@ -64,11 +64,12 @@ def export(
     from hf_distill.evaluation.comparison import LatencySettings
     from hf_distill.exporting.settings import AUTO
     from hf_distill.exporting.student import export_student
-    from hf_distill.scripts.datasets import choose_split, load_splits, sample, splits_with_columns
+    from hf_distill.scripts.datasets import choose_split, label_column_for, load_splits, sample, splits_with_columns
 
     if threads is not None:
         torch.set_num_threads(threads)
-    splits = splits_with_columns(load_splits(dataset, dataset_config), text_column, label_column)
+    splits = load_splits(dataset, dataset_config)
+    splits = splits_with_columns(splits, text_column, label_column_for(student, splits, label_column))
     split, rows = choose_split(splits, split)
     wanted = calibration_split or ("train" if "train" in splits else split)
     names = [each.strip() for each in (keep_layers or "").split(",") if each.strip()]

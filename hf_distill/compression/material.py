@@ -19,7 +19,7 @@ from hf_distill.evaluation.loading import load_evaluated_model
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.precomputed.label import label_transfer_set
 from hf_distill.publishing.run_origin import changed_arguments
-from hf_distill.scripts.datasets import load_splits, splits_with_columns
+from hf_distill.scripts.datasets import label_column_for, load_splits, splits_with_columns
 from hf_distill.scripts.distillation import TEACHER_OUTPUTS, encode_rows, learns_logits_alone
 from hf_distill.scripts.run import ScriptTrainingArguments
 from hf_distill.scripts.splits import is_labeled, training_splits
@@ -85,7 +85,8 @@ class CompressionMaterial:
         if (task := task_of(self.teacher.model)) is not Task.SEQUENCE_CLASSIFICATION:
             raise ValueError(f"the teacher must be a classifier of texts, got one for {task and task.value}")
         splits = load_splits(request.dataset, request.dataset_config)
-        splits = splits_with_columns(splits, request.text_column, request.label_column)
+        label = label_column_for(request.teacher, splits, request.label_column)
+        splits = splits_with_columns(splits, request.text_column, label)
         self.splits, self.held_out = training_splits(splits, request.args.seed)
         self.rows = self.splits["train"]
         if request.transfer_set is not None:

@@ -15,12 +15,36 @@ from hf_distill.data.files import require_texts
 from hf_distill.objectives.reduction import IGNORE_INDEX
 
 STRINGS = ("string", "large_string")
+_ROWS_TO_LOOK_AT = 1000
+
+
+def string_columns(features: Features) -> list[str]:
+    """The columns of strings, in their order."""
+    return [name for name, each in features.items() if getattr(each, "dtype", None) in STRINGS]
 
 
 def text_columns(features: Features) -> list[str]:
     """The columns of texts: "text", or else the first one or two columns of strings."""
-    strings = [name for name in features if name != "label" and getattr(features[name], "dtype", None) in STRINGS]
+    strings = [name for name in string_columns(features) if name != "label"]
     return ["text"] if "text" in strings else strings[:2]
+
+
+def column_of_class_names(rows: Dataset, ids: ClassIds) -> str | None:
+    """The only column of strings whose values, in the first 1,000 rows, are names of classes; None if there is not one.
+
+    Args:
+        rows: Raw rows.
+        ids: The class of each name.
+
+    Returns:
+        The name of the column; values that are missing do not count.
+    """
+    first = rows.select(range(min(len(rows), _ROWS_TO_LOOK_AT)))
+    found = []
+    for name in string_columns(rows.features):
+        values = set(first[name]) - {None, ""}
+        found += [name] if values and all(ids.get(value) is not None for value in values) else []
+    return found[0] if len(found) == 1 else None
 
 
 def label_ids(config: PretrainedConfig) -> ClassIds:

@@ -8,13 +8,17 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Value, load_from_disk
 
+from hf_distill.data.class_names import ClassIds
 from hf_distill.data.corpus import Texts
 from hf_distill.data.files import FILE_TYPES, load_files, load_named, load_texts, require_texts
+from hf_distill.data.sequences import column_of_class_names, label_ids
 from hf_distill.files import require_sound_table
 from hf_distill.precomputed.provenance import provenances
 from hf_distill.precomputed.shards import MANIFEST, load_teacher_outputs
+from hf_distill.pretrained.loading import SavedModel
 from hf_distill.resources.built_in import LABELED, UNLABELED_TEXTS, WORDS, load_labeled, load_unlabeled
 from hf_distill.resources.squad import is_squad_file, load_squad_file
+from hf_distill.tasks import Task
 from hf_distill.text.suggestions import suggestion
 
 PAIR = ("first_text", "second_text")
@@ -190,6 +194,28 @@ def splits_with_columns(
     return {
         name: with_columns(rows, texts, label if label in rows.column_names else None) for name, rows in splits.items()
     }
+
+
+def label_column_for(model: str, splits: Mapping[str, Dataset], label: str | None) -> str | None:
+    """The column of labels: the one that the user names, else label, else the one whose values are the model's classes.
+
+    Args:
+        model: A folder, or an id on the Hub.
+        splits: The data set's splits by name.
+        label: The name that the user gives. None: none.
+
+    Returns:
+        The name of the column. None: it is called label, or there is none, or the model is for another task.
+
+    Raises:
+        OSError: The model does not exist.
+    """
+    if label is not None or any("label" in rows.column_names for rows in splits.values()):
+        return label
+    saved = SavedModel.find(model)
+    ids = label_ids(saved.config) if saved.task is Task.SEQUENCE_CLASSIFICATION else ClassIds()
+    found = {column_of_class_names(rows, ids) for rows in splits.values()} - {None}
+    return found.pop() if ids and len(found) == 1 else None
 
 
 def with_columns(rows: Dataset, texts: list[str] | None, label: str | None) -> Dataset:

@@ -14,7 +14,7 @@ from transformers.trainer_utils import set_seed
 from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.comparison import TEACHER
 from hf_distill.evaluation.loading import load_evaluated_model
-from hf_distill.scripts.datasets import load_splits, splits_with_columns
+from hf_distill.scripts.datasets import label_column_for, load_splits, splits_with_columns
 from hf_distill.scripts.distillation import make_student_trainer, require_same_shape
 from hf_distill.scripts.external_teacher import ExternalOutputs, external_material
 from hf_distill.scripts.finished_training import FinishedTraining
@@ -130,7 +130,8 @@ def _material(request: StudentRequest) -> TrainingMaterial:
     if request.teacher is None or request.dataset is None:
         raise ValueError("a teacher needs --dataset, the rows that it teaches on")
     splits = load_splits(request.dataset, request.dataset_config)
-    splits, held_out = training_splits(splits_with_columns(splits, request.text_column, request.label_column), seed)
+    label = label_column_for(request.teacher, splits, request.label_column)
+    splits, held_out = training_splits(splits_with_columns(splits, request.text_column, label), seed)
     teacher = load_evaluated_model(request.teacher, Path(request.teacher).name, TEACHER)
     rows = _training_rows(request, splits, teacher.model)
     return TrainingMaterial(
@@ -157,5 +158,9 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
 def _default_columns(rows: Dataset) -> str:
     """A sentence that says which columns are read where the user named none."""
     texts = " and ".join(text_columns(rows.features))
-    labels = "the column label" if "label" in rows.column_names else "nothing: there is no column label"
+    labels = (
+        "the column label, or the one that has the teacher's classes"
+        if "label" in rows.column_names
+        else "nothing: there is no column label, and none that has the teacher's classes"
+    )
     return f"Texts are read from {texts} (--text-column), labels from {labels} (--label-column)."

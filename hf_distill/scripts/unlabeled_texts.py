@@ -9,7 +9,7 @@ from typing import cast
 from datasets import Dataset, Features, concatenate_datasets
 
 from hf_distill.data.corpus import text_hash
-from hf_distill.data.sequences import single_texts, text_columns
+from hf_distill.data.sequences import single_texts, string_columns, text_columns
 from hf_distill.data.words import word_columns, words_column
 from hf_distill.scripts.datasets import load_unlabeled_rows
 
@@ -22,8 +22,8 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
     Args:
         splits: The rows of the data set by split, train among them.
         source: The unlabeled texts, see `load_unlabeled_rows`.
-        text_column: The name of the column of texts, or of two for pairs of texts, in both. None: text, or the first
-            columns of strings.
+        text_column: The name of the column of texts, or of two for pairs of texts, in both; other names in the source will do
+            if it has no other columns of strings. None: text, or the first columns of strings.
 
     Returns:
         The rows with the text columns of the split train, and its column label, which is None for unlabeled texts.
@@ -34,11 +34,15 @@ def with_unlabeled_texts(splits: Mapping[str, Dataset], source: str, text_column
     """
     train, rows = splits["train"], cast(Dataset, load_unlabeled_rows(source))
     own, theirs = text_columns(train.features), text_column or text_columns(rows.features)
-    if missing := [name for name in theirs if name not in rows.column_names]:
+    missing = [name for name in theirs if name not in rows.column_names]
+    if missing and len(strings := string_columns(rows.features)) == len(own):  # such as the lines of a text file
+        theirs, missing = strings, []
+    if missing:
         raise ValueError(f"the transfer set {source} has no columns {missing}, it has {rows.column_names}")
     if not own or len(theirs) != len(own):
         raise ValueError(
-            f"the transfer set {source} must have as many text columns as the data set ({own}), got {theirs}"
+            f"the transfer set {source} must have as many text columns as the data set ({own}), got {theirs}; name the columns "
+            "of texts and labels (--text-column, --label-column)"
         )
     rows = rows.select_columns(theirs).rename_columns(dict(zip(theirs, own, strict=True)))
     return _with_new(splits, rows, own, ["label"] if "label" in train.column_names else [])
