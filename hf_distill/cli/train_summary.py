@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 _ADVICE = (
-    "What helps, most of all first: more unlabeled texts of the task's domain (--transfer-set, hf-distill augment), more "
-    "steps (--max_steps), a better start (--initialization, a wider or deeper --student), a stronger teacher."
+    "What helps, most of all first: {more}, more steps (--max_steps), a better start (--initialization, a wider or deeper "
+    "--student), a stronger teacher."
 )
+# More material for the teacher, by task.
+_MORE = {
+    "sequence_classification": "more unlabeled texts of the task's domain (--transfer-set, hf-distill augment)",
+    "token_classification": "more unlabeled words of the task's domain (--transfer-set)",
+}
 
 if TYPE_CHECKING:
     from hf_distill.scripts.finished_training import FinishedTraining
@@ -99,6 +104,7 @@ def _gain(evaluation: Mapping[str, Any] | None, labeled_rows: int) -> list[str]:
     unit = " points" if metric_label(evaluation).endswith("%") else ""
     than = f"than the same student trained briefly on the labels of {labeled_rows:,} rows alone"
     shown = f"95 % interval {' to '.join(interval)}"
+    advice = _ADVICE.format(more=_MORE.get(evaluation["task"], "more rows of the task's domain"))
     if found["low"] > 0:
         return [f"Gain: {difference}{unit} better {than} ({shown})"]
-    return [f"Warning: not clearly better {than}: {difference}{unit} ({shown}). {_ADVICE}"]
+    return [f"Warning: not clearly better {than}: {difference}{unit} ({shown}). {advice}"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from hf_distill.scripts.output_folder import output_path
 from hf_distill.scripts.run import ScriptTrainingArguments, make_trainer
 from hf_distill.scripts.splits import is_labeled
 from hf_distill.tasks import Task, task_of
-from hf_distill.teachers.column_names import has_teacher_logits
+from hf_distill.teachers.column_names import has_teacher_logits, precomputed_columns
 from hf_distill.teachers.frozen import FrozenTeacher
 from hf_distill.trainers.distillation_trainer import DistillationTrainer
 
@@ -90,16 +91,32 @@ def make_student_trainer(
             if split in splits
         }
     data_collator = collator_for(model, processing)
+    if task_of(model) is Task.IMAGE_CLASSIFICATION:
+        args.remove_unused_columns = False  # the images are made into model inputs when they are read
     if teacher is not None and learns_logits_alone(args) and not has_teacher_logits(data["train"].column_names):
-        data["train"] = label_transfer_set(
+        labeled = label_transfer_set(
             data["train"], FrozenTeacher(teacher, args.teacher_dtype, args.device, sharding=args.teacher_sharding),
             data_collator, cache_folder=output_path(args) / TEACHER_OUTPUTS, processing_class=processing,
             disable_tqdm=bool(args.disable_tqdm),
         )  # fmt: skip
+        data["train"] = _read_as(data["train"], labeled)
     return make_trainer(
         model, args, teacher, train_dataset=data["train"], eval_dataset=data.get(evaluated),
         data_collator=data_collator, processing_class=processing,
     )  # fmt: skip
+
+
+def _read_as(rows: Dataset, labeled: Dataset) -> Dataset:
+    """The rows with teacher outputs, read through the transform that the rows have, as those of images do."""
+    if rows.format["type"] != "custom":
+        return labeled
+    transform = rows.format["format_kwargs"]["transform"]
+    return labeled.with_transform(partial(_transformed, transform, precomputed_columns(labeled.column_names)))
+
+
+def _transformed(transform: Callable[[dict], dict], outputs: Sequence[str], batch: dict[str, list]) -> dict[str, list]:
+    of_teacher = {name: batch[name] for name in outputs if name in batch}
+    return of_teacher if len(of_teacher) == len(batch) else transform(batch) | of_teacher
 
 
 def learns_logits_alone(args: ScriptTrainingArguments) -> bool:

@@ -26,7 +26,7 @@ SHARE, MIN_STEPS = 0.1, 100
 _SHARED = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps", "weight_decay"),
     *("lr_scheduler_type", "max_grad_norm", "optim", "seed", "data_seed", "bf16", "fp16", "use_cpu", "disable_tqdm"),
-    *("dataloader_num_workers", "dataloader_pin_memory", "length_bucketing"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "length_bucketing", "remove_unused_columns"),
 )  # fmt: skip
 
 

@@ -10,12 +10,14 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoModelForImageClassification,
     BertForQuestionAnswering,
     BertForTokenClassification,
     ViTConfig,
     ViTForImageClassification,
+    ViTImageProcessor,
 )
 
 from hf_distill import DistillationTrainer, SentenceEncoder, load_teacher_outputs
@@ -45,6 +47,23 @@ def test_images(tmp_path):
     assert found["data"]["name"] == "digits" and found["data"]["train_examples"] == 1197
     assert found["evaluation"]["rows"][1]["role"] == "distilled" and found["student"]["initialization"] == "truncated"
     assert AutoModelForImageClassification.from_pretrained(tmp_path / "student").config.num_hidden_layers == 1
+
+
+def test_a_folder_of_images(tmp_path):
+    names = {"id2label": {0: "dark", 1: "light"}, "label2id": {"dark": 0, "light": 1}}
+    for split, count in {"train": 12, "test": 4}.items():
+        for index in range(count):
+            name = names["id2label"][1 - index % 2]
+            (tmp_path / "photos" / split / name).mkdir(parents=True, exist_ok=True)
+            image = Image.new("RGB", (8, 8), (200 if name == "light" else 20) + index)
+            image.save(tmp_path / "photos" / split / name / f"{index}.png")
+    size = dict(image_size=8, patch_size=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    teacher = ViTForImageClassification(ViTConfig(**size, intermediate_size=32, **names))
+    processor = ViTImageProcessor(size={"height": 8, "width": 8})
+    more = ["--hard_label_weight", "0.5", "--soft_label_weight", "0.5"]
+    found = trained(tmp_path, teacher, str(tmp_path / "photos"), "1/32", *more, processor=processor)
+    assert found["data"]["train_examples"] == 12 and found["evaluation"]["data"]["scored"] == 4
+    assert (tmp_path / "student" / "teacher-outputs").exists()
 
 
 def test_embeddings(tmp_path):
