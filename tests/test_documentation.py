@@ -56,7 +56,9 @@ def read(page: Path) -> str:
 def save(folder: Path, model, *, is_run: bool = False) -> None:
     """A model with its tokenizer, as a run leaves it or as any."""
     model.save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.mask_token = "w3"  # one of the special words, for pre-training
+    tokenizer.save_pretrained(folder)
     if is_run:
         run = record(training=TRAINING, metrics={"eval_accuracy": 0.5})
         run.student = run.student | {"name": folder.name, "architecture": type(model).__name__}
@@ -80,7 +82,7 @@ def given(tmp_path_factory):
     for step in (2, 4):
         save(folder / "outputs" / "teacher" / f"checkpoint-{step}", tiny_bert(**TEACHER, seed=step, **NAMES))
     save(folder / "outputs" / "teacher", tiny_bert(**TEACHER, seed=4, **NAMES))
-    save(folder / "outputs" / "bert", tiny_bert(32, 1).base_model)
+    save(folder / "outputs" / "bert", tiny_bert(32, 2).base_model)
     model_of("llama").save_pretrained(folder / "outputs" / "lm")
     byte_tokenizer("BPE of bytes").save_pretrained(folder / "outputs" / "lm")
     save(folder / "outputs" / "reranker", tiny_bert(**TEACHER, seed=5, num_labels=1))
@@ -101,6 +103,11 @@ def given(tmp_path_factory):
     more_words = [{"tokens": [f"w{row}", "w9", f"w{row + 1}"]} for row in range(4, 20)]
     for name, lines in {"words": WORDS, "more_words": more_words, "questions": QUESTIONS}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "corpus").mkdir()
+    for part in range(2):
+        (folder / "corpus" / f"{part}.txt").write_text(
+            "\n".join(f"w{part + 4} w{row % 80 + 9} w7 w8 w9 w10" for row in range(200))
+        )
     (folder / "texts.txt").write_text("\n".join(f"w{row + 4} w9 w{row + 30}" for row in range(20)) + "\n")
     return folder
 
