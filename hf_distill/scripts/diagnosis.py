@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from typing import Any
 
@@ -17,7 +18,8 @@ from hf_distill.resources.archives import cache_folder
 
 NAME = "hf_distill"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "tokenizers")
-_LEFT_OUT = {"all", "dev"}  # which are made of the others
+_LEFT_OUT = {"all", "dev", "docs"}  # which are made of the others, or are for work on this package
+_IMPORTED_BY_TRANSFORMERS = "torchvision"  # wherever it is installed
 _HUB_SECONDS = 5.0
 
 
@@ -33,6 +35,7 @@ def diagnose(hub: bool = True) -> dict[str, Any]:
     found: dict[str, Any] = {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in (NAME, *PACKAGES)},
         "extras": missing_by_extra(),
+        "load_failures": load_failures(),
         "devices": _devices(),
         "bfloat16_speedup": bfloat16_speedup(),
         "memory_gb": _memory_gb(),
@@ -60,6 +63,16 @@ def missing_by_extra() -> dict[str, list[str]]:
         for extra in extras
         if extra not in _LEFT_OUT
     }
+
+
+def load_failures() -> dict[str, str]:
+    """The errors of installed packages that do not load, by name: torchvision is built for one build of torch."""
+    try:
+        import_module(_IMPORTED_BY_TRANSFORMERS)
+    except Exception as error:  # operators that are missing raise RuntimeError, libraries OSError
+        if _is_installed(Requirement(_IMPORTED_BY_TRANSFORMERS)):
+            return {_IMPORTED_BY_TRANSFORMERS: str(error).partition("\n")[0]}
+    return {}
 
 
 def _is_installed(requirement: Requirement) -> bool:
@@ -108,6 +121,11 @@ def _problems(found: dict[str, Any]) -> list[str]:
         f'{", ".join(missing)} missing or too old for the extra {extra}: pip install "{NAME}[{extra}]"'
         for extra, missing in found["extras"].items()
         if missing
+    ]
+    problems += [
+        f"{name} {version(name)} does not load beside torch {found['versions']['torch']} ({error}), without which transformers has "
+        f"no models: install both from the same index, or uninstall {name}"
+        for name, error in found["load_failures"].items()
     ]
     if not found["cache_folder"]["writable"]:
         problems.append(f"{found['cache_folder']['path']} cannot be written: set HF_DISTILL_CACHE to a folder that can")

@@ -40,13 +40,16 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def one_line_message(error: BaseException) -> str:
-    """The error's message in one line; where another library raised it, with a hint how to see its traceback."""
+    """The error's message in one line; where another library raised it, with a hint how to learn more."""
     message = printable(" ".join(str(error).split())) or type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     raised_here = (
         not frames or f"{os.sep}{_PACKAGE}{os.sep}" in frames[-1].filename or "examples" in frames[-1].filename
     )
-    return message if raised_here else f"{message} (set {TRACEBACK}=1 to see where)"
+    if raised_here:
+        return message
+    help_first = "`hf-distill doctor` says what does not load; " if isinstance(error, ImportError) else ""
+    return f"{message} ({help_first}set {TRACEBACK}=1 to see where)"
 
 
 def run_main(main: Callable[[], None], trains_several: bool = False) -> None:

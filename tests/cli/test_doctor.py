@@ -14,7 +14,7 @@ def test_versions_devices_and_extras():
     assert found["versions"]["torch"] == torch.__version__
     assert found["versions"]["transformers"] == transformers.__version__
     assert found["devices"][0] == f"cpu: {hardware_name('cpu')}"
-    assert found["extras"]["cli"] == [] and not {"all", "dev"} & set(found["extras"])
+    assert found["extras"]["cli"] == [] and not {"all", "dev", "docs"} & set(found["extras"])
     assert found["bfloat16_speedup"] == 1  # what the tests set
     assert found["hub"]["state"] in ("not asked", "offline, by HF_HUB_OFFLINE")
 
@@ -30,6 +30,20 @@ def test_what_is_missing_is_named_with_what_helps(monkeypatch, tmp_path):
     assert f"{tmp_path / 'cache'} cannot be written: set HF_DISTILL_CACHE to a folder that can" in found["problems"]
     output = invoke("doctor", "--no-hub").output
     assert "not writable" in output and "- peft missing" in output and "nothing is missing" not in output
+
+
+def test_a_package_that_does_not_load_is_named(monkeypatch):
+    def failing(name):
+        raise RuntimeError("operator torchvision::nms does not exist\nand more")
+
+    monkeypatch.setattr(diagnosis, "import_module", failing)
+    monkeypatch.setattr(diagnosis, "_is_installed", lambda each: True)
+    monkeypatch.setattr(diagnosis, "version", lambda name: "1.2.3")
+    found = invoke_json("doctor", "--no-hub")
+    assert found["load_failures"] == {"torchvision": "operator torchvision::nms does not exist"}
+    assert any("torchvision 1.2.3 does not load beside torch 1.2.3 (operator" in each for each in found["problems"])
+    monkeypatch.setattr(diagnosis, "_is_installed", lambda each: False)
+    assert diagnosis.load_failures() == {}
 
 
 def test_an_old_package_is_missing(monkeypatch):

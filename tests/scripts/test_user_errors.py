@@ -46,6 +46,9 @@ def test_what_another_library_raised_says_the_way_to_the_traceback(capsys, monke
     with pytest.raises(SystemExit):
         run_main(lambda: json.loads("{"))
     assert capsys.readouterr().err.rstrip().endswith(f"(set {TRACEBACK}=1 to see where)")
+    with pytest.raises(SystemExit):
+        run_main(failing(ImportError("no such module")))
+    assert f"(`hf-distill doctor` says what does not load; set {TRACEBACK}=1" in capsys.readouterr().err
 
 
 def test_the_traceback_can_be_had_and_faults_of_the_program_have_one(monkeypatch):
