@@ -3,10 +3,15 @@
 import pytest
 import torch
 
+from hf_distill import create_student
+from hf_distill.preflight.student_defaults import student_defaults
+from hf_distill.pruning import trim_vocabulary
+from hf_distill.pruning.compaction import Keep, compact
 from hf_distill.pruning.depth import highest_scoring_layers, keep_layers
 from hf_distill.pruning.importance import score
 from tests.pruning.test_compaction import MODELS, answers, random_model
 from tests.tiny_architectures import LAYERS
+from tests.tiny_models import tiny_tokenizer
 
 
 @pytest.mark.parametrize(("architecture", "head"), MODELS)
@@ -63,3 +68,12 @@ def test_the_layers_that_count_stay():
         highest_scoring_layers(score(model), 4)
     with pytest.raises(ValueError, match=r"must be different ones of 0 to 2, got \[0, 3\]"):
         keep_layers(model, [0, 3])
+
+
+def test_a_smaller_student_still_has_the_training_defaults_of_one_that_create_student_made():
+    model = random_model("bert")
+    student = create_student("1/64", model, "random")
+    smaller = [keep_layers(student, [0]), compact(student, Keep(neurons={0: range(8)}))]
+    smaller += [trim_vocabulary(student, tiny_tokenizer(), ["w5"])[0]]
+    assert {student_defaults(each, None)["warmup_steps"] for each in smaller} == {0.1}
+    assert student_defaults(keep_layers(model, [0]), None)["warmup_steps"] == 0.0
