@@ -49,7 +49,9 @@ def label(
         str, typer.Option(help="The column of texts, two separated by a comma, or that of lists of words.")
     ] = "text",
     max_length: Annotated[int, typer.Option(min=1, help="Tokens that longer texts are cut to.")] = 128,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 128,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Texts per forward pass. Default: 32 on a CPU, 128 on a GPU.")
+    ] = None,
     dtype: Annotated[StorageDtype, typer.Option(help="Precision that outputs are stored in.")] = StorageDtype.FLOAT32,
     teacher_dtype: TeacherPrecision = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the teacher.")] = None,

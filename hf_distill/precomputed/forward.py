@@ -21,7 +21,7 @@ from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.objectives.top_k import sampled_classes, top_k_with_tail
 from hf_distill.precomputed.input_fingerprints import token_fingerprints, value_fingerprints
-from hf_distill.precomputed.labeling_options import LabelingOptions
+from hf_distill.precomputed.labeling_options import FIRST_ROWS, LabelingOptions
 from hf_distill.precomputed.list_columns import list_array
 from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import TOKENS_READ
@@ -64,6 +64,7 @@ class BatchedForward:
         vocabulary_size: int | None = None,
     ):
         self.teacher, self.task, self.options = teacher, task, options
+        self._rows_per_batch = options.rows_per_batch(teacher.device)
         self._collate, self._masks, self._vocabulary_size = data_collator, masks, vocabulary_size
         self._cost, self.flops = model_forward_cost(teacher.model), 0.0
         self._head: HeadAtPositions | None = None
@@ -84,7 +85,7 @@ class BatchedForward:
         Raises:
             ValueError: The rows make other inputs each time they are read, or hidden states of images are requested.
         """
-        numbers = range(min(self.options.batch_size, len(rows)))
+        numbers = range(min(self.options.batch_size or FIRST_ROWS, len(rows)))
         inputs, again = self._inputs(rows, numbers), self._inputs(rows, numbers)
         if changing := [name for name, value in inputs.items() if not torch.equal(value, again[name])]:
             raise ValueError(
@@ -148,7 +149,7 @@ class BatchedForward:
         by_length = torch.from_numpy(lengths).argsort(descending=True, stable=True)
         outputs: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.features()}
         fingerprints: dict[str, list[Any]] = {}
-        for batch in by_length.split(self.options.batch_size):
+        for batch in by_length.split(self._rows_per_batch):
             numbers = batch.tolist()
             inputs = self._inputs(rows, numbers)
             for name, values in self._outputs(inputs, rows, numbers, epoch, first_row).items():

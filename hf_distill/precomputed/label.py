@@ -182,7 +182,7 @@ class _Labeling:
             vocabulary_size = max(data_collator.tokenizer.get_vocab().values()) + 1
         limits = ReadingLimits.of(self.teacher.model, "teacher")
         limits.require_tokenizer(self._processing_class)
-        if options.batch_size > 1:
+        if options.rows_per_batch(self.teacher.device) > 1:
             require_padding_token(self.teacher.model, "teacher", self.task)
         self.forward = run(
             self.teacher, self.task, WithinLimits(collate, [limits]), options, self.masks, vocabulary_size

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 _DTYPES = ("float32", "float16")
+FIRST_ROWS = 128  # on which the teacher's precision is resolved where the batch size is left open
+_ROWS_ON_CPU, _ROWS = 32, 128
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,8 @@ class LabelingOptions:
     """How the teacher is run, and which of its outputs are stored.
 
     Attributes:
-        batch_size: Rows per forward pass, all of similar length.
+        batch_size: Rows per forward pass, all of similar length. None: 32 on a CPU, whose caches hold no more, 128 on other
+            devices.
         dtype: The precision that outputs are stored in, "float32" or "float16".
         hidden_states: Indices of hidden states stored at every position; 0 is the embeddings' output.
         cls_states: Indices of hidden states stored at the first position.
@@ -31,7 +36,7 @@ class LabelingOptions:
         ValueError: A value is not allowed.
     """
 
-    batch_size: int = 128
+    batch_size: int | None = None
     dtype: str = "float32"
     hidden_states: Sequence[int] = ()
     cls_states: Sequence[int] = ()
@@ -48,9 +53,13 @@ class LabelingOptions:
         if self.dtype not in _DTYPES:
             raise ValueError(f"dtype must be one of {list(_DTYPES)}, got {self.dtype!r}")
         for name in ("batch_size", "top_k", "mask_epochs", "rows_per_shard"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
         if wrong := [index for index in (*self.hidden_states, *self.cls_states) if index < 0]:
             raise ValueError(f"hidden states are counted from 0, got {wrong}")
+
+    def rows_per_batch(self, device: torch.device) -> int:
+        """Rows per forward pass on a device."""
+        return self.batch_size or (_ROWS_ON_CPU if device.type == "cpu" else _ROWS)

@@ -19,6 +19,7 @@ from transformers import (
 from hf_distill import FrozenTeacher, label_transfer_set, load_teacher_outputs
 from hf_distill.objectives.logits import MASKED_LOGIT, forward_kl
 from hf_distill.objectives.top_k import sampled_classes, spread_tail, top_k_kl, top_k_with_tail
+from hf_distill.precomputed.labeling_options import LabelingOptions
 from tests.publishing.poison import live_parts
 from tests.tiny_models import VOCABULARY, encoded_sentences, tiny_tokenizer
 
@@ -52,6 +53,17 @@ def outputs_alone(model, row):
 @pytest.fixture
 def rows():
     return encoded_sentences(29, labels=None)
+
+
+def test_a_forward_pass_reads_as_many_rows_as_the_device_is_fast_with(monkeypatch):
+    rows, read = encoded_sentences(40, labels=None), []
+    teacher = FrozenTeacher(tiny(BertForTokenClassification), "float32")
+    outputs = teacher.outputs
+    monkeypatch.setattr(teacher, "outputs", lambda inputs: read.append(len(inputs["input_ids"])) or outputs(inputs))
+    label_transfer_set(rows, teacher, tiny_tokenizer(), disable_tqdm=True)
+    label_transfer_set(rows, teacher, tiny_tokenizer(), disable_tqdm=True, batch_size=20)
+    assert read == [32, 8, 20, 20]
+    assert LabelingOptions().rows_per_batch(torch.device("cuda")) == 128
 
 
 def test_classes_of_sequences_and_states(rows, teacher):
