@@ -101,7 +101,7 @@ def measured(figures: Figures, name: str) -> Iterator[None]:
 
 def arguments(folder: Path, kind: type = DistillationTrainingArguments, **options: Any) -> Any:
     given = dict(output_dir=str(folder / "run"), report_to="none", disable_tqdm=True, use_cpu=True, bf16=False)
-    return kind(**given, **(dict(max_steps=1, save_strategy="no", logging_steps=1000) | options))
+    return kind(**(given | dict(max_steps=1, save_strategy="no", logging_steps=1000) | options))
 
 
 def first_step(folder: Path, rows: int) -> Figures:
