@@ -186,8 +186,10 @@ def resident_bytes(name: str) -> int:
     return 1024 * int(next(line for line in status if line.startswith(f"{name}:")).split()[1])
 
 
-def measured_memory(recipe: str, way: str) -> int:
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory_of", recipe, way]
+def measured_memory(options: argparse.Namespace, recipe: str, way: str) -> int:
+    given = ["--device", options.device, "--rows", str(options.rows), "--length", str(options.length)]
+    given += ["--small"] if options.small else []
+    command = [sys.executable, __file__, *given, "--memory_of", recipe, way]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
@@ -197,7 +199,7 @@ def measure(options: argparse.Namespace, recipe: str) -> dict[str, float]:
     for bench in benches.values():
         bench.once()
     rounds = [{way: bench.once() for way, bench in benches.items()} for _ in range(options.rounds)]
-    memory = {way: measured_memory(recipe, way) for way in WAYS}
+    memory = {way: measured_memory(options, recipe, way) for way in WAYS}
     found = {f"{way}_ms": 1000 * statistics.median(each[way] for each in rounds) for way in WAYS}
     found |= {f"{way}_peak_mb": memory[way] / 1e6 for way in WAYS}
     found["ratio_to_floor"] = statistics.median(each["ours"] / each["floor"] for each in rounds)

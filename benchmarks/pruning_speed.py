@@ -53,7 +53,7 @@ class MaskingTwin(PruningDistillTrainer):
             if kept is not None and owned.parameter in parameters:
                 parameter = parameters[owned.parameter]
                 gone = sorted(set(range(parameter.shape[owned.dim])) - set(kept))
-                self.dropped.append((parameter, owned.dim, torch.tensor(gone)))
+                self.dropped.append((parameter, owned.dim, torch.tensor(gone, device=parameter.device)))
         self.kept = torch.tensor(keep.hidden)
         self.mask()
         shrinking.done, shrinking.scores = shrinking.done + 1, {}
@@ -100,11 +100,18 @@ class MaskAgain(TrainerCallback):
 
 
 def train(
-    kind: type, teacher: Any, tokenizer: Any, splits: dict[str, Any], folder: Path, steps: int, seed: int
+    kind: type,
+    teacher: Any,
+    tokenizer: Any,
+    splits: dict[str, Any],
+    folder: Path,
+    steps: int,
+    seed: int,
+    width: int = WIDTH,
 ) -> tuple[PruningDistillTrainer, dict[str, Any]]:
     set_seed(seed)
     clock = Clock()
-    options = dict(recipe="homodistil", target_hidden_size=WIDTH, pruning_start=0.0, logging_steps=1)
+    options = dict(recipe="homodistil", target_hidden_size=width, pruning_start=0.0, logging_steps=1)
     args = arguments(folder / "run", steps, LEARNING_RATE, seed, PruningDistillTrainingArguments, **options)
     trainer = kind(
         None, args, teacher_model=teacher, train_dataset=splits["train"], processing_class=tokenizer,
