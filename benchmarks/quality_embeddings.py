@@ -67,9 +67,7 @@ def recorded(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
 def small_student(teacher: PreTrainedModel, tokenizer: Any, texts: list[str]) -> tuple[PreTrainedModel, Any]:
     """Evenly spaced layers of the teacher, with the tokens of the texts alone."""
     student = create_student(f"{LAYERS}/{teacher.config.hidden_size}", teacher, layers="uniform")
-    origin = student.hf_distill_initialization
     student, tokenizer = trim_vocabulary(student, tokenizer, texts, max_tokens=MOST_TOKENS, characters="corpus")
-    student.hf_distill_initialization = origin
     return student, tokenizer
 
 

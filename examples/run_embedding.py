@@ -127,9 +127,7 @@ def load_student(
         return SentenceEncoder.from_pretrained(models.student_name_or_path, **models.hub), own
     student = create_student(models.student_shape, teacher, layers=models.layers)
     if models.trim_vocabulary:
-        origin = student.hf_distill_initialization
         student, tokenizer = trim_vocabulary(student, tokenizer, texts["text"])
-        student.hf_distill_initialization = origin
     return student, tokenizer
 
 

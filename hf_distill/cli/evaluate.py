@@ -72,14 +72,7 @@ def evaluate(
     from rich.console import Console
 
     from hf_distill.evaluation.comparison import LatencySettings
-    from hf_distill.scripts.datasets import (
-        choose_split,
-        fitting_split,
-        label_column_for,
-        load_splits,
-        sample,
-        with_columns,
-    )
+    from hf_distill.scripts.datasets import label_column_for, load_splits, sample, with_columns
     from hf_distill.scripts.evaluated_models import load_evaluated_models
 
     settings = LatencySettings(numbers(batch_sizes), numbers(lengths), _formats(formats), runs)
@@ -87,11 +80,9 @@ def evaluate(
         torch.set_num_threads(threads)
     splits = load_splits(dataset, dataset_config)
     label_column = label_column_for(students[0], splits, label_column)
-    split, rows = choose_split(splits, split)
-    fitting = {} if cascade is None else {cascade_split: fitting_split(splits, split, cascade_split)}
     parts = {
         key: sample(with_columns(part, text_column, label_column), max_examples)
-        for key, part in ({split: rows} | fitting).items()
+        for key, part in _chosen(splits, split, None if cascade is None else cascade_split).items()
     }
     console = Console(stderr=True)
     with console.status("") as status, without_progress_bars():
@@ -103,6 +94,14 @@ def evaluate(
     _report(found, output_dir, as_json)
     if write_cards:
         _write_cards(students, found, console)
+
+
+def _chosen(splits: dict[str, Any], split: str | None, fitted: str | None) -> dict[str, Any]:
+    """The split to compare on, and after it the one that a cascade is fitted on, if there is one."""
+    from hf_distill.scripts.datasets import choose_split, fitting_split
+
+    name, rows = choose_split(splits, split)
+    return {name: rows} | ({} if fitted is None else {fitted: fitting_split(splits, name, fitted)})
 
 
 def _compared(models: Any, splits: dict[str, Any], name: str, points: float | None, **options: Any) -> dict[str, Any]:
