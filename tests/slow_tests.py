@@ -38,6 +38,8 @@ SLOW = (
     "tests/trainers/test_same_run.py",
     "tests/trainers/test_budget.py",
     "tests/trainers/test_tasks.py",
+    "tests/trainers/test_training_log.py::test_so_are_several_evaluation_sets",
+    "tests/trainers/test_training_log.py::test_trackers_get_terms_costs_and_fidelity_in_groups",
 )
 
 

@@ -16,7 +16,7 @@ from hf_distill.cli.compression_options import (
     checked_choices,
     remark,
 )
-from hf_distill.cli.evaluate import numbers, without_progress_bars
+from hf_distill.cli.evaluate import numbers
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import (
     BatchSizes,
@@ -82,6 +82,7 @@ def compress(
     from hf_distill.compression.plan import STUDENT, plan_compression, target_of
     from hf_distill.evaluation.comparison import LatencySettings
     from hf_distill.exporting.settings import ExportSettings
+    from hf_distill.scripts.verbosity import without_progress_bars
 
     times, timed = target_of(target), LatencySettings(numbers(batch_sizes), numbers(lengths))
     checked_choices(layers, vocabulary, number_format)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +72,7 @@ def evaluate(
     from hf_distill.evaluation.comparison import LatencySettings
     from hf_distill.scripts.datasets import label_column_for, load_splits, sample, with_columns
     from hf_distill.scripts.evaluated_models import load_evaluated_models
+    from hf_distill.scripts.verbosity import without_progress_bars
 
     settings = LatencySettings(numbers(batch_sizes), numbers(lengths), _formats(formats), runs)
     if threads is not None:
@@ -171,18 +170,3 @@ def _formats(text: str) -> tuple[str, ...]:
     if not set(parts) <= set(allowed):
         raise typer.BadParameter(f"formats must be among {', '.join(allowed)}, got {text!r}")
     return parts
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Hide the progress bars of datasets and transformers, which would run into the table."""
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        datasets.enable_progress_bars()
-        transformers.logging.enable_progress_bar()

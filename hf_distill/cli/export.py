@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hf_distill.cli.evaluate import literal, numbers, without_progress_bars
+from hf_distill.cli.evaluate import literal, numbers
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import (
     BatchSizes,
@@ -65,6 +65,7 @@ def export(
     from hf_distill.exporting.settings import AUTO
     from hf_distill.exporting.student import export_student
     from hf_distill.scripts.datasets import choose_split, label_column_for, load_splits, sample, splits_with_columns
+    from hf_distill.scripts.verbosity import without_progress_bars
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -30,6 +30,26 @@ from hf_distill.extras import require_extra
 from hf_distill.scripts.user_errors import exit_on_user_error
 from hf_distill.text.suggestions import suggestion
 
+# What a user wants to do, by the command that does it.
+JOBS = {
+    "doctor": "See what this machine has, and what is missing",
+    "train": "Distill a student of a trained model, or of its answers",
+    "compress": "Make a classifier so many times smaller, ready to serve",
+    "search": "Find the best student under a limit of latency or size",
+    "label": "Let a teacher answer for every text once, and keep it",
+    "audit": "See how good a teacher is, and which answers to trust",
+    "augment": "Make more texts of those there are",
+    "evaluate": "Compare students with their teacher",
+    "export": "Make files that serve without torch, int8 included",
+    "card": "Describe a student: its model card",
+    "publish": "Upload a student or recorded answers to the Hub",
+    "publish-family": "Upload students that belong together",
+    "students": "Choose the size of a student",
+    "recipes": "Choose a loss from a paper",
+    "plan": "See what a budget of time or FLOPs buys",
+    "peak": "Measure how fast this machine multiplies matrices",
+}
+
 
 class Commands(TyperGroup):
     """Subcommands that end without a traceback: after a mistake with one line and exit code 1, after Ctrl-C with 130."""
@@ -38,6 +58,11 @@ class Commands(TyperGroup):
         """Run the subcommand."""
         with exit_on_user_error():
             return super().invoke(ctx)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a table from jobs to commands in place of the list of commands."""
+        with formatter.section("Jobs and their commands"):
+            formatter.write_dl([(JOBS[name], name) for name in JOBS], col_max=70)
 
 
 class WithTrainingArguments(WithJson):
@@ -74,12 +99,15 @@ def _with_dashes(name: str) -> str:
 
 
 def _evaluating(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which says before any work where the packages of the extra `eval` are missing."""
+    """The command, which says before any work where packages of the extra `eval` are missing, and keeps DeepSpeed quiet."""
 
     @wraps(command)
     def checked(*args: object, **kwargs: object) -> None:
         for module in ("sklearn", "matplotlib"):
             require_extra(module, "eval", f"hf-distill {command.__name__}")
+        from hf_distill.scripts.verbosity import default_deepspeed_to_cpu
+
+        default_deepspeed_to_cpu()
         command(*args, **kwargs)
 
     return checked
@@ -99,7 +127,8 @@ app = typer.Typer(
 def hf_distill() -> None:
     """Distill and compress Hugging Face encoders.
 
-    Mistakes end in one line; the environment variable HF_DISTILL_TRACEBACK=1 shows where they were found.
+    Every command explains itself with an example: hf-distill train --help. Mistakes end in one line; the environment variable
+    HF_DISTILL_TRACEBACK=1 shows where they were found.
     """
 
 

@@ -17,7 +17,7 @@ from hf_distill.cli.compression_options import (
     checked_choices,
     remark,
 )
-from hf_distill.cli.evaluate import numbers, without_progress_bars
+from hf_distill.cli.evaluate import numbers
 from hf_distill.cli.json_output import print_json
 from hf_distill.cli.options import (
     DatasetConfig,
@@ -106,6 +106,7 @@ def search(
     from hf_distill.compression.search import Search, SearchSettings
     from hf_distill.compression.search_space import Limits
     from hf_distill.evaluation.comparison import LatencySettings
+    from hf_distill.scripts.verbosity import without_progress_bars
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -122,8 +123,7 @@ def search(
             reduction_factor,
         )  # fmt: skip
         found = Search(material, chosen, lambda folder, steps: _arguments_of(context, folder, steps), remark(as_json))
-        result = None if plan_only else found.run()
-    _report(found, result, as_json)
+        _report(found, None if plan_only else found.run(), as_json)
 
 
 def _arguments_of(context: typer.Context, folder: Path, steps: int) -> Any:

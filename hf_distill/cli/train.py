@@ -109,9 +109,7 @@ def training_arguments(context: typer.Context, output_dir: Path, *defaults: str)
     """
     from hf_distill.scripts.arguments import ScriptParser
     from hf_distill.scripts.run import ScriptTrainingArguments
-    from hf_distill.scripts.verbosity import default_deepspeed_to_cpu
 
-    default_deepspeed_to_cpu()
     own = [option.lstrip("-") for parameter in context.command.params for option in parameter.opts]
     parser = ScriptParser((ScriptTrainingArguments,), also_known=own)
     (args,) = parser.parse_args_into_dataclasses(

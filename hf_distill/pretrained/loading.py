@@ -16,6 +16,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from hf_distill.extras import require_extra
 from hf_distill.files import read_json
 from hf_distill.pretrained.files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
+from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.sentence_encoder import POOLING, saved_pooling
 from hf_distill.tasks import Task, is_class_without_head, task_of_class
 
@@ -105,14 +106,14 @@ class SavedModel:
         """
         kwargs = self.source | kwargs
         if self.adapter is None:
-            model, report = model_class.from_pretrained(self.name, output_loading_info=True, **kwargs)
+            model, report = from_pretrained(model_class, self.name, **kwargs)
             require_floating_weights(model, self.name, **self.source)
             return model, sorted(report["missing_keys"])
         from peft import PeftModel
 
         base, of_base = self.adapter["base_model_name_or_path"], _of_base(self.adapter, kwargs)
         labels = {"id2label": self.config.id2label, "label2id": self.config.label2id}
-        model, report = model_class.from_pretrained(base, output_loading_info=True, **labels | of_base)
+        model, report = from_pretrained(model_class, base, **labels | of_base)
         require_floating_weights(model, base, **of_base)
         try:
             adapted = PeftModel.from_pretrained(model, self.name, **_for_peft(self.source))

@@ -17,6 +17,7 @@ from transformers import (
 
 from hf_distill.pretrained.files import load_tokenizer
 from hf_distill.pretrained.loading import SavedModel, config_of
+from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.text.suggestions import suggestion
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 
@@ -167,7 +168,7 @@ def load_student(auto_class: Any, name: str, config: PretrainedConfig, dtype: An
             f"{name} is saved in {saved} and is trained in float32, because small updates are lost in half precision; "
             "--bf16 and --fp16 compute in half precision beside float32 weights"
         )
-    return auto_class.from_pretrained(name, config=config, dtype=dtype or torch.float32, **kwargs)
+    return from_pretrained(auto_class, name, config=config, dtype=dtype or torch.float32, **kwargs)[0]
 
 
 def token_type_ids_for_teacher(

@@ -1,15 +1,65 @@
-"""Logging levels while a script or a command trains."""
+"""What scripts and commands show of their work, and what they hide of that of libraries; what a user sets goes first."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-import transformers
-from transformers import TrainingArguments
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
-logger = transformers.logging.get_logger("transformers.examples")
+logger = logging.getLogger("transformers.examples")
+
+# Progress bars appear after so many seconds of work, and in a file they are written again after so many.
+_BARS, _BARS_IN_FILES = {"TQDM_DELAY": "3"}, {"TQDM_MININTERVAL": "30", "TQDM_MAXINTERVAL": "30"}
+# What torchao and torch say where a package imports torchao, which this one does not use.
+_IMPORTING = re.compile(r"Failed to load .*torchao|is an Enum subclass")
+_WHO_IMPORTS = ("torchao", "torch.utils._pytree")
+
+
+def quiet_libraries() -> None:
+    """Let progress bars appear only where work takes long, and hide what importing torchao says.
+
+    Called before the libraries are imported. The environment variables TQDM_* of the user are kept, and with
+    TRANSFORMERS_VERBOSITY "info", "debug" or "detail" nothing is hidden.
+    """
+    if os.environ.get("TRANSFORMERS_VERBOSITY") in ("info", "debug", "detail"):
+        return
+    for name, value in (_BARS if sys.stderr.isatty() else _BARS | _BARS_IN_FILES).items():
+        os.environ.setdefault(name, value)
+    for name in _WHO_IMPORTS:
+        logging.getLogger(name).addFilter(_is_not_of_import)
+
+
+def _is_not_of_import(record: logging.LogRecord) -> bool:
+    return not _IMPORTING.search(record.getMessage())
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of datasets and transformers, unless the user's environment decides about them."""
+    import datasets
+    import huggingface_hub.constants
+    import transformers
+
+    hidden = []
+    if datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is None and not datasets.are_progress_bars_disabled():
+        hidden.append((datasets.disable_progress_bars, datasets.enable_progress_bars))
+    logs = transformers.logging
+    if huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS is None and logs.is_progress_bar_enabled():
+        hidden.append((logs.disable_progress_bar, logs.enable_progress_bar))
+    for hide, _ in hidden:
+        hide()
+    try:
+        yield
+    finally:
+        for _, show in hidden:
+            show()
 
 
 def set_verbosity(args: TrainingArguments) -> None:
@@ -20,6 +70,9 @@ def set_verbosity(args: TrainingArguments) -> None:
     Args:
         args: The training arguments; without an accelerator their `dataloader_pin_memory` is set to False.
     """
+    import torch
+    import transformers
+
     level = args.get_process_log_level()
     transformers.logging.set_verbosity(level)
     is_own_choice = args.log_level != "passive" or not args.should_log
@@ -31,5 +84,7 @@ def set_verbosity(args: TrainingArguments) -> None:
 
 def default_deepspeed_to_cpu() -> None:
     """On a machine without an accelerator set DS_ACCELERATOR=cpu, unless it is set; else DeepSpeed warns when imported."""
+    import torch
+
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

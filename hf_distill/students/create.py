@@ -13,6 +13,7 @@ from transformers.utils import logging
 from hf_distill.distributed.weights import gathered_copy, unsharded_loading
 from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.pretrained.loading import config_of, load_as_saved
+from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
 from hf_distill.students.initialization import (
@@ -253,6 +254,6 @@ def _pretrained(
     meaning = ("id2label", "label2id", "problem_type")
     labels = {key: value for key in meaning if (value := getattr(getattr(teacher, "config", None), key, None))}
     config = _updated(config, labels | changes)
-    model = model_class.from_pretrained(name, config=config, dtype=torch.float32, trust_remote_code=False)
+    model, _ = from_pretrained(model_class, name, config=config, dtype=torch.float32, trust_remote_code=False)
     require_floating_weights(model, name)
     return model

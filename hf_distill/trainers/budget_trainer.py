@@ -21,6 +21,7 @@ from hf_distill.tasks import unwrapped
 from hf_distill.trainers.base_trainer import BaseTrainer, is_training
 from hf_distill.trainers.budget_arguments import BudgetArguments, budget_of, labeling_cost_of
 from hf_distill.trainers.callback_state import saved_attributes
+from hf_distill.trainers.training_log import group_for_trackers, readable
 
 # Parts of a budget, which serve as steps of learning-rate schedules and of what else changes in the course of a run.
 PARTS = 100_000
@@ -165,6 +166,8 @@ class BudgetTrainer(BaseTrainer):
         if "loss" in logs and not self.is_plain:
             self.sync_cost()
             logs.update(self.cost_tracker.log_entries())
+        if not self.is_plain:
+            group_for_trackers(self.callback_handler.callbacks, lambda: self.training_objective)
         super().log(logs, start_time)
 
     def set_initial_training_values(self, args: TrainingArguments, dataloader: Any) -> tuple:
@@ -201,10 +204,11 @@ class BudgetTrainer(BaseTrainer):
         return super()._finalize_training(trial, num_train_samples, start_time)
 
     def _add_budget_callbacks(self) -> None:
-        """Add the callbacks that track the cost, unless they are present or nothing is counted."""
+        """Add the callbacks that track the cost, and make logs readable, unless that is done or nothing is counted."""
         if not self.is_plain and not any(isinstance(each, CostCallback) for each in self.callback_handler.callbacks):
             self.add_callback(CostCallback())
             self.add_callback(_BudgetCallback(self))
+            readable(self.callback_handler.callbacks)
 
     def _start_account(self) -> None:
         self.cost_tracker.start(self.stage_budget, budget_of(self.args), labeling_cost_of(self.args))

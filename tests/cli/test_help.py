@@ -128,5 +128,9 @@ def test_shells_complete_commands(tmp_path):
     assert found.stdout.split() == ["evaluate"]
 
 
-def test_without_a_command_there_is_help():
-    assert "evaluate" in invoke(exit_code=2).output
+def test_without_a_command_there_is_a_table_from_jobs_to_commands():
+    table = invoke(exit_code=2).output.partition("Jobs and their commands:\n")[2]
+    found = dict(re.split(r" {2,}", line.strip()) for line in table.splitlines() if line.strip())
+    assert sorted(found.values()) == sorted(COMMANDS)
+    assert found["Compare students with their teacher"] == "evaluate"
+    assert max(map(len, table.splitlines())) <= 80

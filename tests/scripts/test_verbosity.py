@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import datasets
 import pytest
 import torch
 import transformers
 
-from hf_distill.scripts.verbosity import logger, set_verbosity
+from hf_distill.scripts.verbosity import logger, quiet_libraries, set_verbosity, without_progress_bars
 
 LIBRARY = logging.getLogger("transformers.configuration_utils")
 SCRIPT = logging.getLogger("transformers.examples.run_glue")
@@ -47,3 +51,64 @@ def test_an_accelerator_is_left_alone(arguments, monkeypatch):
     before = args.dataloader_pin_memory
     set_verbosity(args)
     assert args.dataloader_pin_memory is before and "DS_ACCELERATOR" not in os.environ
+
+
+BARS = """
+import time
+from hf_distill.scripts.verbosity import quiet_libraries
+quiet_libraries()
+from tqdm.auto import tqdm
+for _ in tqdm(range(3), desc="short"):
+    pass
+for _ in tqdm(range(5), desc="long"):
+    time.sleep(0.15)
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({"TQDM_DELAY": "0.2", "TQDM_MININTERVAL": "0.2"}, {"long"}),
+        ({}, set()),
+        ({"TRANSFORMERS_VERBOSITY": "info"}, {"short", "long"}),
+    ],
+)
+def test_bars_appear_where_work_takes_long_and_a_file_gets_few_lines(variables, shown):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TQDM_")}
+    repository = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", BARS],
+        env=environment | variables,
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {name for name in ("short", "long") if f"{name}:" in done.stderr} == shown
+    if shown == {"long"}:
+        assert done.stderr.count("long:") <= 4
+        assert "it/s" in done.stderr
+
+
+def test_what_importing_torchao_says_is_hidden_and_nothing_else(caplog, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    quiet_libraries()
+    torchao, pytree = logging.getLogger("torchao"), logging.getLogger("torch.utils._pytree")
+    torchao.warning("Failed to load /venv/torchao/_C_mxfp8.so: Could not load this library")
+    pytree.warning("<enum 'KernelPreference'> is an Enum subclass and is now natively supported")
+    torchao.warning("int4 weights need a newer GPU")
+    assert [record.getMessage() for record in caplog.records] == ["int4 weights need a newer GPU"]
+
+
+@pytest.mark.parametrize("own", [None, False, True])
+def test_bars_of_datasets_are_hidden_for_a_while_unless_the_user_decides(own, monkeypatch, recwarn):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_DISABLE_PROGRESS_BARS", own)
+    bars = sys.modules["datasets.utils.tqdm"]
+    monkeypatch.setattr(bars, "HF_DATASETS_DISABLE_PROGRESS_BARS", own)
+    monkeypatch.setattr(bars, "_hf_datasets_progress_bars_disabled", bool(own))
+    with without_progress_bars():
+        assert datasets.are_progress_bars_disabled() is (own is None or own)
+        assert not transformers.logging.is_progress_bar_enabled()
+    assert datasets.are_progress_bars_disabled() is bool(own)
+    assert transformers.logging.is_progress_bar_enabled()
+    assert not [each for each in recwarn if "progress bars" in str(each.message)]

@@ -1,0 +1,99 @@
+"""What a training shows of its log: lines that can be read, and metrics that trackers show in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
+from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
+
+from hf_distill.objectives.objective import Objective
+
+_TRACKERS = (TensorBoardCallback, TrackioCallback, WandbCallback)
+_STAGES = ("eval_", "test_")  # what trackers turn into eval/ and test/; all else is in train/
+_ALWAYS_EVALUATED = "hard_label_loss"
+COSTS = ("spent_flops", "tokens_per_second", "flops_utilization", "budget_left", "step_gflops", "step_ms")
+FIDELITY = ("teacher_agreement", "teacher_kl", "teacher_mse", "teacher_cosine")
+
+
+def log_line(logs: Mapping[str, Any], step: int) -> str:
+    """A log entry as one line, with numbers of four digits.
+
+    Args:
+        logs: The values by name.
+        step: The optimizer step.
+
+    Returns:
+        The line, such as "step 40: loss 0.04496, spent_flops 1.84e+10, tokens_per_second 2,283".
+    """
+    shown = [f"{name} {_text(value)}" for name, value in logs.items() if name != "total_flos"]
+    return f"step {step:,}: " + ", ".join(shown)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.{3 if abs(value) >= 1e6 else 4}g}"
+
+
+class ReadableProgress(ProgressCallback):
+    """transformers' progress bar, with log entries as lines of `log_line`."""
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Write the entry above the bar."""
+        if state.is_world_process_zero and self.training_bar is not None:
+            self.training_bar.write(log_line(logs, state.global_step))
+
+
+class ReadablePrinter(PrinterCallback):
+    """transformers' printer, with log entries as lines of `log_line`."""
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Print the entry."""
+        if state.is_local_process_zero and logs:
+            print(log_line(logs, state.global_step))
+
+
+_READABLE = {ProgressCallback: ReadableProgress, PrinterCallback: ReadablePrinter}
+
+
+def readable(callbacks: list[TrainerCallback]) -> None:
+    """Replace transformers' own progress bar and printer, in place; those of notebooks and of users stay."""
+    for index, callback in enumerate(callbacks):
+        if replacement := _READABLE.get(type(callback)):
+            callbacks[index] = replacement()
+
+
+class _Grouped:
+    """A tracker's `on_log` that gets terms, costs and fidelity by names with a group, such as "terms/soft_label_loss"."""
+
+    def __init__(self, on_log: Callable[..., Any], objective: Callable[[], Objective]):
+        self._on_log, self._objective = on_log, objective
+
+    def __call__(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        terms = (_ALWAYS_EVALUATED, *(f"{term.name}_loss" for term in self._objective().terms))
+        groups = {"terms": terms, "cost": COSTS, "fidelity": FIDELITY}
+        grouped = {_in_group(name, groups): value for name, value in (logs or {}).items()}
+        self._on_log(args, state, control, logs=grouped, **kwargs)
+
+
+def _in_group(name: str, groups: Mapping[str, tuple[str, ...]]) -> str:
+    stage = next((each for each in _STAGES if name.startswith(each)), "")
+    rest = name.removeprefix(stage)  # several evaluation sets have their name before the metric's
+    found = next((group for group, names in groups.items() if rest.endswith(names)), None)
+    return name if found is None else f"{stage}{found}/{rest}"
+
+
+def group_for_trackers(callbacks: Iterable[TrainerCallback], objective: Callable[[], Objective]) -> None:
+    """Let TensorBoard, Trackio and Weights & Biases show terms, costs and fidelity in groups; the log keeps its names.
+
+    Args:
+        callbacks: The callbacks of a trainer; trackers among them are changed once.
+        objective: A function that returns the training objective, whose terms are logged as `<term>_loss`.
+    """
+    for callback in callbacks:
+        if isinstance(callback, _TRACKERS) and not isinstance(callback.on_log, _Grouped):
+            setattr(callback, "on_log", _Grouped(callback.on_log, objective))  # noqa: B010  (a method, to mypy)
