@@ -11,7 +11,7 @@ PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 FAST := -m "not slow and not real_data"
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast test-core test-lowest coverage lint types docs benchmark clean
+.PHONY: help quickstart test test-fast test-core test-lowest coverage lint types docs benchmark release-check clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*##/\t/'
@@ -49,6 +49,10 @@ docs: $(DOCS)/.installed  ## Build the documentation site into site/; every warn
 benchmark: $(INSTALLED)  ## Measure trainer overhead and student quality (see benchmarks/)
 	$(BIN)/python benchmarks/trainer_overhead.py
 	$(BIN)/python benchmarks/quality_movie_reviews.py
+
+# FULL="3.11 3.12" installs everything in these Pythons only; the others resolve the requirements.
+release-check:  ## Build wheel and sdist, and use them in every supported Python (gigabytes; see tests/release_check.py)
+	$(PYTHON) tests/release_check.py $(if $(FULL),--full $(FULL))
 
 clean:  ## Remove the virtual environments and all outputs
 	rm -rf $(VENV) $(CORE) $(LOWEST) $(DOCS) outputs site build dist *.egg-info

@@ -97,7 +97,7 @@ def of_wandb(folder: Path) -> set[str]:
 def test_trackers_get_terms_costs_and_fidelity_in_groups(read, trained, tmp_path, monkeypatch):
     tracker = read.__name__[3:]
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true"}.items():
+    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true", "_SERVICE_WAIT": "300"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     trained(report_to=tracker)
     if tracker == "wandb":
