@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from hf_distill.cli import entry_point
 from hf_distill.cli.main import app
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
@@ -134,3 +135,13 @@ def test_without_a_command_there_is_a_table_from_jobs_to_commands():
     assert sorted(found.values()) == sorted(COMMANDS)
     assert found["Compare students with their teacher"] == "evaluate"
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_libraries_are_quiet_before_they_are_imported(monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr(entry_point, "quiet_libraries", lambda: called.append(True))
+    monkeypatch.setattr(entry_point, "require_extra", lambda *_: called or pytest.fail("too late"))
+    monkeypatch.setattr(sys, "argv", ["hf-distill", "--help"])
+    with pytest.raises(SystemExit):
+        entry_point.main()
+    assert called and "Jobs and their commands" in capsys.readouterr().out
