@@ -50,9 +50,10 @@ benchmark: $(INSTALLED)  ## Measure trainer overhead and student quality (see be
 	$(BIN)/python benchmarks/trainer_overhead.py
 	$(BIN)/python benchmarks/quality_movie_reviews.py
 
-# FULL="3.11 3.12" installs everything in these Pythons only; the others resolve the requirements.
+# FULL="3.11 3.12" installs everything in these Pythons only, and the others resolve the requirements. CHECK_LOWEST=no leaves out the
+# lowest versions, as where PIP_CONSTRAINT names a torch without CUDA.
 release-check:  ## Build wheel and sdist, and use them in every supported Python (gigabytes; see tests/release_check.py)
-	$(PYTHON) tests/release_check.py $(if $(FULL),--full $(FULL))
+	$(PYTHON) tests/release_check.py $(if $(FULL),--full $(FULL)) $(if $(filter no,$(CHECK_LOWEST)),--no-lowest)
 
 clean:  ## Remove the virtual environments and all outputs
 	rm -rf $(VENV) $(CORE) $(LOWEST) $(DOCS) outputs site build dist *.egg-info

@@ -38,6 +38,8 @@ def test_the_exit_code_says_what_was_checked(failed, unchecked, code, monkeypatc
     )
     monkeypatch.setattr(sys, "argv", ["release_check.py"])
     assert release_check.main() == code
+    monkeypatch.setattr(sys, "argv", ["release_check.py", "--no-lowest", "--full", *PYTHONS])
+    assert release_check.main() == (1 if failed else 2), "the lowest versions are not checked"
 
 
 def test_pythons_are_those_that_the_package_supports():
