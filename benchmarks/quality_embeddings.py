@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the JSON file of results")
     parser.add_argument("--texts", type=int, help="texts that are distilled on; by default all")
     parser.add_argument("--pairs", type=int, default=1500, help="pairs of the test split")
-    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--epochs", type=float, default=6)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=3, help="number of students, which differ in the order of texts")
