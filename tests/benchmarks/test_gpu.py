@@ -27,7 +27,7 @@ def gpu(benchmark_module):
 )
 def test_a_cell_reports_or_says_why_not(gpu, code, seconds, found):
     report = gpu.attempt([sys.executable, "-c", code], seconds)
-    assert 0 < report.pop("wall_seconds") < 60 and report == found
+    assert 0 <= report.pop("wall_seconds") < 60 and report == found  # rounded
 
 
 def test_the_file_is_written_after_every_cell_until_the_time_is_up(gpu, monkeypatch, tmp_path):
