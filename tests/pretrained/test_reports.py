@@ -15,9 +15,12 @@ from tests.tiny_models import tiny_bert
 
 
 @pytest.fixture
-def reported(caplog):
+def reported(caplog, monkeypatch):
     """Loads a model; returns the warnings of that and the remarks at INFO."""
     library = transformers.logging.get_logger("transformers")
+    verbosity = transformers.logging.get_verbosity()  # whatever earlier tests have left
+    transformers.logging.set_verbosity_warning()
+    monkeypatch.setattr(library, "propagate", False)
     library.addHandler(caplog.handler)
 
     def load(model_class, folder, **kwargs):
@@ -32,6 +35,7 @@ def reported(caplog):
 
     yield load
     library.removeHandler(caplog.handler)
+    transformers.logging.set_verbosity(verbosity)
 
 
 @pytest.fixture(params=["headless", "masked language model"])
