@@ -18,6 +18,7 @@ WITH_EXTRAS = (
     "tests/evaluation/test_ranking.py",
     "tests/evaluation/test_rows_by_format.py",
     "tests/evaluation/test_statistics.py",
+    "tests/evaluation/test_text_pairs.py",
     "tests/examples",
     "tests/exporting",
     "tests/files/test_writing.py",
@@ -36,8 +37,7 @@ WITH_EXTRAS = (
     "tests/test_documentation_site.py",
     "tests/test_model_cards.py::test_a_card_is_made_of_its_record",
     "tests/trainers/test_rerankers.py::test_an_evaluation_compares_all_candidates_of_a_query_and_ranks_them",
-    "tests/trainers/test_training_log.py::test_so_are_several_evaluation_sets",
-    "tests/trainers/test_training_log.py::test_trackers_get_terms_costs_and_fidelity_in_groups",
+    "tests/trainers/test_training_log.py",
 )
 
 
