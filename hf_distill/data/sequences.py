@@ -88,7 +88,7 @@ def _number(value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"a row has the label {value!r}; allowed are numbers, because the head has one output")
+        raise ValueError(f"a row has the label {value!r}; allowed are numbers, because the model has no classes")
     return number
 
 

@@ -63,9 +63,8 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
     lines = [
         _cells_of_format(evaluation, row) if by_format else _cells(evaluation, row, formats, sized) for row in rows
     ]
-    filled = [
-        index for index in range(len(headings)) if any(line[index] for line in lines)
-    ]  # calibration: of classifiers
+    # Only classifiers have a calibration, for example.
+    filled = [index for index in range(len(headings)) if any(line[index] for line in lines)]
     for index in filled:
         table.add_column(escape(plain(headings[index])), justify="right" if index > 1 else "left", overflow="fold")
     for line in lines:

@@ -115,8 +115,7 @@ def _read_as(rows: Dataset, labeled: Dataset) -> Dataset:
 
 
 def _transformed(transform: Callable[[dict], dict], outputs: Sequence[str], batch: dict[str, list]) -> dict[str, list]:
-    of_teacher = {name: batch[name] for name in outputs if name in batch}
-    return of_teacher if len(of_teacher) == len(batch) else transform(batch) | of_teacher
+    return transform(batch) | {name: batch[name] for name in outputs}
 
 
 def learns_logits_alone(args: ScriptTrainingArguments) -> bool:
