@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from hf_distill.tasks import Task
 from hf_distill.text.suggestions import suggestion
 
 PAIR = ("first_text", "second_text")
+
+logger = logging.getLogger(__name__)
 
 
 def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
@@ -199,6 +202,8 @@ def splits_with_columns(
 def label_column_for(model: str, splits: Mapping[str, Dataset], label: str | None) -> str | None:
     """The column of labels: the one that the user names, else label, else the one whose values are the model's classes.
 
+    The last choice is logged as a warning.
+
     Args:
         model: A folder, or an id on the Hub.
         splits: The data set's splits by name.
@@ -214,8 +219,12 @@ def label_column_for(model: str, splits: Mapping[str, Dataset], label: str | Non
         return label
     saved = SavedModel.find(model)
     ids = label_ids(saved.config) if saved.task is Task.SEQUENCE_CLASSIFICATION else ClassIds()
-    found = {column_of_class_names(rows, ids) for rows in splits.values()} - {None}
-    return found.pop() if ids and len(found) == 1 else None
+    found = {column_of_class_names(rows, ids) for rows in splits.values()} - {None} if ids else set()
+    if len(found) != 1:
+        return None
+    name = found.pop()
+    logger.warning(f"Labels are read from {name}, whose values are the classes of {model} (--label-column).")
+    return name
 
 
 def with_columns(rows: Dataset, texts: list[str] | None, label: str | None) -> Dataset:

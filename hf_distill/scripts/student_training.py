@@ -158,9 +158,7 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
 def _default_columns(rows: Dataset) -> str:
     """A sentence that says which columns are read where the user named none."""
     texts = " and ".join(text_columns(rows.features))
-    labels = (
-        "the column label, or the one that has the teacher's classes"
-        if "label" in rows.column_names
-        else "nothing: there is no column label, and none that has the teacher's classes"
-    )
-    return f"Texts are read from {texts} (--text-column), labels from {labels} (--label-column)."
+    found = f"Texts are read from {texts} (--text-column)"
+    if "label" in rows.column_names:
+        return f"{found}."
+    return f"{found}, labels from nothing: no column is called label or has the teacher's classes (--label-column)."

@@ -285,19 +285,20 @@ def test_the_columns_that_are_read_are_said(tmp_path):
     places = ["--student", "1/16", "--dataset", tmp_path / "named.csv", "--output-dir", tmp_path / "student", *QUICK]
     output = invoke("train", tmp_path / "teacher", *places).output
     assert (
-        "Texts are read from id and message (--text-column), labels from nothing: there is no column label, and"
-        in output
+        "Texts are read from id and message (--text-column), labels from nothing: no column is called label" in output
     )
 
 
-def test_the_column_with_the_teacher_s_classes_has_the_labels(tmp_path):
+def test_the_column_with_the_teacher_s_classes_has_the_labels(tmp_path, caplog):
     lines = [f"w{n} w{n + 1},{'Billing' if n % 2 else 'sales'}" for n in range(5, 45)]
     (tmp_path / "tickets.csv").write_text("\n".join(["ticket,team", *lines]))
     (tmp_path / "more.txt").write_text("\n".join(f"w{n} w7" for n in range(50, 60)))
     teacher = tiny_bert(16, 2, id2label={0: "billing", 1: "sales"}, label2id={"billing": 0, "sales": 1})
     more = ["--transfer-set", str(tmp_path / "more.txt")]
     for columns in ([], ["--text-column", "ticket", "--label-column", "team"]):
+        caplog.clear()
         found = trained(tmp_path, teacher, str(tmp_path / "tickets.csv"), "1/16", *more, *columns)
+        assert ("Labels are read from team, whose values are the classes of" in caplog.text) == (not columns)
         assert found["data"]["train_examples"] == 36 + 10 and found["evaluation"]["data"]["scored"] == 4
         again = ["--teacher", tmp_path / "teacher", "--dataset", tmp_path / "tickets.csv", "--no-latency"]
         assert invoke_json("evaluate", tmp_path / "student", *again, *columns)["data"]["scored"] == 40
