@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainingArguments
 
+from hf_distill.pretrained.origin import initialization_of
 from hf_distill.tasks import Task, task_of, unwrapped
 
 # transformers' own defaults, which are for fine-tuning a whole pre-trained model.
@@ -38,7 +39,7 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
         Measured, see "Defaults" and "Embedding students" in benchmarks/README.md.
     """
     model = unwrapped(student)
-    origin = getattr(model, "hf_distill_initialization", None)
+    origin = initialization_of(model)
     hidden = getattr(getattr(model, "config", None), "hidden_size", None)
     if origin in (None, "pretrained") or hidden is None:
         return STOCK

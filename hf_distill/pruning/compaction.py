@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from hf_distill.pruning.structure import Axis, keeps_head_size, note_initialization, require_whole_heads, units_of
+from hf_distill.pretrained.origin import initialization_of, note_initialization
+from hf_distill.pruning.structure import Axis, keeps_head_size, require_whole_heads, units_of
 
 FEED_FORWARD_NAMES = ("intermediate_size", "hidden_dim")
 
@@ -89,7 +90,7 @@ def compact(model: PreTrainedModel, keep: Keep) -> PreTrainedModel:
     weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     smaller.load_state_dict(_narrowed_weights(model, keep, smaller.config, weights), strict=False)
     smaller.tie_weights()
-    note_initialization(smaller, model)
+    note_initialization(smaller, initialization_of(model))
     return smaller.to(model.device).train(model.training)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from hf_distill.pretrained.origin import initialization_of, note_initialization
 from hf_distill.pruning.importance import Scores, require_distinct_scores
-from hf_distill.pruning.structure import note_initialization
 
 _LAYER_INDEX = re.compile(r"(?<=\.layer\.)\d+(?=\.)|(?<=\.layers\.)\d+(?=\.)")
 
@@ -55,7 +55,7 @@ def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
         raise ValueError(f"layers to keep must be different ones of 0 to {layers - 1}, got {list(kept)}")
     smaller = type(model)._from_config(config_of_layers(model.config, kept), dtype=model.dtype)
     copy_layers(smaller, model, kept)
-    note_initialization(smaller, model)
+    note_initialization(smaller, initialization_of(model))
     return smaller.to(model.device).train(model.training)
 
 

@@ -15,7 +15,6 @@ SUPPORTED = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernb
 _ROTARY = ("modernbert", "nomic_bert")
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
-_NOTE = "hf_distill_initialization"
 
 
 class Axis(str, Enum):
@@ -171,17 +170,6 @@ def _axes(name: str, module: nn.Module, parameter: str, dims: int) -> tuple[_Axe
     if parameter == "bias":  # of a masked-language-model head, (vocabulary,)
         return ((),)
     return ((),) * (dims - 1) + (_HIDDEN,)  # class token and position embeddings of images
-
-
-def note_initialization(smaller: PreTrainedModel, model: PreTrainedModel) -> None:
-    """Note on a smaller model how `create_student` initialized the one it was made of: training defaults depend on it.
-
-    Args:
-        smaller: The smaller model, which gets the note.
-        model: The model that it was made of; without a note where `create_student` did not make it.
-    """
-    if (initialization := getattr(model, _NOTE, None)) is not None:
-        setattr(smaller, _NOTE, initialization)
 
 
 # ELECTRA's embeddings may be narrower than its layers; its masked-language-model head then projects to their width.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_distill.pruning.structure import note_initialization
+from hf_distill.pretrained.origin import initialization_of, note_initialization
 from hf_distill.pruning.vocabulary_rules import CHARACTERS, Characters, Vocabulary, vocabulary_of
 
 _BATCH = 1000
@@ -197,7 +197,7 @@ def _with_rows(model: PreTrainedModel, order: list[int]) -> PreTrainedModel:
     if getattr(model, "generation_config", None) is not None:
         smaller.generation_config = copy.deepcopy(model.generation_config)
         _renumber(smaller.generation_config, places)
-    note_initialization(smaller, model)
+    note_initialization(smaller, initialization_of(model))
     return smaller.to(model.device).train(model.training)
 
 

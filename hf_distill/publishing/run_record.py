@@ -17,6 +17,7 @@ from hf_distill.features.projections import PROJECTIONS
 from hf_distill.files import atomic_write, read_json
 from hf_distill.files.json_schema import first_violation
 from hf_distill.fingerprints import package_versions, weights_sha256
+from hf_distill.pretrained.origin import initialization_of
 from hf_distill.sentence_encoder import POOLING
 from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.text.hub_ids import is_hub_id
@@ -214,7 +215,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return {
         "name": public_name(origin or class_of(model).__name__),
         "revision": getattr(config, "_commit_hash", None),
-        "initialization": getattr(model, "hf_distill_initialization", "pretrained" if origin else None),
+        "initialization": initialization_of(model) or ("pretrained" if origin else None),
         "lineage": _lineage(origin),
         "architecture": class_of(model).__name__,
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),

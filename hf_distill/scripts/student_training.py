@@ -14,6 +14,7 @@ from transformers.trainer_utils import set_seed
 from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.comparison import TEACHER
 from hf_distill.evaluation.loading import load_evaluated_model
+from hf_distill.pretrained.origin import initialization_of
 from hf_distill.scripts.datasets import label_column_for, load_splits, splits_with_columns
 from hf_distill.scripts.distillation import make_student_trainer, require_same_shape
 from hf_distill.scripts.external_teacher import ExternalOutputs, external_material
@@ -99,7 +100,7 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
-        start = str(model.hf_distill_initialization)  # as chosen above, and logged there
+        start = initialization_of(model)  # as chosen above, and logged there
         again = partial(create_student, request.student, source, start)
         control = train_on_labels(trainer, again, splits, request.max_length) if request.labels_alone else None
     name = request.dataset or (request.outputs.path if request.outputs else "")

@@ -13,6 +13,7 @@ from transformers.utils import logging
 from hf_distill.distributed.weights import gathered_copy, unsharded_loading
 from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.pretrained.loading import config_of, load_as_saved
+from hf_distill.pretrained.origin import note_initialization
 from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.pruning.compaction import feed_forward_size, set_feed_forward_size
 from hf_distill.pruning.depth import config_of_layers, copy_layers
@@ -101,7 +102,7 @@ def create_student(
         student = _new(model_class, _updated(BertConfig(**Miniature(*size).sizes), config))
     else:
         raise ValueError(f"initialization {initialization.value!r} needs the weights of a teacher, got None")
-    student.hf_distill_initialization = initialization.value  # type: ignore[assignment]  # for the run record
+    note_initialization(student, initialization.value)
     return student.train()
 
 

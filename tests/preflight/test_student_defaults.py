@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, SentenceEncoder, create_student
 from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP, student_defaults
+from hf_distill.pretrained.origin import note_initialization
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_models import tiny_bert
 
@@ -36,7 +37,7 @@ def test_a_created_student_with_a_teacher_gets_its_own_rate(plain, teacher, sent
 @pytest.mark.parametrize(("hidden", "rate"), [(16, 1e-3), (384, 1e-3), (768, 5e-4)])
 def test_sentence_encoders_need_larger_steps(hidden, rate):
     student = SentenceEncoder.from_model(tiny_bert(hidden, 1))
-    student.hf_distill_initialization = "truncated"
+    note_initialization(student, "truncated")
     assert student_defaults(student, None)["learning_rate"] == pytest.approx(rate)
 
 
@@ -60,7 +61,7 @@ def test_what_the_user_says_counts(plain, teacher, sentences, tokenizer):
 def test_everything_else_has_the_defaults_of_transformers(case, plain, teacher, sentences, tokenizer):
     student = tiny_bert(32, 1) if case == "a trained model" else create_student("1/32", teacher)
     if case == "a published student":
-        student.hf_distill_initialization = "pretrained"
+        note_initialization(student, "pretrained")
     args = plain(TrainingArguments if case == "plain arguments" else DistillationTrainingArguments)
     found = chosen(args, student, sentences, tokenizer, None if case == "no teacher" else teacher)
     assert found == (STOCK["learning_rate"], STOCK["warmup_steps"])

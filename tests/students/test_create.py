@@ -14,6 +14,7 @@ from transformers import (
 
 from hf_distill import create_student
 from hf_distill.fingerprints import weights_sha256
+from hf_distill.pretrained.origin import initialization_of
 from hf_distill.students import create
 from tests.tiny_architectures import tiny_batch, tiny_model
 from tests.tiny_models import tiny_bert
@@ -201,7 +202,7 @@ def test_without_an_initialization_the_student_starts_from_what_fits(shape, teac
     monkeypatch.setattr(create.logger, "warning", said.append)
     family, width = teacher
     student = create_student(shape, tiny_bert(width, 2) if family == "bert" else tiny_model(family))
-    assert student.hf_distill_initialization == expected
+    assert initialization_of(student) == expected
     assert len(said) == 1 and f"): {expected}, because" in said[0] and reason in said[0]
 
 
@@ -210,7 +211,7 @@ def test_electra_is_not_narrowed_to_the_width_of_its_embeddings():
         vocab_size=50, hidden_size=128, embedding_size=64, num_hidden_layers=1, num_attention_heads=2
     )
     student = create_student("1/64", ElectraForSequenceClassification(config))
-    assert student.hf_distill_initialization == "embeddings"
+    assert initialization_of(student) == "embeddings"
 
 
 @pytest.mark.parametrize("architecture", ["deberta-v2", "nomic_bert", "llama", "modernbert", "mpnet"])

@@ -19,6 +19,7 @@ from hf_distill import (
     load_teacher_outputs,
 )
 from hf_distill.objectives.embeddings import similarity_kl
+from hf_distill.pretrained.origin import initialization_of
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
 
@@ -258,4 +259,4 @@ def test_a_teacher_in_bfloat16_must_give_the_same_embeddings(teacher, monkeypatc
 
 def test_a_pretrained_shape_is_truncated(teacher):
     student = create_student("1/32", teacher, layers="uniform")
-    assert student.hf_distill_initialization == "truncated" and isinstance(student, SentenceEncoder)
+    assert initialization_of(student) == "truncated" and isinstance(student, SentenceEncoder)
