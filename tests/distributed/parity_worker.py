@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import torch.distributed
 
-from tests.distributed.scenarios import ENGINES, REFUSED, RUNS, TEACHER_IN_PARTS, engine, outcome, trainer
+from tests.distributed.scenarios import EVALUATED_FIRST, REFUSED, RUNS, TEACHER_IN_PARTS, engine, outcome, trainer
 from tests.distributed.workers import main_of_worker
 from tests.tiny_models import encoded_sentences
 
@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
             with engine(name) as overrides:
                 parted = trainer(scenario, folder, 2, 2, teacher_sharding="always", **overrides)
                 came[name, scenario, "teacher in parts"] = outcome(parted)
-    for name in ENGINES:
+    for name in EVALUATED_FIRST:
         with engine(name) as overrides:
             evaluated_first = trainer("logits", folder, 4, 1, **overrides)
             evaluated_first.evaluate(encoded_sentences(21))
