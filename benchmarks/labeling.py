@@ -34,8 +34,8 @@ from hf_distill.graphs.export import export_onnx, traced_inputs
 from hf_distill.graphs.formats import GraphFormat, convert
 from hf_distill.graphs.runner import GraphRunner
 from hf_distill.hardware import hardware_name
+from hf_distill.teachers.frozen import AUTO_DTYPE_MAX_KL, AUTO_DTYPE_MIN_AGREEMENT
 
-MIN_AGREEMENT, MAX_KL = 0.995, 1e-3
 NAIVE_BATCH, BATCH, INT8_BATCH = 32, 128, 16
 Way = tuple[Runner, list[list[int]]]  # the numbers of the rows in each batch
 
@@ -92,7 +92,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
 
 
 def is_faithful(fidelity: dict[str, float]) -> bool:
-    return fidelity["agreement"] >= MIN_AGREEMENT and fidelity["kl"] <= MAX_KL
+    return fidelity["agreement"] >= AUTO_DTYPE_MIN_AGREEMENT and fidelity["kl"] <= AUTO_DTYPE_MAX_KL
 
 
 class Int8:
@@ -191,7 +191,7 @@ def measured(world: World, options: argparse.Namespace, folder: Path) -> dict[st
     }
     return {
         "rows": len(world.rows),
-        "gate": {"rows": len(world.first), "agreement": MIN_AGREEMENT, "kl": MAX_KL},
+        "gate": {"rows": len(world.first), "agreement": AUTO_DTYPE_MIN_AGREEMENT, "kl": AUTO_DTYPE_MAX_KL},
         "rows_for_layers": options.hurt_rows,
         "hurt_by_layer": hurt,
         "kept_layers": kept,

@@ -8,13 +8,15 @@ An all-MiniLM-L6-v2 teacher fine-tuned on movie reviews, BERT-Tiny and 3x384 stu
    on labels, DistillationTrainer on recorded answers, DistillationTrainer with the live teacher, the 30-line recipe of
    transformers' documentation, and TextBrewer 0.2.1 (pip install textbrewer tensorboardX), when that is installed.
    Ratios are of the same round, their median is reported; and after which epoch labeling has paid for itself.
-3. A whole run as a user gets it: labeling and all epochs with DistillationTrainingArguments' defaults against as many
-   epochs of the recipe with TrainingArguments' defaults and a live teacher.
+3. A whole run as a user gets it: labeling and all epochs with DistillationTrainingArguments' defaults, for a student with all
+   tokens and for one with the reviews' alone (trimming included), against as many epochs of the recipe with
+   TrainingArguments' defaults and a live teacher. Batches, learning rate and steps are equal; accuracy on held-out reviews.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
 import statistics
@@ -50,6 +52,7 @@ from hf_distill import (
 from hf_distill.compute.precision import fast_bfloat16
 from hf_distill.fingerprints import package_versions
 from hf_distill.hardware import hardware_name
+from hf_distill.pruning import trim_vocabulary
 from hf_distill.resources.sentiment import load_sentiment, load_transfer_set
 from hf_distill.teachers.column_names import precomputed_columns
 from hf_distill.text.privacy import public_name
@@ -64,14 +67,26 @@ class World:
         self.device, self.folder, self.source = options.device, options.folder, options.teacher
         self.tokenizer = AutoTokenizer.from_pretrained(options.teacher)
         self.collate = DataCollatorWithPadding(self.tokenizer)
-        reviews = self._encoded(load_sentiment()["train"].remove_columns("rating"), options.rows)
-        self.reviews = reviews.rename_column("label", "labels")
+        reviews = load_sentiment().remove_columns("rating").rename_column("label", "labels")
+        self.reviews = self._encoded(reviews["train"], options.rows)
+        self.held_out = self._encoded(reviews["validation"], options.rows)
         self.transfer_set = self._encoded(load_transfer_set().shuffle(seed=0), options.rows)
 
     def _encoded(self, texts: datasets.Dataset, limit: int | None) -> datasets.Dataset:
         return texts.select(range(len(texts))[:limit]).map(
             lambda rows: self.tokenizer(rows["text"], truncation=True, max_length=128), batched=True
         )
+
+    def trimmed(self) -> World:
+        """The same with the tokens of the reviews alone, for which the teacher's answers stay the same."""
+        small = copy.copy(self)
+        model, small.tokenizer = trim_vocabulary(self.teacher().cpu(), self.tokenizer, self.reviews["text"])
+        small.source, small.collate = self.folder / "trimmed_teacher", DataCollatorWithPadding(small.tokenizer)
+        model.save_pretrained(small.source)
+        small.reviews, small.held_out = (
+            small._encoded(rows.select_columns(["text", "labels"]), None) for rows in (self.reviews, self.held_out)
+        )
+        return small
 
     def teacher(self) -> nn.Module:
         return AutoModelForSequenceClassification.from_pretrained(self.source).to(self.device).eval()
@@ -181,29 +196,56 @@ def epochs_in_turn(world: World, shape: str, rounds: int) -> dict[str, Any]:
 
 
 def whole_runs(world: World, shape: str, epochs: int) -> dict[str, Any]:
-    """Seconds of labeling and all epochs with our defaults, and of the recipe with its own."""
-    student, common = world.student(shape), dict(data_collator=world.collate)
+    """Seconds of labeling and all epochs with our defaults, and of the recipe with its own; accuracies of the students."""
     settings = dict(use_cpu=world.device == "cpu", num_train_epochs=epochs)
-    labeled, label_seconds = world.labeled(world.reviews, "reviews")
-    set_seed(0)
-    args = DistillationTrainingArguments(**quiet(world.folder, **settings))
-    trainer = DistillationTrainer(student(), args, train_dataset=labeled, processing_class=world.tokenizer)
+
+    def cached(whole: World) -> tuple[float, float, float]:
+        labeled, label_seconds = whole.labeled(whole.reviews, "reviews")
+        student = whole.student(shape)
+        set_seed(0)
+        args = DistillationTrainingArguments(**quiet(whole.folder, **settings))
+        trainer = DistillationTrainer(student(), args, train_dataset=labeled, processing_class=whole.tokenizer)
+        begin = now(whole.device)
+        trainer.train()
+        return label_seconds, label_seconds + now(whole.device) - begin, accuracy(trainer, whole.held_out)
+
+    def recipe() -> tuple[float, float]:
+        student = world.student(shape)
+        set_seed(0)
+        args, rows = Arguments(**quiet(world.folder, **settings)), world.reviews.remove_columns("text")
+        trainer = DocumentationRecipe(
+            student(), args, train_dataset=rows, teacher=world.teacher(), data_collator=world.collate
+        )
+        begin = now(world.device)
+        trainer.train()
+        return now(world.device) - begin, accuracy(trainer, world.held_out)
+
     begin = now(world.device)
-    trainer.train()
-    ours = label_seconds + now(world.device) - begin
-    set_seed(0)
-    args, rows = Arguments(**quiet(world.folder, **settings)), world.reviews.remove_columns("text")
-    recipe = DocumentationRecipe(student(), args, train_dataset=rows, teacher=world.teacher(), **common)
-    begin = now(world.device)
-    recipe.train()
-    theirs = now(world.device) - begin
+    few_tokens = world.trimmed()
+    trim_seconds = now(world.device) - begin
+    label_seconds, ours, own_accuracy = cached(world)
+    _, smaller, smaller_accuracy = cached(few_tokens)
+    theirs, their_accuracy = recipe()
     return {
         "epochs": epochs,
         "labeling_seconds": label_seconds,
+        "trimming_seconds": trim_seconds,
         "recorded_answers_seconds": ours,
+        "trimmed_seconds": trim_seconds + smaller,
         "documentation_recipe_seconds": theirs,
         "speedup": theirs / ours,
-    }
+        "speedup_trimmed": theirs / (trim_seconds + smaller),
+        "accuracy": {
+            "recorded_answers": own_accuracy, "trimmed": smaller_accuracy, "documentation_recipe": their_accuracy,
+        },
+    }  # fmt: skip
+
+
+def accuracy(trainer: Trainer, rows: datasets.Dataset) -> float:
+    """The share of rows whose label a trained student predicts."""
+    predictor = Trainer(trainer.model, trainer.args, data_collator=trainer.data_collator)
+    found = predictor.predict(rows.remove_columns("text"))
+    return float((found.predictions.argmax(-1) == found.label_ids).mean())
 
 
 def main() -> None:

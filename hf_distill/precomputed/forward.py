@@ -21,7 +21,7 @@ from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.objectives.top_k import sampled_classes, top_k_with_tail
 from hf_distill.precomputed.input_fingerprints import token_fingerprints, value_fingerprints
-from hf_distill.precomputed.labeling_options import FIRST_ROWS, LabelingOptions
+from hf_distill.precomputed.labeling_options import LabelingOptions
 from hf_distill.precomputed.list_columns import list_array
 from hf_distill.precomputed.masking import FixedMasks
 from hf_distill.precomputed.provenance import TOKENS_READ
@@ -85,7 +85,7 @@ class BatchedForward:
         Raises:
             ValueError: The rows make other inputs each time they are read, or hidden states of images are requested.
         """
-        numbers = range(min(self.options.batch_size or FIRST_ROWS, len(rows)))
+        numbers = range(self.options.first_rows(len(rows)))
         inputs, again = self._inputs(rows, numbers), self._inputs(rows, numbers)
         if changing := [name for name, value in inputs.items() if not torch.equal(value, again[name])]:
             raise ValueError(

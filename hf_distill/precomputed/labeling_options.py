@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 _DTYPES = ("float32", "float16")
-FIRST_ROWS = 128  # on which the teacher's precision is resolved where the batch size is left open
+_FIRST_ROWS, _FIRST_SHARE = (32, 128), 16
 _ROWS_ON_CPU, _ROWS = 32, 128
 
 
@@ -63,3 +63,17 @@ class LabelingOptions:
     def rows_per_batch(self, device: torch.device) -> int:
         """Rows per forward pass on a device."""
         return self.batch_size or (_ROWS_ON_CPU if device.type == "cpu" else _ROWS)
+
+    def first_rows(self, rows: int) -> int:
+        """On how many of the first rows the teacher's precision is resolved.
+
+        One batch, where its size is set; else a sixteenth, so that it takes a small part of the time, but 32 to 128.
+
+        Args:
+            rows: The number of rows.
+
+        Returns:
+            The number of the first ones.
+        """
+        fewest, most = _FIRST_ROWS
+        return min(self.batch_size or min(most, max(fewest, rows // _FIRST_SHARE)), rows)

@@ -19,16 +19,18 @@ from hf_distill.distributed.weights import gathered_copy
 from hf_distill.features.tap import FeatureTap, features_of
 from hf_distill.fingerprints import json_sha256, weights_sha256
 from hf_distill.objectives.hidden_states import cosine
-from hf_distill.objectives.logits import as_binary
+from hf_distill.objectives.logits import as_binary, forward_kl
 from hf_distill.objectives.model_outputs import FeatureRequest
 from hf_distill.objectives.reduction import valid_positions
 from hf_distill.quantization import exact
 from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION, Task, logits_of, problem_type_of, task_of, unwrapped
 from hf_distill.teachers.base import LiveTeacher, TeacherOutputs
 
-AUTO_DTYPE_MIN_AGREEMENT = 0.99
-AUTO_DTYPE_MAX_PROBABILITY_CHANGE = 0.02
+AUTO_DTYPE_MIN_AGREEMENT = 0.995
+AUTO_DTYPE_MAX_KL = 1e-3  # nats, a mean
+AUTO_DTYPE_MAX_DEVIATION = 0.02  # of a regression, in its standard deviations
 AUTO_DTYPE_MAX_COSINE_DISTANCE = 1e-3
+UNDECIDED_MARGIN = 0.02  # between the two top classes' probabilities
 
 
 class TeacherDtype(str, Enum):
@@ -189,9 +191,10 @@ class FrozenTeacher(LiveTeacher):
     def resolve_dtype(self, inputs: Mapping[str, Any]) -> None:
         """Resolve "auto": keep bfloat16 when the device has fast bfloat16 and the predictions for these inputs stay the same.
 
-        "The same" means at least 99 % equal top classes (for multi-label heads equal yes/no predictions; where the two top
-        classes are within 0.02 of each other, either counts) and no probability changed by more than 0.02. Regression heads
-        compare their outputs, scaled by their standard deviation; of embeddings none moved by a cosine distance above 0.001.
+        "The same" means at least 99.5 % equal top classes (for multi-label heads equal yes/no predictions; where the two top
+        classes are within 0.02 of each other, either counts) and a mean Kullback-Leibler divergence of at most 0.001 nats. The
+        outputs of regression heads moved by at most 0.02 of their standard deviation, as a root mean square; of embeddings none
+        moved by a cosine distance above 0.001.
 
         Args:
             inputs: A batch of model inputs on the teacher's device.
@@ -233,10 +236,9 @@ def _same_predictions(reference: Tensor, candidate: Tensor, problem_type: str | 
         reference, candidate = as_binary(reference), as_binary(candidate)
     if reference.shape[-1] == 1 or problem_type == REGRESSION:
         spread = reference.std(correction=0).clamp(min=torch.finfo(reference.dtype).eps)
-        return bool(((reference - candidate).abs() / spread).max() <= AUTO_DTYPE_MAX_PROBABILITY_CHANGE)
-    reference, candidate = reference.softmax(dim=-1), candidate.softmax(dim=-1)
-    close = (reference - candidate).abs().max() <= AUTO_DTYPE_MAX_PROBABILITY_CHANGE
-    leading = reference.topk(2, dim=-1).values
-    undecided = leading[..., 0] - leading[..., 1] <= AUTO_DTYPE_MAX_PROBABILITY_CHANGE
+        return bool(((reference - candidate) / spread).square().mean().sqrt() <= AUTO_DTYPE_MAX_DEVIATION)
+    close = forward_kl(candidate, reference).mean() <= AUTO_DTYPE_MAX_KL
+    leading = reference.softmax(dim=-1).topk(2, dim=-1).values
+    undecided = leading[..., 0] - leading[..., 1] <= UNDECIDED_MARGIN
     agreement = ((reference.argmax(dim=-1) == candidate.argmax(dim=-1)) | undecided).float().mean()
     return bool(close & (agreement >= AUTO_DTYPE_MIN_AGREEMENT))

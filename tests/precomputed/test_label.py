@@ -64,6 +64,8 @@ def test_a_forward_pass_reads_as_many_rows_as_the_device_is_fast_with(monkeypatc
     label_transfer_set(rows, teacher, tiny_tokenizer(), disable_tqdm=True, batch_size=20)
     assert read == [32, 8, 20, 20]
     assert LabelingOptions().rows_per_batch(torch.device("cuda")) == 128
+    assert [LabelingOptions().first_rows(rows) for rows in (7, 100, 1600, 4096)] == [7, 32, 100, 128]
+    assert LabelingOptions(batch_size=20).first_rows(4096) == 20
 
 
 def test_classes_of_sequences_and_states(rows, teacher):
