@@ -18,7 +18,7 @@ WORKDIR /opt/hf_distill
 
 # The dependencies change less often than the code.
 FROM base AS dependencies
-COPY --chown=1001 Makefile setup.cfg pyproject.toml constraints.txt README.md LICENSE ./
+COPY --chown=1001 Makefile setup.cfg setup.py pyproject.toml constraints.txt README.md LICENSE ./
 COPY --chown=1001 hf_distill/__init__.py hf_distill/
 RUN make EXTRAS=all .venv/.installed \
     && .venv/bin/python -c "import os, torch; assert os.environ['CUDA_VERSION'].startswith(torch.version.cuda + '.')"

@@ -39,6 +39,7 @@ IN_SDIST = {
     "hf_distill.egg-info",
     "pyproject.toml",
     "setup.cfg",
+    "setup.py",
 }
 
 

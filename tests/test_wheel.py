@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def source(tmp_path_factory) -> Path:
     """A copy of what the wheel is built from, so that building leaves nothing in the repository."""
     copy = tmp_path_factory.mktemp("source")
     shutil.copytree(REPOSITORY / "hf_distill", copy / "hf_distill", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy / name)
     readme = REPOSITORY / "README.md"
     (copy / "README.md").write_text(readme.read_text(encoding="utf-8") if readme.exists() else "# hf_distill\n")
@@ -96,3 +97,14 @@ def test_nothing_else_is_installed(environment):
     names = {path.name for path in site_packages(environment).iterdir()}
     assert {name.partition("-")[0] for name in names} == {"hf_distill"}
     assert len(names) == 2  # the package and its metadata
+
+
+def test_the_page_of_a_package_index_has_no_links_into_the_repository(environment):
+    (metadata,) = site_packages(environment).glob("hf_distill-*/METADATA")
+    page = metadata.read_text(encoding="utf-8").partition("\n\n")[2]
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"(!?)\[([^]]*)\]\(([^)]*)\)", readme)
+    assert any(image for image, *_ in links) and len(links) > 20
+    assert not [target for _, target in re.findall(r"\[([^]]*)\]\(([^)]*)\)", page) if not target.startswith("https:")]
+    assert all((text in page) != bool(image) for image, text, _ in links)
+    assert page.startswith("# hf_distill\n") and page.count("\n## ") == readme.count("\n## ")
