@@ -75,3 +75,29 @@ def test_a_wheel_that_lacks_files_is_noticed(tmp_path, monkeypatch, capsys):
     assert release_check.build(tmp_path, findings) is not None
     assert findings.failed == ["content of the wheel", "content of the sdist", "changelog has the version"]
     assert "run_record.schema.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("builds", "removed"), [("cpu PyPI", True), ("PyPI PyPI", False), ("cpu cpu", False)])
+def test_a_torchvision_that_torch_does_not_load_is_removed_and_named(builds, removed, tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(release_check, "run", lambda *command, **_: commands.append(command) or builds)
+    unchecked = release_check.drop_foreign_vision(tmp_path, tmp_path)
+    assert ("uninstall" in commands[-1]) == removed
+    assert unchecked == (["the extra vision: torchvision is of the build PyPI, torch of cpu"] if removed else [])
+
+
+def test_what_a_step_leaves_out_is_not_checked(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(release_check, "build", lambda folder, findings: tmp_path / "x.whl")
+    monkeypatch.setattr(release_check, "resolve", lambda *_: None)
+    monkeypatch.setattr(release_check, "install_and_use", lambda *_: ["the extra vision"])
+    monkeypatch.setattr(release_check, "interpreter", lambda version: "python")
+    monkeypatch.setattr(sys, "argv", ["release_check.py"])
+    assert release_check.main() == 2
+    assert "NOT CHECKED  Python 3.10: the extra vision\n" in capsys.readouterr().out
+
+
+def test_builds_of_torch_and_torchvision_are_read_from_what_is_installed(tmp_path):
+    for name, version in (("torch", "2.13.0+cpu"), ("torchvision", "0.28.0")):
+        (tmp_path / f"{name}-{version}.dist-info").mkdir()
+        (tmp_path / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    assert release_check.run(sys.executable, "-c", release_check.BUILDS, cwd=tmp_path, path=tmp_path) == "cpu PyPI\n"
