@@ -91,7 +91,9 @@ def train(
         args, teacher, student, initialization, dataset, dataset_config, text_column, label_column, max_length,
         transfer_set, labels_alone, outputs,
     )  # fmt: skip
-    finished, metrics = train_student(request, lambda remark: typer.echo(printable(remark), err=True))
+    finished, metrics = train_student(
+        request, lambda remark: typer.echo(printable(remark), err=True) if args.should_log else None
+    )
     if args.should_save:
         _report(finished, metrics, _column_options(text_column, label_column), max_length, as_json)
 

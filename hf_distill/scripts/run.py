@@ -197,10 +197,10 @@ def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:
             f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
             f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
         )
-    if found is not None:
-        logger.warning(f"Resuming from {found}. To start over, pass --overwrite_output_dir true.")
-    elif wanted == "none":
+    if found is None and wanted == "none":
         prepare_fresh_run(args, requested=False)
+    elif found is not None and args.should_log:
+        logger.warning(f"Resuming from {found}. To start over, pass --overwrite_output_dir true.")
     return True if searched and found is not None and has_stages(args) else found
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,15 +26,25 @@ _WHO_IMPORTS = ("torchao", "torch.utils._pytree")
 def quiet_libraries() -> None:
     """Let progress bars appear only where work takes long, and hide what importing torchao says.
 
-    Called before the libraries are imported. The environment variables TQDM_* of the user are kept, and with
-    TRANSFORMERS_VERBOSITY "info", "debug" or "detail" nothing is hidden.
+    What importing torchao says is hidden only if this is called before. The environment variables TQDM_* of the user are kept,
+    and with TRANSFORMERS_VERBOSITY "info", "debug" or "detail" nothing is hidden.
     """
     if os.environ.get("TRANSFORMERS_VERBOSITY") in ("info", "debug", "detail"):
         return
-    for name, value in (_BARS if sys.stderr.isatty() else _BARS | _BARS_IN_FILES).items():
-        os.environ.setdefault(name, value)
+    wanted = _BARS if sys.stderr.isatty() else _BARS | _BARS_IN_FILES
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(missing)
+    if missing and "tqdm" in sys.modules:
+        _set_defaults_of_bars({name.removeprefix("TQDM_").lower(): float(value) for name, value in missing.items()})
     for name in _WHO_IMPORTS:
         logging.getLogger(name).addFilter(_is_not_of_import)
+
+
+def _set_defaults_of_bars(defaults: dict[str, float]) -> None:
+    """As the environment variables TQDM_* do, which tqdm reads only while it is imported."""
+    from tqdm.std import tqdm
+
+    tqdm.__init__ = partialmethod(tqdm.__init__, **defaults)
 
 
 def _is_not_of_import(record: logging.LogRecord) -> bool:

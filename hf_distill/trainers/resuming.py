@@ -110,10 +110,11 @@ def load_finished(trainer: Any, point: ResumePoint) -> TrainOutput:
     """
     checkpoint, state = Path(str(point.checkpoint)), point.finished
     assert state is not None, "the run in the checkpoint is not finished"
-    logger.warning(
-        f"The run in {checkpoint.parent} is finished: it made all of its {state.global_step} steps. Nothing is "
-        "trained; for a longer one raise max_steps or num_train_epochs, for another one choose another output_dir."
-    )
+    if trainer.args.should_log:
+        logger.warning(
+            f"The run in {checkpoint.parent} is finished: it made all of its {state.global_step} steps. Nothing is "
+            "trained; for a longer one raise max_steps or num_train_epochs, for another one choose another output_dir."
+        )
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or str(checkpoint))
     trainer.feature_hooks.load(checkpoint)

@@ -23,6 +23,7 @@ from transformers import (
 from hf_distill import DistillationTrainer, SentenceEncoder, load_teacher_outputs
 from hf_distill.cli.train_summary import _gain
 from hf_distill.scripts import labels_alone
+from hf_distill.scripts.run import ScriptTrainingArguments
 from hf_distill.teachers.frozen import FrozenTeacher
 from tests.cli.commands import invoke, invoke_json
 from tests.evaluation.test_comparison import sizes
@@ -527,3 +528,13 @@ def test_options_of_outputs_from_elsewhere_that_do_not_fit(arguments, exit_code,
         "train", *words, "--student", "1/16", "--output-dir", tmp_path / "student", exit_code=exit_code
     ).output
     assert re.search(message, " ".join(re.sub("[│╭╰╮╯─]", " ", output).split())), output
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_of_several_processes_one_says_what_it_does(logs, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_distill.scripts.student_training.train_student", lambda request, say: (say("remark"), {}))
+    monkeypatch.setattr("hf_distill.cli.train._report", lambda *_: None)
+    monkeypatch.setattr("hf_distill.cli.train._recipe_for", lambda teacher: ())
+    monkeypatch.setattr(ScriptTrainingArguments, "should_log", logs)
+    options = ["--student", "2/64", "--dataset", "rows.csv", "--output-dir", tmp_path, *QUICK]
+    assert invoke("train", "teacher", *options).output.count("remark") == logs

@@ -34,8 +34,10 @@ def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
         found(resume_from_checkpoint="absent")
 
 
-def test_a_run_in_stages_names_the_folder_and_the_stage_it_resumes_from(tmp_path, monkeypatch):
+@pytest.mark.parametrize("logs", [True, False])
+def test_a_run_in_stages_names_the_folder_and_the_stage_it_resumes_from_once(logs, tmp_path, monkeypatch):
     said = []
+    monkeypatch.setattr(ProgressiveTrainingArguments, "should_log", logs)  # of several processes one does
     monkeypatch.setattr(scripts.logger, "warning", said.append)
     for place in ("general_stage/checkpoint-9", "final_stage/checkpoint-2"):
         (tmp_path / place).mkdir(parents=True)
@@ -44,9 +46,8 @@ def test_a_run_in_stages_names_the_folder_and_the_stage_it_resumes_from(tmp_path
         output_dir=str(tmp_path), do_train=True, teacher_checkpoints=["t"], report_to="none", use_cpu=True
     )
     assert scripts.checkpoint_to_resume(args) is True
-    assert said == [
-        f"Resuming from {tmp_path}/final_stage/checkpoint-2. To start over, pass --overwrite_output_dir true."
-    ]
+    line = f"Resuming from {tmp_path}/final_stage/checkpoint-2. To start over, pass --overwrite_output_dir true."
+    assert said == [line] * logs
 
 
 @dataclasses.dataclass

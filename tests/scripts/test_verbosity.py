@@ -53,10 +53,15 @@ def test_an_accelerator_is_left_alone(arguments, monkeypatch):
     assert args.dataloader_pin_memory is before and "DS_ACCELERATOR" not in os.environ
 
 
+FIRST = "from hf_distill.scripts.verbosity import quiet_libraries; quiet_libraries()"
+LATER = """
+import datasets
+from hf_distill.scripts.user_errors import run_main
+run_main(lambda: None)
+run_main(lambda: None)
+"""
 BARS = """
 import time
-from hf_distill.scripts.verbosity import quiet_libraries
-quiet_libraries()
 from tqdm.auto import tqdm
 for _ in tqdm(range(3), desc="short"):
     pass
@@ -65,6 +70,7 @@ for _ in tqdm(range(5), desc="long"):
 """
 
 
+@pytest.mark.parametrize("quiet", [FIRST, LATER], ids=["before tqdm is imported", "in a script"])
 @pytest.mark.parametrize(
     ("variables", "shown"),
     [
@@ -73,11 +79,11 @@ for _ in tqdm(range(5), desc="long"):
         ({"TRANSFORMERS_VERBOSITY": "info"}, {"short", "long"}),
     ],
 )
-def test_bars_appear_where_work_takes_long_and_a_file_gets_few_lines(variables, shown):
+def test_bars_appear_where_work_takes_long_and_a_file_gets_few_lines(variables, shown, quiet):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TQDM_")}
     repository = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", BARS],
+        [sys.executable, "-c", quiet + BARS],
         env=environment | variables,
         cwd=repository,
         capture_output=True,

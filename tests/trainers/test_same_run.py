@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import IterableDataset
 
-from hf_distill import DistillationTrainer, label_transfer_set
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, label_transfer_set
 from hf_distill.files import FolderInUseError, folder_lock
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.objectives.objective import Objective
@@ -41,7 +41,7 @@ def record(tmp_path):
     return json.loads((tmp_path / "output" / "run.json").read_text())
 
 
-def test_a_finished_run_takes_no_further_step(make, caplog):
+def test_a_finished_run_takes_no_further_step_and_says_so_once(make, caplog, monkeypatch):
     first = make()
     first.train()
     for _ in range(2):
@@ -51,6 +51,10 @@ def test_a_finished_run_takes_no_further_step(make, caplog):
         assert output.global_step == again.state.global_step == 8
         assert weights_sha256(again.model) == weights_sha256(first.model)
         assert "is finished: it made all of its 8 steps" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(DistillationTrainingArguments, "should_log", False)  # as in all processes but the first
+    make().train(resume_from_checkpoint=True)
+    assert "is finished" not in caplog.text
 
 
 def test_the_end_of_a_finished_run_has_its_projections_too(make):
