@@ -101,3 +101,11 @@ def test_builds_of_torch_and_torchvision_are_read_from_what_is_installed(tmp_pat
         (tmp_path / f"{name}-{version}.dist-info").mkdir()
         (tmp_path / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
     assert release_check.run(sys.executable, "-c", release_check.BUILDS, cwd=tmp_path, path=tmp_path) == "cpu PyPI\n"
+
+
+def test_requirements_are_resolved_without_their_files(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(release_check, "run", lambda *command, **_: commands.append([str(word) for word in command]))
+    (tmp_path / "lib" / "python3" / "site-packages" / "hf_distill").mkdir(parents=True)
+    release_check.resolve("python", tmp_path / "x.whl", tmp_path)
+    assert commands[-1][-1].endswith("x.whl[all]") and {"--dry-run", "--use-feature=fast-deps"} <= {*commands[-1]}
