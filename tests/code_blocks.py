@@ -160,6 +160,10 @@ def _accelerate(arguments: Sequence[str]) -> None:
     assert subcommand == "launch", f"no rule runs accelerate {subcommand}"
     parsed = launch_command_parser().parse_args(rest)
     load_config_from_file(parsed.config_file)
+    if parsed.no_python:
+        assert parsed.training_script == "hf-distill", f"no rule runs {parsed.training_script}"
+        _command(parsed.training_script_args)
+        return
     _script([parsed.training_script, *parsed.training_script_args])
 
 
