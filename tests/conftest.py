@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import os
 from pathlib import Path
@@ -27,7 +26,7 @@ import torch
 from hf_distill import DistillationTrainingArguments
 from tests.extras_of_tests import needs_extra
 from tests.slow_tests import is_slow
-from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
+from tests.tiny_models import encoded_sentences, named_as_here, tiny_bert, tiny_tokenizer
 
 
 def pytest_addoption(parser):
@@ -79,13 +78,6 @@ def teacher():
     return tiny_bert(hidden_size=32, layers=2, seed=1)
 
 
-def _named(options: dict) -> dict:
-    """Arguments by the names that transformers had for them before 5.23, where it is older."""
-    known = {field.name for field in dataclasses.fields(DistillationTrainingArguments)}
-    names = {name: name if name in known else name.replace("activation_", "gradient_") for name in options}
-    return {names[name]: value for name, value in options.items()}
-
-
 @pytest.fixture
 def arguments(tmp_path):
     """Makes quiet arguments in single precision; keywords are passed on."""
@@ -103,6 +95,6 @@ def arguments(tmp_path):
             save_strategy="no",
             logging_steps=1,
         )
-        return DistillationTrainingArguments(**_named(defaults | overrides))
+        return DistillationTrainingArguments(**named_as_here(defaults | overrides))
 
     return make

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import datasets
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -10,6 +12,7 @@ from transformers import (
     BertForSequenceClassification,
     DataCollatorForLanguageModeling,
     PreTrainedTokenizerFast,
+    TrainingArguments,
 )
 
 VOCABULARY = 100
@@ -80,3 +83,10 @@ class FixedMasks:
 def parameters_of(model) -> torch.Tensor:
     """All parameters of a model as one vector."""
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def named_as_here(options: dict) -> dict:
+    """Training arguments by the names that transformers had for them before 5.23, where it is older."""
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    names = {name: name if name in known else name.replace("activation_", "gradient_") for name in options}
+    return {names[name]: value for name, value in options.items()}

@@ -7,9 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOKS = sorted((REPOSITORY / "examples" / "notebooks").glob("*.ipynb"))
@@ -58,6 +56,7 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
         monkeypatch.setenv(f"NOTEBOOK_{name}", str(value))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=":")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")  # as where it is activated
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert SAID[path.stem] in outputs_of(notebook)

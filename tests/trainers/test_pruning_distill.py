@@ -15,7 +15,7 @@ from hf_distill.compute.flops import batch_flops, score_cost
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_architectures import tiny_model
-from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
+from tests.tiny_models import encoded_sentences, named_as_here, parameters_of, tiny_bert, tiny_tokenizer
 
 
 def teacher_of(seed=1):
@@ -34,7 +34,7 @@ def shrinking(tmp_path):
         )  # fmt: skip
         return PruningDistillTrainer(
             model,
-            PruningDistillTrainingArguments(**(defaults | overrides)),
+            PruningDistillTrainingArguments(**named_as_here(defaults | overrides)),
             teacher_model=teacher_of() if teacher is None else teacher,
             train_dataset=encoded_sentences(29),
             eval_dataset=encoded_sentences(11),
@@ -222,7 +222,7 @@ def taught_images(tmp_path, seed=0, dropout=0.0, **overrides):
     images = [dict(pixel_values=torch.randn(1, 8, 8).tolist()) for _ in range(64)]
     return PruningDistillTrainer(
         None,
-        PruningDistillTrainingArguments(**(defaults | overrides)),
+        PruningDistillTrainingArguments(**named_as_here(defaults | overrides)),
         teacher_model=ViTForImageClassification(config),
         train_dataset=Dataset.from_list(images).with_format("torch"),
     )

@@ -21,7 +21,7 @@ from hf_distill.evaluation.formats import in_format
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.quantization import Int8Embedding, Int8Linear, Quantization, set_quantization
-from tests.tiny_models import encoded_sentences, parameters_of, tiny_bert, tiny_tokenizer
+from tests.tiny_models import encoded_sentences, named_as_here, parameters_of, tiny_bert, tiny_tokenizer
 
 INSIDE = dict(recipe="tinybert_task")
 OWN = {
@@ -60,7 +60,7 @@ def quantized(tmp_path):
         if student is None and kind != "pruning" and init is None:
             student = tiny_bert(dropout=0.1)
         return trainer_class(
-            student, arguments_class(**(defaults | own | overrides)), train_dataset=encoded_sentences(29),
+            student, arguments_class(**named_as_here(defaults | own | overrides)), train_dataset=encoded_sentences(29),
             eval_dataset=encoded_sentences(11), processing_class=tiny_tokenizer(), callbacks=callbacks, model_init=init, **given,
         )  # fmt: skip
 

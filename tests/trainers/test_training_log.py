@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from transformers import PrinterCallback, ProgressCallback
-from transformers.utils.notebook import NotebookProgressCallback
 
 from hf_distill import DistillationTrainer
 from hf_distill.trainers.training_log import ReadablePrinter, ReadableProgress, log_line
@@ -62,6 +61,9 @@ def test_a_log_entry_is_one_line_of_numbers(trained, capsys):
 def test_users_remove_them_as_they_remove_those_of_transformers(
     disable_tqdm, kind, student, sentences, tokenizer, arguments
 ):
+    pytest.importorskip("IPython")
+    from transformers.utils.notebook import NotebookProgressCallback
+
     args = arguments(disable_tqdm=disable_tqdm)
     trainer = DistillationTrainer(
         student, args, train_dataset=sentences, processing_class=tokenizer, callbacks=[NotebookProgressCallback()]
