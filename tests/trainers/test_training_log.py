@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,11 @@ def of_trackio(folder: Path) -> set[str]:
 
 def of_wandb(folder: Path) -> set[str]:
     (file,) = folder.glob("**/*.wandb")
-    content = file.read_bytes()
+    for _ in range(120):  # a process of its own writes it
+        content = file.read_bytes()
+        if b"train/" in content:
+            break
+        time.sleep(0.5)
     return {name for name in GROUPED | {"train/soft_label_loss", "eval/teacher_kl"} if name.encode() in content}
 
 
