@@ -44,6 +44,11 @@ class Task(str, Enum):
         return self in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
     @property
+    def has_labels(self) -> bool:
+        """Whether the head has an output per label, with names that mean something."""
+        return self.has_problem_type or self is Task.TOKEN_CLASSIFICATION
+
+    @property
     def auto_class(self) -> type:
         """The `AutoModelFor...` class for models of this task; `SentenceEncoder` for embeddings."""
         if self is Task.SENTENCE_EMBEDDING:

@@ -253,7 +253,7 @@ class _Labeling:
         return getattr(self.teacher.config, "problem_type", None) if self.task.has_problem_type else None
 
     def _labels(self) -> list[str] | None:
-        if self.task in (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.SENTENCE_EMBEDDING):
+        if not self.task.has_labels:
             return None
         config: Any = self.teacher.config
         names, order = label_names(config), self.teacher.label_permutation

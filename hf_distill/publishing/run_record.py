@@ -210,6 +210,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         `num_hidden_layers`, `num_attention_heads`, `intermediate_size` and `vocab_size`; `pooling` of a sentence encoder.
     """
     config: Any = getattr(model, "config", None)
+    task = task_of(model)
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
     origin = getattr(config, "_name_or_path", "")
     return {
@@ -221,8 +222,10 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
         **{size: getattr(config, size) for size in ("model_type", *sizes) if hasattr(config, size)},
-        **({"pooling": getattr(config, POOLING)} if task_of(model) is Task.SENTENCE_EMBEDDING else {}),
-        "labels": label_names(config) if getattr(config, "id2label", None) else [],
+        **({"pooling": getattr(config, POOLING)} if task is Task.SENTENCE_EMBEDDING else {}),
+        "labels": label_names(config)
+        if getattr(config, "id2label", None) and (task is None or task.has_labels)
+        else [],
     }
 
 

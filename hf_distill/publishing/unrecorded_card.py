@@ -76,7 +76,7 @@ def _card(name: str, model: PreTrainedModel, given: Mapping[str, Any]) -> str:
         title=title,
         model=about,
         shape={name.replace("_", " "): about[name] for name in _SHAPE if name in about},
-        labels=about["labels"] if "Classification" in about["architecture"] else [],
+        labels=about["labels"],
         snippet=code_block(usage(about, {}) if is_sentence_encoder(about) else _size_and_labels(model), "python"),
         footer=_FOOTER,
     )

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_distill.distributed.weights import unsharded_loading
 from hf_distill.pretrained.loading import SavedModel
-from hf_distill.tasks import Task, auto_class_of, task_of
+from hf_distill.tasks import auto_class_of, task_of
 from hf_distill.teachers.alignment import (
     label_permutation,
     require_same_vocabulary,
@@ -21,8 +21,6 @@ from hf_distill.teachers.alignment import (
 )
 from hf_distill.teachers.base import GivesOutputs, Teacher, as_teacher
 from hf_distill.teachers.frozen import FrozenTeacher
-
-_TASKS_WITHOUT_LABELS = (Task.QUESTION_ANSWERING, Task.MASKED_LM, Task.CAUSAL_LM, Task.SENTENCE_EMBEDDING)
 
 
 def load_teacher(
@@ -119,7 +117,8 @@ def _align(student: PreTrainedModel, teacher: nn.Module) -> list[int] | None:
 
 
 def _label_permutation(student: PreTrainedModel, teacher: PretrainedConfig) -> list[int] | None:
-    return None if task_of(student) in _TASKS_WITHOUT_LABELS else label_permutation(student.config, teacher)
+    task = task_of(student)
+    return None if task and not task.has_labels else label_permutation(student.config, teacher)
 
 
 def _tokenizer_like(own: PreTrainedTokenizerBase, saved: SavedModel) -> PreTrainedTokenizerBase | None:
