@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
+_ABBREVIATIONS = {"mrr": "MRR", "ndcg@10": "nDCG@10"}
 
 
 def value_text(evaluation: Mapping[str, Any], value: float, sign: str = "") -> str:
@@ -31,7 +32,12 @@ def is_share(evaluation: Mapping[str, Any]) -> bool:
 def metric_label(evaluation: Mapping[str, Any]) -> str:
     """The name of the comparison's metric with its unit."""
     is_percentage = is_share(evaluation) or evaluation["task"] == "question_answering"
-    return evaluation["metric"].replace("_", " ") + (" %" if is_percentage else "")
+    return metric_name(evaluation["metric"]) + (" %" if is_percentage else "")
+
+
+def metric_name(metric: str) -> str:
+    """A metric as it is written in prose: "MRR", "accuracy"."""
+    return _ABBREVIATIONS.get(metric, metric.replace("_", " "))
 
 
 def examples_label(evaluation: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_distill.evaluation.metric_text import agreement_label, agreement_text, metric_label, value_text
+from hf_distill.evaluation.metric_text import agreement_label, agreement_text, metric_label, metric_name, value_text
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.markdown import Markdown, code, escaped, joined, table
@@ -256,9 +256,9 @@ def _term(term: Mapping[str, Any]) -> Markdown:
 
 
 def classes(labels: list[str]) -> Markdown:
-    """The names of the classes; of more than 50 the first 50 and the number of the others."""
+    """The names of the classes as code; of more than 50 the first 50 and the number of the others."""
     rest = f" and {len(labels) - _MANY:,} more" if len(labels) > _MANY else ""
-    return Markdown(joined(labels[:_MANY], ", ") + rest)
+    return Markdown(joined(map(code, labels[:_MANY]), ", ") + rest)
 
 
 def shape(model: Mapping[str, Any]) -> str:
@@ -282,6 +282,12 @@ def size(examples: int | None) -> str:
 def words(name: str) -> Markdown:
     """An identifier with spaces in place of underscores, escaped."""
     return escaped(name.replace("_", " "))
+
+
+def metric_heading(metric: str) -> str:
+    """A metric at the beginning of a sentence: "MRR", "Accuracy"."""
+    name = metric_name(metric)
+    return name[:1].upper() + name[1:]
 
 
 def _number(value: Any) -> str:

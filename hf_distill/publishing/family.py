@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
+from hf_distill.evaluation.metric_text import metric_name
 from hf_distill.evaluation.row_values import latency_of
 from hf_distill.publishing.card_tables import shape
 from hf_distill.publishing.hub import Publication, plan_publication, send
@@ -189,7 +190,7 @@ def _measured(record: RunRecord) -> dict[str, float]:
     evaluation = record.evaluation or {}
     if "this" in evaluation:
         own, metric = evaluation["rows"][evaluation["this"]], evaluation["metric"]
-        found = {f"{metric.replace('_', ' ')} ({evaluation['data']['split']})": own["metrics"][metric]}
+        found = {f"{metric_name(metric)} ({evaluation['data']['split']})": own["metrics"][metric]}
         if (latency := latency_of(own)) is not None:
             found["latency (ms)"] = latency
     return found
