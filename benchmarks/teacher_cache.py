@@ -73,8 +73,9 @@ class World:
         self.transfer_set = self._encoded(load_transfer_set().shuffle(seed=0), options.rows)
 
     def _encoded(self, texts: datasets.Dataset, limit: int | None) -> datasets.Dataset:
+        tokenizer = self.tokenizer  # what the function reads is hashed
         return texts.select(range(len(texts))[:limit]).map(
-            lambda rows: self.tokenizer(rows["text"], truncation=True, max_length=128), batched=True
+            lambda rows: tokenizer(rows["text"], truncation=True, max_length=128), batched=True
         )
 
     def trimmed(self) -> World:
