@@ -3,8 +3,9 @@
 The query is an example of use, its candidates are the definition that it illustrates and seven others of the same field. The
 teacher is all-MiniLM-L6-v2, fine-tuned on 600 queries with labels. Students of 2 layers of 128, which start from the teacher's
 embeddings, learn the labels of these queries, or the teacher's recorded scores of 6,000 queries without labels, by mean squared
-error, MarginMSE or listwise KL, at temperatures 1 and 0.1, since the teacher's scores are between 0 and 1. All take equally many steps, labels alone also a fifth of them, of which the better result on
-validation queries counts. Judged by nDCG@10 and MRR on queries of the test split. A cell that is done is not run again.
+error, MarginMSE or listwise KL, at temperatures 1 and 0.1, since the teacher's scores are between 0 and 1. All take equally
+many steps, labels alone also a fifth of them, of which the better result on validation queries counts. Judged by nDCG@10 and
+MRR on queries of the test split. A cell that is done is not run again.
 """
 
 from __future__ import annotations
