@@ -16,7 +16,7 @@ from accelerate.utils import has_compiled_regions
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from hf_distill.distributed.ddp import change_wrapped_shapes
 from hf_distill.distributed.deepspeed import before_steps, change_shapes
@@ -243,3 +243,4 @@ class _ShrinkingCallback(TrainerCallback):
         if due > shrinking.done:
             shrinking.done = due - 1  # of several that are due, as one step may spend much of a budget, the last
             self._trainer.shrink(getattr(optimizer, "optimizer", optimizer))
+            control.should_log |= args.logging_strategy != IntervalStrategy.NO  # with the new sizes

@@ -79,6 +79,16 @@ def test_the_student_shrinks_to_its_target_and_learns_on_the_way(shrinking, tmp_
     torch.testing.assert_close(student.eval()(**batch).logits, trainer.model.eval()(**batch).logits)
 
 
+def test_every_pruning_event_is_logged_unless_nothing_is(shrinking):
+    trainer = shrinking(logging_steps=100)
+    trainer.train()
+    seen = widths(trainer)
+    assert len(set(seen)) >= 3 and seen[-1] == 16 and seen == sorted(seen, reverse=True)
+    trainer = shrinking(logging_strategy="no")
+    trainer.train()
+    assert widths(trainer) == [] and trainer.model.config.hidden_size == 16
+
+
 def test_the_record_and_the_card_show_how_it_shrank(shrinking, tmp_path):
     trainer = shrinking(length_bucketing=False, per_device_train_batch_size=29)
     trainer.train()
