@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,7 +110,7 @@ def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
     if task is None:
         return None
     if is_sentence_encoder(student):
-        return _SIMILARITIES.format(here=HERE, texts=list(_TEXTS))
+        return _SIMILARITIES.format(here=HERE, texts=json.dumps(_TEXTS))
     if task == "question-answering":
         answer = _ANSWER.format(question=_QUESTIONS[0][0], context=_QUESTIONS[0][1])
         return _imports(["import torch"], student, "AutoTokenizer") + _loaded(student) + answer
