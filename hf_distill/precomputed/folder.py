@@ -40,6 +40,16 @@ SECONDS_TO_WAIT = 300.0  # for another writer; below the time that processes of 
 LabelBlock = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
 
 
+def recorded_dtype(folder: Path) -> str | None:
+    """The precision of the teacher whose outputs are in a folder; None where there are none that can be read."""
+    try:
+        if (folder / MANIFEST).exists():
+            return Manifest.load(folder).provenance.teacher.get("dtype")
+        return Provenance.from_content(read_json(folder / UNFINISHED)).teacher.get("dtype")
+    except (OSError, ValueError):
+        return None
+
+
 class OutputFolder:
     """A folder that one or several processes fill with the outputs for a transfer set; use it within `exclusive_writing`.
 

@@ -23,7 +23,7 @@ from hf_distill.data.class_names import label_names
 from hf_distill.data.limits import ReadingLimits, WithinLimits, require_padding_token, require_readable
 from hf_distill.distributed.weights import num_elements
 from hf_distill.fingerprints import json_sha256, table_sha256
-from hf_distill.precomputed.folder import OutputFolder, exclusive_writing
+from hf_distill.precomputed.folder import OutputFolder, exclusive_writing, recorded_dtype
 from hf_distill.precomputed.forward import BatchedForward
 from hf_distill.precomputed.labeling_options import LabelingOptions
 from hf_distill.precomputed.masking import FixedMasks
@@ -83,6 +83,7 @@ def label_transfer_set(
     labeling = _Labeling(teacher_model, data_collator, processing_class, LabelingOptions(**options))
     blocks = RowBlocks(dataset, labeling.options.rows_per_shard, labeling.options.mask_epochs)
     labeling.require_readable(dataset, blocks.first)
+    labeling.teacher.keep_dtype(None if output_dir is None else recorded_dtype(Path(output_dir)))
     with closing(labeling.forward):
         provenance = labeling.prepare(blocks)
         if output_dir is None and cache_folder is not None:

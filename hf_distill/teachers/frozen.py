@@ -212,6 +212,16 @@ class FrozenTeacher(LiveTeacher):
         if not _same_predictions(full, self.outputs(inputs).require_logits(), problem_type):
             self.model, self._original_sha256 = original, None
 
+    def keep_dtype(self, dtype: str | None) -> None:
+        """Resolve "auto" by the precision that this teacher's outputs were computed in before, also on another machine.
+
+        Args:
+            dtype: The precision, such as "bfloat16". None: it stays open.
+        """
+        if self._dtype_is_open and dtype is not None:
+            self._dtype_is_open = False
+            self._convert(getattr(torch, TeacherDtype(dtype).value))
+
     def _convert(self, dtype: torch.dtype) -> None:
         if self.dtype != dtype:
             self._original_sha256 = weights_sha256(self.model)

@@ -180,6 +180,21 @@ def test_several_processes_leave_the_same_bytes(whole, tmp_path, monkeypatch):
     assert contents(tmp_path / "labeled") == contents(whole)
 
 
+def test_a_teacher_of_open_precision_goes_on_in_that_of_the_folder(tmp_path):
+    def labeled_by(dtype):
+        teacher = FrozenTeacher(tiny_bert(32, 2, seed=1), dtype)
+        options = dict(output_dir=tmp_path, rows_per_shard=PER_SHARD, disable_tqdm=True)
+        label_transfer_set(encoded_sentences(2 * PER_SHARD), teacher, tiny_tokenizer(), **options)
+        return teacher.dtype
+
+    labeled_by("bfloat16")
+    before = contents(tmp_path)
+    (tmp_path / "shard-00001.arrow").unlink()
+    assert labeled_by("auto") == torch.bfloat16 and contents(tmp_path) == before
+    with pytest.raises(ValueError, match="dtype 'bfloat16', requested"):
+        labeled_by("float32")
+
+
 def test_outputs_of_another_provenance_are_refused(copied, labeled_blocks):
     for options, message in (
         (dict(seed=2), "weights_sha256 '42756"),
