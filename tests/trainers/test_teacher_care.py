@@ -86,6 +86,16 @@ def test_auto_dtype_is_bfloat16_only_where_fast_and_harmless(monkeypatch, senten
     assert settled(scale=1.0, fast=True, offset=300.0) == torch.float32, "bfloat16 has steps of 2 there"
 
 
+@pytest.mark.parametrize(
+    ("rows", "others", "same"), [(128, 1, True), (128, 2, False), (1000, 5, True), (1000, 6, False)]
+)
+def test_one_prediction_or_one_of_200_may_be_another(rows, others, same):
+    reference = torch.tensor([[0.05, 0.0]]).repeat(rows, 1)  # probabilities of 0.512 and 0.488: decided, but hardly
+    candidate = reference.clone()
+    candidate[:others] = candidate[:others].flip(1)
+    assert frozen._same_predictions(reference, candidate, None) is same
+
+
 def test_teacher_given_by_path(arguments, student, teacher, sentences, tokenizer, tmp_path):
     teacher.save_pretrained(tmp_path / "teacher")
     tokenizer.save_pretrained(tmp_path / "teacher")
