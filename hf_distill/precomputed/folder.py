@@ -41,13 +41,22 @@ LabelBlock = Callable[[RowBlock, Provenance, Callable[[int], object]], pa.Table]
 
 
 def recorded_dtype(folder: Path) -> str | None:
-    """The precision of the teacher whose outputs are in a folder; None where there are none that can be read."""
+    """The precision of the teacher whose outputs are in a folder, such as "bfloat16"; None where no known one is recorded."""
     try:
-        if (folder / MANIFEST).exists():
-            return Manifest.load(folder).provenance.teacher.get("dtype")
-        return Provenance.from_content(read_json(folder / UNFINISHED)).teacher.get("dtype")
-    except (OSError, ValueError):
+        provenance, _ = _recorded(folder)
+    except ValueError:  # `OutputFolder` says what is wrong
         return None
+    dtype = provenance.teacher.get("dtype") if provenance else None
+    return dtype if dtype in ("float32", "bfloat16", "float16", "float64") else None
+
+
+def _recorded(folder: Path) -> tuple[Provenance | None, list[Shard]]:
+    """The provenance of the outputs in a folder, None where there are none, and the shards of its manifest."""
+    if (folder / MANIFEST).exists():
+        manifest = Manifest.load(folder)
+        return manifest.provenance, list(manifest.shards)
+    unfinished = folder / UNFINISHED
+    return Provenance.from_content(read_json(unfinished)) if unfinished.exists() else None, []
 
 
 class OutputFolder:
@@ -149,16 +158,15 @@ class OutputFolder:
 
     def _existing_provenance(self) -> Provenance | None:
         """The provenance of the outputs that are there already."""
-        if (self.folder / MANIFEST).exists():
-            try:
-                manifest = Manifest.load(self.folder)
-            except ValueError as error:
-                logger.warning(f"{self.folder}: {error}; without a valid manifest all outputs are computed again")
-                return None
-            self._in_manifest = {shard.file: shard for shard in manifest.shards}
-            return manifest.provenance
-        unfinished = self.folder / UNFINISHED
-        return Provenance.from_content(read_json(unfinished)) if unfinished.exists() else None
+        try:
+            provenance, shards = _recorded(self.folder)
+        except ValueError as error:
+            if not (self.folder / MANIFEST).exists():
+                raise
+            logger.warning(f"{self.folder}: {error}; without a valid manifest all outputs are computed again")
+            return None
+        self._in_manifest = {shard.file: shard for shard in shards}
+        return provenance
 
     def _note_path(self, name: str) -> Path:
         return (self.folder / name).with_suffix(".json")
