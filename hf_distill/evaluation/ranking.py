@@ -16,8 +16,8 @@ def ranking_values(
     """NDCG at a cutoff and the reciprocal rank of each query that has a relevant candidate.
 
     nDCG is scikit-learn's `ndcg_score`: the gain of a document is its label, as in trec_eval, discounted by log2(1 + rank),
-    and documents of equal scores share their ranks. The reciprocal rank is 1 / rank of the first relevant document, behind
-    every other document of the same score.
+    and documents of equal scores share their ranks. The reciprocal rank, 1 / rank of the first relevant document, which is behind
+    every other document of the same score, is its `label_ranking_average_precision_score`.
 
     Args:
         queries: The query of each row, (rows,).
@@ -88,4 +88,9 @@ def _ndcg(labels: np.ndarray, scores: np.ndarray, cutoff: int) -> float:
 
 
 def _reciprocal_rank(is_relevant: np.ndarray, scores: np.ndarray) -> float:
-    return 1 / (1 + int((scores[~is_relevant] >= scores[is_relevant].max()).sum()))
+    from sklearn.metrics import label_ranking_average_precision_score
+
+    others = scores[~is_relevant]
+    # The average precision of a single relevant document is its reciprocal rank.
+    first = np.append(others, scores[is_relevant].max())
+    return float(label_ranking_average_precision_score(np.arange(len(first))[None] == len(others), first[None]))
