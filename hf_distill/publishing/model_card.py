@@ -82,8 +82,8 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
 def _first_weights(record: RunRecord) -> str | None:
     """Where the student's initial weights are from; None: that is not known."""
     initialization = record.student.get("initialization")
-    if record.progress and record.teacher and record.teacher["name"] == record.student["name"]:
-        return "all of the teacher's, fewer and fewer of which it kept"
+    if record.progress and initialization == "pretrained":
+        return "all of a trained model's, fewer and fewer of which it kept"
     text = _FIRST_WEIGHTS.get(initialization, initialization) if initialization else None
     if text is None or starts_from_teacher(record):
         return text
