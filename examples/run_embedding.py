@@ -35,6 +35,7 @@ from hf_distill.scripts.run import (
     run,
 )
 from hf_distill.scripts.user_errors import run_main
+from hf_distill.sentence_encoder import prompts_of
 
 FILE_TYPES = (".txt", ".csv", ".json", ".jsonl")
 SHUFFLING_SEED = 0
@@ -72,7 +73,10 @@ class DataTrainingArguments:
     validation_file: str | None = HfArg(default=None, help="Texts for --do_eval. None: a part of the others.")
     text_column_name: str | None = HfArg(default=None, help="Column of texts. None: text, else the first.")
     validation_split_percentage: int = HfArg(default=5, help="Percentage of texts used for validation.")
-    prefix: str = HfArg(default="", help="What every text begins with, as the teacher expects it.")
+    prefix: str | None = HfArg(
+        default=None,
+        help="What every text begins with, as the teacher expects it. None: its default prompt, as saved with it.",
+    )
     max_seq_length: int = HfArg(default=128, help="Maximum tokens of a text; longer ones are truncated.")
     max_train_samples: int | None = HfArg(default=None, help="Use this many training texts. None: all.")
     max_eval_samples: int | None = HfArg(default=None, help="Use this many validation texts. None: all.")
@@ -93,8 +97,8 @@ class EmbeddingTrainingArguments(ScriptTrainingArguments):
         super().__post_init__()
 
 
-def load_texts(models: ModelArguments, args: DataTrainingArguments) -> dict[str, datasets.Dataset]:
-    """Texts by split, with the prefix, in the column text."""
+def load_texts(models: ModelArguments, args: DataTrainingArguments, prompt: str) -> dict[str, datasets.Dataset]:
+    """Texts by split, each after the prompt, in the column text."""
     if args.dataset_name in UNLABELED_TEXTS:
         raw = {"train": load_unlabeled(args.dataset_name).shuffle(seed=SHUFFLING_SEED)}
     elif args.dataset_name:
@@ -107,15 +111,19 @@ def load_texts(models: ModelArguments, args: DataTrainingArguments) -> dict[str,
         raw["validation"] = raw["train"].select(range(count))
         raw["train"] = raw["train"].select(range(count, len(raw["train"])))
     limits = {"train": args.max_train_samples, "validation": args.max_eval_samples}
-    return {split: prefixed(first_rows(raw[split], limits[split]), args) for split in limits if split in raw}
+    return {
+        split: prompted(first_rows(raw[split], limits[split]), args.text_column_name, prompt)
+        for split in limits
+        if split in raw
+    }
 
 
-def prefixed(rows: datasets.Dataset, args: DataTrainingArguments) -> datasets.Dataset:
+def prompted(rows: datasets.Dataset, column: str | None, prompt: str) -> datasets.Dataset:
     names = rows.column_names
-    column = args.text_column_name or ("text" if "text" in names else names[0])
+    column = column or ("text" if "text" in names else names[0])
     if column not in names:
         raise ValueError(f"text_column_name is {column!r}, the columns are {names}")
-    return datasets.Dataset.from_dict({"text": [args.prefix + text for text in rows[column]]})
+    return datasets.Dataset.from_dict({"text": [prompt + text for text in rows[column]]})
 
 
 def load_student(
@@ -124,7 +132,8 @@ def load_student(
     """The student with its tokenizer, which is the teacher's or has tokens of its own."""
     if models.student_name_or_path:
         own = SavedModel.find(models.student_name_or_path, **models.hub).needed_tokenizer()
-        return SentenceEncoder.from_pretrained(models.student_name_or_path, **models.hub), own
+        prompts = {"prompts": teacher.config.sentence_prompts, "default_prompt": teacher.config.sentence_default_prompt}
+        return SentenceEncoder.from_pretrained(models.student_name_or_path, **prompts, **models.hub), own
     student = create_student(models.student_shape, teacher, layers=models.layers)
     if models.trim_vocabulary:
         student, tokenizer = trim_vocabulary(student, tokenizer, texts["text"])
@@ -142,10 +151,11 @@ def main() -> None:
         ModelArguments, DataTrainingArguments, EmbeddingTrainingArguments, description=__doc__
     )
     checkpoint = prepare_run(args, models)
-    texts = load_texts(models, data)
-    splits = require_splits(texts, args, do_train="train", do_eval="validation")
     name, options = models.teacher_model_name_or_path, teacher_options(args)
-    teacher = SentenceEncoder.from_pretrained(name, pooling=models.pooling, **options)
+    prompts = {} if data.prefix is None else {"prompts": {"text": data.prefix}, "default_prompt": "text"}
+    teacher = SentenceEncoder.from_pretrained(name, pooling=models.pooling, **prompts, **options)
+    texts = load_texts(models, data, *prompts_of(teacher.config))
+    splits = require_splits(texts, args, do_train="train", do_eval="validation")
     tokenizer = SavedModel.find(name, **options).needed_tokenizer()
     args.teacher_model_init_kwargs = args.teacher_revision = None  # they describe how to load by name
     student, own = load_student(models, teacher, tokenizer, texts.get("train", texts[splits[0]]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,20 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.auto_factory import _get_model_class
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
-from transformers.utils.hub import cached_file
 
-from hf_distill.files import atomic_write, json_bytes, read_json
+from hf_distill.files.sentence_transformers import saved_pooling, saved_prompts, write_modules
 from hf_distill.objectives.embeddings import Pooling, pooled
 from hf_distill.text.suggestions import choice
 
 # Fields of the configuration.
 POOLING, NORMALIZE = "sentence_pooling", "sentence_normalize"
+PROMPTS, DEFAULT_PROMPT = "sentence_prompts", "sentence_default_prompt"
 _SOURCE = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code"}
 _CHANGES = {"id2label", "label2id", "num_labels"}
-# The names of sentence-transformers, whose version 6 reads those of all earlier versions.
-_MODES = {Pooling.MEAN: "mean", Pooling.CLS: "cls", Pooling.LAST: "lasttoken"}
-_NAMES = [each.value for each in Pooling]
-_FLAGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
-_OTHER_FLAGS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
-_MODULES = "sentence_transformers.models"
-MODULES = "modules.json"
-_POOLING_FOLDER, _NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
+_QUERY, _DOCUMENT = (
+    ("query",),
+    ("document", "passage", "corpus"),
+)  # the names that encode_query and encode_document look for
 
 
 class SentenceEncoder:
@@ -44,7 +40,8 @@ class SentenceEncoder:
 
     `from_pretrained`, `from_config` and `from_model` make one of any stock encoder or decoder of texts; the result is an
     instance of both classes, such as SentenceEncoder and BertModel, with the weights of the latter, without its pooler.
-    How hidden states are pooled is in its configuration, as `sentence_pooling` and `sentence_normalize`.
+    How hidden states are pooled is in its configuration, as `sentence_pooling` and `sentence_normalize`; what texts begin
+    with, as `sentence_prompts` by name and `sentence_default_prompt`, the name of one of them or None.
     """
 
     config: Any
@@ -56,6 +53,8 @@ class SentenceEncoder:
         *,
         pooling: Pooling | str | None = None,
         normalize: bool | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt: str | None = None,
         config: PretrainedConfig | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -66,6 +65,10 @@ class SentenceEncoder:
                 is left out.
             pooling: "mean", "cls" (the first token) or "last" (the last token). None: as saved with the model.
             normalize: Whether embeddings have length 1. None: as saved with the model, else they have.
+            prompts: What texts begin with, by name, such as {"query": "query: ", "document": "passage: "}. None: as saved
+                with the model.
+            default_prompt: The name of the prompt of texts that are neither queries nor documents. None: as saved with the
+                model, or, where prompts are given, no prompt.
             config: The configuration. None: the saved one.
             **kwargs: Further arguments of `from_pretrained`, such as `dtype` and `revision`.
 
@@ -73,8 +76,9 @@ class SentenceEncoder:
             The model; with `output_loading_info=True` the pair of model and loading information.
 
         Raises:
-            ValueError: No pooling was given or saved, or the model is one of sentence-transformers with other parts than a
-                transformer, pooling and normalization.
+            ValueError: No pooling was given or saved, the default prompt is none of the prompts, or the model is one of
+                sentence-transformers with other parts than a transformer, pooling and normalization, or that leaves prompts
+                out of pooling.
         """
         source = {key: kwargs[key] for key in _SOURCE & kwargs.keys()}
         changes = {key: kwargs.pop(key) for key in _CHANGES & kwargs.keys()}
@@ -83,8 +87,13 @@ class SentenceEncoder:
         if getattr(config, POOLING, None) is None and (saved := saved_pooling(name, pooling, **source)) is not None:
             _set(config, *saved)
         _set(config, pooling, normalize)
+        if not hasattr(config, PROMPTS):
+            set_prompts(config, *saved_prompts(name, **source))
+        set_prompts(config, prompts, default_prompt)
         if getattr(config, POOLING, None) is None:
-            raise ValueError(f"{name} does not say how its hidden states are pooled: pass pooling, one of {_NAMES}")
+            raise ValueError(
+                f"{name} does not say how its hidden states are pooled: pass pooling, one of {[each.value for each in Pooling]}"
+            )
         load: Callable = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]  # not this method again
         return load(_class_for(config), name, config=config, **kwargs)
 
@@ -96,24 +105,35 @@ class SentenceEncoder:
         return _class_for(config)._from_config(config, **kwargs)
 
     @classmethod
-    def from_model(cls, model: PreTrainedModel, pooling: Pooling | str = "mean", normalize: bool = True) -> Any:
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        pooling: Pooling | str = "mean",
+        normalize: bool = True,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt: str | None = None,
+    ) -> Any:
         """A sentence encoder with a copy of the weights of a model, whose head is left out.
 
         Args:
             model: A model with or without a head.
             pooling: "mean", "cls" or "last".
             normalize: Whether embeddings have length 1.
+            prompts: What texts begin with, by name. None: the model's.
+            default_prompt: The name of the prompt of texts that are neither queries nor documents. None: the model's, or,
+                where prompts are given, no prompt.
 
         Returns:
             The sentence encoder, on the device and in the precision and mode of the model.
 
         Raises:
-            ValueError: The pooling is none of the three.
+            ValueError: The pooling is none of the three, or the default prompt none of the prompts.
         """
         base: Any = model.base_model
         stock: Any = type(base)
         config = type(base.config).from_dict(base.config.to_dict())
         _set(config, pooling, normalize)
+        set_prompts(config, prompts, default_prompt)
         encoder = encoder_class(stock)._from_config(config, dtype=base.dtype)
         own = encoder.state_dict()
         encoder.load_state_dict({name: tensor for name, tensor in base.state_dict().items() if name in own})
@@ -123,7 +143,18 @@ class SentenceEncoder:
         """Save the stock model, and the files with which sentence-transformers loads the folder."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)  # type: ignore[misc]
         if is_main_process:
-            write_modules(Path(save_directory), self.config)
+            config = self.config
+            prompts = dict(getattr(config, PROMPTS, None) or {})
+            if prompts:  # by the names that sentence-transformers looks for; a missing one is no prompt there
+                prompts |= zip(("query", "document"), prompts_of(config, 2), strict=True)
+            write_modules(
+                Path(save_directory),
+                config.hidden_size,
+                getattr(config, POOLING),
+                getattr(config, NORMALIZE),
+                prompts,
+                getattr(config, DEFAULT_PROMPT, None),
+            )
 
 
 def _set(config: PretrainedConfig, pooling: Pooling | str | None, normalize: bool | None) -> None:
@@ -132,6 +163,46 @@ def _set(config: PretrainedConfig, pooling: Pooling | str | None, normalize: boo
         setattr(config, POOLING, choice(Pooling, pooling, "pooling").value)
     if normalize is not None or not hasattr(config, NORMALIZE):
         setattr(config, NORMALIZE, True if normalize is None else normalize)
+
+
+def set_prompts(config: Any, prompts: Mapping[str, str] | None, default: str | None) -> None:
+    """Write what texts begin with into the configuration of a sentence encoder.
+
+    Args:
+        config: The configuration.
+        prompts: The prompts by name. None: those that it has.
+        default: The name of the prompt of texts that are neither queries nor documents. None: the one that it has, or, where
+            prompts are given, no prompt.
+
+    Raises:
+        ValueError: There is no prompt with the default's name.
+    """
+    known = dict(getattr(config, PROMPTS, {}) if prompts is None else prompts)
+    if default is None and prompts is None:
+        default = getattr(config, DEFAULT_PROMPT, None)
+    if default is not None and default not in known:
+        raise ValueError(f"default_prompt must be the name of one of the prompts, {list(known)}, got {default!r}")
+    setattr(config, PROMPTS, known)
+    setattr(config, DEFAULT_PROMPT, default)
+
+
+def prompts_of(config: Any, columns: int = 1) -> list[str]:
+    """What the texts that a sentence encoder reads begin with, "" for nothing.
+
+    Args:
+        config: The configuration of a model.
+        columns: 1 for texts of one kind, which have the default prompt; 2 for pairs, of which the first texts are queries and
+            the second ones documents, with the prompts that sentence-transformers gives to these, or else the default.
+
+    Returns:
+        The prompt of each column.
+    """
+    prompts = getattr(config, PROMPTS, None) or {}
+    default = getattr(config, DEFAULT_PROMPT, None)
+    names = ((), ()) if columns == 1 else (_QUERY, _DOCUMENT)
+    return [
+        next((prompts[name] for name in kind if name in prompts), prompts.get(default, "")) for kind in names[:columns]
+    ]
 
 
 def _class_for(config: PretrainedConfig) -> type[Any]:
@@ -163,72 +234,3 @@ def encoder_class(stock: type[Any]) -> type[Any]:
 
     names = {name: getattr(stock, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(stock.__name__, (SentenceEncoder, stock), {**names, "__init__": __init__, "forward": forward})
-
-
-def saved_pooling(
-    name: str | os.PathLike, pooling: Pooling | str | None = None, **source: Any
-) -> tuple[Pooling | str, bool] | None:
-    """How the embeddings of a model of sentence-transformers are made.
-
-    Args:
-        name: A folder or Hub id.
-        pooling: A pooling to use in place of the saved one, which then need not be there. None: the saved one.
-        **source: Arguments of `from_pretrained` that locate the files.
-
-    Returns:
-        The pooling, and whether embeddings are normalized; None if the folder has no modules.json.
-
-    Raises:
-        ValueError: The model has parts other than a transformer, pooling and normalization, or another pooling, or lacks
-            the file that says which.
-    """
-    path = _file(name, MODULES, source)
-    if path is None:
-        return None
-    kinds = {str(each["type"]).rpartition(".")[2]: each["path"] for each in read_json(path, kind=list[dict[str, Any]])}
-    if not {"Transformer", "Pooling"} <= set(kinds) <= {"Transformer", "Pooling", "Normalize"}:
-        raise ValueError(
-            f"{name} consists of {list(kinds)}; a sentence encoder is a Transformer with Pooling and perhaps Normalize. As a "
-            "teacher it can be recorded: add its embeddings to the data set as the column teacher_logits"
-        )
-    if pooling is not None:
-        return pooling, "Normalize" in kinds
-    settings_file = f"{kinds['Pooling']}/config.json"
-    if (path := _file(name, settings_file, source)) is None:
-        raise ValueError(f"{name} lacks {settings_file}, which its {MODULES} names: pass pooling, one of {_NAMES}")
-    settings = read_json(path)
-    modes = settings.get("pooling_mode", [mode for mode, flag in _FLAGS.items() if settings.get(flag)])
-    modes = [modes] if isinstance(modes, str) else [*modes, *(flag for flag in _OTHER_FLAGS if settings.get(flag))]
-    for found, mode in _MODES.items():
-        if modes == [mode]:
-            return found, "Normalize" in kinds
-    raise ValueError(f"{name} pools hidden states by {modes}; supported is one of {list(_MODES.values())}")
-
-
-def _file(name: str | os.PathLike, file: str, source: dict[str, Any]) -> str | None:
-    absent = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
-    source = {key: value for key, value in source.items() if key != "trust_remote_code"}
-    return cached_file(os.fspath(name), file, **source, **absent)
-
-
-def write_modules(folder: Path, config: Any) -> None:
-    """Write the files with which sentence-transformers loads a folder with a stock model.
-
-    Args:
-        folder: The folder.
-        config: The configuration of a sentence encoder.
-    """
-    kinds = [("Transformer", ""), ("Pooling", _POOLING_FOLDER)]
-    if getattr(config, NORMALIZE):
-        kinds.append(("Normalize", _NORMALIZE_FOLDER))
-        (folder / _NORMALIZE_FOLDER).mkdir(exist_ok=True)
-    modules = [
-        {"idx": index, "name": str(index), "path": path, "type": f"{_MODULES}.{kind}"}
-        for index, (kind, path) in enumerate(kinds)
-    ]
-    (folder / _POOLING_FOLDER).mkdir(exist_ok=True)
-    mode = _MODES[Pooling(getattr(config, POOLING))]
-    flags = {flag: own == mode for own, flag in _FLAGS.items()} | dict.fromkeys(_OTHER_FLAGS, False)
-    settings = {"word_embedding_dimension": config.hidden_size, **flags}
-    atomic_write(folder / _POOLING_FOLDER / "config.json", json_bytes(settings))
-    atomic_write(folder / MODULES, json_bytes(modules))

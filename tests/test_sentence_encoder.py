@@ -19,9 +19,9 @@ from transformers import (
 )
 
 from hf_distill import SentenceEncoder, create_student
+from hf_distill.files.sentence_transformers import saved_pooling
 from hf_distill.pretrained.loading import SavedModel, load_as_saved
 from hf_distill.pruning import trim_vocabulary
-from hf_distill.sentence_encoder import saved_pooling
 from hf_distill.tasks import Task, task_of
 from tests.tiny_models import VOCABULARY, tiny_bert, tiny_tokenizer
 

@@ -108,11 +108,13 @@ def _encoded(
     """The rows with model inputs, the teacher, and its tokenizer."""
     from hf_distill.pretrained.loading import SavedModel, load_as_saved
     from hf_distill.scripts.transfer_set import load_transfer_set
+    from hf_distill.sentence_encoder import prompts_of
     from hf_distill.teachers.frozen import FrozenTeacher
 
     model = load_as_saved(teacher, revision=revision)
     tokenizer = SavedModel.find(teacher, revision=revision).needed_tokenizer()
-    rows = load_transfer_set(dataset, columns, tokenizer, max_length, streaming, model if labels else None)
+    classes_of, (prompt,) = model if labels else None, prompts_of(model.config)
+    rows = load_transfer_set(dataset, columns, tokenizer, max_length, streaming, classes_of, prompt)
     return rows, FrozenTeacher(model, dtype, device), tokenizer
 
 

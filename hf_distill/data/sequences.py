@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from hf_distill.data.class_names import MISSING, ClassIds, label_names
 from hf_distill.data.files import require_texts
 from hf_distill.objectives.reduction import IGNORE_INDEX
+from hf_distill.sentence_encoder import prompts_of
 
 STRINGS = ("string", "large_string")
 _ROWS_TO_LOOK_AT = 1000
@@ -142,11 +143,12 @@ class SequenceEncoder:
         return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, load_from_cache_file=self.cached)
 
 
-def single_texts(rows: Dataset) -> Dataset:
+def single_texts(rows: Dataset, prompts: Sequence[str] = ("", "")) -> Dataset:
     """Every text of one or two columns as a row of its own.
 
     Args:
         rows: Rows with one or two columns of texts, see `text_columns`.
+        prompts: What the texts of each column are made to begin with.
 
     Returns:
         Rows with the column text, first those of the first column.
@@ -158,14 +160,28 @@ def single_texts(rows: Dataset) -> Dataset:
     if not columns:
         raise ValueError(f"the data need one or two columns of texts, got {rows.column_names}")
     of_each = [rows.select_columns([name]).rename_columns({name: "text"}) for name in columns]
-    return concatenate_datasets(of_each)
+    return concatenate_datasets([_begun(*each) for each in zip(of_each, prompts, strict=False)])
 
 
-def encode_single_texts(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+def _begun(rows: Dataset, prompt: str) -> Dataset:
+    """Rows whose texts begin with a prompt."""
+    if not prompt:
+        return rows
+
+    def begin(batch: dict[str, list]) -> dict[str, list]:
+        return {"text": [text if text is None else prompt + text for text in batch["text"]]}
+
+    return rows.map(begin, batched=True)
+
+
+def encode_single_texts(
+    rows: Dataset, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Dataset:
     """Encode every text of one or two columns by itself, as a sentence encoder reads it.
 
     Args:
-        rows: Rows with one or two columns of texts, see `text_columns`.
+        rows: Rows with one or two columns of texts, see `text_columns`. Of two, the first are queries, the second documents.
+        config: The configuration of the sentence encoder, which names the prompts that texts begin with.
         tokenizer: The model's tokenizer.
         max_length: Tokens to which longer texts are truncated; at most the tokenizer's maximum.
 
@@ -175,4 +191,5 @@ def encode_single_texts(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
     Raises:
         ValueError: There is no column of texts, or a row has no text.
     """
-    return SequenceEncoder(tokenizer, ClassIds(), max_length)(single_texts(rows), ["text"])
+    texts = single_texts(rows, prompts_of(config, len(text_columns(rows.features))))
+    return SequenceEncoder(tokenizer, ClassIds(), max_length)(texts, ["text"])

@@ -12,26 +12,39 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_distill.data.limits import ReadingLimits
 from hf_distill.extras import require_extra
+from hf_distill.sentence_encoder import prompts_of
 
 _PAIRS_AT_ONCE = 1000  # rows of similarities in memory
 
 
 def embeddings_of(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int = 128
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    batch_size: int = 128,
+    prompt: str | None = None,
 ) -> np.ndarray:
     """The embeddings of texts; those that are longer than the model can read are truncated.
 
     Args:
         model: A sentence encoder, which is left in evaluation mode.
         tokenizer: The tokenizer of the sentence encoder.
-        texts: The texts, with the prefix that the model expects, if it expects one.
+        texts: The texts, without their prompt.
         batch_size: Texts per forward pass, of similar length.
+        prompt: What the texts are made to begin with. None: the default prompt of the model, if it has one.
 
     Returns:
         The embeddings, float32 (texts, hidden).
     """
     longest = ReadingLimits.of(model, "sentence encoder").max_length
-    encoded = tokenizer(list(texts), truncation=longest is not None, max_length=longest, return_token_type_ids=False)
+    if prompt is None:
+        (prompt,) = prompts_of(getattr(model, "config", None))
+    encoded = tokenizer(
+        [prompt + text for text in texts],
+        truncation=longest is not None,
+        max_length=longest,
+        return_token_type_ids=False,
+    )
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     found: dict[int, np.ndarray] = {}
     model.eval()

@@ -134,7 +134,7 @@ class Predictor:
         columns = text_columns(rows.features)
         if len(columns) != 2:
             raise ValueError(f"sentence encoders need two columns of texts, of pairs, got {rows.column_names}")
-        inputs = encode_single_texts(rows, self.processing_class, self.max_length)
+        inputs = encode_single_texts(rows, self.model.config, self.processing_class, self.max_length)
         logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
         labels = (
             np.array([encode_label(each, ClassIds()) for each in rows["label"]]) if "label" in rows.features else None

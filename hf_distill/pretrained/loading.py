@@ -15,9 +15,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from hf_distill.extras import require_extra
 from hf_distill.files import read_json
+from hf_distill.files.sentence_transformers import saved_pooling
 from hf_distill.pretrained.files import SOURCE_KWARGS, load_tokenizer, require_floating_weights
 from hf_distill.pretrained.reports import from_pretrained
-from hf_distill.sentence_encoder import POOLING, saved_pooling
+from hf_distill.sentence_encoder import POOLING
 from hf_distill.tasks import Task, is_class_without_head, task_of_class
 
 _ADAPTER_ONLY_KWARGS = {"revision", "subfolder"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PretrainedConfig
 
 from hf_distill.data.class_names import label_names
 from hf_distill.distributed.weights import num_elements
@@ -18,7 +19,7 @@ from hf_distill.files import atomic_write, read_json
 from hf_distill.files.json_schema import first_violation
 from hf_distill.fingerprints import package_versions, weights_sha256
 from hf_distill.pretrained.origin import initialization_of
-from hf_distill.sentence_encoder import POOLING
+from hf_distill.sentence_encoder import DEFAULT_PROMPT, NORMALIZE, POOLING, PROMPTS
 from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.text.hub_ids import is_hub_id
 from hf_distill.text.plain import without_address
@@ -207,7 +208,8 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         (the argument of `create_student`; "pretrained" for a loaded model; None: unknown), `lineage` (for a folder with a
         `run.json`: the model it was trained `from`, `teacher`, `trainer` and `steps`), `architecture`, `parameters`,
         `weights_sha256`, `labels`, and of the configuration, if it has them, `model_type`, `hidden_size`,
-        `num_hidden_layers`, `num_attention_heads`, `intermediate_size` and `vocab_size`; `pooling` of a sentence encoder.
+        `num_hidden_layers`, `num_attention_heads`, `intermediate_size` and `vocab_size`; of a sentence encoder `pooling`,
+        `normalized`, and `prompts` by name and the name of the `default_prompt` if it has some.
     """
     config: Any = getattr(model, "config", None)
     task = task_of(model)
@@ -222,11 +224,17 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),
         "weights_sha256": weights_sha256(model),
         **{size: getattr(config, size) for size in ("model_type", *sizes) if hasattr(config, size)},
-        **({"pooling": getattr(config, POOLING)} if task is Task.SENTENCE_EMBEDDING else {}),
+        **(_of_sentence_encoder(config) if task is Task.SENTENCE_EMBEDDING else {}),
         "labels": label_names(config)
         if getattr(config, "id2label", None) and (task is None or task.has_labels)
         else [],
     }
+
+
+def _of_sentence_encoder(config: PretrainedConfig) -> dict[str, Any]:
+    prompts = {"prompts": getattr(config, PROMPTS, None), "default_prompt": getattr(config, DEFAULT_PROMPT, None)}
+    pooled = {"pooling": getattr(config, POOLING), "normalized": getattr(config, NORMALIZE)}
+    return pooled | {name: value for name, value in prompts.items() if value}
 
 
 def _lineage(origin: str) -> dict[str, Any] | None:

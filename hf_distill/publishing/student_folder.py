@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hf_distill.files import FileFormatError, checked, read_json
+from hf_distill.files.sentence_transformers import MODULES, PROMPTS_FILE, saved_pooling
 from hf_distill.publishing.file_kinds import require_no_code, require_own_files
 from hf_distill.publishing.usage import HERE
-from hf_distill.sentence_encoder import MODULES, SentenceEncoder, saved_pooling
+from hf_distill.sentence_encoder import SentenceEncoder
 from hf_distill.text.credentials import find_credential
 
 # Besides the weights, and the plots that the card shows, only these files are published.
@@ -187,7 +188,9 @@ def _modules(folder: Path) -> list[str]:
     if Path(pooling).name != pooling:
         raise FileFormatError(f"{folder / MODULES} must name folders beside it, got {pooling!r}")
     require_own_files(folder / pooling, ["config.json"])
-    return [MODULES, f"{pooling}/config.json"]
+    prompts = [PROMPTS_FILE] * (folder / PROMPTS_FILE).exists()
+    require_own_files(folder, prompts)
+    return [MODULES, f"{pooling}/config.json", *prompts]
 
 
 def plots_of_card(folder: Path) -> list[str]:

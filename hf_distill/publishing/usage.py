@@ -59,6 +59,14 @@ student = SentenceTransformer("{here}")
 embeddings = student.encode({texts})
 print(student.similarity(embeddings, embeddings))
 """
+_SEARCH = """\
+from sentence_transformers import SentenceTransformer
+
+student = SentenceTransformer("{here}")
+queries = student.encode_query({queries})
+documents = student.encode_document({documents})
+print(student.similarity(queries, documents))
+"""
 
 
 def pipeline_of(student: Mapping[str, Any]) -> str | None:
@@ -110,6 +118,8 @@ def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
     if task is None:
         return None
     if is_sentence_encoder(student):
+        if set(student.get("prompts") or ()) - {student.get("default_prompt")}:  # queries and documents differ
+            return _SEARCH.format(here=HERE, queries=json.dumps(_TEXTS[:1]), documents=json.dumps(_TEXTS))
         return _SIMILARITIES.format(here=HERE, texts=json.dumps(_TEXTS))
     if task == "question-answering":
         answer = _ANSWER.format(question=_QUESTIONS[0][0], context=_QUESTIONS[0][1])

@@ -148,7 +148,7 @@ def encode_rows(rows: Dataset, model: PreTrainedModel, processing_class: Any, ma
     if task is Task.SEQUENCE_CLASSIFICATION:
         return SequenceEncoder(processing_class, ids, max_length)(rows, text_columns(rows.features))
     if task is Task.SENTENCE_EMBEDDING:
-        return encode_single_texts(rows, processing_class, max_length)
+        return encode_single_texts(rows, model.config, processing_class, max_length)
     if task is Task.TOKEN_CLASSIFICATION:
         return WordEncoder(processing_class, word_label_ids(model.config), max_length)(
             rows, *word_columns(rows.features)

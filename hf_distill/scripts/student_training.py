@@ -148,7 +148,7 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
     if task is Task.TOKEN_CLASSIFICATION:
         return with_unlabeled_words(splits, request.transfer_set)
     if task is Task.SENTENCE_EMBEDDING:
-        return with_unlabeled_single_texts(splits, request.transfer_set)
+        return with_unlabeled_single_texts(splits, request.transfer_set, teacher.config)
     if task is not Task.SEQUENCE_CLASSIFICATION:
         raise ValueError(
             f"--transfer-set is for classifiers of texts or words and for sentence encoders, got a {type(teacher).__name__}"

@@ -24,6 +24,7 @@ def load_transfer_set(
     max_length: int,
     streaming: bool = False,
     teacher: PreTrainedModel | None = None,
+    prompt: str = "",
 ) -> Dataset | IterableDataset:
     """Load texts, or rows of words, and add their model inputs.
 
@@ -35,6 +36,7 @@ def load_transfer_set(
         streaming: Read the texts as a stream.
         teacher: The teacher, whose class indices the labels become, in the column labels: for a classifier of texts those of
             the column label, for one of words those of the column of the words' labels. None: texts lose the column label.
+        prompt: What the teacher's texts begin with; the raw columns are without.
 
     Returns:
         The rows with their raw columns and model inputs.
@@ -55,7 +57,8 @@ def load_transfer_set(
     ids = label_ids(classifier.config) if classifier is not None and dropped else None
 
     def encode(batch: dict[str, list]) -> dict[str, list]:
-        inputs = tokenizer(*(batch[name] for name in columns), truncation=True, max_length=max_length)
+        texts = [[prompt + text for text in batch[columns[0]]], *(batch[name] for name in columns[1:])]
+        inputs = tokenizer(*texts, truncation=True, max_length=max_length)
         labels = {} if ids is None else {"labels": [encode_label(value_of(value), ids) for value in batch["label"]]}
         return dict(inputs) | labels
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from datasets import Dataset, Features, concatenate_datasets
+from transformers import PretrainedConfig
 
 from hf_distill.data.corpus import text_hash
 from hf_distill.data.sequences import single_texts, string_columns, text_columns
 from hf_distill.data.words import word_columns, words_column
 from hf_distill.scripts.datasets import load_unlabeled_rows
+from hf_distill.sentence_encoder import DEFAULT_PROMPT, PROMPTS
 
 logger = logging.getLogger(__name__)
 
@@ -70,20 +72,27 @@ def with_unlabeled_words(splits: Mapping[str, Dataset], source: str) -> Dataset:
     return _with_new(splits, rows.select_columns([theirs]).rename_columns({theirs: own}), [own], [label])
 
 
-def with_unlabeled_single_texts(splits: Mapping[str, Dataset], source: str) -> Dataset:
+def with_unlabeled_single_texts(splits: Mapping[str, Dataset], source: str, config: PretrainedConfig) -> Dataset:
     """All texts of the training rows, each by itself, followed by texts that are in none of the splits.
 
     Args:
         splits: The rows of the data set by split, train among them.
         source: The texts, see `load_unlabeled_rows`.
+        config: The configuration of the sentence encoder that reads them, all with its default prompt.
 
     Returns:
         Rows with the column text.
 
     Raises:
-        ValueError: The data set or the source has no column of texts.
+        ValueError: The data set or the source has no column of texts, or the encoder has prompts of which none is the default.
         OSError: The source does not exist.
     """
+    prompts, default = getattr(config, PROMPTS, None), getattr(config, DEFAULT_PROMPT, None)
+    if prompts and default is None:
+        raise ValueError(
+            f"texts of a transfer set get the default prompt of a sentence encoder, and the teacher names none of its "
+            f"prompts, {list(prompts)}, as the default: load it with default_prompt and save it"
+        )
     own = {name: single_texts(rows) for name, rows in splits.items()}
     return _with_new(own, single_texts(cast(Dataset, load_unlabeled_rows(source))), ["text"], [])
 

@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from hf_distill import SentenceEncoder
+from hf_distill.sentence_encoder import prompts_of
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
 QUIET = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true"]
@@ -42,6 +43,7 @@ def test_layers_of_the_teacher_with_fewer_tokens(run_main, tmp_path, places):
     folder = tmp_path / "small"
     shape = ["--student_shape", "2/32", "--trim_vocabulary", "--prefix", "w9 "]
     run_main("--output_dir", str(folder), *shape, *places)
+    assert prompts_of(SentenceEncoder.from_pretrained(folder).config) == ["w9 "]
     student, tokenizer = SentenceEncoder.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert student.config.num_hidden_layers == 2 and student.config.vocab_size == len(tokenizer) < 100
     found = results(folder)
@@ -50,13 +52,16 @@ def test_layers_of_the_teacher_with_fewer_tokens(run_main, tmp_path, places):
 
 
 def test_a_student_with_its_own_tokenizer(run_main, tmp_path, places):
+    prompts = {"prompts": {"text": "w9 "}, "default_prompt": "text"}
+    SentenceEncoder.from_model(tiny_bert(32, 4), **prompts).save_pretrained(tmp_path / "teacher")
     SentenceEncoder.from_model(tiny_bert(16, 1, vocab_size=110), pooling="cls").save_pretrained(tmp_path / "own")
     tiny_tokenizer(shift=7).save_pretrained(tmp_path / "own")
     folder = tmp_path / "small"
     own = ["--student_name_or_path", str(tmp_path / "own"), "--max_train_samples", "20"]
     run_main("--output_dir", str(folder), *own, *places)
     assert results(folder)["train_samples"] == 20
-    assert SentenceEncoder.from_pretrained(folder).config.sentence_pooling == "cls"
+    config = SentenceEncoder.from_pretrained(folder).config
+    assert config.sentence_pooling == "cls" and prompts_of(config) == ["w9 "], "that of the teacher"
 
 
 def test_a_teacher_must_be_named(run_main, tmp_path, places):

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hf_distill import SentenceEncoder
+from hf_distill.files.sentence_transformers import saved_pooling, saved_prompts
 from hf_distill.publishing.student_folder import files_to_publish, is_weights, left_out
-from hf_distill.sentence_encoder import saved_pooling
 from tests.hub.students import JUNK, make_student
 from tests.tiny_models import tiny_bert
 
@@ -37,16 +37,18 @@ def test_only_what_a_stranger_needs(folder):
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_sentence_encoder_goes_with_the_files_that_sentence_transformers_reads(folder, normalize):
-    model = SentenceEncoder.from_model(tiny_bert(layers=1), "cls", normalize)
+    model = SentenceEncoder.from_model(tiny_bert(layers=1), "cls", normalize, {"query": "query: "})
     model.save_pretrained(folder)
     files = files_to_publish(folder)
-    assert [file.name for file in files] == ["1_Pooling/config.json", *PUBLISHED[:3], "modules.json", *PUBLISHED[3:]]
+    own = ["1_Pooling/config.json", "config_sentence_transformers.json", "modules.json"]
+    assert sorted(file.name for file in files) == sorted([*own, *PUBLISHED])
     assert left_out(folder, files) == sorted([*JUNK, "checkpoint-10/"])
     published = folder.parent / "published"
     for file in files:
         (published / file.name).parent.mkdir(parents=True, exist_ok=True)
         (published / file.name).write_bytes(file.read())
     assert saved_pooling(published) == ("cls", normalize)
+    assert saved_prompts(published) == ({"query": "query: "}, None)
 
 
 @pytest.mark.parametrize("path", ["../elsewhere", "deep/folder"])
