@@ -80,5 +80,5 @@ $(LOWEST)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
 	sed -nE 's/^ +([A-Za-z0-9_.-]+)>=([0-9.]+).*/\1==\2/p' setup.cfg | sort -u > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/lowest.txt torch torchvision
-	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '.[all]' jsonschema pytest pytest-xdist
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '.[all,vision]' jsonschema pytest pytest-xdist
 	touch $@

@@ -183,7 +183,9 @@ def prepare(
     processor: Any,
 ) -> Dataset:
     """Model inputs, computed when they are read; with labels if the data have them."""
-    augment = args.augment and split == "train"
+    augment = args.augment and split == "train" and processor is not None
+    if augment:
+        logger.info("Training images are random crops, and flipped at random; --no_augment leaves them as they are.")
     if limit is not None:  # at random, because images come sorted by class
         images = first_rows(images.shuffle(SPLIT_SEED), limit)
     ids, feature = label_ids(model.config), images.features.get(args.label_column_name)

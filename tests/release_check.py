@@ -154,7 +154,7 @@ def resolve(python: str, wheel: Path, folder: Path) -> None:
     run(programs / "pip", "install", "--quiet", "--upgrade", "pip", cwd=folder)
     # fast-deps reads the requirements of a wheel without the rest of it, where the index has no file of them: torch has gigabytes.
     lazily = ("--dry-run", "--use-feature=fast-deps")
-    run(programs / "pip", "install", "--quiet", *lazily, f"{wheel}[all]", cwd=folder)
+    run(programs / "pip", "install", "--quiet", *lazily, f"{wheel}[all,vision]", cwd=folder)
 
 
 def lowest_versions(folder: Path) -> Path:
@@ -234,9 +234,12 @@ def main() -> int:
             ]
             if version in full:
                 if version == lowest_in:
-                    more = ("[all]", "--constraint", lowest_versions(folder))
+                    more = ("[all,vision]", "--constraint", lowest_versions(folder))
                     steps.append(("with all extras at their lowest versions", install_and_use, more))
-                steps += [("without extras", install_and_use, ("",)), ("with all extras", install_and_use, ("[all]",))]
+                steps += [
+                    ("without extras", install_and_use, ("",)),
+                    ("with all extras", install_and_use, ("[all,vision]",)),
+                ]
             else:
                 findings.leave_out(
                     f"Python {version}: installing and training (--full names {' '.join(full) or 'none'})"

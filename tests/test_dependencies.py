@@ -213,14 +213,14 @@ def test_the_command_without_its_extra_is_one_line(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
-def test_all_is_every_extra_that_a_user_can_choose(options):
+def test_all_is_every_extra_that_a_user_can_choose_but_vision(options):
     (everything,) = requirements_of(options["options.extras_require"][OF_EVERYTHING])
-    assert everything.name == options["metadata"]["name"] and everything.extras == optional(options).keys()
+    assert everything.name == options["metadata"]["name"] and everything.extras == optional(options).keys() - {"vision"}
 
 
-def test_developers_have_every_extra_but_vision(options):
+def test_developers_have_the_same(options):
     (extras,) = (each for each in requirements_of(options["options.extras_require"][OF_DEVELOPERS]) if each.extras)
-    assert extras.name == options["metadata"]["name"] and extras.extras == optional(options).keys() - {"vision"}
+    assert extras.name == options["metadata"]["name"] and extras.extras == {OF_EVERYTHING}
 
 
 def test_every_dependency_says_its_lowest_version(options):

@@ -96,6 +96,9 @@ def given(tmp_path_factory):
     for name, column, labels in [("reviews", "text", LABELS), ("sentences", "sentence", ["0", "1"])]:
         lines = [f"{text},{labels[LABELS.index(label)]}" for text, label in rows]
         (folder / f"{name}.csv").write_text("\n".join([f"{column},label", *lines]) + "\n")
+    (folder / "tickets").mkdir()
+    for split in ("train", "test"):
+        shutil.copy(folder / "reviews.csv", folder / "tickets" / f"{split}.csv")
     pairs = [f"w{row} w9,w{row} w8 w{row + 1}" for row in range(4, 40)]
     (folder / "pairs.csv").write_text("\n".join(["question,answer", *pairs]) + "\n")
     for service in ("openai", "vllm"):

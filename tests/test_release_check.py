@@ -108,4 +108,6 @@ def test_requirements_are_resolved_without_their_files(tmp_path, monkeypatch):
     monkeypatch.setattr(release_check, "run", lambda *command, **_: commands.append([str(word) for word in command]))
     (tmp_path / "lib" / "python3" / "site-packages" / "hf_distill").mkdir(parents=True)
     release_check.resolve("python", tmp_path / "x.whl", tmp_path)
-    assert commands[-1][-1].endswith("x.whl[all]") and {"--dry-run", "--use-feature=fast-deps"} <= {*commands[-1]}
+    assert commands[-1][-1].endswith("x.whl[all,vision]") and {"--dry-run", "--use-feature=fast-deps"} <= {
+        *commands[-1]
+    }

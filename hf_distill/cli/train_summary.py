@@ -45,7 +45,7 @@ def summary(
     lines = [
         f"Student: {finished.folder} (weights, run.json, and README.md, its card)",
         f"Quality: {_quality(finished, evaluation, metrics)}",
-        *_gain(evaluation, len(finished.splits["train"])),
+        *_gain(evaluation),
         "Next:",
         f"  {shlex.join([*evaluate, data, *column_options])}",
         f"  {shlex.join(publish)}",
@@ -92,7 +92,7 @@ def _student_and_before(evaluation: Mapping[str, Any]) -> list[Mapping[str, Any]
     return evaluation["rows"][: 2 if evaluation["rows"][0]["role"] == "teacher" else 1]
 
 
-def _gain(evaluation: Mapping[str, Any] | None, labeled_rows: int) -> list[str]:
+def _gain(evaluation: Mapping[str, Any] | None) -> list[str]:
     """How much better the student is than one trained on labels alone; a warning, with advice, if it may not be better."""
     rows = evaluation["rows"] if evaluation else []
     found = next((row["against_labels_alone"] for row in rows if "against_labels_alone" in row), None)
@@ -102,7 +102,7 @@ def _gain(evaluation: Mapping[str, Any] | None, labeled_rows: int) -> list[str]:
 
     difference, *interval = (value_text(evaluation, found[name], "+") for name in ("difference", "low", "high"))
     unit = " points" if metric_label(evaluation).endswith("%") else ""
-    than = f"than the same student trained briefly on the labels of {labeled_rows:,} rows alone"
+    than = f"than the {rows[-1]['name']}"
     shown = f"95 % interval {' to '.join(interval)}"
     advice = _ADVICE.format(more=_MORE.get(evaluation["task"], "more rows of the task's domain"))
     if found["low"] > 0:

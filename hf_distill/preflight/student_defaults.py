@@ -66,12 +66,13 @@ def planned_steps(args: TrainingArguments, rows: int) -> int:
     """
     if args.max_steps > 0:
         return args.max_steps
-    steps = _steps_per_epoch(args, rows)
+    steps = steps_per_epoch(args, rows)
     is_open = "num_train_epochs" in getattr(args, "open_settings", set())
     return math.ceil((_epochs(steps) if is_open else args.num_train_epochs) * steps)
 
 
-def _steps_per_epoch(args: TrainingArguments, rows: int) -> int:
+def steps_per_epoch(args: TrainingArguments, rows: int) -> int:
+    """The optimizer steps of a pass over so many rows."""
     return math.ceil(rows / (args.train_batch_size * args.gradient_accumulation_steps * args.world_size))
 
 
@@ -100,7 +101,7 @@ def resolve_student_defaults(args: TrainingArguments, student: nn.Module, train_
     """
     open_settings: set[str] = getattr(args, "open_settings", set())
     rows = len(train_dataset) if hasattr(train_dataset, "__len__") else 0
-    steps = _steps_per_epoch(args, rows)
+    steps = steps_per_epoch(args, rows)
     for name, value in student_defaults(student, steps or None).items():
         if name in open_settings:
             setattr(args, name, value)

@@ -1,4 +1,4 @@
-"""The same student trained briefly on the labels alone, which tells whether distillation is worth its cost."""
+"""The same student trained on the labels alone, which tells whether distillation is worth its cost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import set_seed
 
 from hf_distill.evaluation.comparison import LABELS_ONLY, EvaluatedModel
+from hf_distill.preflight.student_defaults import MIN_STEPS, steps_per_epoch
 from hf_distill.scripts.distillation import collator_for, encode_rows
 from hf_distill.scripts.splits import is_labeled, labeled_split
 from hf_distill.tasks import Task, task_of, unwrapped
@@ -21,7 +22,7 @@ from hf_distill.trainers.distillation_trainer import DistillationTrainer
 logger = logging.getLogger(__name__)
 
 NAME = "same student, labels alone"
-SHARE, MIN_STEPS = 0.1, 100
+SHARE, MIN_EPOCHS = 0.1, 3
 # The arguments of the distillation that this training has too.
 _SHARED = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps", "weight_decay"),
@@ -38,8 +39,9 @@ def train_on_labels(
 ) -> EvaluatedModel | None:
     """Train the student of a finished distillation again, from the same initial weights, on its labels alone.
 
-    It takes a tenth of the steps of the distillation, at least `MIN_STEPS`: with few labels a student needs no more, and
-    with many, one that is as good after a tenth of the steps says enough.
+    It takes as many steps as the distillation where that learned from the same rows or took 600 steps, the default of short
+    trainings. A longer one on a transfer set is compared with 600 steps, 3 epochs of the labeled rows or a tenth of its own
+    steps, whichever is most: with few labels a student needs no more.
 
     Args:
         trainer: The trainer of the distillation, after training.
@@ -64,9 +66,10 @@ def train_on_labels(
     model = untrained()
     processing = trainer.processing_class
     rows = encode_rows(splits["train"], model, processing, max_length)
+    steps = _steps(args, trainer.state.global_step, len(rows))
     with TemporaryDirectory() as folder:  # nothing of it is kept
         control = DistillationTrainer(
-            model, _arguments(args, trainer.state.global_step, folder), train_dataset=rows,
+            model, _arguments(args, steps, folder), train_dataset=rows,
             data_collator=collator_for(model, processing), processing_class=processing,
         )  # fmt: skip
         try:
@@ -74,13 +77,19 @@ def train_on_labels(
         except FloatingPointError as error:  # the distilled student is saved, and is still to be compared
             logger.warning(f"Left out the same student on the labels alone, whose training failed: {error}")
             return None
-    return EvaluatedModel(NAME, LABELS_ONLY, model.cpu().eval(), processing)
+    name = f"{NAME} ({len(rows):,} rows, {steps:,} steps)"
+    return EvaluatedModel(name, LABELS_ONLY, model.cpu().eval(), processing)
+
+
+def _steps(args: TrainingArguments, distilled: int, rows: int) -> int:
+    """The steps of the training on labels, given those of the distillation and the number of labeled rows."""
+    return min(distilled, max(MIN_STEPS, MIN_EPOCHS * steps_per_epoch(args, rows), round(SHARE * distilled)))
 
 
 def _arguments(args: TrainingArguments, steps: int, folder: str) -> DistillationTrainingArguments:
-    """The arguments of the training on labels, given those of the distillation and its number of steps."""
+    """The arguments of the training on labels, given those of the distillation and its own number of steps."""
     own: dict[str, Any] = {name: getattr(args, name) for name in _SHARED}
     return DistillationTrainingArguments(
-        folder, max_steps=min(steps, max(MIN_STEPS, round(SHARE * steps))), save_strategy="no", report_to="none",
+        folder, max_steps=steps, save_strategy="no", report_to="none",
         soft_label_weight=0.0, hard_label_weight=1.0, **own,
     )  # fmt: skip

@@ -171,7 +171,7 @@ def _settings(trainer: Any) -> dict[str, Any]:
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     defaults, groups = getattr(optimizer, "defaults", {}), getattr(optimizer, "param_groups", None) or [{}]
-    is_ours = getattr(trainer, "_created_lr_scheduler", True)
+    is_ours = trainer.lr_scheduler is None or getattr(trainer, "_created_lr_scheduler", True)
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
     named = {}
     if optimizer is not None:  # a run that was finished before makes none

@@ -35,11 +35,11 @@ _OF_TRAINER = [
     "data_seed",
     "train_sampling_strategy",
 ]
-# Arguments of this library that may differ between machines, or that repeat what other arguments say.
+# Arguments of this library that may differ between machines or calls, or that repeat what other arguments say.
 _FREE = {
     *("teacher_dtype", "teacher_sharding", "teacher_revision", "teacher_model_init_kwargs", "teacher_checkpoints"),
     *("skip_unreadable_checkpoints", "merge_adapters", "recipe", "max_flops", "max_seconds", "max_tokens"),
-    *("teacher_labeling_flops", "teacher_labeling_seconds"),
+    *("teacher_labeling_flops", "teacher_labeling_seconds", "overwrite_output_dir"),
 }  # fmt: skip
 _SAMPLED_ROWS = 64
 
