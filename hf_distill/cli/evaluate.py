@@ -28,7 +28,7 @@ from hf_distill.text.plain import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-
+_OF_FORMATS = ("latency", "megabytes", "megabytes_by_format")  # in the rows of a comparison
 Formats = Annotated[
     str, typer.Option(help="Some of fp32, bf16, int8, onnx, onnx-fp16 and onnx-int8, separated by commas.")
 ]
@@ -121,12 +121,26 @@ def literal(text: str) -> str:
     return escape(printable(text))
 
 
+def _print_tables(console: Console, found: dict[str, Any]) -> None:
+    """Print the table of the models, and where they were compared in several formats, speed and size in another one."""
+    from hf_distill.evaluation.report import report_table
+    from hf_distill.evaluation.rows_by_format import formats_of, rows_by_format
+
+    formats = formats_of(found)
+    if all(len(each) == 1 for each in formats.values()):
+        console.print(report_table(found))
+        return
+    quality = [{name: value for name, value in row.items() if name not in _OF_FORMATS} for row in found["rows"]]
+    console.print(report_table(found | {"rows": quality}))
+    console.print(report_table(rows_by_format(found, formats)))
+
+
 def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> None:
     """Print the comparison as a table or JSON, and save it as JSON and as a plot."""
     from rich.console import Console
 
     from hf_distill.evaluation.cascade import cascade_table
-    from hf_distill.evaluation.report import report_plot, report_table
+    from hf_distill.evaluation.report import report_plot
     from hf_distill.files import atomic_write
 
     if as_json:
@@ -134,7 +148,7 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> No
     else:
         # A log file counts as 80 columns, which would cut the table.
         console = Console(width=None if Console().is_terminal else 160)
-        console.print(report_table(found))
+        _print_tables(console, found)
         if "cascade" in found["rows"][-1]:
             console.print(cascade_table(found))
     if output_dir is not None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from hf_distill.data.class_names import label_names
 from hf_distill.evaluation.fidelity import fidelity_values
 from hf_distill.evaluation.formats import Format, FormatRunner, in_format
-from hf_distill.evaluation.latency import measure_latency, random_pixels, random_tokens
+from hf_distill.evaluation.latency import machine_load, measure_latency, random_pixels, random_tokens
 from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.evaluation.significance import difference_interval, mcnemar
 from hf_distill.evaluation.text_pairs import pair_fidelity
@@ -128,7 +128,7 @@ def compare(
         "task": cast(Task, task_of(evaluated_models[0].model)).value,  # `Predictor.predict` raises for other models
         "data": {"name": name, "split": split} | _counts(rows, main),
         "metric": main.main_metric,
-        "conditions": conditions_of(device, max_length),
+        "conditions": conditions_of(device, max_length) | (machine_load() if latency else {}),
         "rows": found,
     }
 

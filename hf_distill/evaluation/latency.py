@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from hf_distill.evaluation.formats import Runner
+
+logger = logging.getLogger(__name__)
 
 
 def measure_latency(
@@ -66,6 +70,21 @@ def measure_latency(
         }
         for name, times in milliseconds.items()
     }
+
+
+def machine_load() -> dict[str, str]:
+    """What else the machine does, as a condition of latencies; empty where it does no more than this process can.
+
+    Returns:
+        `busy`, the load average of the last minute in words, where more processes want to run than there are processors.
+    """
+    processors = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load <= processors + 1:
+        return {}
+    busy = f"load average {load:.1f} on {processors} processors"
+    logger.warning(f"The machine is busy ({busy}): latencies measured now are longer than on an idle one, and vary.")
+    return {"busy": busy}
 
 
 def random_tokens(vocabulary: int, batch_size: int, length: int, device: torch.device | str) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from hf_distill.evaluation.metric_text import (
     metric_label,
     value_text,
 )
-from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text
+from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text, parameters_text
 from hf_distill.extras import require_extra
 from hf_distill.files import replacing
 from hf_distill.text.plain import plain, shortened
@@ -90,7 +90,7 @@ def _cells_of_format(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> l
         row.get("format", "fp32"),
         value_text(evaluation, row["metrics"][evaluation["metric"]]),
         _against_teacher(evaluation, row),
-        f"{row['parameters'] / 1e6:.1f}M",
+        parameters_text(row["parameters"]),
         _times(first["parameters"], row["parameters"]),
         megabytes_text(megabytes_of_row(row)),
         _times(megabytes_of_row(first), megabytes_of_row(row)),
@@ -114,7 +114,7 @@ def _cells(
         f"{against['mcnemar_p']:.2g}" if "mcnemar_p" in against else "",
         agreement_text(row),
         f"{100 * calibration:.1f}" if calibration is not None else "",
-        f"{row['parameters'] / 1e6:.1f}M",
+        parameters_text(row["parameters"]),
         _times(first["parameters"], row["parameters"]),
         *(megabytes_text(megabytes_of_row(row, each)) for each in sized),
         *("" if latency_of(row, each) is None else f"{latency_of(row, each):.2f}" for each in formats),
@@ -227,7 +227,7 @@ def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> Non
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return f"{_literal(row['name'], _NAME)}\n{row['parameters'] / 1e6:.1f}M {row.get('format', '')}".rstrip()
+    return f"{_literal(row['name'], _NAME)}\n{parameters_text(row['parameters'])} {row.get('format', '')}".rstrip()
 
 
 def _literal(text: str, most: int) -> str:

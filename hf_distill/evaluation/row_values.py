@@ -26,3 +26,8 @@ def megabytes_of_row(row: Mapping[str, Any], number_format: str | None = None) -
 def megabytes_text(size: float | None) -> str:
     """A size (10^6 bytes) as text with three digits; "" if it is not known."""
     return "" if size is None else f"{size:.0f}" if size >= 100 else f"{size:.3g}"
+
+
+def parameters_text(count: int) -> str:
+    """A number of parameters as text with its unit, thousands below 100,000 and millions above."""
+    return f"{count / 1e3:.0f}k" if count < 1e5 else f"{count / 1e6:.1f}M"

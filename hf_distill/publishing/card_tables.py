@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_distill.evaluation.metric_text import agreement_label, agreement_text, metric_label, metric_name, value_text
-from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text
+from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text, parameters_text
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.markdown import Markdown, code, escaped, joined, table
 
@@ -84,7 +84,7 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Markdown:
             value_text(evaluation, row["metrics"][metric]),
             Markdown(f"{change} ({' to '.join(interval)})") if against else "",
             agreement_text(row),
-            f"{row['parameters'] / 1e6:.1f}M",
+            parameters_text(row["parameters"]),
             *([megabytes_text(megabytes_of_row(row))] if is_sized else []),
         ]
         lines.append([*cells, *([f"{latency_of(row):.2f} ms"] if is_timed else [])])

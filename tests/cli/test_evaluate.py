@@ -56,6 +56,13 @@ def test_json_table_plot_and_cards(folders, data):
     assert not (folders / "two" / "README.md").exists()
 
 
+def test_several_formats_have_a_table_of_their_own(folders, data):
+    formats = (*QUICK, "--formats", "fp32,int8")
+    output = invoke("evaluate", folders / "one", "--teacher", folders / "teacher", *data, *formats).output
+    models, by_format = output.split("accuracy")[:2], output.split("format")[1]
+    assert "format" not in models[0] and all(name in by_format for name in ("fp32", "int8", "MB"))
+
+
 def test_without_a_teacher_or_latency(folders, data):
     found = invoke_json("evaluate", folders / "one", *data, "--no-latency", "--max-examples", "11")
     assert found["data"]["examples"] == 11 and "latency" not in found["rows"][0] and "fidelity" not in found["rows"][0]

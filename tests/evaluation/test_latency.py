@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_distill.evaluation.formats import Format, in_format
-from hf_distill.evaluation.latency import measure_latency, random_tokens
+from hf_distill.evaluation.latency import machine_load, measure_latency, random_tokens
 from tests.tiny_models import VOCABULARY, tiny_bert
 
 
@@ -66,3 +66,11 @@ def test_onnx_reads_token_types_so_that_pairs_of_texts_are_predicted_with_them()
     run = in_format(model, "onnx", random_tokens(VOCABULARY, 2, 8, "cpu"))
     with torch.inference_mode():
         assert torch.allclose(run(inputs)["logits"], model(**inputs).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(("load", "busy"), [(2.9, {}), (5.1, {"busy": "load average 5.1 on 2 processors"})])
+def test_a_busy_machine_is_told_and_recorded(load, busy, monkeypatch, caplog):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    assert machine_load() == busy
+    assert ("The machine is busy" in caplog.text) == bool(busy)
