@@ -85,7 +85,7 @@ class Questions:
         whole = ["--max_steps", str(self.steps)]
         staged = ["--max_steps", str(self.steps - final), "--final_stage_steps", str(final)]
         at_one = ["--recipe", "vanilla_kd", "--general_stage_loss", "forward_kl", "--max_temperature", "1"]
-        followed = ["--teacher_checkpoints", str(self.teacher)]
+        followed = ["--teacher_checkpoints", str(self.teacher), "--checkpoint_shares", "equal"]
         return {
             "fine_tuning": whole,
             "vanilla_kd": [*whole, "--teacher_model_name_or_path", last, "--recipe", "vanilla_kd"],

@@ -63,21 +63,21 @@ class Way:
 
 _THIRD = {"final_share": 1 / 3}
 _SHORT = {"final_share": 0.1, "final_rate": 0.2}
-_LATE = {"checkpoint_shares": ",".join(["1"] * (CHECKPOINTS - 1) + [str(CHECKPOINTS - 1)])}  # half is the last one's
+_EQUAL, _LATE = {"checkpoint_shares": "equal"}, {"checkpoint_shares": "late"}  # the paper's, and the default
 _FULL_SCALE = {"max_temperature": 1}  # φ = 1 throughout
 WAYS = {
     "labels_alone": Way(None, lengths=(0.2, 1.0)),
     BASELINE: Way(LAST),
     "annealing_kd": Way(LAST, {}, **_THIRD),
-    "rco": Way(EVERY, {"general_stage_loss": "forward_kl", "max_temperature": 1}),
+    "rco": Way(EVERY, {"general_stage_loss": "forward_kl", "max_temperature": 1} | _EQUAL),
     "takd": Way(ASSISTANT),
-    "pro_kd": Way(EVERY, {}, **_THIRD),
-    "pro_kd_short_final": Way(EVERY, {}, **_SHORT),
+    "pro_kd": Way(EVERY, _EQUAL, **_THIRD),
+    "pro_kd_short_final": Way(EVERY, _EQUAL, **_SHORT),
     "best_checkpoint": Way(SEARCHED),
     "vanilla_kd_final": Way(LAST, **_THIRD),
-    "pro_kd_full_scale": Way(EVERY, _FULL_SCALE, **_THIRD),
+    "pro_kd_full_scale": Way(EVERY, _FULL_SCALE | _EQUAL, **_THIRD),
     "pro_kd_late": Way(EVERY, _LATE, **_THIRD),
-    "pro_kd_steep": Way(STEEP, {}, **_THIRD),
+    "pro_kd_steep": Way(STEEP, _EQUAL, **_THIRD),
     "pro_kd_changed": Way(EVERY, _LATE | _FULL_SCALE, **_SHORT),
 }
 DEFAULT_WAYS = tuple(WAYS)[:7]

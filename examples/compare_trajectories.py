@@ -197,6 +197,7 @@ class Comparison:
             return [Method(arm, NO_STAGES | staged | every)]
         if arm == "rco":
             at_one = {"recipe": "vanilla_kd", "general_stage_loss": "forward_kl", "max_temperature": 1}
+            at_one["checkpoint_shares"] = "equal"
             return [Method(arm, NO_STAGES | every | at_one)]
         vanilla = NO_STAGES | {"recipe": "vanilla_kd"}
         if arm == "takd":

@@ -78,7 +78,7 @@ def test_arguments_are_described_with_those_of_their_bases():
     described = {re.match(r"\| `(\w+)` \|", row)[1] for row in rows}
     assert {"target_hidden_size", "temperature", "max_flops"} <= described
     rows = pages_made.argument_rows("hf_distill.trainers.progressive_arguments.ProgressiveTrainingArguments")
-    assert any("per checkpoint: equal, teacher_steps (in proportion" in row for row in rows)
+    assert any("per checkpoint: late (half for the last one, the others equal), equal" in row for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ def doctor(
     console.print()
     for problem in found["problems"] or ["nothing is missing"]:
         console.print(f"- {problem}", markup=False, highlight=False)
+    if found["load_failures"]:  # nothing can run
+        raise typer.Exit(1)
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -116,9 +116,13 @@ def _hub(ask: bool) -> dict[str, Any]:
     return found | {"state": "reachable"}
 
 
+# What to know before an extra is installed.
+_CARE = {"vision": ", with torchvision from the index that torch is from"}
+
+
 def _problems(found: dict[str, Any]) -> list[str]:
     problems = [
-        f'{", ".join(missing)} missing or too old for the extra {extra}: pip install "{NAME}[{extra}]"'
+        f'{", ".join(missing)} missing or too old for the extra {extra}: pip install "{NAME}[{extra}]"{_CARE.get(extra, "")}'
         for extra, missing in found["extras"].items()
         if missing
     ]

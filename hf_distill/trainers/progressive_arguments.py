@@ -13,7 +13,7 @@ from hf_distill.text.suggestions import choice
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.progression import GeneralStageLoss
 
-EQUAL, TEACHER_STEPS = "equal", "teacher_steps"
+LATE, EQUAL, TEACHER_STEPS = "late", "equal", "teacher_steps"
 
 
 @dataclass
@@ -38,10 +38,11 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
         },
     )
     checkpoint_shares: str = field(
-        default=EQUAL,
+        default=LATE,
         metadata={
-            "help": f"Share of the general stage per checkpoint: {EQUAL}, {TEACHER_STEPS} (in proportion to the teacher's "
-            "steps since the previous checkpoint), or numbers such as 1,1,2, one per checkpoint."
+            "help": f"Share of the general stage per checkpoint: {LATE} (half for the last one, the others equal), {EQUAL} (the "
+            f"paper's), {TEACHER_STEPS} (in proportion to the teacher's steps since the previous checkpoint), or numbers such "
+            "as 1,1,2, one per checkpoint."
         },
     )
     skip_unreadable_checkpoints: bool = field(
@@ -101,7 +102,7 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
             )
         if isinstance(self.teacher_checkpoints, str):
             self.teacher_checkpoints = [self.teacher_checkpoints]
-        if self.checkpoint_shares not in (EQUAL, TEACHER_STEPS):
+        if self.checkpoint_shares not in (LATE, EQUAL, TEACHER_STEPS):
             self._explicit_shares()
 
     @property
@@ -124,6 +125,9 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
         """
         if self.checkpoint_shares == EQUAL:
             return [1.0] * len(teacher_steps)
+        if self.checkpoint_shares == LATE:
+            earlier = len(teacher_steps) - 1
+            return [*[1.0] * earlier, float(max(1, earlier))]
         if self.checkpoint_shares == TEACHER_STEPS:
             shares = [float(later - earlier) for earlier, later in pairwise([0, *teacher_steps])]
             if min(shares) <= 0:
@@ -143,7 +147,7 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
             shares = []
         if not shares or not all(math.isfinite(share) and share > 0 for share in shares):
             raise ValueError(
-                f"checkpoint_shares must be {EQUAL}, {TEACHER_STEPS} or numbers above 0 such as 1,1,2, got "
+                f"checkpoint_shares must be {LATE}, {EQUAL}, {TEACHER_STEPS} or numbers above 0 such as 1,1,2, got "
                 f"{self.checkpoint_shares!r}"
             )
         return shares

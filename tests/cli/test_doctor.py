@@ -42,7 +42,10 @@ def test_a_package_that_does_not_load_is_named(monkeypatch):
     found = invoke_json("doctor", "--no-hub")
     assert found["load_failures"] == {"torchvision": "operator torchvision::nms does not exist"}
     assert any("torchvision 1.2.3 does not load beside torch 1.2.3 (operator" in each for each in found["problems"])
+    assert "does not load beside torch" in " ".join(invoke("doctor", "--no-hub", exit_code=1).output.split())
     monkeypatch.setattr(diagnosis, "_is_installed", lambda each: False)
+    (of_images,) = (each for each in diagnosis.diagnose(False)["problems"] if "for the extra vision" in each)
+    assert of_images.endswith('[vision]", with torchvision from the index that torch is from')
     assert diagnosis.load_failures() == {}
 
 

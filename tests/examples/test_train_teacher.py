@@ -126,6 +126,7 @@ def test_adapters_teach_a_student_and_are_merged_in_the_end(train, tmp_path):
     assert (before - after).abs().max() > 1e-3
     args = ProgressiveTrainingArguments(
         str(tmp_path / "student"), teacher_checkpoints=[str(folder)], max_steps=6, final_stage_steps=2, logging_steps=1,
+        checkpoint_shares="equal",
         report_to="none", use_cpu=True, bf16=False, disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
     rows = [dict(tokenizer(text)) | {"labels": finished.config.label2id[label]} for text, label in REVIEWS]

@@ -65,6 +65,7 @@ def progressive(tmp_path, checkpoints):
             output_dir=str(tmp_path / "output"), teacher_checkpoints=[checkpoints], report_to="none", disable_tqdm=True,
             use_cpu=True, bf16=False, learning_rate=1e-2, per_device_train_batch_size=8, max_steps=9, save_steps=2,
             logging_steps=1, final_stage_steps=4, max_temperature=3,
+            checkpoint_shares="equal",
         )  # fmt: skip
         return cls(
             tiny_bert() if student is None else student,
@@ -214,7 +215,13 @@ def test_the_scale_reaches_1_in_a_short_stage(progressive):
 
 @pytest.mark.parametrize(
     ("shares", "expected"),
-    [("teacher_steps", [2, 2, 5]), ("1,1,7", [1, 1, 7]), ("100,1,1", [7, 1, 1])],
+    [
+        ("late", [2, 2, 5]),
+        ("equal", [3, 3, 3]),
+        ("teacher_steps", [2, 2, 5]),
+        ("1,1,7", [1, 1, 7]),
+        ("100,1,1", [7, 1, 1]),
+    ],
 )
 def test_shares_of_the_general_stage(progressive, shares, expected):
     trainer = progressive(checkpoint_shares=shares)
@@ -501,7 +508,7 @@ def test_checkpoints_of_several_teachers_are_refused(progressive, tmp_path, spoi
     [
         (dict(max_steps=2), r"general stage has 2 steps for 3 teacher checkpoints"),
         (dict(checkpoint_shares="1,2"), r"checkpoint_shares has 2 numbers for 3 checkpoints"),
-        (dict(checkpoint_shares="1,-2,1"), r"must be equal, teacher_steps or numbers above 0 .*got '1,-2,1'"),
+        (dict(checkpoint_shares="1,-2,1"), r"must be late, equal, teacher_steps or numbers above 0 .*got '1,-2,1'"),
         (dict(general_stage_loss="mse"), r"general_stage_loss must be one of \['logit_mse', 'forward_kl'\], got 'mse'"),
         (dict(max_temperature=0), r"max_temperature must be at least 1, got 0"),
         (dict(final_stage_epochs=-1), r"final_stage_epochs must be at least 0, got -1"),
