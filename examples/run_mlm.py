@@ -34,6 +34,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.data.corpus import Texts, packed
 from hf_distill.data.files import load_files, load_named
+from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.resources.built_in import UNLABELED_TEXTS, load_unlabeled
 from hf_distill.scripts.models import (
     AnyModelArguments,
@@ -55,6 +56,7 @@ from hf_distill.scripts.run import (
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.teachers.alignment import require_same_vocabulary
 from hf_distill.text.suggestions import suggestion
+from hf_distill.trainers.objective_builder import has_trained_head
 
 logger = transformers.logging.get_logger("transformers.examples.run_mlm")
 
@@ -174,7 +176,7 @@ def choose_teacher(
     if name is None or args.soft_label_weight != 0:
         return name
     kwargs = teacher_options(args)
-    teacher, report = AutoModelForMaskedLM.from_pretrained(name, output_loading_info=True, **kwargs)
+    teacher, report = from_pretrained(AutoModelForMaskedLM, name, **kwargs)
     missing = sorted(report["missing_keys"])
     if not missing or any(key.startswith(f"{teacher.base_model_prefix}.") for key in missing):
         return name
@@ -219,8 +221,10 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
 
 
 def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, float]:
-    """Metrics with the perplexity over the masked tokens, from the loss on the labels."""
+    """Metrics with the perplexity over the masked tokens, from the loss on the labels, where the head is trained."""
     metrics = trainer.evaluate()
+    if not has_trained_head(trainer):
+        return metrics
     if not teacher_predicts:
         metrics = {name: value for name, value in metrics.items() if not name.startswith("eval_teacher_")}
     loss = metrics.get("eval_hard_label_loss", metrics["eval_loss"])
@@ -248,7 +252,8 @@ def main() -> None:
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=data_args.mlm_probability),
         processing_class=tokenizer,
     )
-    run(trainer, checkpoint, "fill-mask", evaluate=lambda trainer: evaluate(trainer, isinstance(teacher, str)))
+    pipeline = "fill-mask" if has_trained_head(trainer) else "feature-extraction"
+    run(trainer, checkpoint, pipeline, evaluate=lambda trainer: evaluate(trainer, isinstance(teacher, str)))
 
 
 if __name__ == "__main__":

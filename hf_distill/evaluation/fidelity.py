@@ -46,7 +46,7 @@ def evaluation_sums(
     inputs: Mapping[str, object],
     objective: Objective,
     problem_type: str,
-    items: Callable[[Mapping[str, object]], Tensor],
+    items: Callable[[Mapping[str, object]], Tensor] | None,
     means: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Sum what an evaluation with a teacher reports over one batch: fidelity, and each loss term as `<term>_loss`.
@@ -56,7 +56,8 @@ def evaluation_sums(
         inputs: The model inputs of the batch.
         objective: The loss terms.
         problem_type: The meaning of the logits, see `fidelity_values`.
-        items: A function from model inputs to a mask of the distributions that count, as for the soft labels.
+        items: A function from model inputs to a mask of the distributions that count, as for the soft labels. None: the
+            student's predictions mean nothing, and only loss terms are summed.
         means: The mean of each term over its items, (terms,). None: it is computed.
 
     Returns:
@@ -66,7 +67,7 @@ def evaluation_sums(
     means = objective.means(model_outputs, inputs) if means is None else means
     sums = torch.where(counts > 0, means * counts, 0)
     found = {f"{term.name}_loss": torch.stack(both) for term, *both in zip(objective.terms, sums, counts, strict=True)}
-    if model_outputs.teacher is None:
+    if model_outputs.teacher is None or items is None:
         return found
     counted = items(inputs)
     count = counted.sum().float() * (NO_REAL_EXAMPLE not in inputs)

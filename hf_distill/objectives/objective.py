@@ -15,6 +15,7 @@ from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, mean_over_items, sh
 
 _NOTHING = FeatureRequest()
 _OF_LOGITS = frozenset({"soft_label", "hard_label", "similarity"})
+_OF_FEATURES = frozenset({"hidden_state", "embedding", "attention", "relation"})  # terms of others may read anything
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Objective:
     def reads_logits(self) -> bool:
         """Whether any term depends on the student's logits, and not on features inside the model alone."""
         return any(term.name in _OF_LOGITS for term in self.terms)
+
+    @property
+    def is_of_features(self) -> bool:
+        """Whether every term is known to compare features inside the models alone, so that no head learns anything."""
+        return bool(self.terms) and all(term.name in _OF_FEATURES for term in self.terms)
 
     @property
     def student_needs(self) -> FeatureRequest:

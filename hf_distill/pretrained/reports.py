@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
+_REPORTS = ("LOAD REPORT", "checkpoint seem corrupted")  # the latter for any new head with tied weights
 _LOADER = logging.getLogger("transformers.modeling_utils")
 
 
@@ -19,7 +20,7 @@ class _Held(logging.Filter):
         self.records: list[logging.LogRecord] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        is_report = "LOAD REPORT" in record.getMessage()
+        is_report = any(each in record.getMessage() for each in _REPORTS)
         if is_report:
             self.records.append(record)
         return not is_report

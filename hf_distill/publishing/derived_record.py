@@ -11,7 +11,7 @@ from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.text.privacy import public_name
 
 # Of the description of the trained student these hold for the derived one, too.
-_SHARED = ("problem_type", "mask_token", "num_channels", "image_size")
+_SHARED = ("problem_type", "mask_token", "has_trained_head", "num_channels", "image_size")
 
 
 def record_derived(folder: str | os.PathLike, model: PreTrainedModel, source: str | os.PathLike) -> RunRecord:

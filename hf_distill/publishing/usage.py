@@ -52,6 +52,14 @@ images = torch.rand(1, {channels}, {size}, {size})  # yours, with values as in t
 with torch.no_grad():
     print(student(pixel_values=images).logits.softmax(-1))
 """
+_TO_FINE_TUNE = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+name = "{here}"
+tokenizer = AutoTokenizer.from_pretrained(name)
+student = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)  # its head is new: train it on your labels
+print(student(**tokenizer("{text}", return_tensors="pt")).logits)
+"""
 _SIMILARITIES = """\
 from sentence_transformers import SentenceTransformer
 
@@ -73,6 +81,8 @@ def pipeline_of(student: Mapping[str, Any]) -> str | None:
     """The Hub's pipeline tag of a student, such as "text-classification"; None if it is not known."""
     if is_sentence_encoder(student):
         return "sentence-similarity"
+    if is_headless(student):
+        return "feature-extraction"
     return next((task for ending, task in _TASKS.items() if student["architecture"].endswith(ending)), None)
 
 
@@ -98,6 +108,11 @@ def is_adapter(student: Mapping[str, Any]) -> bool:
     return student.get("adapter") is not None
 
 
+def is_headless(student: Mapping[str, Any]) -> bool:
+    """Whether nothing has trained a student's head, so that it is an encoder to fine-tune."""
+    return student.get("has_trained_head") is False
+
+
 def is_sentence_encoder(student: Mapping[str, Any]) -> bool:
     """Whether a student gives one embedding per text."""
     return student.get("pooling") is not None
@@ -121,6 +136,8 @@ def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
         if set(student.get("prompts") or ()) - {student.get("default_prompt")}:  # queries and documents differ
             return _SEARCH.format(here=HERE, queries=json.dumps(_TEXTS[:1]), documents=json.dumps(_TEXTS))
         return _SIMILARITIES.format(here=HERE, texts=json.dumps(_TEXTS))
+    if is_headless(student):
+        return _TO_FINE_TUNE.format(here=HERE, text=_TEXTS[0])
     if task == "question-answering":
         answer = _ANSWER.format(question=_QUESTIONS[0][0], context=_QUESTIONS[0][1])
         return _imports(["import torch"], student, "AutoTokenizer") + _loaded(student) + answer

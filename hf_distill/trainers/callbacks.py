@@ -16,6 +16,7 @@ from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.tasks import unwrapped
 from hf_distill.teachers.base import Teacher
 from hf_distill.text.privacy import public_name
+from hf_distill.trainers.objective_builder import has_trained_head
 
 # Fields of datasets.DatasetInfo, by their names in the record.
 _INFO = {"name": "dataset_name", "description": "description", "data_license": "license", "citation": "citation"}
@@ -146,7 +147,7 @@ class ObjectiveCheckCallback(TrainerCallback):
 
 
 def _describe_use(trainer: Any) -> dict[str, Any]:
-    """What is needed to use a student: its problem type, its inputs, and the adapter that it was saved as."""
+    """What is needed to use a student: its problem type, its inputs, whether it predicts, and the adapter it was saved as."""
     model, found = unwrapped(trainer.model), {}
     config = getattr(model, "config", None)
     for name, kind in _OF_CONFIG.items():
@@ -154,6 +155,8 @@ def _describe_use(trainer: Any) -> dict[str, Any]:
             found[name] = value
     if isinstance(mask := getattr(trainer.processing_class, "mask_token", None), str):
         found["mask_token"] = mask
+    if not has_trained_head(trainer):
+        found["has_trained_head"] = False
     adapters = getattr(model, "peft_config", None)
     if adapters and not trainer.args.merge_adapters:
         adapter = next(iter(adapters.values()))

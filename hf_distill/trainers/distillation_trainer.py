@@ -39,7 +39,7 @@ from hf_distill.trainers.callbacks import ObjectiveCheckCallback, RunRecordCallb
 from hf_distill.trainers.checkpoints import last_complete_checkpoint, require_optimizer_state
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments, with_distillation_defaults
 from hf_distill.trainers.finite_checks import FiniteChecks
-from hf_distill.trainers.objective_builder import build_objective, evaluation_objective, soft_label_items
+from hf_distill.trainers.objective_builder import build_objective, compared_items, evaluation_objective
 from hf_distill.trainers.preparation import build_hooks, prepared_hooks
 from hf_distill.trainers.publishing_trainer import PublishingTrainer
 from hf_distill.trainers.resuming import load_finished, resume_point, training_lock
@@ -196,7 +196,7 @@ class DistillationTrainer(PublishingTrainer):
             self.has_computed_objective = True
             loss = loss * self.gradient_divisor
         elif evaluates:
-            items = soft_label_items(self.task, self.label_names)
+            items = compared_items(self)
             self._teacher_metrics.add(model_outputs, inputs, objective, loss, parts, self.problem_type, items)
         return (loss, outputs) if return_outputs else loss
 

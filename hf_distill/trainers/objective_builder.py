@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -26,11 +26,13 @@ from hf_distill.objectives.terms import (
     soft_label_term,
 )
 from hf_distill.preflight.argument_rules import resolved_weights
-from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
+from hf_distill.pretrained.origin import initialization_of
+from hf_distill.tasks import EMBEDDING, MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task, unwrapped
 from hf_distill.teachers.base import Teacher
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
 from hf_distill.trainers.feature_terms import feature_terms
 
+_WITH_HEAD_OF_TEACHER = ("truncated", "width")  # initializations
 _NAMED_CLASSES = (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
 
@@ -156,6 +158,25 @@ def label_term(weight: float, label_names: Sequence[str], task: Task | None, pro
     return hard_label_term(weight, label_names, task is Task.CAUSAL_LM, problem_type == MULTI_LABEL)
 
 
+def has_trained_head(trainer: Any) -> bool:
+    """Whether a student's predictions mean anything, as far as is known.
+
+    Args:
+        trainer: A `DistillationTrainer`.
+
+    Returns:
+        False for a masked-language model with terms of features alone, unless it has the head of its teacher.
+    """
+    if trainer.task is not Task.MASKED_LM or initialization_of(unwrapped(trainer.model)) in _WITH_HEAD_OF_TEACHER:
+        return True
+    return not trainer.training_objective.is_of_features
+
+
+def compared_items(trainer: Any) -> Callable[[Mapping[str, object]], Tensor] | None:
+    """The function that finds the distributions that an evaluation compares with the teacher's; None: no head is trained."""
+    return soft_label_items(trainer.task, trainer.label_names) if has_trained_head(trainer) else None
+
+
 def evaluation_objective(trainer: Any, inputs: Mapping[str, Any]) -> Objective:
     """The terms of the training objective that can be computed for a batch: by its labels and its teacher outputs.
 
@@ -171,7 +192,7 @@ def evaluation_objective(trainer: Any, inputs: Mapping[str, Any]) -> Objective:
     """
     is_taught = trainer.teacher.provides(inputs)
     terms = [term for term in trainer.training_objective.terms if is_taught and term.name != "hard_label"]
-    if has_labels(inputs, trainer.label_names):
+    if has_labels(inputs, trainer.label_names) and (not terms or has_trained_head(trainer)):
         weight = resolved_weights(trainer.args, has_teacher=True)["hard_label_weight"] if terms else 1.0
         terms.append(label_term(weight, trainer.label_names, trainer.task, trainer.problem_type))
     if not terms:

@@ -36,7 +36,7 @@ class TeacherMetrics:
         loss: Tensor,
         means: Tensor,
         problem_type: str,
-        items: Callable[[Mapping[str, object]], Tensor],
+        items: Callable[[Mapping[str, object]], Tensor] | None,
     ) -> None:
         """Add one batch.
 
@@ -47,7 +47,7 @@ class TeacherMetrics:
             loss: The objective's value, scalar.
             means: The mean of each term over its items, (terms,).
             problem_type: The student's problem type, see `fidelity_values`.
-            items: The function that finds, in model inputs, the distributions that are compared.
+            items: The function that finds, in model inputs, the distributions that are compared. None: none are.
         """
         self._last_loss, self._last_rows = loss, row_count(inputs) * (NO_REAL_EXAMPLE not in inputs)
         known: Tensor | None = means

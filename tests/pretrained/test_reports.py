@@ -7,7 +7,7 @@ import logging
 import pytest
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertForMaskedLM
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertForMaskedLM
 
 from hf_distill import SentenceEncoder
 from hf_distill.pretrained.reports import from_pretrained
@@ -51,6 +51,12 @@ def test_a_new_head_is_one_line_at_info(folder, reported):
     assert warnings == []
     (remark,) = [text for text in remarks if "to be trained" in text]
     assert "classifier.bias" in remark and "encoder" not in remark
+
+
+def test_a_new_head_with_tied_weights_is_no_corrupted_checkpoint(folder, reported):
+    warnings, remarks = reported(AutoModelForMaskedLM, folder)
+    assert warnings == []
+    assert [text for text in remarks if "to be trained" in text] == [text for text in remarks if "cls." in text]
 
 
 def test_a_sentence_encoder_of_a_model_with_a_head_needs_no_remark(folder, reported):

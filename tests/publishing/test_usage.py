@@ -25,7 +25,7 @@ from hf_distill import SentenceEncoder
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import describe_model, schema
 from hf_distill.publishing.student_folder import describe_file, with_repository
-from hf_distill.publishing.usage import HERE, usage, widget
+from hf_distill.publishing.usage import HERE, pipeline_of, usage, widget
 from tests.publishing.test_run_record import TRAINING, record
 
 WORDS = [
@@ -84,10 +84,17 @@ STUDENTS = {
     "token classification": (lambda: bert(BertForTokenClassification, **CLASSES), {}, {}),
     "question answering": (lambda: bert(BertForQuestionAnswering), {}, {}),
     "masked words": (lambda: bert(BertForMaskedLM), {"mask_token": "[MASK]"}, {}),
+    "encoder to fine-tune": (lambda: bert(BertForMaskedLM), {"mask_token": "[MASK]", "has_trained_head": False}, {}),
     "images": (lambda: vit(3), {"num_channels": 3, "image_size": 8}, {}),
     "gray images": (lambda: vit(1), {"num_channels": 1, "image_size": 8}, {}),
 }
-EXPECTED = {"regression": "'score'", "multi-label": "middle's", "masked words": "token_str", "gray images": "tensor"}
+EXPECTED = {
+    "regression": "'score'",
+    "multi-label": "middle's",
+    "masked words": "token_str",
+    "encoder to fine-tune": "tensor",
+    "gray images": "tensor",
+}
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -163,7 +170,14 @@ def test_code_names_what_it_is_told_and_nothing_else():
     assert usage({"architecture": "BertModel"}, {}) is None
 
 
-@pytest.mark.parametrize("kind", [kind for kind in STUDENTS if "images" not in kind])
+def test_the_hub_is_not_told_that_an_untrained_head_fills_masks():
+    make, told, data = STUDENTS["encoder to fine-tune"]
+    student = describe_model(make()) | told
+    assert pipeline_of(student) == "feature-extraction" and widget(student, data) == []
+    assert pipeline_of(student | {"has_trained_head": True}) == pipeline_of(describe_model(make())) == "fill-mask"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STUDENTS if "images" not in kind and "encoder" not in kind])
 def test_there_are_two_examples_for_the_page_on_the_hub(kind):
     make, told, data = STUDENTS[kind]
     shown = widget(describe_model(make()) | told, data)
