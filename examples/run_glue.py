@@ -7,7 +7,7 @@ Accepts the arguments of transformers' examples/pytorch/text-classification/run_
         --do_train --do_eval --output_dir outputs/teacher
 
     python examples/run_glue.py --model_name_or_path google/bert_uncased_L-4_H-256_A-4 --task_name sst2 \
-        --teacher_model_name_or_path outputs/teacher --do_train --do_eval --output_dir outputs/student
+        --teacher_model_name_or_path outputs/teacher --learning_rate 2e-4 --do_train --do_eval --output_dir outputs/student
 """
 
 from __future__ import annotations

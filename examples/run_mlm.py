@@ -5,7 +5,7 @@ Accepts the arguments of transformers' examples/pytorch/language-modeling/run_ml
 
     python examples/run_mlm.py --teacher_model_name_or_path google-bert/bert-base-uncased --recipe distilbert \
         --model_type bert --config_overrides num_hidden_layers=6 --train_file corpus.txt \
-        --do_train --do_eval --output_dir outputs/student
+        --learning_rate 5e-4 --do_train --do_eval --output_dir outputs/student
 
 Or prune a copy of the teacher while it is distilled (HomoDistil):
 

@@ -8,7 +8,7 @@ of their queries, so --per_device_train_batch_size is at least the largest numbe
 
     python examples/run_reranker.py --model_name_or_path google/bert_uncased_L-4_H-256_A-4 --train_file queries.jsonl \
         --validation_file held_out.jsonl --teacher_model_name_or_path outputs/teacher --soft_label_loss margin_mse \
-        --do_train --do_eval --output_dir outputs/student
+        --learning_rate 2e-4 --do_train --do_eval --output_dir outputs/student
 """
 
 from __future__ import annotations

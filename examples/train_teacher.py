@@ -6,7 +6,7 @@ Accepts run_glue.py's arguments and data, and the number and spacing of checkpoi
         --checkpoints 8 --spacing loss --save_only_model --do_train --do_eval --output_dir outputs/teacher
 
     python examples/run_glue.py --model_name_or_path google/bert_uncased_L-4_H-256_A-4 --task_name sst2 \
-        --teacher_checkpoints outputs/teacher --do_train --do_eval --output_dir outputs/student
+        --teacher_checkpoints outputs/teacher --learning_rate 2e-4 --do_train --do_eval --output_dir outputs/student
 
 With --lora_rank, the adapters need output_dir/base in its place. With --save_only_model, a run cannot be resumed.
 """
