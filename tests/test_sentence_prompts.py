@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from hf_distill import SentenceEncoder, create_student
 from hf_distill.data.sequences import encode_single_texts, single_texts
@@ -108,6 +108,12 @@ def test_model_inputs_begin_with_them(encoder):
     assert found["input_ids"][:] == tokenizer([*begun("query"), *begun("passage")])["input_ids"]
     alone = encode_single_texts(rows.select_columns("answer"), encoder.config, tokenizer, 16)
     assert alone["input_ids"][:] == tokenizer(begun("query"))["input_ids"]
+
+
+def test_columns_of_different_types_of_strings_are_read(encoder):
+    rows = Dataset.from_dict({"question": TEXTS, "answer": TEXTS}).cast_column("question", Value("large_string"))
+    assert single_texts(rows, prompts_of(encoder.config, 2))["text"][:] == [*begun("query"), *begun("passage")]
+    assert single_texts(rows)["text"][:] == [*TEXTS, *TEXTS]
 
 
 def test_a_missing_text_stays_missing(encoder):

@@ -160,7 +160,9 @@ def single_texts(rows: Dataset, prompts: Sequence[str] = ("", "")) -> Dataset:
     if not columns:
         raise ValueError(f"the data need one or two columns of texts, got {rows.column_names}")
     of_each = [rows.select_columns([name]).rename_columns({name: "text"}) for name in columns]
-    return concatenate_datasets([_begun(*each) for each in zip(of_each, prompts, strict=False)])
+    begun = [_begun(*each) for each in zip(of_each, prompts, strict=False)]
+    kind = begun[0].features  # files are read with different types of strings
+    return concatenate_datasets([each if each.features == kind else each.cast(kind) for each in begun])
 
 
 def _begun(rows: Dataset, prompt: str) -> Dataset:

@@ -37,14 +37,17 @@ student = PeftModel.from_pretrained({auto}.from_pretrained(base{options}), name)
 _ANSWER = """\
 tokenizer = AutoTokenizer.from_pretrained(name)
 
-inputs = tokenizer("{question}", "{context}", return_tensors="pt")
+question, text = "{question}", "{context}"
+inputs = tokenizer(question, text, return_offsets_mapping=True, return_tensors="pt")
+places = inputs.pop("offset_mapping")[0]
 with torch.no_grad():
     outputs = student(**inputs)
 starts, ends = outputs.start_logits[0], outputs.end_logits[0]
 context = [index for index, part in enumerate(inputs.sequence_ids(0)) if part == 1]
 spans = [(first, last) for first in context for last in context if first <= last < first + 30]
 first, last = max(spans, key=lambda span: starts[span[0]] + ends[span[1]])
-print(tokenizer.decode(inputs["input_ids"][0, first : last + 1]))
+has_answer = starts[first] + ends[last] > starts[0] + ends[0]
+print(text[places[first][0] : places[last][1]] if has_answer else "no answer in the text")
 """
 _PIXELS = """\
 
