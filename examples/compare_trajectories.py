@@ -29,7 +29,7 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from run_glue import DataTrainingArguments, Encoder, find_labels, load_raw, prepare
+from run_glue import LABELS_ADVICE, DataTrainingArguments, Encoder, choose_columns, find_labels, load_raw, prepare
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
 from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import set_seed
@@ -127,9 +127,13 @@ def load_splits(data: DataTrainingArguments, tokenizer: Any, teacher: PreTrained
     """Model inputs with labels: train, validation, and test if its labels are public.
 
     Raises:
-        ValueError: The data's classes are not the teacher's.
+        ValueError: The data's classes are not the teacher's, or there are no labels.
     """
-    raw = load_raw(TeacherArguments(), data)
+    raw = choose_columns(load_raw(TeacherArguments(), data), data, teacher.config)
+    if "label" not in raw["train"].column_names:
+        raise ValueError(
+            f"a comparison needs labels, got only the columns {raw['train'].column_names}: {LABELS_ADVICE}"
+        )
     own = label_names(teacher.config)
     names, ids = find_labels(raw, teacher.config, teacher.config)
     if positions(names, own) is None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 import statistics
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ from transformers.trainer_utils import set_seed
 
 from hf_distill import DistillationTrainer
 from hf_distill.data.class_names import ClassIds
-from hf_distill.data.corpus import packed, without_texts_of
+from hf_distill.data.corpus import column_of_texts, packed, without_texts_of
 from hf_distill.data.sequences import encode_label, label_values
 from hf_distill.files import atomic_write, replacing
 from hf_distill.fingerprints import package_versions
@@ -76,6 +77,8 @@ from hf_distill.scripts.run import ScriptTrainingArguments, first_rows, parsed_v
 from hf_distill.scripts.seeds import bars, format_percent, mean_and_sd, seeds_label
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
+
+logger = logging.getLogger("transformers.compare_under_budget")
 
 REGIMES = ("unlimited", "limited")
 BUDGET = (*LIMITS, "teacher_labeling_flops")
@@ -181,7 +184,8 @@ class Comparison:
         self.reported = "test" if "test" in raw else "validation"
         self._evaluated = [text for split in ("validation", "test") if split in raw for text in raw[split]["text"]]
         with PartialState().local_main_process_first():
-            whole = self._sequences(self._texts) if args.stage == MASKED_LM else self.splits["train"]
+            texts = self._texts if args.stage == MASKED_LM or PD in args.arms else None  # refused before any training
+            whole = self._sequences(texts) if args.stage == MASKED_LM else self.splits["train"]
         self.data = {regime: self._part(whole, regime) for regime in args.regimes}
 
     def _require_one_budget(self) -> None:
@@ -217,22 +221,24 @@ class Comparison:
     def _texts(self) -> Dataset:
         """The corpus without evaluation texts."""
         texts = load_unlabeled_rows(self.args.corpus or ALL_DOMAINS)
-        return without_texts_of(texts, self._evaluated, texts.column_names[0])[0]
+        column = column_of_texts(texts, ids=ClassIds.of(self.names))
+        logger.warning(f"Texts of the corpus are read from the column {column}")
+        return without_texts_of(texts.select_columns([column]).rename_columns({column: "text"}), self._evaluated)[0]
 
     def _sequences(self, texts: Dataset) -> Dataset:
-        return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
+        return packed(texts, self.tokenizer, self.args.max_seq_length)
 
     @cached_property
     def unlabeled(self) -> dict[str, tuple[Dataset, Dataset]]:
         """For each regime, the corpus in sequences of equal length, and its single texts."""
-        column, tokenizer, length = self._texts.column_names[0], self.tokenizer, self.args.max_seq_length
+        tokenizer, length = self.tokenizer, self.args.max_seq_length
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
-            return dict(tokenizer(batch[column], truncation=True, max_length=length))
+            return dict(tokenizer(batch["text"], truncation=True, max_length=length))
 
         with PartialState().local_main_process_first():
             sequences = self._sequences(self._texts)
-            filled = self._texts.filter(lambda text: bool(text and not text.isspace()), input_columns=column)
+            filled = self._texts.filter(lambda text: bool(text and not text.isspace()), input_columns="text")
             texts = filled.map(encode, batched=True, remove_columns=filled.column_names)
         return {regime: (self._part(sequences, regime), self._part(texts, regime)) for regime in self.args.regimes}
 

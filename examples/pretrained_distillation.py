@@ -44,7 +44,7 @@ from hf_distill import (
     create_student,
     label_transfer_set,
 )
-from hf_distill.data.corpus import Texts, packed, without_texts_of
+from hf_distill.data.corpus import Texts, column_of_texts, packed, without_texts_of
 from hf_distill.data.files import load_files, require_texts
 from hf_distill.data.sequences import encode_label, label_ids, label_values
 from hf_distill.distributed.weights import unsharded_loading
@@ -54,15 +54,17 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.built_in import ALL_DOMAINS, TEXTS, UNLABELED_TEXTS
 from hf_distill.resources.sentiment import DOMAINS
 from hf_distill.scripts.arguments import ScriptParser
-from hf_distill.scripts.datasets import load_named_splits, load_unlabeled_rows
+from hf_distill.scripts.datasets import label_column_for, load_named_splits, load_unlabeled_rows, with_columns
 from hf_distill.scripts.run import first_rows, parsed_values, run_on_main_process
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.scripts.verbosity import set_verbosity
+from hf_distill.text.privacy import public_name
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 logger = logging.getLogger("transformers.pretrained_distillation")
 
 PRETRAINING, DISTILLATION, FINE_TUNING = "pretraining", "distillation", "fine_tuning"
+FINISHED = "finished.json"  # marks the folder of a finished stage
 ARMS = {
     "PD": (PRETRAINING, DISTILLATION),
     "PD-F": (PRETRAINING, DISTILLATION, FINE_TUNING),
@@ -96,11 +98,14 @@ class PipelineArguments:
     )
     corpus: str | None = HfArg(
         default=None,
-        help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {', '.join(UNLABELED_TEXTS)}.",
+        help=f"Text for pre-training: a file, a folder of files, a dataset, or built-in {', '.join(UNLABELED_TEXTS)}; the "
+        "column text, else the first of strings, is read.",
     )
     transfer_set: str | None = HfArg(default=None, help="Text for distillation, in the same form; labels are ignored.")
     train_file: str | None = HfArg(
-        default=None, help="Data for fine-tuning: .csv or .json with the columns text and label."
+        default=None,
+        help="Data for fine-tuning: .csv or .json with the columns text, else the first of strings, and label, else the one "
+        "whose values are the teacher's classes.",
     )
     validation_file: str | None = HfArg(
         default=None, help="Data for evaluation after distillation and after fine-tuning."
@@ -156,20 +161,30 @@ class PipelineArguments:
 
 
 def load_labeled(args: PipelineArguments) -> dict[str, Dataset]:
-    """The splits train, validation and test, as far as they exist."""
+    """The splits train, validation and test, as far as they exist, with the columns text and label.
+
+    Raises:
+        ValueError: A split has no column of texts or none of labels, or a row has no text.
+    """
     if args.dataset_name:
         raw = load_named_splits(args.dataset_name, TEXTS)
     else:
         files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
         raw = load_files({split: path for split, path in files.items() if path})
-    for rows in raw.values():
-        require_texts(rows, [text_column(rows)])
-    return raw
+    label = label_column_for(args.teacher_model_name_or_path, raw, None, flag="") or "label"
+    return {split: text_and_label(split, rows, label) for split, rows in raw.items()}
 
 
-def text_column(rows: Texts) -> str:
-    """The column text if there is one, else the first column."""
-    return "text" if "text" in rows.column_names else rows.column_names[0]
+def text_and_label(split: str, rows: Dataset, label: str) -> Dataset:
+    """The rows with the columns text and label."""
+    if label not in rows.column_names:
+        raise ValueError(
+            f"{split} needs the column label, or one whose values are the teacher's classes, got {rows.column_names}"
+        )
+    column = column_of_texts(rows.remove_columns([label]))
+    if column != "text":
+        logger.warning(f"{split}: texts are read from the column {column}")
+    return with_columns(rows, [column], label).rename_columns({column: "text"})
 
 
 def load_classifier(folder: str | Path, **config: Any) -> PreTrainedModel:
@@ -186,6 +201,7 @@ class Pipeline:
     given: dict[str, Any]  # fields of DistillationTrainingArguments, of which stages change some
     stages_folder: Path | None = None  # None: output_dir. Pipelines of one student and seed may share it.
     records: list[dict[str, Any]] = field(default_factory=list)
+    unlabeled: dict[str, Texts] = field(default_factory=dict)  # the texts of the stages that are not finished
 
     def __post_init__(self) -> None:
         teacher = self.args.teacher_model_name_or_path
@@ -206,11 +222,26 @@ class Pipeline:
 
     def run(self) -> dict[str, float]:
         """Run all stages; returns the metrics of the finished student."""
+        self._load_unlabeled()
         student = self._untrained()
         for stage in self.args.stages:
             train = {PRETRAINING: self._pretrain, DISTILLATION: self._distil, FINE_TUNING: self._fine_tune}[stage]
             student = train(self._folder_of(stage), student)
         return self._finish(student)
+
+    def _load_unlabeled(self) -> None:
+        """Load the texts of stages that are not finished, so that what is wrong with them is refused before the first stage."""
+        sources = {PRETRAINING: self.args.corpus, DISTILLATION: self.args.transfer_set}
+        for stage in self.args.stages:
+            if stage not in sources or run_on_main_process((self._folder_of(stage) / FINISHED).exists):
+                continue
+            with PartialState().local_main_process_first():
+                rows = load_unlabeled_rows(sources[stage], self.args.streaming and stage == PRETRAINING)
+                column = column_of_texts(rows, ids=label_ids(self.teacher.config))
+                logger.warning(f"{stage}: texts are read from the column {column} of {sources[stage]}")
+                if stage == DISTILLATION:
+                    require_texts(rows, [column])
+            self.unlabeled[stage] = rows.select_columns([column]).rename_columns({column: "text"})
 
     def _folder_of(self, stage: str) -> Path:
         """The folder of a stage, named after it and the stages before it, on which its initial weights depend."""
@@ -231,8 +262,7 @@ class Pipeline:
     def _pretrain(self, folder: Path, student: PreTrainedModel) -> PreTrainedModel:
         def sequences() -> Texts:
             with PartialState().local_main_process_first():
-                texts = load_unlabeled_rows(self.args.corpus, self.args.streaming)
-                return packed(texts, self.tokenizer, self.args.max_seq_length, texts.column_names[0])
+                return packed(self.unlabeled[PRETRAINING], self.tokenizer, self.args.max_seq_length)
 
         collator = DataCollatorForLanguageModeling(self.tokenizer)
         unevaluated = {"eval_strategy": "no", "load_best_model_at_end": False}
@@ -248,9 +278,7 @@ class Pipeline:
         def unlabeled() -> Dataset:
             nonlocal dropped
             with PartialState().local_main_process_first():
-                texts = load_unlabeled_rows(self.args.transfer_set)
-                require_texts(texts, texts.column_names[:1])
-                texts, dropped = without_texts_of(texts, self.evaluation_texts, texts.column_names[0])
+                texts, dropped = without_texts_of(self.unlabeled[DISTILLATION], self.evaluation_texts)
                 texts = self._encoded(texts, labeled=False)
             texts = self._answered(texts)
             if self.args.max_transfer_samples is not None:
@@ -285,7 +313,7 @@ class Pipeline:
         **more: Any,
     ) -> None:
         """Train a stage unless its folder is finished, resuming from its last checkpoint if there is one."""
-        finished = folder / "finished.json"
+        finished = folder / FINISHED
         if not run_on_main_process(finished.exists):
             trainer = self._trainer(student, changes | {"output_dir": str(folder)}, teacher, data(), **more)
             trainer.train(resume_from_checkpoint=run_on_main_process(lambda: last_complete_checkpoint(folder)))
@@ -342,14 +370,22 @@ class Pipeline:
         student.save_pretrained(self.folder)
         self.tokenizer.save_pretrained(self.folder)
         record = RunRecord.load(self._folder_of(self.args.stages[-1]))
-        record.student |= {"name": self.folder.name, "initialization": self.args.initialization}
+        name = self.folder.resolve().name
+        record.student |= {"name": name, "saved_as": name, "initialization": self.args.initialization}
         record.stages = self.records
-        record.data["name"] = (
-            self.args.dataset_name or Path(self.args.test_file or self.args.validation_file or "").name
-        )
+        record.data |= self._data_names()
         if DISTILLATION in self.args.stages:
             record.teacher = RunRecord.load(self._folder_of(DISTILLATION)).teacher
         return record
+
+    def _data_names(self) -> dict[str, str]:
+        """The names of the data that the last stage reads and, where they are others, that the student is evaluated on."""
+        args = self.args
+        labeled = args.dataset_name or args.train_file
+        read = public_name(labeled if args.stages[-1] == FINE_TUNING else args.transfer_set)
+        judged = args.dataset_name or args.test_file or args.validation_file
+        names = {"name": read, "eval_name": judged and public_name(judged)}
+        return {key: name for key, name in names.items() if name and (key, name) != ("eval_name", read)}
 
     def _answered(self, texts: Dataset) -> Dataset:
         """The texts with precomputed teacher outputs, if a folder for them is given."""
@@ -360,12 +396,11 @@ class Pipeline:
 
     def _encoded(self, texts: Dataset, labeled: bool) -> Dataset:
         """Model inputs; classes are the teacher's, matched by name if the data have names."""
-        column = text_column(texts)
         ids, value_of = label_ids(self.teacher.config), label_values(texts.features.get("label"))
         tokenizer, length = self.tokenizer, self.args.max_seq_length  # all that map has to hash
 
         def encode(rows: dict[str, list]) -> dict[str, list]:
-            inputs = dict(tokenizer(rows[column], truncation=True, max_length=length))
+            inputs = dict(tokenizer(rows["text"], truncation=True, max_length=length))
             if labeled:
                 inputs["labels"] = [encode_label(value_of(label), ids) for label in rows["label"]]
             return inputs

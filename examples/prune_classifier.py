@@ -80,6 +80,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(
         model_args.tokenizer_name or model_args.model_name_or_path, **model_args.hub
     )
+    raw = glue.choose_columns(raw, data_args, teacher.config)
     names, ids = glue.find_labels(raw, teacher.config, teacher.config)
     if sizes.vocabulary_min_count is not None:
         columns = text_columns(raw["train"].features)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
 
 from hf_distill import SentenceEncoder, create_student, encode_for_teacher
+from hf_distill.data.corpus import column_of_texts
 from hf_distill.data.files import load_files, load_named
 from hf_distill.pretrained.loading import SavedModel
 from hf_distill.pruning import trim_vocabulary
@@ -68,10 +69,11 @@ class DataTrainingArguments:
         default=None, help=f"A dataset of the Hub, a local folder with one, or built-in {', '.join(UNLABELED_TEXTS)}."
     )
     train_file: str | None = HfArg(
-        default=None, help="Texts: .txt with one per line; .csv or .json with the column text or else the first."
+        default=None,
+        help="Texts: .txt with one per line; .csv or .json with the column text or else the first of strings.",
     )
     validation_file: str | None = HfArg(default=None, help="Texts for --do_eval. None: a part of the others.")
-    text_column_name: str | None = HfArg(default=None, help="Column of texts. None: text, else the first.")
+    text_column_name: str | None = HfArg(default=None, help="Column of texts. None: text, else the first of strings.")
     validation_split_percentage: int = HfArg(default=5, help="Percentage of texts used for validation.")
     prefix: str | None = HfArg(
         default=None,
@@ -119,10 +121,8 @@ def load_texts(models: ModelArguments, args: DataTrainingArguments, prompt: str)
 
 
 def prompted(rows: datasets.Dataset, column: str | None, prompt: str) -> datasets.Dataset:
-    names = rows.column_names
-    column = column or ("text" if "text" in names else names[0])
-    if column not in names:
-        raise ValueError(f"text_column_name is {column!r}, the columns are {names}")
+    column = column_of_texts(rows, column)
+    transformers.logging.get_logger("transformers.examples").info(f"Texts are read from the column {column}")
     return datasets.Dataset.from_dict({"text": [prompt + text for text in rows[column]]})
 
 

@@ -27,15 +27,16 @@ from hf_distill import (
 )
 from hf_distill.data.class_names import ClassIds, label_names, positions
 from hf_distill.data.files import load_files
-from hf_distill.data.sequences import SequenceEncoder, text_columns
+from hf_distill.data.sequences import LABEL_COLUMNS, SequenceEncoder, text_columns
 from hf_distill.evaluation.metrics import glue_metric
 from hf_distill.files import atomic_write
 from hf_distill.resources.built_in import TEXTS
-from hf_distill.scripts.datasets import load_named_splits, splits_with_columns
+from hf_distill.scripts.datasets import load_named_splits, recognized_label_column, splits_with_columns
 from hf_distill.scripts.models import (
     FineTuningArguments,
     config_of_teacher,
     load_student,
+    require_training_labels,
     teacher_options,
     token_type_ids_for_teacher,
 )
@@ -62,6 +63,7 @@ STAGES = {
     "validation": ("do_eval", "validation_file", "max_eval_samples"),
     "test": ("do_predict", "test_file", "max_predict_samples"),
 }
+LABELS_ADVICE = "no column is called label or labels, or has the model's classes; name it with --label_column_name"
 Splits = dict[str, Dataset]
 Config = transformers.PretrainedConfig
 
@@ -94,7 +96,11 @@ class DataTrainingArguments:
     text_column_names: str | None = HfArg(
         default=None, help="Column of texts, or two columns a,b of text pairs. None: as described at --train_file."
     )
-    label_column_name: str | None = HfArg(default=None, help="Column of labels. None: label.")
+    label_column_name: str | None = HfArg(
+        default=None,
+        help="Column of labels. None: label or labels, else the only column whose values are the teacher's or the model's "
+        "classes.",
+    )
     max_seq_length: int = HfArg(default=128, help="Maximum tokens of an input; longer ones are truncated.")
     overwrite_cache: bool = HfArg(default=False, help="Tokenize again, even if a cached result exists.")
     pad_to_max_length: bool = HfArg(
@@ -123,14 +129,20 @@ class DataTrainingArguments:
 
 def load_raw(model_args: ModelArguments, data_args: DataTrainingArguments) -> Splits:
     if data_args.task_name:
-        raw = load_dataset("nyu-mll/glue", data_args.task_name, **model_args.source)
-    elif data_args.dataset_name:
+        return load_dataset("nyu-mll/glue", data_args.task_name, **model_args.source)
+    if data_args.dataset_name:
         name, config = data_args.dataset_name, data_args.dataset_config_name
-        raw = load_named_splits(name, TEXTS, config, **model_args.source)
-    else:
-        files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
-        raw = load_files(files, **model_args.source)
-    return splits_with_columns(raw, data_args.texts, data_args.label_column_name)
+        return load_named_splits(name, TEXTS, config, **model_args.source)
+    files = {split: path for split, (_, file, _) in STAGES.items() if (path := data_args.files[file])}
+    return load_files(files, **model_args.source)
+
+
+def choose_columns(raw: Splits, args: DataTrainingArguments, known: Config) -> Splits:
+    """The splits with their labels in the column label; `known` has the classes by which they are recognized."""
+    names = {name for rows in raw.values() for name in rows.column_names}
+    label = args.label_column_name or next((name for name in LABEL_COLUMNS if name in names), None)
+    label = label or recognized_label_column(raw, known, "the teacher or the model (--label_column_name)")
+    return splits_with_columns(raw, args.texts, label)
 
 
 def find_labels(raw: Splits, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:
@@ -247,6 +259,8 @@ def main() -> None:
     require_splits(raw, args, do_train="train", do_eval="validation" + suffix, do_predict="test" + suffix)
     teacher, teacher_tokenizer = model_args.teacher_model_name_or_path, model_args.teacher_tokenizer_name
     teacher_config = config_of_teacher(teacher, args)
+    raw = choose_columns(raw, data_args, teacher_config or model_args.config())
+    require_training_labels(args, teacher, raw, "label", LABELS_ADVICE)
     model, tokenizer, names, ids = load_model(model_args, raw, teacher_config)
     if teacher_tokenizer:
         teacher_tokenizer = AutoTokenizer.from_pretrained(teacher_tokenizer, **teacher_options(args))

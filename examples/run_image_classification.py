@@ -39,9 +39,16 @@ from hf_distill import DistillationTrainingArguments
 from hf_distill.data.class_names import label_names, positions
 from hf_distill.data.sequences import encode_label, label_ids, label_values
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.pretrained.origin import note_random_weights
 from hf_distill.resources.built_in import IMAGES
 from hf_distill.scripts.datasets import load_named_splits
-from hf_distill.scripts.models import AnyModelArguments, config_of_teacher, load_student, teacher_options
+from hf_distill.scripts.models import (
+    AnyModelArguments,
+    config_of_teacher,
+    load_student,
+    require_training_labels,
+    teacher_options,
+)
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     first_rows,
@@ -147,6 +154,7 @@ def load_model(
     else:
         code = {"trust_remote_code": model_args.trust_remote_code}
         model = AutoModelForImageClassification.from_config(config, **code, dtype=torch.float32)
+        note_random_weights(model)
         logger.info(f"Training from scratch: {model.num_parameters():,} parameters with random weights")
     if all(READY in images.column_names for images in raw.values()):
         return model, None
@@ -216,6 +224,8 @@ def main() -> None:
     checkpoint = prepare_run(args, model_args)
     raw = load_raw(model_args, data_args)
     splits = require_splits(raw, args, do_train="train", do_eval="validation")
+    teacher, advice = model_args.teacher_model_name_or_path, "name that of classes with --label_column_name"
+    require_training_labels(args, teacher, raw, data_args.label_column_name, advice)
     model, processor = load_model(model_args, args, raw, data_args.label_column_name)
     args.remove_unused_columns = False  # the images are made into model inputs when they are read
     limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
@@ -223,7 +233,7 @@ def main() -> None:
     trainer = make_trainer(
         model,
         args,
-        model_args.teacher_model_name_or_path,
+        teacher,
         train_dataset=data.get("train"),
         eval_dataset=data.get("validation"),
         data_collator=default_data_collator,

@@ -32,8 +32,9 @@ from transformers import (
 from transformers.hf_argparser import HfArg
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from hf_distill.data.corpus import Texts, packed
+from hf_distill.data.corpus import Texts, column_of_texts, packed
 from hf_distill.data.files import load_files, load_named
+from hf_distill.pretrained.origin import note_random_weights
 from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.resources.built_in import UNLABELED_TEXTS, load_unlabeled
 from hf_distill.scripts.models import (
@@ -55,7 +56,6 @@ from hf_distill.scripts.run import (
 )
 from hf_distill.scripts.user_errors import run_main
 from hf_distill.teachers.alignment import require_same_vocabulary
-from hf_distill.text.suggestions import suggestion
 from hf_distill.trainers.objective_builder import has_trained_head
 
 logger = transformers.logging.get_logger("transformers.examples.run_mlm")
@@ -85,10 +85,11 @@ class DataTrainingArguments:
     )
     dataset_config_name: str | None = HfArg(default=None, help="The configuration of --dataset_name.")
     train_file: str | None = HfArg(
-        default=None, help="Texts: .txt with one per line; .csv or .json with the column text or else the first."
+        default=None,
+        help="Texts: .txt with one per line; .csv or .json with the column text or else the first of strings.",
     )
     validation_file: str | None = HfArg(default=None, help="Texts for --do_eval, in the same form.")
-    text_column_name: str | None = HfArg(default=None, help="Column of texts. None: text, else the first.")
+    text_column_name: str | None = HfArg(default=None, help="Column of texts. None: text, else the first of strings.")
     validation_split_percentage: int = HfArg(
         default=5, help="Percentage of training texts used for validation if there are no others."
     )
@@ -163,6 +164,7 @@ def load_model(
     else:
         code = {"trust_remote_code": model_args.trust_remote_code}
         model = AutoModelForMaskedLM.from_config(config, **code, dtype=model_args.dtype or torch.float32)
+        note_random_weights(model)
         logger.info(f"Training from scratch: {model.num_parameters():,} parameters with random weights")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
@@ -196,9 +198,8 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
     length = min(args.max_seq_length or LONGEST_BLOCK, tokenizer.model_max_length)
     padding = "max_length" if args.pad_to_max_length else False
     columns = texts.column_names or list(next(iter(texts)))
-    column = args.text_column_name or ("text" if "text" in columns else columns[0])
-    if column not in columns:
-        raise ValueError(f"text_column_name is {column!r}, the columns are {columns}{suggestion(column, columns)}")
+    column = column_of_texts(texts, args.text_column_name)
+    logger.info(f"Texts are read from the column {column}")
 
     def encode_lines(rows: dict[str, list]) -> dict[str, list]:
         lines = [line for line in rows[column] if line and not line.isspace()]

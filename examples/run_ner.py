@@ -31,7 +31,7 @@ from hf_distill.evaluation.token_classification import entity_metric, predicted_
 from hf_distill.files import atomic_write
 from hf_distill.resources.built_in import WORDS
 from hf_distill.scripts.datasets import load_named_splits
-from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student
+from hf_distill.scripts.models import FineTuningArguments, config_of_teacher, load_student, require_training_labels
 from hf_distill.scripts.reporting import report
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
@@ -200,6 +200,7 @@ def main() -> None:
     splits = require_splits(raw, args, **{f"do_{stage}": split for split, stage in STAGES.items()})
     text, label = find_columns(raw, splits, data_args)
     teacher, config = model_args.teacher_model_name_or_path, model_args.config()
+    require_training_labels(args, teacher, raw, label, "name the lists of labels with --label_column_name")
     teacher_config = config_of_teacher(teacher, args)
     names, ids = find_labels(raw, label, config, teacher_config)
     model, tokenizer = load_model(model_args, names, config)

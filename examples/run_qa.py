@@ -33,7 +33,12 @@ from hf_distill.data.questions import NO_INPUTS, WindowEncoder
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1
 from hf_distill.files import atomic_write
 from hf_distill.resources.squad import is_squad_file, load_squad_file
-from hf_distill.scripts.models import FineTuningArguments, load_student, token_type_ids_for_teacher
+from hf_distill.scripts.models import (
+    FineTuningArguments,
+    load_student,
+    require_training_labels,
+    token_type_ids_for_teacher,
+)
 from hf_distill.scripts.run import (
     ScriptTrainingArguments,
     first_rows,
@@ -199,8 +204,10 @@ def main() -> None:
         raise ValueError("train_sampling_strategy group_by_length mixes up the answers; --length_bucketing does not")
     checkpoint = prepare_run(args, model_args)
     raw = load_raw(model_args, data_args)
-    model, tokenizer = load_model(model_args)
     teacher = model_args.teacher_model_name_or_path
+    if "train" in raw:
+        require_training_labels(args, teacher, raw, "answers", "they are read from the column answers")
+    model, tokenizer = load_model(model_args)
     encode = data_args.encoder(tokenizer, token_type_ids_for_teacher(model, teacher, args))
     with args.main_process_first(desc="tokenizing"):
         data = {

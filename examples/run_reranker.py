@@ -33,6 +33,7 @@ from hf_distill.scripts.models import (
     FineTuningArguments,
     config_of_teacher,
     load_student,
+    require_training_labels,
     teacher_options,
     token_type_ids_for_teacher,
 )
@@ -183,6 +184,10 @@ def main() -> None:
     )
     require_splits(raw, args, do_train="train", do_eval="validation", do_predict="test")
     teacher, teacher_tokenizer = model_args.teacher_model_name_or_path, model_args.teacher_tokenizer_name
+    first = {split: candidate_rows(rows.select(range(1)), args.query_column) for split, rows in raw.items()}
+    require_training_labels(
+        args, teacher, first, LABEL, "they are read from the column label, or positive and negatives"
+    )
     model, tokenizer = load_model(model_args, config_of_teacher(teacher, args))
     if teacher_tokenizer:
         teacher_tokenizer = AutoTokenizer.from_pretrained(teacher_tokenizer, **teacher_options(args))

@@ -28,6 +28,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.distributed.weights import gathered_copy
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.scripts.models import require_training_labels
 from hf_distill.scripts.output_folder import OutputFolderArguments
 from hf_distill.scripts.reporting import report_training
 from hf_distill.scripts.run import (
@@ -180,6 +181,8 @@ def main() -> None:
     raw = glue.load_raw(model_args, data_args)
     matched = "_matched" if data_args.task_name == "mnli" else ""
     require_splits(raw, args, do_train="train", do_eval="validation" + matched, do_predict="test" + matched)
+    raw = glue.choose_columns(raw, data_args, model_args.config())
+    require_training_labels(args, None, raw, "label", glue.LABELS_ADVICE)
     model, tokenizer, names, ids = glue.load_model(model_args, raw, None)
     encode = glue.Encoder(data_args, tokenizer, ids)
     stages = [stage for stage, (flag, _, _) in glue.STAGES.items() if getattr(args, flag)]

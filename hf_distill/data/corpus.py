@@ -14,12 +14,45 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_distill.data.arrow_columns import StoredRows
+from hf_distill.data.class_names import ClassIds
+from hf_distill.data.sequences import LABEL_COLUMNS, column_of_class_names, string_columns
+from hf_distill.text.suggestions import suggestion
 
 Texts: TypeAlias = Dataset | IterableDataset
 
 _ROWS_AT_ONCE = 10_000
 # What `str.split` takes for white space in ASCII, but for single spaces between words.
 _IRREGULAR_SPACES = r"[\t-\r\x1c-\x1f]|  |^ | $"
+
+
+def column_of_texts(texts: Texts, given: str | None = None, ids: ClassIds | None = None) -> str:
+    """Choose the column that single texts are read from: "text", else the first column of strings.
+
+    Args:
+        texts: A data set or a stream, of which the first row says which columns are strings where nothing else does.
+        given: The column that the user names. None: none.
+        ids: The classes of a teacher; a column of their names is not one of texts. None: there are none.
+
+    Returns:
+        The name of the column.
+
+    Raises:
+        ValueError: There is no such column of strings; the message names the columns.
+    """
+    first = {} if texts.features else next(iter(texts))
+    names = list(texts.features or first)
+    strings = string_columns(texts.features) if texts.features else [n for n in names if isinstance(first[n], str)]
+    if given is not None:
+        if given not in strings:
+            raise ValueError(
+                f"text_column_name is {given!r}, the columns are {names}{suggestion(given, names)}; of strings are {strings}"
+            )
+        return given
+    labels = {*LABEL_COLUMNS, column_of_class_names(texts, ids) if ids and isinstance(texts, Dataset) else None}
+    found = [name for name in strings if name not in labels]
+    if not found:
+        raise ValueError(f"texts are read from the column text, or else the first of strings, got the columns {names}")
+    return "text" if "text" in found else found[0]
 
 
 def normalized(text: str) -> str:

@@ -16,6 +16,7 @@ from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.sentence_encoder import prompts_of
 
 STRINGS = ("string", "large_string")
+LABEL_COLUMNS = ("label", "labels")  # by these names a column is never one of texts
 _ROWS_TO_LOOK_AT = 1000
 
 
@@ -26,7 +27,7 @@ def string_columns(features: Features) -> list[str]:
 
 def text_columns(features: Features) -> list[str]:
     """The columns of texts: "text", or else the first one or two columns of strings."""
-    strings = [name for name in string_columns(features) if name != "label"]
+    strings = [name for name in string_columns(features) if name not in LABEL_COLUMNS]
     return ["text"] if "text" in strings else strings[:2]
 
 

@@ -128,7 +128,7 @@ def _measured(record: RunRecord) -> tuple[dict[str, float], dict[str, Any]]:
             (split for split in ("test", "validation") if any(split in each for each in scores.values())), None
         )
         measured = {name: values[split] for name, values in scores.items() if split in values}
-        data = {"name": record.data.get("name") or "unnamed", "split": split}
+        data = {"name": record.data.get("eval_name") or record.data.get("name") or "unnamed", "split": split}
     return {name: value for name, value in measured.items() if name in _HUB_METRICS}, data
 
 

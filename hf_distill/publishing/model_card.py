@@ -178,7 +178,7 @@ def write_model_card(folder: str | os.PathLike) -> Path:
 
 
 def add_evaluation(folder: str | os.PathLike, evaluation: Mapping[str, Any], name: str) -> Path:
-    """Add a comparison to a student's `run.json`, and render its card again.
+    """Write a comparison into a student's `run.json`, in place of an earlier one, and render its card again.
 
     Args:
         folder: The student's folder, with a `run.json`.

@@ -24,6 +24,8 @@ _QUESTIONS = (
 )
 _MASKED = ("This is a {}.", "The capital of France is {}.")
 _PROMPTS = ("Once upon a time", "The weather today is")
+# A tagger labels every word by its first piece; without it the pipeline labels pieces, most of which learned nothing.
+_WHOLE_WORDS = {"token-classification": ', aggregation_strategy="first"'}
 
 _LOADED = """\
 name = "{here}"
@@ -174,9 +176,9 @@ def _pipeline(task: str, student: Mapping[str, Any]) -> str:
     image = ["from PIL import Image"] if task == "image-classification" else []
     if not is_adapter(student):
         imports = "\n".join([*image, "from transformers import pipeline"])
-        return f'{imports}\n\nstudent = pipeline("{task}", "{HERE}")\n'
+        return f'{imports}\n\nstudent = pipeline("{task}", "{HERE}"{_WHOLE_WORDS.get(task, "")})\n'
     processor, argument = ("AutoImageProcessor", "image_processor") if image else ("AutoTokenizer", "tokenizer")
-    made = f'student = pipeline("{task}", model=student, {argument}={processor}.from_pretrained(name))\n'
+    made = f'student = pipeline("{task}", model=student, {argument}={processor}.from_pretrained(name){_WHOLE_WORDS.get(task, "")})\n'
     return _imports(image, student, processor, "pipeline") + _loaded(student) + made
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Value, load_from_disk
+from transformers import PretrainedConfig
 
-from hf_distill.data.class_names import ClassIds
 from hf_distill.data.corpus import Texts
 from hf_distill.data.files import FILE_TYPES, load_files, load_named, load_texts, require_texts
 from hf_distill.data.sequences import column_of_class_names, label_ids
@@ -199,7 +199,9 @@ def splits_with_columns(
     }
 
 
-def label_column_for(model: str, splits: Mapping[str, Dataset], label: str | None) -> str | None:
+def label_column_for(
+    model: str, splits: Mapping[str, Dataset], label: str | None, flag: str = " (--label-column)"
+) -> str | None:
     """The column of labels: the one that the user names, else label, else the one whose values are the model's classes.
 
     The last choice is logged as a warning.
@@ -208,6 +210,7 @@ def label_column_for(model: str, splits: Mapping[str, Dataset], label: str | Non
         model: A folder, or an id on the Hub.
         splits: The data set's splits by name.
         label: The name that the user gives. None: none.
+        flag: The end of the warning, which names the option that the user gives the name with.
 
     Returns:
         The name of the column. None: it is called label, or there is none, or the model is for another task.
@@ -218,12 +221,27 @@ def label_column_for(model: str, splits: Mapping[str, Dataset], label: str | Non
     if label is not None or any("label" in rows.column_names for rows in splits.values()):
         return label
     saved = SavedModel.find(model)
-    ids = label_ids(saved.config) if saved.task is Task.SEQUENCE_CLASSIFICATION else ClassIds()
+    is_classifier = saved.task is Task.SEQUENCE_CLASSIFICATION
+    return recognized_label_column(splits, saved.config, f"{model}{flag}") if is_classifier else None
+
+
+def recognized_label_column(splits: Mapping[str, Dataset], config: PretrainedConfig, whose: str) -> str | None:
+    """The column of labels by its values, which are a model's classes; the choice is logged as a warning.
+
+    Args:
+        splits: The data set's splits by name.
+        config: The configuration of the model.
+        whose: The end of the warning, which names the model.
+
+    Returns:
+        The name of the column. None: no column of strings has such values, or several have.
+    """
+    ids = label_ids(config)
     found = {column_of_class_names(rows, ids) for rows in splits.values()} - {None} if ids else set()
     if len(found) != 1:
         return None
     name = found.pop()
-    logger.warning(f"Labels are read from {name}, whose values are the classes of {model} (--label-column).")
+    logger.warning(f"Labels are read from {name}, whose values are the classes of {whose}.")
     return name
 
 

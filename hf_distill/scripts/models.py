@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import transformers
+from datasets import Dataset
 from transformers import (
     CONFIG_MAPPING,
     PretrainedConfig,
@@ -192,3 +194,30 @@ def token_type_ids_for_teacher(
     options = teacher_options(args)
     tokenizer = load_tokenizer(teacher, **options) or SavedModel.find(teacher, **options).tokenizer()
     return (tokenizer is not None and "token_type_ids" in tokenizer.model_input_names) or None
+
+
+def require_training_labels(
+    args: DistillationTrainingArguments,
+    teacher: str | None,
+    splits: Mapping[str, Dataset],
+    column: str | None,
+    advice: str,
+) -> None:
+    """Refuse a training on labels alone whose rows have none, before models are loaded.
+
+    Args:
+        args: The training arguments, which say whether there is a training, and of which some name the teachers of a training in stages.
+        teacher: The teacher's folder, or its id on the Hub. None: there is none.
+        splits: The rows by split, train among them if there is a training.
+        column: The column of labels. None: none was found.
+        advice: The end of the message, which says where labels are read from.
+
+    Raises:
+        ValueError: There is no teacher, and no such column; the message names the columns.
+    """
+    has_teacher = teacher is not None or bool(getattr(args, "teacher_checkpoints", None))
+    if not args.do_train or has_teacher:
+        return
+    names = splits["train"].column_names
+    if column not in names:
+        raise ValueError(f"training without a teacher needs labels, got only the columns {names}: {advice}")

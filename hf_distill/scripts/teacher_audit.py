@@ -22,6 +22,7 @@ from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
 from hf_distill.scripts.external_teacher import ExternalOutputs, recorded_rows, rows_from_elsewhere
 from hf_distill.scripts.prompted_teacher import PromptOptions, load_prompted_teacher
 from hf_distill.scripts.unlabeled_texts import text_hashes
+from hf_distill.tasks import Task
 from hf_distill.teachers.column_names import TEMPLATE_LOGITS, precomputed_columns
 from hf_distill.teachers.frozen import FrozenTeacher
 
@@ -71,8 +72,8 @@ def audited_rows(request: AuditRequest) -> tuple[GoldRows, Dataset]:
         The labeled rows with outputs; and all rows with outputs, of which they may be a part.
 
     Raises:
-        ValueError: Both or none of a teacher and outputs are given, there are no labels or texts, or no labeled row has
-            outputs.
+        ValueError: Both or none of a teacher and outputs are given, the teacher is no classifier of texts, there are no
+            labels or texts, or no labeled row has outputs.
         OSError: The teacher or the data do not exist.
     """
     if (request.teacher is None) == (request.outputs is None):
@@ -81,8 +82,9 @@ def audited_rows(request: AuditRequest) -> tuple[GoldRows, Dataset]:
             + ("neither" if request.outputs is None else "both")
         )
     if request.outputs is None:
+        _require_classifier(request)
         labeled = _labeled_now(request, _gold(request))
-        return _with_classes(labeled, text_columns(_plain(labeled).features)), labeled
+        return _with_classes(labeled, _texts_of(_plain(labeled))), labeled
     given = None if request.dataset is None else _gold(request)
     label = request.label_column or "label"
     if request.outputs.is_recorded:
@@ -97,7 +99,7 @@ def audited_rows(request: AuditRequest) -> tuple[GoldRows, Dataset]:
     ]
     recorded = outputs.select_columns(named)
     if given is None:
-        return _with_classes(_beside(own, recorded), text_columns(own.features)), everything
+        return _with_classes(_beside(own, recorded), _texts_of(own)), everything
     return _matched(given, own, recorded), everything
 
 
@@ -107,8 +109,29 @@ def _gold(request: AuditRequest) -> Dataset:
         raise ValueError("a teacher that is run needs --dataset, the labeled rows")
     _, rows = choose_split(load_splits(request.dataset, request.dataset_config), request.split)
     rows = with_columns(_plain(rows), request.text_column, request.label_column)
-    kept = (*text_columns(rows.features), "label")
+    kept = (*_texts_of(rows), "label")
     return rows.select_columns([name for name in rows.column_names if name in kept])
+
+
+def _require_classifier(request: AuditRequest) -> None:
+    """Refuse a teacher to run that does not answer a text with one of several labels, before the rows are read."""
+    if request.prompt is None and request.teacher is not None:
+        saved = SavedModel.find(request.teacher)
+        if saved.task is not Task.SEQUENCE_CLASSIFICATION:
+            raise ValueError(
+                f"an audit is of a classifier of texts, or with --prompt of a language model; {request.teacher} is a "
+                f"{(saved.config.architectures or ['model of another kind'])[0]}. Taggers of words and other models are "
+                "compared on labeled rows by hf-distill evaluate"
+            )
+
+
+def _texts_of(rows: Dataset) -> list[str]:
+    """The columns of texts, of which there is at least one."""
+    if not (texts := text_columns(rows.features)):
+        raise ValueError(
+            f"an audit reads a column of texts (--text-column), not of words or images, got {rows.column_names}"
+        )
+    return texts
 
 
 def _plain(rows: Dataset) -> Dataset:

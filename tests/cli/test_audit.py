@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertForTokenClassification
 
 from hf_distill import load_teacher_outputs
 from hf_distill.precomputed.provenance import provenances
@@ -108,6 +108,27 @@ def test_audits_of_a_classifier_and_of_outputs_from_elsewhere(given, tmp_path):
     said = invoke("audit", "--teacher-outputs", tmp_path / "answers.jsonl").output
     assert "accuracy 50.0 % (95 % interval 29.9 to 70.1) on 20 labeled rows" in said
     assert "Confused: negative taken for positive in 10 rows" in said
+
+
+def test_a_tagger_of_words_is_refused(given, tmp_path):
+    kind = BertForTokenClassification(tiny_bert(32, 1, vocab_size=800, **NAMES).config)
+    kind.save_pretrained(tmp_path / "tagger")
+    tiny_tokenizer("WordPiece").save_pretrained(tmp_path / "tagger")
+    rows = [{"tokens": ["a", "film"], "ner_tags": ["positive", "negative"]}] * 4
+    (tmp_path / "words.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["--dataset", tmp_path / "words.jsonl"]
+    for teacher, message in (
+        (
+            tmp_path / "tagger",
+            "is a BertForTokenClassification. Taggers of words and other models are compared .* evaluate",
+        ),
+        (
+            given / "bert",
+            r"an audit reads a column of texts \(--text-column\), not of words or images, got \['tokens', 'ner_tags'",
+        ),
+    ):
+        said = " ".join(invoke("audit", teacher, *words, exit_code=1).output.replace("│", " ").split())
+        assert re.search(message, said), said
 
 
 @pytest.mark.parametrize(

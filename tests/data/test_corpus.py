@@ -4,7 +4,8 @@ import datasets
 import pytest
 from datasets import Dataset
 
-from hf_distill.data.corpus import normalized, packed, without_texts_of
+from hf_distill.data.class_names import ClassIds
+from hf_distill.data.corpus import column_of_texts, normalized, packed, without_texts_of
 from tests.tiny_models import tiny_tokenizer
 
 TEXTS = ["w5 w6 w7", "", "w8 w9", "   ", "w20 w21 w22 w23"]
@@ -16,6 +17,33 @@ def test_all_tokens_in_a_row_are_cut_into_equal_parts(streamed):
     rows = list(packed(texts.to_iterable_dataset() if streamed else texts, tiny_tokenizer(), 4))
     assert [row["input_ids"] for row in rows] == [[5, 6, 7, 8], [9, 20, 21, 22]]
     assert set(rows[0]) == {"input_ids"}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"id": ["T-0"], "text": ["a film"]}, "text"),
+        ({"ticket_id": [1], "message": ["a film"]}, "message"),
+        ({"label": ["noun"], "labels": ["noun"], "message": ["a film"]}, "message"),
+        ({"text": [1], "message": ["a film"]}, "message"),
+    ],
+)
+def test_texts_are_read_from_text_else_from_the_first_strings(columns, expected, streamed):
+    rows = Dataset.from_dict(columns)
+    listed = rows.to_list()
+    assert column_of_texts(datasets.IterableDataset.from_generator(lambda: listed) if streamed else rows) == expected
+
+
+def test_class_names_are_no_texts_and_what_is_no_column_of_strings_is_refused():
+    rows = Dataset.from_dict({"queue": ["noun", "verb"], "number": [1, 2], "message": ["a", "b"]})
+    assert column_of_texts(rows) == "queue" and column_of_texts(rows, "message") == "message"
+    assert column_of_texts(rows, ids=ClassIds.of(["noun", "verb"])) == "message"
+    for wrong in ("number", "mesage"):
+        with pytest.raises(ValueError, match=rf"text_column_name is '{wrong}', the columns are \['queue', 'number'"):
+            column_of_texts(rows, wrong)
+    with pytest.raises(ValueError, match=r"the first of strings, got the columns \['number'\]"):
+        column_of_texts(rows.select_columns(["number"]))
 
 
 def test_evaluation_texts_are_dropped_and_counted():

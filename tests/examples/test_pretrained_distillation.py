@@ -65,6 +65,8 @@ def test_three_stages_leave_one_student_one_record_and_one_card(run):
     assert record.student["name"] == "all" and 0 <= record.metrics["test_accuracy"] <= 1
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "| fine-tuning | hard label | 30 |" in card and "| distillation | soft label | 4 |" in card
+    assert "# all\n" in card and "On test.csv:" in card and "Training data: labeled.csv, 9 examples" in card
+    assert "First weights: random." in card and "no teacher in this stage" in card and "precomputed" not in card
     student = AutoModelForSequenceClassification.from_pretrained(output).eval()
     assert student.config.id2label == {0: "negative", 1: "positive"} and student.config.num_hidden_layers == 1
     inputs = AutoTokenizer.from_pretrained(output)(["a warm film"], return_tensors="pt")
@@ -138,6 +140,39 @@ def test_few_labels_and_all_training_texts_of_a_built_in_set(run, script, monkey
     given = ["--dataset_name", "wordnet", "--transfer_set", "wordnet", "--max_train_samples", "3"]
     stages = RunRecord.load(run("few", "PD-F", *given)).stages
     assert [stage["data"]["train_examples"] for stage in stages[1:]] == [len(REVIEWS) - 1, 3]
+
+
+def test_columns_of_other_names_are_recognized_and_named(run, tmp_path, caplog):
+    rows = [(number, label, text) for number, (text, label) in enumerate(REVIEWS)]
+    files = [
+        write_csv(tmp_path / f"{name}.csv", ["ticket_id", "queue", "message"], rows[start:])
+        for start, name in enumerate(("unlabeled", "fine", "judged"))
+    ]
+    given = [
+        argument
+        for pair in zip(("--transfer_set", "--train_file", "--test_file"), files, strict=True)
+        for argument in pair
+    ]
+    output = run("other", "D", *given)
+    assert "distillation: texts are read from the column message of" in caplog.text
+    assert "Labels are read from queue" in caplog.text
+    card, record = (output / "README.md").read_text(encoding="utf-8"), RunRecord.load(output)
+    assert record.data["evaluation_texts_dropped"] == 7 and "Training data: unlabeled.csv, 2 examples" in card
+    assert "On judged.csv:" in card and "of the teacher, " in card and "precomputed" not in card
+
+
+def test_what_holds_no_texts_is_refused_before_the_first_stage(run, tmp_path):
+    numbers = write_csv(tmp_path / "numbers.csv", ["ticket_id", "score"], [(1, 2), (3, 4)])
+    gaps = write_csv(tmp_path / "gaps.csv", ["ticket_id", "text"], [(1, "a film"), (2, "")])
+    for given, message in (
+        (["--transfer_set", numbers], r"the first of strings, got the columns \['ticket_id', 'score'\]"),
+        (["--corpus", numbers], r"the first of strings, got the columns"),
+        (["--transfer_set", gaps], r"nothing in the column 'text', counted from 1: 2"),
+        (["--train_file", gaps], r"train needs the column label, .*got \['ticket_id', 'text'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run("refused", "PD-F", *given)
+        assert not (tmp_path / "refused").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import pytest
 from transformers import AutoTokenizer
 
@@ -67,3 +68,10 @@ def test_a_student_with_its_own_tokenizer(run_main, tmp_path, places):
 def test_a_teacher_must_be_named(run_main, tmp_path, places):
     with pytest.raises(ValueError, match="teacher_model_name_or_path must be a Hub id or a local path"):
         run_main("--output_dir", str(tmp_path / "x"), *places[2:])
+
+
+def test_texts_are_read_from_the_first_strings(script):
+    rows = datasets.Dataset.from_dict({"number": [1, 2], "body": ["w5", "w6"]})
+    assert script.prompted(rows, None, "w9 ")["text"][:] == ["w9 w5", "w9 w6"]
+    with pytest.raises(ValueError, match=r"text_column_name is 'bdy', .* Did you mean 'body'"):
+        script.prompted(rows, "bdy", "")

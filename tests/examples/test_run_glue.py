@@ -525,6 +525,35 @@ def test_columns_are_chosen_by_name(run_main, bert, tmp_path):
             run_main(*places, *training, *wrong, "--output_dir", str(tmp_path / "other"))
 
 
+def test_labels_are_recognized_by_the_teachers_classes_and_are_never_texts(run_main, bert, tmp_path):
+    """A teacher's student neither reads them as a second text nor goes without them in evaluations."""
+    rows = [(text, label) for text, label in REVIEWS]
+    path = write_csv(tmp_path / "tickets.csv", ["message", "queue"], rows)
+    places = ["--model_name_or_path", bert, "--train_file", path, "--validation_file", path]
+    training = ["--do_train", "--do_eval", "--max_steps", "1", "--save_strategy", "no", *QUIET]
+    with pytest.raises(
+        ValueError, match=r"needs labels, got only the columns \['message', 'queue'\]: .* with --label_column_name"
+    ):
+        run_main(*places, *training, "--output_dir", str(tmp_path / "refused"))
+    assert not (tmp_path / "refused" / "config.json").exists()
+    teacher = always_answering(tmp_path / "teacher", ["negative", "positive"], "positive")
+    for name, more in (("whole", []), ("named", ["--text_column_names", "message"])):
+        folder = tmp_path / name
+        run_main(*places, *training, *more, "--teacher_model_name_or_path", teacher, "--output_dir", str(folder))
+        assert "text_pairs" not in read_json(folder, "run.json")["data"]
+        assert "eval_hard_label_loss" in read_json(folder, "eval_results.json")
+    # A trained classifier knows its own classes.
+    own = ["--model_name_or_path", teacher, *places[2:], *training]
+    run_main(*own, "--output_dir", str(tmp_path / "own"))
+    assert "eval_accuracy" in read_json(tmp_path / "own", "eval_results.json")
+
+
+def test_a_column_called_labels_holds_the_labels(script):
+    rows = datasets.Dataset.from_dict({"message": ["a film"], "labels": ["so so"]})
+    chosen = script.choose_columns({"train": rows}, script.DataTrainingArguments(task_name="sst2"), BertConfig())
+    assert chosen["train"].column_names == ["message", "label"]
+
+
 def test_a_used_output_folder_is_continued_refused_or_begun_anew(run_main, bert, tmp_path):
     path = write_csv(tmp_path / "reviews.csv", ["text", "label"], REVIEWS)
     places = ["--model_name_or_path", bert, "--train_file", path, "--output_dir", str(tmp_path / "out")]

@@ -75,6 +75,7 @@ def test_a_tiny_vit_learns_digits_from_labels(digit_teacher):
     assert results["eval_accuracy"] > 0.6  # chance is 0.1
     assert (results["train_samples"], results["eval_samples"]) == (1197, 300)
     assert "eval_teacher_agreement" not in results
+    assert read_json(digit_teacher, "run.json")["student"]["initialization"] == "random"
     losses = losses_of(digit_teacher)
     assert losses[-1] < 0.5 * losses[0]
 

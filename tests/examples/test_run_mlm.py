@@ -97,6 +97,7 @@ def test_train_a_teacher_from_scratch_then_distil(run, tmp_path, text_file):
     assert results["train_samples"] == results["eval_samples"] == tokens // 16
     assert results["perplexity"] == pytest.approx(math.exp(results["eval_loss"]))
     assert "eval_teacher_kl" not in results
+    assert read_json(teacher, "run.json")["student"]["initialization"] == "random"
     losses = losses_of(teacher)
     assert losses[-1] < 0.85 * losses[0]
 
@@ -162,6 +163,9 @@ def test_the_column_of_texts_can_be_named(script):
         return script.encode(texts, tiny_tokenizer(), args, None)["input_ids"][:]
 
     assert encoded("body") == [[5, 6, 7], [8, 9]]
+    numbered = texts.map(lambda row: {"id": int(row["id"][1:])})
+    (args,) = parser.parse_args_into_dataclasses(["--dataset_name", "any", "--line_by_line"])
+    assert script.encode(numbered, tiny_tokenizer(), args, None)["input_ids"][:] == [[5, 6, 7], [8, 9]]
     with pytest.raises(ValueError, match=r"text_column_name is 'bdy', the columns are .* Did you mean 'body'\?"):
         encoded("bdy")
 

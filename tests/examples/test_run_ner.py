@@ -334,6 +334,10 @@ def test_csv_files_hold_lists_as_json(script, tmp_path):
             r"label_column_name must be lists of labels, got 'tags'; the columns are .*'ner_tags'",
         ),
         (
+            ["--do_train", "--train_file", "{unlabeled}"],
+            r"training without a teacher needs labels, got only the columns \['tokens'\]: .*--label_column_name",
+        ),
+        (
             ["--do_train", "--train_file", "{short}"],
             r"each word needs a label, got 2 words \['ben', 'walked'\] and 1: \['O'\]",
         ),
@@ -353,6 +357,7 @@ def test_mistakes_are_named_with_what_is_allowed(run, tmp_path, labeled, argumen
     places = {
         "{json}": labeled,
         "{short}": write_jsonl(tmp_path / "short.json", [{"tokens": ["ben", "walked"], "ner_tags": ["O"]}]),
+        "{unlabeled}": write_jsonl(tmp_path / "unlabeled.json", [{"tokens": ["ben", "walked"]}]),
         "{other}": write_jsonl(tmp_path / "other.json", [{"tokens": ["ben"], "ner_tags": ["B-ORG"]}]),
         "{slow}": str(tmp_path / "slow"),
     }

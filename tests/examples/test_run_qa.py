@@ -287,6 +287,11 @@ def test_what_cannot_work_is_named(run, files, tmp_path):
         run(*start, "--validation_file", lacking)
     with pytest.raises(ValueError, match="do_eval needs a split 'validation'"):
         run(*start, *files[:2])
+    unlabeled = write(tmp_path / "unlabeled.jsonl", without(rows, "answers"))
+    with pytest.raises(
+        ValueError, match=r"training without a teacher needs labels, got only the columns .* column answers"
+    ):
+        run("--model_name_or_path", "nowhere", "--do_train", "--train_file", unlabeled, *WINDOWS)
     with pytest.raises(ValueError, match="ids of validation must all be different"):
         run(*start, "--validation_file", write(tmp_path / "twice.jsonl", rows + rows[:1]))
     with pytest.raises(ValueError, match="a row has no answers"):

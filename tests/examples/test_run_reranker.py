@@ -91,3 +91,9 @@ def test_what_is_missing_is_named(columns, arguments, message, models, run_scrip
             "--model_name_or_path", models["student"], "--teacher_model_name_or_path", models["teacher"],
             "--train_file", file, "--validation_file", file, *TRAINING, *arguments,
         )  # fmt: skip
+
+
+def test_rows_without_labels_need_a_teacher(run_script, tmp_path):
+    file = write_csv(tmp_path / "rows.csv", ["query", "document"], [(text[:12], text) for text in TEXTS])
+    with pytest.raises(ValueError, match=r"training without a teacher needs labels, .* the column label, or positive"):
+        run_script("--model_name_or_path", "nowhere", "--train_file", file, *TRAINING)

@@ -7,6 +7,7 @@ import pytest
 from transformers import TrainingArguments
 
 from hf_distill.fingerprints import weights_sha256
+from hf_distill.pretrained.origin import note_random_weights
 from hf_distill.publishing.run_origin import changed_arguments
 from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.students.create import create_student
@@ -106,3 +107,12 @@ def test_hash_tells_weights_apart():
     first, same, other = tiny_bert(seed=1), tiny_bert(seed=1), tiny_bert(seed=2)
     assert weights_sha256(first) == weights_sha256(same) != weights_sha256(other)
     assert describe_model(first)["parameters"] == first.num_parameters()
+
+
+def test_a_model_made_from_the_configuration_of_another_is_random_and_not_that_one():
+    model = tiny_bert()
+    assert describe_model(model)["initialization"] is None
+    model.config._name_or_path, model.config._commit_hash = "org/model", "c0ffee"
+    note_random_weights(model)
+    found = describe_model(model)
+    assert (found["initialization"], found["name"], found["revision"]) == ("random", type(model).__name__, None)

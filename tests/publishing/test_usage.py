@@ -90,6 +90,7 @@ STUDENTS = {
 }
 EXPECTED = {
     "regression": "'score'",
+    "token classification": "entity_group",
     "multi-label": "middle's",
     "masked words": "token_str",
     "encoder to fine-tune": "tensor",

@@ -4,10 +4,17 @@ import logging
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from hf_distill.scripts.models import config_of_teacher, load_student, tokenizer_of_teacher
+from hf_distill.scripts.models import (
+    config_of_teacher,
+    load_student,
+    require_training_labels,
+    tokenizer_of_teacher,
+)
+from hf_distill.scripts.run import ScriptTrainingArguments
 from tests.pretrained.test_loading import adapted
 from tests.tiny_models import tiny_bert, tiny_tokenizer
 
@@ -39,3 +46,17 @@ def test_configuration_and_tokenizer_of_an_adapter(tmp_path, arguments):
     adapter, args = str(tmp_path / "adapter"), arguments()
     assert config_of_teacher(adapter, args).num_labels == 3 and config_of_teacher(None, args) is None
     assert len(tokenizer_of_teacher(adapter, args)) == 100
+
+
+def test_training_rows_need_labels_where_there_is_no_teacher(tmp_path):
+    splits = {"train": Dataset.from_dict({"image": [1], "queue": ["a"]})}
+    quiet = {"report_to": "none", "use_cpu": True, "bf16": False}
+    training = ScriptTrainingArguments(str(tmp_path), do_train=True, **quiet)
+    for column in ("label", None):
+        with pytest.raises(ValueError, match=r"needs labels, got only the columns \['image', 'queue'\]: pass a flag"):
+            require_training_labels(training, None, splits, column, "pass a flag")
+    require_training_labels(training, None, splits, "queue", "")
+    require_training_labels(training, "a teacher", splits, None, "")
+    in_stages = ScriptTrainingArguments(str(tmp_path), do_train=True, teacher_checkpoints=["a teacher"], **quiet)
+    require_training_labels(in_stages, None, splits, None, "")
+    require_training_labels(ScriptTrainingArguments(str(tmp_path), do_eval=True, **quiet), None, {}, None, "")
