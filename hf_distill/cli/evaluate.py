@@ -58,7 +58,7 @@ def evaluate(
     output_dir: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and evaluation.png.")] = None,
     write_cards: Annotated[
         bool,
-        typer.Option("--write-cards", help="Replace the comparison in each student's run.json, and render its model card."),
+        typer.Option("--write-cards", help="Replace the comparison in each student's run.json, and render its card."),
     ] = False,
     as_json: PrintsJson = False,
 ) -> None:
