@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hf_distill.scripts.run import ScriptTrainingArguments
 
 # What the command's own arguments are before the user's.
-_DEFAULTS = ("--do_train", "true", "--per_device_train_batch_size", "32")
+_DEFAULTS = ("--do_train", "true", "--per_device_train_batch_size", "32", "--logging_steps", "0.05")
 
 
 def train(

@@ -32,7 +32,10 @@ def load_evaluated_model(place: str, name: str, role: str | None = None) -> Eval
     saved = SavedModel.find(place)
     if saved.task is None:
         named = next(iter(getattr(saved.config, "architectures", None) or ()), "none")
-        raise ValueError(f"{place} must be a model with a head, its config.json names {named}")
+        raise ValueError(
+            f"{place} must be a model with a head, its config.json names {named}; a sentence encoder is saved by "
+            "SentenceEncoder.from_pretrained(..., pooling=...).save_pretrained(...)"
+        )
     model, missing = saved.load(saved.task.auto_class, dtype=torch.float32)
     if missing:
         raise ValueError(f"{place} has no trained weights for {missing}: its predictions would be random")

@@ -133,7 +133,10 @@ class Predictor:
     def _pairs(self, rows: Dataset) -> Predictions:
         columns = text_columns(rows.features)
         if len(columns) != 2:
-            raise ValueError(f"sentence encoders need two columns of texts, of pairs, got {rows.column_names}")
+            raise ValueError(
+                f"sentence encoders need two columns of texts, of pairs, got {rows.column_names}; single texts are compared "
+                "by hf_distill.evaluation.embeddings.similarity_spearman"
+            )
         inputs = encode_single_texts(rows, self.model.config, self.processing_class, self.max_length)
         logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
         labels = (

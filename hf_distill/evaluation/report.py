@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
 _LABELED = 12  # the largest number of marks with their names in a plot
 _NAME = 40  # the largest number of characters of a name in a plot
+_OF_QUESTIONS = {"HasAns_f1": "f1 % with an answer", "NoAns_f1": "without one"}  # where some questions have none
 _P = "; p: exact McNemar test"
 _SPEED = ("ms", "p95 ms", "per second", "faster")
 
@@ -53,7 +54,14 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
         if compared
         else None,
     )
-    headings = [metric_label(evaluation), "against teacher", "p", agreement_label(evaluation), "ECE %"]
+    headings = [
+        metric_label(evaluation),
+        *_OF_QUESTIONS.values(),
+        "against teacher",
+        "p",
+        agreement_label(evaluation),
+        "ECE %",
+    ]
     headings += ["parameters", "smaller"]
     headings += [f"{each} MB" for each in sized]
     headings += [*(f"{each} ms" for each in formats), *(["faster"] if formats else [])]
@@ -110,6 +118,7 @@ def _cells(
         row["name"],
         {"teacher": "(teacher)", "other": ""}.get(row["role"], row["role"]),
         value_text(evaluation, row["metrics"][metric]),
+        *(f"{row['metrics'][name]:.1f}" if name in row["metrics"] else "" for name in _OF_QUESTIONS),
         _against_teacher(evaluation, row),
         f"{against['mcnemar_p']:.2g}" if "mcnemar_p" in against else "",
         agreement_text(row),

@@ -186,6 +186,9 @@ def test_questions():
     found = compare(evaluated_models, rows, "questions", "test", latency=None)
     assert found["metric"] == "f1" and 0 <= found["rows"][1]["fidelity"]["teacher_agreement"] <= 1
     assert {"exact_match", "f1"} <= found["rows"][0]["metrics"].keys()
+    for row in found["rows"]:
+        row["metrics"] |= {"HasAns_f1": 61.25, "NoAns_f1": 90.0}  # of data in which some have none
+    assert {"f1 % with an answer", "without one"} <= {column.header for column in report_table(found).columns}
 
 
 def test_images():

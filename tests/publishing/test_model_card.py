@@ -185,6 +185,16 @@ def test_without_an_evaluation_the_metrics_are_the_results(record):
     assert (result.metric_value, result.dataset_split) == (0.8, "test")
 
 
+def test_what_a_mean_over_all_examples_hides_is_told(record):
+    record.evaluation = copy.deepcopy(EVALUATION) | {"this": 1}
+    assert "Macro F1, the mean over classes: 84.0 %, the teacher's 89.0 %." in str(render_model_card(record))
+    own = record.evaluation["rows"][1]["metrics"]
+    own |= {"HasAns_f1": 61.25, "NoAns_f1": 90.0}
+    del own["f1_macro"]
+    text = str(render_model_card(record))
+    assert "F1 of questions with an answer: 61.2 %, of those without one: 90.0 %." in text and "Macro" not in text
+
+
 def test_an_evaluation_is_kept_and_shown(record, tmp_path):
     record.evaluation = None
     record.save(tmp_path)
@@ -210,7 +220,7 @@ def poisoned(record: RunRecord, evil: str) -> RunRecord:
     record.evaluation["data"] |= {"name": evil, "split": evil}
     for row in record.evaluation["rows"]:
         row["name"] = evil
-    record.evaluation["conditions"]["hardware"] = evil
+    record.evaluation["conditions"] |= {"hardware": evil, "busy": evil}
     return record
 
 
@@ -219,6 +229,13 @@ def test_hostile_strings_leave_a_card_that_parses_to_the_same_values(record, tmp
     for evil in hostile_strings(200):
         assert_harmless(record, evil, expected, tmp_path / "README.md")
     assert "49" not in escaped("{{ 7 * 7 }}")
+
+
+def test_hostile_prompts_are_shown_as_code(record):
+    for evil in hostile_strings(50):
+        record.student |= {"pooling": "mean", "prompts": {evil: evil, "query": "query: "}, "default_prompt": evil}
+        card = render_model_card(record)
+        assert not live_parts(card.content) and '`"query: "` (query)' in card.text
 
 
 def assert_harmless(record, evil, expected, path):
