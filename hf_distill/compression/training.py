@@ -43,7 +43,13 @@ def finished_training(folder: Path, material: CompressionMaterial) -> FinishedTr
     """A trained student, to be compared with its teacher: on the test split if there is one, else on validation."""
     request = material.request
     return FinishedTraining(
-        folder, request.teacher, request.dataset, material.splits, Task.SEQUENCE_CLASSIFICATION, material.held_out
+        folder,
+        request.teacher,
+        request.dataset,
+        material.splits,
+        Task.SEQUENCE_CLASSIFICATION,
+        material.held_out,
+        transfer_set=request.transfer_set,
     )
 
 

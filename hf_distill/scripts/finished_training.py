@@ -31,6 +31,7 @@ class FinishedTraining:
         held_out: A sentence that says which rows were held out for evaluation; None: no rows were.
         labels_alone: The same student trained on labels alone, see `train_on_labels`; None: there is none.
         base_model: The folder, or the id on the Hub, of the encoder that the student started from; None: the teacher.
+        transfer_set: The name of the unlabeled texts that were trained on, too; None: there are none.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class FinishedTraining:
     held_out: str | None
     labels_alone: EvaluatedModel | None = None
     base_model: str | None = None
+    transfer_set: str | None = None
 
     @property
     def evaluated_split(self) -> str | None:
@@ -60,8 +62,8 @@ class FinishedTraining:
         record = RunRecord.load(self.folder)
         record.student["name"] = self.folder.resolve().name
         record.data["name"] = record.data.get("name") or Path(self.dataset).stem
-        if self.held_out:
-            record.data["train_text"] = self.held_out
+        if told := [each for each in (self._of_transfer_set(), self.held_out) if each]:
+            record.data["train_text"] = "; ".join(told)
         if self.base_model and record.student.get("initialization") != "random":
             record.card["base_model"] = record.student["base_model"] = self.base_model
         record.save(self.folder)
@@ -81,3 +83,9 @@ class FinishedTraining:
             evaluation["rows"][len(trained) - 1]["against_labels_alone"] = difference
         add_evaluation(self.folder, evaluation, student.name)
         return evaluation
+
+    def _of_transfer_set(self) -> str | None:
+        """Where the training rows are from, if not from the data set alone."""
+        if self.transfer_set is None:
+            return None
+        return f"{len(self.splits['train']):,} rows of the data set, the others from {Path(self.transfer_set).stem}, unlabeled"

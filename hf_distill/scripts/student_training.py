@@ -106,7 +106,15 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
     name = request.dataset or (request.outputs.path if request.outputs else "")
     base = request.outputs.base_of(request.student) if request.outputs else None
     finished = FinishedTraining(
-        output_path(args), request.teacher, name, splits, trainer.task, material.held_out, control, base
+        output_path(args),
+        request.teacher,
+        name,
+        splits,
+        trainer.task,
+        material.held_out,
+        control,
+        base,
+        request.transfer_set,
     )
     return finished, metrics
 

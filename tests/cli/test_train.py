@@ -87,9 +87,9 @@ def test_embeddings(tmp_path):
     found = trained(tmp_path, teacher, str(tmp_path / "texts.txt"), "1/16", "--similarity_weight", "0")
     shutil.rmtree(tmp_path / "student")
     more = ["--transfer-set", str(tmp_path / "texts.txt"), "--learning_rate", "0.01"]
-    assert (
-        trained(tmp_path, teacher, str(tmp_path / "pairs.csv"), "1/16", *more)["data"]["train_examples"] == 2 * 36 + 40
-    )
+    data = trained(tmp_path, teacher, str(tmp_path / "pairs.csv"), "1/16", *more)["data"]
+    assert data["train_examples"] == 2 * 36 + 40
+    assert data["train_text"].startswith("36 rows of the data set, the others from texts, unlabeled; ")
     assert found["evaluation"] is None and found["arguments"]["similarity_weight"] == 0
     assert found["metrics"]["eval_loss"] > 0
 
