@@ -23,6 +23,7 @@ from hf_distill.tasks import Task
 from hf_distill.text.suggestions import suggestion
 
 PAIR = ("first_text", "second_text")
+_SPLITS_OF_SQUAD = {"dev": "validation"}
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
 
     Args:
         name: A built-in set (one of `LABELED`), a .csv, .json, .jsonl, .txt or .parquet file (one split, named after the
-            file), a folder written by `save_to_disk`, a folder with precomputed teacher outputs (one split, train), or any
+            file), a folder written by `save_to_disk`, a folder with SQuAD's files (such as train-v2.0.json), a folder with precomputed teacher outputs (one split, train), or any
             name that `datasets.load_dataset` takes.
         config: The name of the data set's configuration. None: the default one.
 
@@ -60,6 +61,10 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
         return splits
     if (path / MANIFEST).is_file():
         return {"train": _with_label_names(load_teacher_outputs(path))}
+    if of_squad := [file for file in sorted(path.glob("*.json")) if is_squad_file(file)]:
+        return {
+            _SPLITS_OF_SQUAD.get(part := file.stem.partition("-")[0], part): load_squad_file(file) for file in of_squad
+        }
     return dict(load_named(name, config))
 
 

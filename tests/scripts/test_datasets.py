@@ -1,5 +1,7 @@
 """Data sets by name: built-in ones of the kind that a script takes, and what is read of them."""
 
+import json
+
 import pytest
 from datasets import Dataset
 
@@ -27,3 +29,12 @@ def test_training_rows_are_labeled_and_the_others_evaluated_on(wordnet, tmp_path
     (tmp_path / "a.txt").write_text("a film\n")
     (own,) = load_evaluation_rows(str(tmp_path / "a.txt"))
     assert own["text"][:] == load_unlabeled_rows(str(tmp_path / "a.txt"))["text"][:] == ["a film"]
+
+
+def test_a_folder_of_squads_files_is_read_as_splits(tmp_path):
+    row = {"id": "1", "title": "", "question": "w5?", "context": "w6 w7", "answers": {"text": [], "answer_start": []}}
+    for name, rows in {"train-v2.0": 3, "dev-v2.0": 2, "test": 1}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"version": "v2.0", "data": [row] * rows}))
+    found = load_splits(str(tmp_path))
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 3, "validation": 2, "test": 1}
+    assert found["test"][0]["question"] == "w5?"
