@@ -61,3 +61,8 @@ def agreement_text(row: Mapping[str, Any]) -> str:
     if agreement is not None:
         return f"{100 * agreement:.1f} %"
     return "" if correlation is None else f"{correlation:.3f}"
+
+
+def data_label(data: Mapping[str, Any]) -> str:
+    """The data set and its split, which for a file of one split has the same name."""
+    return data["name"] if data["split"] == data["name"] else f"{data['name']}, {data['split']}"

@@ -12,6 +12,7 @@ from hf_distill.evaluation.label_placement import label_marks
 from hf_distill.evaluation.metric_text import (
     agreement_label,
     agreement_text,
+    data_label,
     examples_label,
     is_share,
     metric_label,
@@ -49,7 +50,7 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
     compared = [row["against_teacher"] for row in rows if row.get("against_teacher")]
     has_p = not by_format and any("mcnemar_p" in each for each in compared)
     table = Table(
-        title=escape(plain(f"{data['name']}, {data['split']}: {examples_label(evaluation)}")),
+        title=escape(plain(f"{data_label(data)}: {examples_label(evaluation)}")),
         caption=f"± half the 95 % interval of the difference from the teacher{_P if has_p else ''}"
         if compared
         else None,
@@ -230,7 +231,7 @@ def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> Non
     axes.tick_params(which="both", labelsize=9)
     axes.set_xlabel("latency of one example (ms, median, log scale): left is faster" if is_timed else "parameters (M)")
     axes.set_ylabel(_literal(metric_label(evaluation), _NAME))
-    title = f"{_literal(data['name'], _NAME)}, {_literal(data['split'], _NAME // 2)}: {examples_label(evaluation)}"
+    title = f"{_literal(data_label(data), _NAME * 3 // 2)}: {examples_label(evaluation)}"
     axes.set_title(f"{title}\narea of a mark: parameters", pad=16)  # a mark at 100 % reaches above the axes
     axes.grid(alpha=0.25)
 

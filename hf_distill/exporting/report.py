@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hf_distill.evaluation.metric_text import metric_label, value_text
+from hf_distill.evaluation.metric_text import data_label, metric_label, value_text
 from hf_distill.evaluation.row_values import megabytes_text
 from hf_distill.extras import require_extra
 from hf_distill.text.plain import plain
@@ -22,7 +22,7 @@ def export_table(report: Mapping[str, Any]) -> Table:
 
     data, metric = report["data"], report["metric"]
     timed = [(each["batch_size"], each["sequence_length"]) for each in report["rows"][0].get("latency", ())]
-    table = Table(title=escape(plain(f"{data['name']}, {data['split']}: {data['examples']:,} examples")))
+    table = Table(title=escape(plain(f"{data_label(data)}: {data['examples']:,} examples")))
     headings = ["file", "MB", *([metric_label(report)] if metric else []), "agreement %", "layers in fp32"]
     times = [f"ms, {size} x {length}" if length else f"ms, {size}" for size, length in timed]
     table.add_column("format", overflow="fold")
