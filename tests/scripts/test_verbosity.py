@@ -112,6 +112,7 @@ def test_bars_of_datasets_are_hidden_for_a_while_unless_the_user_decides(own, mo
     bars = sys.modules["datasets.utils.tqdm"]
     monkeypatch.setattr(bars, "HF_DATASETS_DISABLE_PROGRESS_BARS", own)
     monkeypatch.setattr(bars, "_hf_datasets_progress_bars_disabled", bool(own))
+    monkeypatch.setattr(sys.modules["transformers.utils.logging"], "_tqdm_active", True)  # whatever ran before
     with without_progress_bars():
         assert datasets.are_progress_bars_disabled() is (own is None or own)
         assert not transformers.logging.is_progress_bar_enabled()
