@@ -154,8 +154,10 @@ def test_columns_of_other_names_are_recognized_and_named(run, tmp_path, caplog, 
         for pair in zip(("--transfer_set", "--train_file", "--test_file"), files, strict=True)
         for argument in pair
     ]
-    for name in ("transformers", "hf_distill"):  # a script that ran before may have ended that they reach the root
+    for name in ("transformers", "hf_distill"):  # whatever ran before has made of them
+        caplog.set_level(logging.WARNING, name)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("transformers.pretrained_distillation"), "disabled", False)
     output = run("other", "D", *given)
     assert "distillation: texts are read from the column message of" in caplog.text
     assert "Labels are read from queue" in caplog.text
