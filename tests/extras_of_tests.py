@@ -36,6 +36,7 @@ WITH_EXTRAS = (
     "tests/test_dependencies.py",
     "tests/test_documentation_site.py",
     "tests/test_model_cards.py::test_a_card_is_made_of_its_record",
+    "tests/test_sentence_prompts.py::test_a_comparison_reads_pairs_as_queries_and_documents",
     "tests/trainers/test_rerankers.py::test_an_evaluation_compares_all_candidates_of_a_query_and_ranks_them",
     "tests/trainers/test_training_log.py",
 )
