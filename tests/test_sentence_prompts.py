@@ -78,6 +78,15 @@ def test_empty_prompts_are_none(folder):
     assert prompts_of(found) == [""] and prompts_of(found, 2) == ["w10 ", ""]
 
 
+def test_prompts_that_are_no_texts_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if "sentence_" not in key}))
+    for prompts in ("w10 ", {"query": 7}):
+        (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+        with pytest.raises(ValueError, match=r"'prompts' of .*config_sentence_transformers\.json"):
+            SentenceEncoder.from_pretrained(folder)
+
+
 def test_prompts_that_are_left_out_of_pooling_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if "sentence_" not in key}))

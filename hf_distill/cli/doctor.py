@@ -18,15 +18,22 @@ def doctor(
 
     Example: hf-distill doctor --no-hub
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from hf_distill.scripts.diagnosis import diagnose
 
     found = diagnose(hub)
     if as_json:
         print_json(found)
-        return
+    else:
+        _print(found)
+    if found["load_failures"]:  # nothing can run
+        raise typer.Exit(1)
+
+
+def _print(found: dict[str, Any]) -> None:
+    """Print what was found, and what is missing, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table.grid(padding=(0, 2))
     for name, value in _lines(found):
         table.add_row(name, value)
@@ -35,8 +42,6 @@ def doctor(
     console.print()
     for problem in found["problems"] or ["nothing is missing"]:
         console.print(f"- {problem}", markup=False, highlight=False)
-    if found["load_failures"]:  # nothing can run
-        raise typer.Exit(1)
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:

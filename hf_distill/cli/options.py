@@ -28,8 +28,8 @@ UnlabeledTexts = Annotated[
 LabelsAlone = Annotated[
     bool,
     typer.Option(
-        help="Also train the same student on the labels alone, for as many steps, at most 600 or a tenth where a transfer "
-        "set makes the training longer, and say by how much distillation is better.",
+        help="Also train the same student on the labels alone, for as many steps (no more than 600, 3 epochs of "
+        "them or a tenth, whichever is most), and say by how much distillation is better.",
     ),
 ]
 TransferSet = Annotated[

@@ -79,7 +79,10 @@ def machine_load() -> dict[str, str]:
         `busy`, the load average of the last minute in words, where more processes want to run than there are processors.
     """
     processors = os.cpu_count() or 1
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):  # not every system tells
+        return {}
     if load <= processors + 1:
         return {}
     busy = f"load average {load:.1f} on {processors} processors"

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers.utils.hub import cached_file
 
-from hf_distill.files import atomic_write, json_bytes, read_json
+from hf_distill.files import atomic_write, checked, json_bytes, read_json
 from hf_distill.objectives.embeddings import Pooling
 
 # The names of sentence-transformers, whose version 6 reads those of all earlier versions.
@@ -76,10 +76,14 @@ def saved_prompts(name: str | os.PathLike, **source: Any) -> tuple[dict[str, str
 
     Returns:
         The prompts by name, without empty ones, and the name of the default; none where the folder names none.
+
+    Raises:
+        FileFormatError: The file has prompts that are no texts.
     """
     path = _file(name, PROMPTS_FILE, source)
     saved = {} if path is None else read_json(path)
-    prompts = {key: text for key, text in (saved.get("prompts") or {}).items() if text}
+    named = checked(saved.get("prompts") or {}, dict[str, str | None], f"'prompts' of {path}")
+    prompts = {key: text for key, text in named.items() if text}
     default = saved.get("default_prompt_name")
     return prompts, default if default in prompts else None
 

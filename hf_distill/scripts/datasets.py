@@ -33,8 +33,8 @@ def load_splits(name: str, config: str | None = None) -> dict[str, Dataset]:
 
     Args:
         name: A built-in set (one of `LABELED`), a .csv, .json, .jsonl, .txt or .parquet file (one split, named after the
-            file), a folder written by `save_to_disk`, a folder with SQuAD's files (such as train-v2.0.json), a folder with precomputed teacher outputs (one split, train), or any
-            name that `datasets.load_dataset` takes.
+            file), a folder written by `save_to_disk`, a folder with SQuAD's files (such as train-v2.0.json), a folder with
+            precomputed teacher outputs (one split, train), or any name that `datasets.load_dataset` takes.
         config: The name of the data set's configuration. None: the default one.
 
     Returns:

@@ -39,9 +39,9 @@ def train_on_labels(
 ) -> EvaluatedModel | None:
     """Train the student of a finished distillation again, from the same initial weights, on its labels alone.
 
-    It takes as many steps as the distillation where that learned from the same rows or took 600 steps, the default of short
-    trainings. A longer one on a transfer set is compared with 600 steps, 3 epochs of the labeled rows or a tenth of its own
-    steps, whichever is most: with few labels a student needs no more.
+    It takes as many steps as the distillation, but no more than 600, 3 epochs of the labeled rows or a tenth of the
+    distillation's steps, whichever is most: with few labels a student needs no more. With the defaults and without a transfer
+    set these are equally many.
 
     Args:
         trainer: The trainer of the distillation, after training.
