@@ -20,7 +20,7 @@ from hf_distill.evaluation.comparison import (
     timed_lengths,
 )
 from hf_distill.evaluation.formats import Format, Runner, in_format
-from hf_distill.evaluation.latency import measure_latency
+from hf_distill.evaluation.latency import machine_load, measure_latency
 from hf_distill.evaluation.predictions import Predictions, Predictor
 from hf_distill.exporting.agreement import AgreementError, agreement, largest_difference, with_labels
 from hf_distill.exporting.layers import RecordingRunner, fewest_kept, hurt_by_layer, named_layers
@@ -94,7 +94,8 @@ class ExportJob:
             "calibration": {"examples": len(self.calibration), "fingerprint": rows_sha256(self.calibration)},
             "metric": self.reference.main_metric if self.is_labeled else None,
             "required_agreement": self.settings.require_agreement,
-            "conditions": conditions_of("cpu", self.settings.max_length, packages),
+            "conditions": conditions_of("cpu", self.settings.max_length, packages)
+            | (machine_load() if self.settings.latency else {}),
             "rows": found,
         }
 
