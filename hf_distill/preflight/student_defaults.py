@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[str, float]:
     """What None means in the training arguments of a student with a teacher, by their names.
 
-    Students that `create_student` made, whose weights are new or cut out of a larger model, need larger steps than a whole
+    Students that `create_student` or a script made, whose weights are new or cut out of a larger model, need larger steps than a whole
     pre-trained model, and more of them where there are few rows: a learning rate of 0.06 / hidden size (4.7e-4 for 128 and
     1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps. Sentence
     encoders, which imitate whole vectors, need larger steps: 1e-3, above a hidden size of 384 0.384 / hidden size.

@@ -1,15 +1,15 @@
-"""How `create_student` made a model: a note on the model that training defaults and records depend on."""
+"""How `create_student` or a script made a model: a note on the model that training defaults and records depend on."""
 
 from __future__ import annotations
 
 from torch import nn
+from transformers import PreTrainedModel
 
 _NOTE = "hf_distill_initialization"
-_RANDOM = "hf_distill_random_weights"
 
 
 def initialization_of(model: nn.Module) -> str | None:
-    """The initialization, such as "truncated", by which `create_student` made a model; None for other models."""
+    """The initialization, such as "truncated", by which `create_student` or a script made a model; None for other models."""
     return getattr(model, _NOTE, None)
 
 
@@ -19,11 +19,7 @@ def note_initialization(model: nn.Module, initialization: str | None) -> None:
         setattr(model, _NOTE, initialization)
 
 
-def has_random_weights(model: nn.Module) -> bool:
-    """Whether a script made a model from a configuration alone; training defaults do not depend on it."""
-    return getattr(model, _RANDOM, False)
-
-
-def note_random_weights(model: nn.Module) -> None:
-    """Note on a model that was made from a configuration that its weights are random."""
-    setattr(model, _RANDOM, True)
+def note_random_weights(model: PreTrainedModel) -> None:
+    """Note on a model that was made from a configuration, which may be that of another model, that its weights are random."""
+    note_initialization(model, "random")
+    model.config._name_or_path = ""

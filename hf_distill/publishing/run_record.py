@@ -18,7 +18,7 @@ from hf_distill.features.projections import PROJECTIONS
 from hf_distill.files import atomic_write, read_json
 from hf_distill.files.json_schema import first_violation
 from hf_distill.fingerprints import package_versions, weights_sha256
-from hf_distill.pretrained.origin import has_random_weights, initialization_of
+from hf_distill.pretrained.origin import initialization_of
 from hf_distill.sentence_encoder import DEFAULT_PROMPT, NORMALIZE, POOLING, PROMPTS
 from hf_distill.tasks import Task, class_of, task_of
 from hf_distill.text.hub_ids import is_hub_id
@@ -214,12 +214,11 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     config: Any = getattr(model, "config", None)
     task = task_of(model)
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-    is_random = has_random_weights(model)  # its configuration may be that of another model
-    origin = "" if is_random else getattr(config, "_name_or_path", "")
+    origin = getattr(config, "_name_or_path", "")
     return {
         "name": public_name(origin or class_of(model).__name__),
-        "revision": None if is_random else getattr(config, "_commit_hash", None),
-        "initialization": initialization_of(model) or ("random" if is_random else "pretrained" if origin else None),
+        "revision": getattr(config, "_commit_hash", None) if origin else None,
+        "initialization": initialization_of(model) or ("pretrained" if origin else None),
         "lineage": _lineage(origin),
         "architecture": class_of(model).__name__,
         "parameters": sum(num_elements(p) for name, p in model.named_parameters() if PROJECTIONS not in name),

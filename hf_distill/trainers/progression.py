@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from itertools import accumulate
 from typing import Any
 
 from transformers import TrainingArguments
+
+QUALITIES = ("accuracy", "f1", "matthews_correlation", "pearson", "exact_match", "mrr")  # of which more is better
 
 
 class GeneralStageLoss(str, Enum):
@@ -87,6 +89,34 @@ def choosing_the_best(args: TrainingArguments, eval_dataset: Any) -> dict[str, A
     if eval_dataset is None or not coincide:
         return {}
     metric = args.metric_for_best_model or "hard_label_loss"
-    greater = args.greater_is_better
-    greater = not metric.endswith("loss") if greater is None else greater
-    return {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater}
+    return {
+        "load_best_model_at_end": True,
+        "metric_for_best_model": metric,
+        "greater_is_better": _greater_is_better(args, metric),
+    }
+
+
+def quality(args: TrainingArguments, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+    """The metric by which the students of two stages are compared.
+
+    Args:
+        args: The training arguments.
+        metrics: The metrics of an evaluation.
+
+    Returns:
+        The key and the value, negative where lower is better, of `metric_for_best_model`; without it of the first of
+        `QUALITIES` among the metrics. None: there is none of these, or it is the loss, which is another one in each stage.
+        Without a metric the loss on labels is not taken either: a student that is trained on few labels predicts more of
+        them rightly at a higher loss.
+    """
+    names = [args.metric_for_best_model] if args.metric_for_best_model else QUALITIES
+    keys = (name if name.startswith("eval_") else f"eval_{name}" for name in names)
+    key = next((each for each in keys if each in metrics), None)
+    if key in (None, "eval_loss"):
+        return None
+    return key, metrics[key] if _greater_is_better(args, key) else -metrics[key]
+
+
+def _greater_is_better(args: TrainingArguments, metric: str) -> bool:
+    named = args.greater_is_better if args.metric_for_best_model else None
+    return not metric.endswith("loss") if named is None else named

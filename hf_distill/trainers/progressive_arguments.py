@@ -70,7 +70,14 @@ class ProgressiveTrainingArguments(DistillationTrainingArguments):
     final_stage_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the final stage. None: learning_rate."}
     )
-
+    keep_better_stage: bool = field(
+        default=True,
+        metadata={
+            "help": "Evaluate after each of the two stages, where there are an eval_dataset and compute_metrics, and keep the "
+            "student of the general stage if the final stage has not improved metric_for_best_model (by default accuracy, F1 "
+            "or another score of compute_metrics)."
+        },
+    )
     final_stage_budget: float = field(
         default=0.25,
         metadata={

@@ -40,6 +40,7 @@ from hf_distill.trainers.progression import (
     choosing_the_best,
     last_steps,
     logit_scale,
+    quality,
 )
 from hf_distill.trainers.progressive_arguments import ProgressiveTrainingArguments
 from hf_distill.trainers.resuming import require_same_run, training_lock
@@ -62,7 +63,8 @@ class ProgressiveTrainer(DistillationTrainer):
 
     One `train()` does both stages. The general stage keeps its checkpoints in `output_dir/general_stage`, where the best
     by `metric_for_best_model` (without it by the loss on labels) is chosen when evaluations and saves coincide, else the
-    last. The final stage starts from that, with a new optimizer and schedule, in `output_dir/final_stage`.
+    last. The final stage starts from that, with a new optimizer and schedule, in `output_dir/final_stage`. The student is
+    that of the general stage in the end if labels have made it worse (`keep_better_stage`).
 
     Columns of precomputed outputs of every checkpoint (`label_with_trajectory`) replace the teacher's forward passes.
 
@@ -80,7 +82,7 @@ class ProgressiveTrainer(DistillationTrainer):
         ValueError: The checkpoints do not belong together or cannot be read, or a final stage has no labels.
 
     Source:
-        Rezagholizadeh et al. 2021, arXiv 2110.08532. Equal shares, and the choice of loss, are ours.
+        Rezagholizadeh et al. 2021, arXiv 2110.08532. Shares, the choice of loss and that between the stages are ours.
     """
 
     args: ProgressiveTrainingArguments
@@ -102,6 +104,8 @@ class ProgressiveTrainer(DistillationTrainer):
         self._temperatures: list[float] = []  # of the general stage's steps so far
         self._shares = args.shares([checkpoint.step for checkpoint in self.trajectory.checkpoints])
         self.stage, self._logit_scale = Stage.GENERAL, 1.0
+        self._general_metrics: dict[str, float] | None = None  # of the student after the general stage
+        self._kept: Stage | None = None  # the stage whose student was the better one
         if args.max_steps > 0:
             last_steps(self._shares, args.max_steps)  # refuses too few
         trainer_kwargs["teacher_model"] = self.trajectory.first_model(cast(nn.Module, model))
@@ -149,13 +153,14 @@ class ProgressiveTrainer(DistillationTrainer):
         self, root: Path, resume_from_checkpoint: str | bool | None, *args: Any, **kwargs: Any
     ) -> TrainOutput:
         stage, checkpoint = self._where_to_begin(root, resume_from_checkpoint)
+        self._general_metrics = self._kept = None
         if stage is Stage.GENERAL:
             output = self._train_general_stage(root, checkpoint, *args, **kwargs)
             history, checkpoint = self.state.log_history, None
         else:
             self._require_same_general_stage(root)
             finished = self._finished(root)
-            history = finished["log_history"]
+            history, self._general_metrics = finished["log_history"], finished.get("metrics")
             self.continue_from(finished["cost"])
         if stage is Stage.FINAL or self.args.has_final_stage:
             output = self._train_final_stage(root, checkpoint, *args, **kwargs)
@@ -191,12 +196,14 @@ class ProgressiveTrainer(DistillationTrainer):
         with self._in_general_stage(folder):
             output = super().train(checkpoint, *args, **kwargs)
             self.save_model(str(folder))
+            self._general_metrics = self._metrics_of_stage()
         self.continue_from(self.cost())
         if self.args.should_save:
             content = {
                 "best_checkpoint": self.state.best_model_checkpoint,
                 "log_history": self.state.log_history,
                 "cost": self.cost(),
+                "metrics": self._general_metrics,
             }
             atomic_write(folder / _FINISHED, json.dumps(content) + "\n")
         self.accelerator.wait_for_everyone()
@@ -211,7 +218,29 @@ class ProgressiveTrainer(DistillationTrainer):
             "learning_rate": self.args.final_stage_learning_rate or self.args.learning_rate,
         }
         with self._in_stage(Stage.FINAL, output_dir=str(root / Stage.FINAL.value), **lengths):
-            return super().train(checkpoint, *args, **kwargs)
+            output = super().train(checkpoint, *args, **kwargs)
+            self._keep_better_stage(root)
+        return output
+
+    def _metrics_of_stage(self) -> dict[str, float] | None:
+        """The metrics of the student after a stage; None where the students of the stages are not compared."""
+        is_wanted = self.args.keep_better_stage and self.args.has_final_stage
+        return self.evaluate() if is_wanted and self.eval_dataset is not None and self.compute_metrics else None
+
+    def _keep_better_stage(self, root: Path) -> None:
+        """Go back to the student of the general stage if the final stage has made it worse."""
+        before, after = (
+            quality(self.args, metrics or {}) for metrics in (self._general_metrics, self._metrics_of_stage())
+        )
+        if before is None or after is None:
+            return
+        self._kept = Stage.GENERAL if before[1] > after[1] else Stage.FINAL
+        if self._kept is Stage.GENERAL:
+            logger.warning(
+                f"The student of the general stage is kept: {before[0]} was {abs(before[1]):.4g} after it, and is "
+                f"{abs(after[1]):.4g} after the final stage (keep_better_stage)."
+            )
+            self.load_weights(root / Stage.GENERAL.value)
 
     def _require_same_general_stage(self, root: Path) -> None:
         """Refuse to start or resume the final stage after a general stage of another run, or a shorter one.
@@ -340,12 +369,16 @@ class ProgressiveTrainer(DistillationTrainer):
         parts = ("objective", "arguments", "data", "training", "metrics")
         loaded = {stage: RunRecord.load(folder) for stage, folder in records.items()}
         record = loaded[max(loaded, key=list(Stage).index)]
+        if self._kept in loaded:
+            record.student, record.metrics = loaded[self._kept].student, loaded[self._kept].metrics
         record.student["saved_as"], record.teacher = root.resolve().name, loaded[Stage.GENERAL].teacher
         if record.teacher is not None:
             record.teacher["trajectory"] = [checkpoint.step for checkpoint in self.trajectory.checkpoints]
         record.stages = [
             {"name": stage.value} | {part: getattr(each, part) for part in parts} for stage, each in loaded.items()
         ]
+        if self._kept is not None:
+            record.training["kept_stage"] = self._kept.value
         record.save(root)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, RunRecordCallback):

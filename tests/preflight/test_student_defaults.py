@@ -6,7 +6,7 @@ from transformers import TrainingArguments
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, SentenceEncoder, create_student
 from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP, student_defaults
-from hf_distill.pretrained.origin import note_initialization
+from hf_distill.pretrained.origin import note_initialization, note_random_weights
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_models import tiny_bert
 
@@ -32,6 +32,13 @@ def test_a_created_student_with_a_teacher_gets_its_own_rate(plain, teacher, sent
     for shape, hidden in {"1/32": 32, "1/16": 16}.items():
         found = chosen(plain(), create_student(shape, teacher), sentences, tokenizer, teacher)
         assert found == (pytest.approx(RATE_TIMES_HIDDEN_SIZE / hidden, rel=0.05), WARMUP)
+
+
+def test_so_does_a_student_that_a_script_made_of_a_configuration(plain, teacher, sentences, tokenizer):
+    student = tiny_bert(32, 1)
+    note_random_weights(student)
+    assert chosen(plain(), student, sentences, tokenizer, teacher)[0] == pytest.approx(0.06 / 32, rel=0.05)
+    assert chosen(plain(), student, sentences, tokenizer, None)[0] == STOCK["learning_rate"]
 
 
 @pytest.mark.parametrize(("hidden", "rate"), [(16, 1e-3), (384, 1e-3), (768, 5e-4)])

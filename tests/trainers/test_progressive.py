@@ -24,7 +24,9 @@ from hf_distill import (
     label_with_trajectory,
 )
 from hf_distill.files import FolderInUseError, folder_lock
+from hf_distill.fingerprints import weights_sha256
 from hf_distill.objectives.terms import soft_label_term
+from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.teachers.checkpoints import find_checkpoints
 from hf_distill.teachers.trajectory import Trajectory
@@ -333,6 +335,38 @@ def test_the_final_stage_begins_from_the_best_of_the_general_stage(progressive, 
     best = type(trainer.model).from_pretrained(folder / "checkpoint-4")
     torch.testing.assert_close(parameters_of(trainer.model), parameters_of(best), rtol=0, atol=1e-6)
     assert trainer.args.load_best_model_at_end is False and trainer.args.output_dir == str(tmp_path / "output")
+
+
+@pytest.mark.parametrize(
+    ("values", "arguments", "kept"),
+    [
+        ((0.8, 0.7), {}, "general_stage"),
+        ((0.7, 0.8), {}, "final_stage"),
+        ((0.7, 0.7), {}, "final_stage"),
+        ((0.7, 0.8), {"metric_for_best_model": "accuracy", "greater_is_better": False}, "general_stage"),
+        ((0.8, 0.7), {"metric_for_best_model": "eval_loss"}, None),
+        ((0.8, 0.7), {"keep_better_stage": False}, None),
+    ],
+)
+def test_the_better_student_of_the_two_stages_is_kept(progressive, tmp_path, values, arguments, kept):
+    found = iter(values)
+    trainer = progressive(compute_metrics=lambda _: {"accuracy": next(found)}, **arguments)
+    trainer.train()
+    general = type(trainer.model).from_pretrained(tmp_path / "output" / "general_stage")
+    is_general = torch.equal(parameters_of(trainer.model), parameters_of(general))
+    record = RunRecord.load(tmp_path / "output")
+    if kept is None:
+        assert not is_general and "kept_stage" not in record.training
+        return
+    assert is_general == (kept == "general_stage") and record.training["kept_stage"] == kept
+    assert record.student["weights_sha256"] == weights_sha256(trainer.model)
+    assert record.metrics["eval_accuracy"] == values[kept == "final_stage"]
+    resumed = progressive(compute_metrics=lambda _: {"accuracy": values[1]}, **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(parameters_of(resumed.model), parameters_of(trainer.model))
+    write_model_card(tmp_path / "output")
+    sentence = f"The student is that of the {kept.replace('_', ' ')}"
+    assert sentence in (tmp_path / "output" / "README.md").read_text()
 
 
 def test_one_record_over_both_stages(progressive, tmp_path):
