@@ -74,7 +74,11 @@ def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor], strict: 
             model.load_state_dict(state, strict=strict)
     elif is_sharded(model):
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+        from torch.distributed.fsdp import FSDPModule
 
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # a forward pass without a backward pass leaves the outermost module's weights gathered
         set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True, strict=strict))
     else:
         model.load_state_dict(state, strict=strict)

@@ -286,12 +286,17 @@ class BaseTrainer(Trainer):
     def load_weights(self, folder: Path) -> None:
         """Load the weights in a folder, and discard the optimizer and schedule of the training before."""
         self._leave_engine()
+        self.replace_weights(folder)
+        if not is_sharded(self.model):
+            self._unwrap()
+        self.optimizer = self.lr_scheduler = None
+
+    def replace_weights(self, folder: Path) -> None:
+        """Load the weights in a folder into the model as it is, also within the engine of the training before."""
         if is_sharded(self.model):
             load_full_state_dict(self.model, load_file(folder / SAFE_WEIGHTS_NAME), strict=False)
         else:
             self._load_from_checkpoint(str(folder))
-            self._unwrap()
-        self.optimizer = self.lr_scheduler = None
 
     def _leave_engine(self) -> None:
         """Free the model of the DeepSpeed engine of an earlier training or evaluation, if it has one."""

@@ -240,7 +240,7 @@ class ProgressiveTrainer(DistillationTrainer):
                 f"The student of the general stage is kept: {before[0]} was {abs(before[1]):.4g} after it, and is "
                 f"{abs(after[1]):.4g} after the final stage (keep_better_stage)."
             )
-            self.load_weights(root / Stage.GENERAL.value)
+            self.replace_weights(root / Stage.GENERAL.value)
 
     def _require_same_general_stage(self, root: Path) -> None:
         """Refuse to start or resume the final stage after a general stage of another run, or a shorter one.

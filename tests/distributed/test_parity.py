@@ -103,3 +103,8 @@ def test_adapters_alone_learn_and_can_be_loaded_or_merged(came, engine):
 def test_evaluating_first_changes_nothing(came, alone, engine):
     """After an evaluation stock Trainer leaves DDP out without a word, and engines raise."""
     require_the_same(came[engine, "evaluated first"], alone["logits"])
+
+
+@pytest.mark.parametrize("engine", ADAPTED)
+def test_the_better_stage_is_kept_recorded_and_saved(came, engine):
+    assert came[engine, "better stage"] == {"kept": "general_stage", "is recorded": True, "is saved": True}
