@@ -59,7 +59,7 @@ class LatencySettings:
         formats: The number formats, see `in_format`; single precision is always included, and first.
         runs: The largest number of timed passes per model. Fewer (at least five) are timed if all passes of one
             measurement would take longer than five seconds.
-        warm_up: The largest number of passes before the timed ones, besides two that estimate the time of a pass.
+        warm_up: The largest number of passes before the first timed ones, besides two that estimate the time of a pass.
         teacher_in_formats: Whether a teacher, too, is compared in the other formats, not in single precision alone.
     """
 

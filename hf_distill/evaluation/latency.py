@@ -15,6 +15,9 @@ from transformers import PretrainedConfig
 
 from hf_distill.evaluation.formats import Runner
 
+_UNTIMED_MILLISECONDS = 20.0  # at the beginning of each turn
+_TURNS, _CONSECUTIVE = 10, 2  # the most turns of a model, and the fewest timed passes in a turn where there are so many
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,33 +32,39 @@ def measure_latency(
 ) -> dict[str, dict[str, Any]]:
     """Time the forward pass of models in turn, so that changes of the machine's speed affect all of them alike.
 
+    In each of up to ten turns a model does several passes in a row, as one does that serves requests. The first pass, and
+    all in the first 20 milliseconds, are not timed: they find the weights of another model in the caches, and its threads
+    still running.
+
     Args:
         models: The models by name. Modules are moved to the device and must accept `input_ids` and `attention_mask`;
             functions are called with the inputs, see `in_format`.
         batch_size: The number of sequences per forward pass.
         sequence_length: The number of tokens per sequence, without padding.
         runs: The number of timed forward passes per model.
-        warm_up: The number of forward passes per model before the timed ones.
+        warm_up: The number of forward passes per model before all that, in its first turn.
         device: The device to run on.
         inputs: A function from batch size and sequence length to new inputs on the device. None: random tokens.
 
     Returns:
         The measurements by name: `median_ms` and `p95_ms` (milliseconds per pass), `sequences_per_second` at the median,
-        and the conditions `batch_size`, `sequence_length`, `runs`, `warm_up`, `threads` and `device`.
+        and the conditions `batch_size`, `sequence_length`, `runs`, `consecutive` (the most timed passes in a row), `warm_up`,
+        `threads` and `device`.
     """
     device = torch.device(device)
     milliseconds: dict[str, list[float]] = {name: [] for name in models}
     runners = {name: _runner(model, device) for name, model in models.items()}
     inputs = inputs or (lambda size, length: random_tokens(_vocabulary_size(models), size, length, device))
-    for turn in range(warm_up + runs):
+    turns = [len(part) for part in np.array_split(np.arange(runs), min(_TURNS, -(-runs // _CONSECUTIVE)))]
+    for turn, timed in enumerate(turns):
         for name, run in runners.items():
-            batch = inputs(batch_size, sequence_length)
-            _wait_for(device)
-            start = time.perf_counter()
-            run(batch)
-            _wait_for(device)
-            if turn >= warm_up:
-                milliseconds[name].append(1000 * (time.perf_counter() - start))
+            one_pass = lambda run=run: _milliseconds(run, inputs(batch_size, sequence_length), device)  # noqa: E731
+            for _ in range(0 if turn else warm_up):
+                one_pass()
+            untimed = one_pass()
+            while untimed < _UNTIMED_MILLISECONDS:
+                untimed += one_pass()
+            milliseconds[name] += [one_pass() for _ in range(timed)]
     return {
         name: {
             "median_ms": round(float(np.median(times)), 3),
@@ -64,12 +73,22 @@ def measure_latency(
             "batch_size": batch_size,
             "sequence_length": sequence_length,
             "runs": runs,
+            "consecutive": max(turns),
             "warm_up": warm_up,
             "threads": torch.get_num_threads(),
             "device": device.type,
         }
         for name, times in milliseconds.items()
     }
+
+
+def _milliseconds(run: Runner, batch: Mapping[str, Tensor], device: torch.device) -> float:
+    """The time of one forward pass."""
+    _wait_for(device)
+    start = time.perf_counter()
+    run(batch)
+    _wait_for(device)
+    return 1000 * (time.perf_counter() - start)
 
 
 def machine_load() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Latency is measured on the model given, in the format asked for."""
 
 import logging
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,29 @@ def test_a_deeper_model_takes_longer_and_conditions_are_stated():
         assert measured["p95_ms"] >= measured["median_ms"]
         assert (measured["batch_size"], measured["sequence_length"], measured["runs"]) == (2, 16, 9)
         assert measured["threads"] == torch.get_num_threads() and measured["device"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("runs", "turns", "consecutive"), [(1, 1, 1), (2, 1, 2), (5, 3, 2), (20, 10, 2), (50, 10, 5), (57, 10, 6)]
+)
+def test_models_take_turns_of_several_passes_whose_first_is_not_timed(runs, turns, consecutive, monkeypatch):
+    passes = []
+    clock = iter(range(10**6))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock) * 0.025)  # 25 ms a pass
+    models = {name: lambda batch, name=name: passes.append(name) for name in ("first", "second")}
+    found = measure_latency(models, runs=runs, warm_up=3)
+    assert sum(one != other for one, other in pairwise(passes)) == 2 * turns - 1
+    assert passes.count("first") == passes.count("second") == 3 + turns + runs
+    assert {each["consecutive"] for each in found.values()} == {consecutive}
+    assert all(each["median_ms"] == each["p95_ms"] == 25 for each in found.values())
+
+
+def test_what_runs_in_the_first_20_milliseconds_of_a_turn_is_not_timed(monkeypatch):
+    passes = []
+    clock = iter(range(10**6))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock) * 0.004)  # 4 ms a pass
+    measure_latency({"fast": lambda batch: passes.append(batch)}, runs=2, warm_up=0)
+    assert len(passes) == 5 + 2
 
 
 @pytest.mark.parametrize(
