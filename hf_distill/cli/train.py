@@ -78,6 +78,8 @@ def train(
     Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student
     """
     from hf_distill.scripts.external_teacher import ExternalOutputs
+    from hf_distill.scripts.interruption import advice_on_interrupt
+    from hf_distill.scripts.output_folder import resume_advice
     from hf_distill.scripts.student_training import StudentRequest, train_student
 
     of_outputs = (base_model, labels, outputs_kind, multi_label, teacher_info or ())
@@ -95,7 +97,8 @@ def train(
         request, lambda remark: typer.echo(printable(remark), err=True) if args.should_log else None
     )
     if args.should_save:
-        _report(finished, metrics, _column_options(text_column, label_column), max_length, as_json)
+        with advice_on_interrupt(lambda: resume_advice(args)):
+            _report(finished, metrics, _column_options(text_column, label_column), max_length, as_json)
 
 
 def training_arguments(context: typer.Context, output_dir: Path, *defaults: str) -> ScriptTrainingArguments:

@@ -56,7 +56,7 @@ def summary(
 def _quality(finished: FinishedTraining, evaluation: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> str:
     from hf_distill.scripts.splits import MIN_ROWS_TO_HOLD_OUT
 
-    held_out = f"; {finished.held_out}" if finished.held_out else ""
+    held_out = f"; {finished.of_held_out}" if finished.of_held_out else ""
     if evaluation is not None:
         return _compared(evaluation) + held_out
     agreement = metrics.get("eval_teacher_agreement")

@@ -49,6 +49,13 @@ class FinishedTraining:
         """The labeled split that student and teacher are compared on; None: there is none."""
         return labeled_split(self.splits, self.task)
 
+    @property
+    def of_held_out(self) -> str | None:
+        """Which rows were held out, and what that means for the teacher's score; None: no rows were."""
+        if self.held_out is None or self.teacher is None:
+            return self.held_out
+        return f"{self.held_out}, which flatters a teacher that was trained on them"
+
     def evaluate(self, max_length: int, latency: LatencySettings | None = None) -> dict[str, Any] | None:
         """Complete the run record, compare the student with its teacher on a labeled split, and write the model card.
 
@@ -62,7 +69,7 @@ class FinishedTraining:
         record = RunRecord.load(self.folder)
         record.student["name"] = self.folder.resolve().name
         record.data["name"] = record.data.get("name") or Path(self.dataset).stem
-        if told := [each for each in (self._of_transfer_set(), self.held_out) if each]:
+        if told := [each for each in (self._of_transfer_set(), self.of_held_out) if each]:
             record.data["train_text"] = "; ".join(told)
         if self.base_model and record.student.get("initialization") != "random":
             record.card["base_model"] = record.student["base_model"] = self.base_model

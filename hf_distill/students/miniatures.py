@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -88,6 +89,11 @@ MINIATURES: Mapping[str, Miniature] = MappingProxyType(
 )
 _SHAPES = {miniature.name: miniature.shape for miniature in MINIATURES.values() if miniature.name}
 
+_OF_MODEL = (
+    ", which is a model: a student that starts from it has its size, and it is the pretrained_model_name_or_path of create_student "
+    "or, for a teacher that has been run by hf-distill label, the --base-model of hf-distill train --teacher-outputs"
+)
+
 
 def shape_of(name: str) -> tuple[int, int]:
     """Parse the shape of a student.
@@ -103,8 +109,9 @@ def shape_of(name: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)/(\d+)", str(_SHAPES.get(name, name)))
     if match is None or int(match[1]) == 0 or int(match[2]) == 0:
+        is_model = isinstance(name, str) and Path(name, "config.json").is_file()
         raise ValueError(
             f"a shape is one of {list(_SHAPES)} or layers/hidden size such as '3/384', got {name!r}"
-            f"{suggestion(name, _SHAPES)}"
+            + (_OF_MODEL if is_model else suggestion(name, _SHAPES))
         )
     return int(match[1]), int(match[2])

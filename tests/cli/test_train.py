@@ -161,7 +161,25 @@ def test_without_a_test_set_some_rows_are_held_out_and_the_end_says_what_there_i
     assert f"hf-distill publish {folder} NAMESPACE/NAME --dry-run" in said
     record = json.loads((folder / "run.json").read_text())
     assert (record["data"]["train_examples"], record["evaluation"]["data"]["examples"]) == (36, 4)
-    assert "4 of the 40 rows were held out for validation (seed 7)" in (folder / "README.md").read_text()
+    assert (
+        "4 of the 40 rows were held out for validation (seed 7), which flatters a teacher that was trained on them"
+        in (folder / "README.md").read_text()
+    )
+
+
+def test_interrupted_while_the_models_are_compared_the_training_is_kept(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    call = ["train", tmp_path / "teacher", "--student", "1/16", "--dataset", labeled(tmp_path, 40)]
+    call += ["--output-dir", tmp_path / "student", *QUICK]
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_distill.scripts.finished_training.compare", interrupted)
+        tiny_bert(16, 2).save_pretrained(tmp_path / "teacher")
+        tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+        said = invoke(*call, exit_code=130).output
+    assert f"The same command resumes from {tmp_path / 'student' / 'checkpoint-2'}" in said
+    assert "Quality: accuracy" in invoke(*call).output
 
 
 def test_without_labels_the_end_says_how_often_the_two_agree(tmp_path):

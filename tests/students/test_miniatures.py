@@ -5,6 +5,7 @@ import torch
 from transformers import BertConfig, BertForPreTraining
 
 from hf_distill.students.miniatures import MINIATURES, shape_of
+from tests.tiny_models import tiny_bert
 
 PUBLISHED = {  # Turc et al. 2019, table 1, as counted from its architecture
     "2/128": 4_433_468, "4/128": 4_830_012, "6/128": 5_226_556, "8/128": 5_623_100, "10/128": 6_019_644,
@@ -42,3 +43,11 @@ def test_shapes_are_read_by_name_or_by_size():
             shape_of(wrong)
     with pytest.raises(ValueError, match=r"got 'tinny'. Did you mean 'tiny'\?"):
         shape_of("tinny")
+
+
+def test_a_model_in_place_of_a_size_is_told_where_it_belongs(tmp_path):
+    tiny_bert().save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"which is a model: .* the --base-model of hf-distill train --teacher-outputs"
+    ):
+        shape_of(str(tmp_path))
