@@ -280,8 +280,9 @@ class Comparison:
 
     def _train(self, student: str, method: Method, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
         changes |= {"max_steps": self.args.steps, "output_dir": str(folder), "do_train": True}
-        training = ProgressiveTrainingArguments(**(self.given | changes | method.arguments))
         splits = self._splits_for(method)
+        changes["keep_better_stage"] = "test" in splits  # what is reported must not choose
+        training = ProgressiveTrainingArguments(**(self.given | changes | method.arguments))
         set_seed(training.seed)
         trainer = make_trainer(
             create_student(student, self.teacher, self.args.initialization),
