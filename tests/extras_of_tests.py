@@ -17,6 +17,7 @@ WITH_EXTRAS = (
     "tests/evaluation/test_modules.py",
     "tests/evaluation/test_ranking.py",
     "tests/evaluation/test_rows_by_format.py",
+    "tests/evaluation/test_single_texts.py",
     "tests/evaluation/test_statistics.py",
     "tests/evaluation/test_text_pairs.py",
     "tests/examples",

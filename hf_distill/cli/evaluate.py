@@ -62,7 +62,7 @@ def evaluate(
     ] = False,
     as_json: PrintsJson = False,
 ) -> None:
-    """Compare students with their teacher on labeled data: quality, fidelity, calibration, size and latency.
+    """Compare students with their teacher on labeled data, or embeddings on bare texts: quality, fidelity, size and latency.
 
     Example: hf-distill evaluate outputs/student-a outputs/student-b --teacher outputs/teacher --dataset movie_reviews
     """

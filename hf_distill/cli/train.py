@@ -67,6 +67,8 @@ def train(
 ) -> None:
     """Distill a student from a teacher of texts, words, questions, images or embeddings, and compare the two where there are labels.
 
+    Embeddings are compared without labels, too, by the similarities of texts.
+
     With --teacher-outputs FILE the teacher is whoever gave the answers in the file, such as a language model.
 
     They are compared on the split test, else validation; without either a tenth of the training rows is held out.

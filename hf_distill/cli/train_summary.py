@@ -40,7 +40,7 @@ def summary(
     teacher = ["--teacher", finished.teacher] if finished.teacher else []
     evaluate = ["hf-distill", "evaluate", str(finished.folder), *teacher, "--dataset"]
     is_separate = finished.held_out is None and finished.evaluated_split is not None
-    data = finished.dataset if is_separate else "LABELED-TEST-DATA"
+    data = finished.dataset if is_separate else "TEST-TEXTS" if _is_encoder(finished) else "LABELED-TEST-DATA"
     publish = ["hf-distill", "publish", str(finished.folder), "NAMESPACE/NAME", "--dry-run"]
     lines = [
         f"Student: {finished.folder} (weights, run.json, and README.md, its card)",
@@ -65,16 +65,29 @@ def _quality(finished: FinishedTraining, evaluation: Mapping[str, Any] | None, m
             f"agrees with its teacher on {100 * agreement:.1f} % of the validation rows, which have no labels{held_out}"
         )
     if "eval_loss" in metrics:
-        return f"loss {metrics['eval_loss']:.4g} on the validation rows, which have no labels"
+        why = "are too few for a comparison" if _is_encoder(finished) else "have no labels"
+        return f"loss {metrics['eval_loss']:.4g} on the validation rows, which {why}"
     return (
         f"not measured: of {len(finished.splits['train'])} rows none were held out (at least {MIN_ROWS_TO_HOLD_OUT} are needed), "
         "and there is no split called test or validation"
     )
 
 
+def _is_encoder(finished: FinishedTraining) -> bool:
+    from hf_distill.tasks import Task
+
+    return finished.task is Task.SENTENCE_EMBEDDING
+
+
 def _compared(evaluation: Mapping[str, Any]) -> str:
     """The metric of the student and, where it is compared, of its teacher."""
-    from hf_distill.evaluation.metric_text import metric_label, value_text
+    from hf_distill.evaluation.metric_text import (
+        agreement_label,
+        agreement_text,
+        is_of_similarities,
+        metric_label,
+        value_text,
+    )
 
     label, _, unit = metric_label(evaluation).rpartition(" %")
     name, unit = (label, " %") if label else (unit, "")
@@ -83,6 +96,8 @@ def _compared(evaluation: Mapping[str, Any]) -> str:
         for row in reversed(_student_and_before(evaluation))
     )
     of_teacher = "".join(f", the teacher's {teacher}{unit}" for teacher in teachers)
+    if is_of_similarities(evaluation):
+        of_teacher = f", {agreement_label(evaluation)} {agreement_text(_student_and_before(evaluation)[-1])}"
     where = f"{evaluation['data']['examples']:,} rows ({evaluation['data']['split']})"
     return f"{name} {student}{unit}{of_teacher}, on {where}"
 

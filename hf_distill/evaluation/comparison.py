@@ -15,16 +15,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_distill.data.class_names import label_names
-from hf_distill.evaluation.fidelity import fidelity_values
+from hf_distill.evaluation.against_teacher import against_teacher, paired_difference
 from hf_distill.evaluation.formats import Format, FormatRunner, in_format
 from hf_distill.evaluation.latency import machine_load, measure_latency, random_pixels, random_tokens
 from hf_distill.evaluation.predictions import Predictions, Predictor
-from hf_distill.evaluation.significance import difference_interval, mcnemar
-from hf_distill.evaluation.text_pairs import pair_fidelity
+from hf_distill.evaluation.single_texts import require_comparable_texts
 from hf_distill.extras import require_extra
 from hf_distill.fingerprints import rows_sha256, weights_sha256
 from hf_distill.hardware import hardware_name
-from hf_distill.tasks import EMBEDDING, REGRESSION, SINGLE_LABEL, Task, task_of
+from hf_distill.tasks import Task, task_of
 
 TEACHER, DISTILLED, LABELS_ONLY, OTHER = "teacher", "distilled", "labels only", "other"
 _ENOUGH_MILLISECONDS = 5000.0  # limit of the time for all passes of one measurement
@@ -98,32 +97,32 @@ def compare(
         kept: A dictionary that gets each model's predictions in fp32 by its name. None: they are not kept.
 
     Returns:
-        The section `evaluation` of a run record, JSON-serializable; `run_record.schema.json` describes its fields, such
-        as the 95 % paired bootstrap interval of the difference from the teacher, and the p-value of McNemar's test.
+        The section `evaluation` of a run record, JSON-serializable; `run_record.schema.json` describes its fields.
 
     Raises:
-        ValueError: There are no models or rows, names are not unique, tasks or classes differ, or columns are missing.
+        ValueError: There are no models or rows, names are not unique, tasks or classes differ, or columns or a teacher are missing.
     """
     _require_comparable(evaluated_models, rows, name, split)
     formats = list(dict.fromkeys([Format.FP32.value, *(latency.formats if latency else ())]))
     names = label_names(evaluated_models[0].model.config)
-    predictor = partial(Predictor, names=names, batch_size=batch_size, max_length=max_length, device=device)
+    make = partial(Predictor, names=names, batch_size=batch_size, max_length=max_length, device=device)
     reference: Predictions | None = None
     found, runners, by_model = [], {}, {} if kept is None else kept
     for evaluated in evaluated_models:
-        predictions, is_in_all = {}, latency is None or latency.teacher_in_formats or evaluated.role != TEACHER
+        predictions: dict[str, Predictions] = {}
+        is_in_all = latency is None or latency.teacher_in_formats or evaluated.role != TEACHER
         for each in formats if is_in_all else formats[:1]:
             progress(f"{evaluated.name}: predictions in {each}")
             example = example_inputs(evaluated.model, 2, 16, device)
             run = runners[evaluated.name, each] = in_format(evaluated.model, each, example, device)
-            predictions[each] = predictor(evaluated.model, evaluated.processing_class, run).predict(rows)
+            theirs = reference or predictions.get(formats[0])
+            predictions[each] = make(evaluated.model, evaluated.processing_class, run, reference=theirs).predict(rows)
         found.append(_row(evaluated, predictions, reference, runners))
         main = by_model[evaluated.name] = predictions[Format.FP32.value]
         reference = main if evaluated.role == TEACHER else reference
     if latency is not None:
-        for each in formats:
-            progress(f"latency in {each}")
-            _add_latencies(found, each, _latencies(evaluated_models, runners, each, latency, device))
+        measure = partial(_latencies, evaluated_models, runners, settings=latency, device=device)
+        _add_latencies(found, formats, measure, progress)
     return {
         "task": cast(Task, task_of(evaluated_models[0].model)).value,  # `Predictor.predict` raises for other models
         "data": {"name": name, "split": split} | _counts(rows, main),
@@ -158,6 +157,8 @@ def _require_comparable(evaluated_models: Sequence[EvaluatedModel], rows: Datase
     if len(set(tasks.values())) > 1:
         shown = {name: task and task.value for name, task in tasks.items()}
         raise ValueError(f"models to compare must be for one task, got {shown}")
+    if Task.SENTENCE_EMBEDDING in tasks.values():
+        require_comparable_texts(rows, evaluated_models[0].role == TEACHER)
 
 
 def _row(
@@ -184,54 +185,18 @@ def _row(
     if len(predictions) > 1:
         others = dict(list(predictions.items())[1:])
         row["metrics_by_format"] = {each: found.metrics for each, found in others.items()}
-        if reference is not None:
+        if reference is not None and main.has_interval:
             row["against_teacher_by_format"] = {
                 each: paired_difference(reference, found) for each, found in others.items()
             }
-    return row if reference is None else row | _against(reference, main, task_of(model))
-
-
-def _against(teacher: Predictions, student: Predictions, task: Task | None) -> dict[str, Any]:
-    """The student's fidelity to the teacher, and the difference of their main metrics."""
-    if len(teacher.predictions) != len(student.predictions):
-        raise ValueError(
-            f"teacher and student must read the same items, got {len(teacher.predictions)} and "
-            f"{len(student.predictions)}: their tokenizers truncate the texts at different places; pass a larger max_length (--max-length)"
-        )
-    fidelity = {}
-    if student.logits is not None and teacher.logits is not None:
-        kind = REGRESSION if student.is_correct is None else SINGLE_LABEL
-        if task is Task.SENTENCE_EMBEDDING:
-            kind, fidelity = EMBEDDING, pair_fidelity(student.logits, teacher.logits)
-        both = torch.from_numpy(student.logits), torch.from_numpy(teacher.logits)
-        fidelity |= {key: float(value.mean()) for key, value in fidelity_values(*both, kind).items()}
-    else:
-        fidelity["teacher_agreement"] = float((student.predictions == teacher.predictions).mean())
-    difference = paired_difference(teacher, student)
-    if student.is_correct is not None and teacher.is_correct is not None:
-        difference["mcnemar_p"] = mcnemar(student.is_correct, teacher.is_correct)
-    return {"fidelity": fidelity, "against_teacher": difference}
-
-
-def paired_difference(first: Predictions, second: Predictions) -> dict[str, float]:
-    """The difference of two models' main metrics on the same examples.
-
-    Args:
-        first: The predictions of the model that is compared with.
-        second: The predictions of the other model.
-
-    Returns:
-        The second's metric less the first's as `difference`, and its 95 % paired bootstrap interval, `low` to `high`.
-    """
-    main = second.main_metric
-    low, high = difference_interval(lambda chosen: second.score(chosen) - first.score(chosen), first.num_examples)
-    return {"difference": second.metrics[main] - first.metrics[main], "low": low, "high": high}
+    return row if reference is None else row | against_teacher(reference, main, task_of(model))
 
 
 def _latencies(
     evaluated_models: Sequence[EvaluatedModel],
     runners: Mapping[tuple[str, str], FormatRunner],
     number_format: str,
+    *,
     settings: LatencySettings,
     device: torch.device | str,
 ) -> list[list[dict[str, Any]]]:
@@ -286,10 +251,17 @@ def affordable_latencies(
     return found
 
 
-def _add_latencies(rows: Sequence[dict[str, Any]], number_format: str, latencies: list[list[dict[str, Any]]]) -> None:
-    """Append the latencies of all models in one number format to their rows of the comparison."""
-    for row, times in zip(rows, latencies, strict=True):
-        row.setdefault("latency", []).extend({"format": number_format} | time for time in times)
+def _add_latencies(
+    rows: Sequence[dict[str, Any]],
+    formats: Sequence[str],
+    measure: Callable[[str], list[list[dict[str, Any]]]],
+    progress: Callable[[str], None],
+) -> None:
+    """Append the latencies of all models, measured in one number format after the other, to their rows of the comparison."""
+    for each in formats:
+        progress(f"latency in {each}")
+        for row, times in zip(rows, measure(each), strict=True):
+            row.setdefault("latency", []).extend({"format": each} | time for time in times)
 
 
 def conditions_of(

@@ -15,6 +15,7 @@ from hf_distill.extras import require_extra
 from hf_distill.sentence_encoder import prompts_of
 
 _PAIRS_AT_ONCE = 1000  # rows of similarities in memory
+_MOST_COMPARED = 500  # where every text is compared with every other
 
 
 def embeddings_of(
@@ -74,9 +75,37 @@ def similarity_spearman(student: np.ndarray, teacher: np.ndarray) -> float:
         The correlation, in [-1, 1].
     """
     _require_same_rows(student, teacher)
-    upper = np.triu_indices(len(student), k=1)
-    both = ((normalized(each) @ normalized(each).T)[upper] for each in (student, teacher))
-    return float(_spearman(*both))
+    return float(_spearman(pair_cosines(student), pair_cosines(teacher)))
+
+
+def pair_cosines(embeddings: np.ndarray) -> np.ndarray:
+    """The cosine similarities of all pairs of texts, in the order of `np.triu_indices(texts, k=1)`, (pairs,)."""
+    return (normalized(embeddings) @ normalized(embeddings).T)[np.triu_indices(len(embeddings), k=1)]
+
+
+def evenly_spaced(rows: int) -> np.ndarray:
+    """The indices of at most 500 rows, evenly spaced, where every row is compared with every other."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, _MOST_COMPARED)).astype(int))
+
+
+def neighbor_agreement(student: np.ndarray, teacher: np.ndarray, k: int = 10) -> float:
+    """The share of the teacher's k nearest other texts of a text that are among the student's, mean over texts.
+
+    Args:
+        student: The student's embeddings, (texts, student width).
+        teacher: The teacher's embeddings of the same texts, (texts, teacher width).
+        k: The number of other texts, fewer than there are texts.
+
+    Returns:
+        The share, in [0, 1].
+
+    Raises:
+        ValueError: There are not more than k texts, or numbers of texts differ.
+    """
+    _require_same_rows(student, teacher)
+    if not 0 < k < len(student):
+        raise ValueError(f"k must be from 1 to the number of other texts, {len(student) - 1}, got {k}")
+    return _mean_overlap(*(_nearest_others(each, k) for each in (student, teacher)))
 
 
 def retrieval_agreement(
@@ -99,8 +128,7 @@ def retrieval_agreement(
         _require_same_rows(own, others)
     if not 0 < k <= len(student[1]):
         raise ValueError(f"k must be from 1 to the number of documents, {len(student[1])}, got {k}")
-    nearest = zip(_nearest(*student, k), _nearest(*teacher, k), strict=True)
-    return float(np.mean([len(np.intersect1d(own, others)) / k for own, others in nearest]))
+    return _mean_overlap(_nearest(*student, k), _nearest(*teacher, k))
 
 
 def pair_scores(queries: np.ndarray, documents: np.ndarray) -> dict[str, float]:
@@ -139,6 +167,18 @@ def target_ranks(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
 
 def _nearest(queries: np.ndarray, documents: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-(normalized(queries) @ normalized(documents).T), axis=1, kind="stable")[:, :k]
+
+
+def _nearest_others(embeddings: np.ndarray, k: int) -> np.ndarray:
+    cosines = normalized(embeddings) @ normalized(embeddings).T
+    np.fill_diagonal(cosines, -np.inf)
+    return np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+
+
+def _mean_overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """The mean share of the indices of a row that are in the same row of the other, both (rows, k)."""
+    shares = [len(np.intersect1d(*both)) / first.shape[1] for both in zip(first, second, strict=True)]
+    return float(np.mean(shares))
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
-_ABBREVIATIONS = {"mrr": "MRR", "ndcg@10": "nDCG@10"}
+_SIMILARITY = "similarity_spearman"  # of single texts, to the teacher
+_NEIGHBORS = "neighbor_agreement_at_"  # begins the name, which ends with their number
+_NAMES = {"mrr": "MRR", "ndcg@10": "nDCG@10", _SIMILARITY: "correlation with the teacher's similarities"}
 
 
 def value_text(evaluation: Mapping[str, Any], value: float, sign: str = "") -> str:
@@ -29,6 +31,11 @@ def is_share(evaluation: Mapping[str, Any]) -> bool:
     return evaluation["metric"] in _PERCENT and evaluation["task"] != "question_answering"
 
 
+def is_of_similarities(evaluation: Mapping[str, Any]) -> bool:
+    """Whether models are compared by the teacher's similarities of single texts, which is 1 for the teacher by definition."""
+    return evaluation["metric"] == _SIMILARITY
+
+
 def metric_label(evaluation: Mapping[str, Any]) -> str:
     """The name of the comparison's metric with its unit."""
     is_percentage = is_share(evaluation) or evaluation["task"] == "question_answering"
@@ -37,13 +44,15 @@ def metric_label(evaluation: Mapping[str, Any]) -> str:
 
 def metric_name(metric: str) -> str:
     """A metric as it is written in prose: "MRR", "accuracy"."""
-    return _ABBREVIATIONS.get(metric, metric.replace("_", " "))
+    return _NAMES.get(metric, metric.replace("_", " "))
 
 
 def examples_label(evaluation: Mapping[str, Any]) -> str:
-    """The number of labeled examples of the comparison, and of all examples if some have no label, as text."""
+    """The number of examples that were scored, and of all examples if some were not, as text."""
     data = evaluation["data"]
     scored = data.get("scored", data["examples"])
+    if scored < data["examples"] and is_of_similarities(evaluation):
+        return f"{scored:,} evenly spaced of {data['examples']:,} examples"
     return f"{scored:,} example{'' if scored == 1 else 's'}" + (
         f" with a label, of {data['examples']:,}" if scored < data["examples"] else ""
     )
@@ -51,13 +60,17 @@ def examples_label(evaluation: Mapping[str, Any]) -> str:
 
 def agreement_label(evaluation: Mapping[str, Any]) -> str:
     """What `agreement_text` measures."""
+    if is_of_similarities(evaluation):
+        return "same nearest texts"
     return "similarities' correlation" if evaluation["task"] == "sentence_embedding" else "agreement"
 
 
 def agreement_text(row: Mapping[str, Any]) -> str:
-    """The share of equal predictions, or for embeddings the rank correlation of the similarities with the teacher's."""
+    """The share of equal predictions or nearest texts, or for pairs of texts the correlation of the similarities."""
     fidelity = row.get("fidelity") or {}
-    agreement, correlation = fidelity.get("teacher_agreement"), fidelity.get("similarity_spearman")
+    agreement, correlation = fidelity.get("teacher_agreement"), fidelity.get(_SIMILARITY)
+    neighbors = next((value for name, value in fidelity.items() if name.startswith(_NEIGHBORS)), None)
+    agreement = neighbors if agreement is None else agreement
     if agreement is not None:
         return f"{100 * agreement:.1f} %"
     return "" if correlation is None else f"{correlation:.3f}"

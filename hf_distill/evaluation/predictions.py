@@ -29,6 +29,7 @@ from hf_distill.evaluation.calibration import expected_calibration_error
 from hf_distill.evaluation.formats import Runner
 from hf_distill.evaluation.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, compute_metrics
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalized
+from hf_distill.evaluation.single_texts import SIMILARITY, scores_of_texts
 from hf_distill.evaluation.text_pairs import scores_of_pairs
 from hf_distill.evaluation.token_classification import entity_counts, entity_metric
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
@@ -53,12 +54,13 @@ class Predictions:
         num_examples: The number of rows that have a label; others are not scored.
         score: A function from indices of examples, with repetitions, (examples,), to the main metric on them.
         predictions: The predicted class, number or text of each item (example, or word), (items,); the cosine similarity of
-            each pair for sentence encoders.
+            each pair for sentence encoders, the embeddings of single texts, (items, width).
         is_correct: Whether each prediction is correct, bool (items,); None for regression and sentence encoders.
         logits: The logits in the order of `Predictor.names`, (items, classes), or (items, 1) for regression; None for
             question answering; for sentence encoders the embeddings of all first texts, then of all second ones,
-            (2 · items, width).
+            (2 · items, width), or of single texts, (items, width).
         labels: The correct class of each item in the order of `Predictor.names`, (items,); None without classes.
+        has_interval: Whether there are enough examples for a bootstrap interval of the main metric.
     """
 
     metrics: dict[str, float]
@@ -69,6 +71,7 @@ class Predictions:
     is_correct: np.ndarray | None = None
     logits: np.ndarray | None = None
     labels: np.ndarray | None = None
+    has_interval: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Predictor:
         batch_size: The number of examples per forward pass; examples of similar length are batched together.
         max_length: The maximum number of tokens; longer inputs are truncated.
         device: The device that `run` takes its inputs on.
+        reference: The teacher's predictions of the same rows, with which embeddings of single texts are compared. None: the
+            model is the teacher.
     """
 
     model: PreTrainedModel
@@ -92,13 +97,15 @@ class Predictor:
     batch_size: int = 32
     max_length: int = 128
     device: torch.device | str = "cpu"
+    reference: Predictions | None = None
 
     def predict(self, rows: Dataset) -> Predictions:
         """Predict labeled rows and compute the metrics.
 
         Args:
             rows: The raw rows: texts and `label`, words and their labels, questions with contexts and answers, images, or
-                pairs of texts, whose `label` is their similarity; without a label they belong together.
+                pairs of texts, whose `label` is their similarity; without a label they belong together. Single texts of
+                sentence encoders need no label.
 
         Returns:
             The predictions and their metrics.
@@ -107,7 +114,7 @@ class Predictor:
             ValueError: The head's task is not in `TASKS`, the rows lack columns, or none has a label.
         """
         kinds = dict(
-            zip(TASKS, (self._sequences, self._words, self._questions, self._images, self._pairs), strict=True)
+            zip(TASKS, (self._sequences, self._words, self._questions, self._images, self._embeddings), strict=True)
         )
         task = task_of(self.model)
         if task is None or task not in kinds:
@@ -130,15 +137,15 @@ class Predictor:
         labels = inputs["labels"][:]
         return _of_numbers(logits, labels) if not ids else self._of_classes(logits, labels)
 
-    def _pairs(self, rows: Dataset) -> Predictions:
-        columns = text_columns(rows.features)
-        if len(columns) != 2:
-            raise ValueError(
-                f"sentence encoders need two columns of texts, of pairs, got {rows.column_names}; single texts are compared "
-                "by hf_distill.evaluation.embeddings.similarity_spearman"
-            )
+    def _embeddings(self, rows: Dataset) -> Predictions:
         inputs = encode_single_texts(rows, self.model.config, self.processing_class, self.max_length)
         logits = np.stack(self._logits(inputs, DataCollatorWithPadding(self.processing_class)))
+        if len(logits) == len(rows):
+            scores = scores_of_texts(logits, None if self.reference is None else self.reference.logits)
+            return Predictions(
+                scores.metrics, SIMILARITY, scores.num_texts, scores.score, logits, logits=logits,
+                has_interval=scores.has_interval,
+            )  # fmt: skip
         labels = (
             np.array([encode_label(each, ClassIds()) for each in rows["label"]]) if "label" in rows.features else None
         )

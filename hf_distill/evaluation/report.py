@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
 _LABELED = 12  # the largest number of marks with their names in a plot
-_NAME = 40  # the largest number of characters of a name in a plot
+_NAME, _METRIC = 40, 50  # the largest numbers of characters of a name and of a metric in a plot
 _OF_QUESTIONS = {"HasAns_f1": "f1 % with an answer", "NoAns_f1": "without one"}  # where some questions have none
 _P = "; p: exact McNemar test"
 _SPEED = ("ms", "p95 ms", "per second", "faster")
@@ -230,7 +230,7 @@ def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> Non
         formatter("{x:g}")
     axes.tick_params(which="both", labelsize=9)
     axes.set_xlabel("latency of one example (ms, median, log scale): left is faster" if is_timed else "parameters (M)")
-    axes.set_ylabel(_literal(metric_label(evaluation), _NAME))
+    axes.set_ylabel(_literal(metric_label(evaluation), _METRIC))
     title = f"{_literal(data_label(data), _NAME * 3 // 2)}: {examples_label(evaluation)}"
     axes.set_title(f"{title}\narea of a mark: parameters", pad=16)  # a mark at 100 % reaches above the axes
     axes.grid(alpha=0.25)

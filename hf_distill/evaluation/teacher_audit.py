@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_distill.evaluation.comparison import paired_difference
+from hf_distill.evaluation.against_teacher import paired_difference
 from hf_distill.evaluation.labels_alone import FOLDS, cross_validated_predictions
 from hf_distill.evaluation.predictions import Predictions, predictions_of_logits
 from hf_distill.evaluation.significance import mcnemar, share_interval

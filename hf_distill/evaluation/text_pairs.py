@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from hf_distill.evaluation.embeddings import (
+    evenly_spaced,
     normalized,
     pair_scores,
     retrieval_agreement,
@@ -19,7 +20,6 @@ from hf_distill.evaluation.metrics import compute_metrics
 
 SIMILARITY_METRICS = ("spearmanr", "pearson")
 _NEAREST = 10
-_MOST_PAIRS = 500  # of the fidelity, which compares every text with every other
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def pair_fidelity(student: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
         than 10 pairs of as many documents as there are.
     """
     pairs = len(student) // 2
-    chosen = np.unique(np.linspace(0, pairs - 1, min(pairs, _MOST_PAIRS)).astype(int))
+    chosen = evenly_spaced(pairs)
     own, theirs = ((each[chosen], each[pairs + chosen]) for each in (student, teacher))
     nearest = min(_NEAREST, len(chosen))
     return {

@@ -54,23 +54,14 @@ def with_labels(rows: Dataset, model: PreTrainedModel) -> tuple[Dataset, bool]:
         model: The model that predicts them.
 
     Returns:
-        The rows, with a placeholder as label if a classifier's rows have none, or as second text if those of a sentence
-        encoder have none, and whether they can be scored.
+        The rows, with a placeholder as label if a classifier's rows have none, and whether they can be scored; single texts of
+        a sentence encoder cannot.
     """
     task = task_of(model)
     if task is Task.SENTENCE_EMBEDDING:
-        columns = text_columns(rows.features)
-        return (rows, True) if len(columns) == 2 else (_with_themselves(rows, columns), False)
+        return rows, len(text_columns(rows.features)) == 2
     if task not in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION) or {"label", "labels"} & {*rows.features}:
         return rows, True
     label: Any = 0.0 if problem_type_of(model.config) == "regression" else label_names(model.config)[0]
     feature = Value("float32" if isinstance(label, float) else "string")
     return rows.add_column("label", [label] * len(rows), feature=feature), False
-
-
-def _with_themselves(rows: Dataset, columns: list[str]) -> Dataset:
-    """Every text beside itself; the first column of texts, if there are several."""
-    if not columns:
-        raise ValueError(f"the data need a column of texts, got {rows.column_names}")
-    texts = rows.select_columns(columns[:1]).rename_column(columns[0], "first_text")
-    return texts.add_column("second_text", texts["first_text"][:])

@@ -21,8 +21,12 @@ def export_table(report: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     data, metric = report["data"], report["metric"]
+    is_encoder = report["task"] == "sentence_embedding"
     timed = [(each["batch_size"], each["sequence_length"]) for each in report["rows"][0].get("latency", ())]
-    table = Table(title=escape(plain(f"{data_label(data)}: {data['examples']:,} examples")))
+    table = Table(
+        title=escape(plain(f"{data_label(data)}: {data['examples']:,} examples")),
+        caption="agreement: the mean cosine with the embeddings in torch" if is_encoder else None,
+    )
     headings = ["file", "MB", *([metric_label(report)] if metric else []), "agreement %", "layers in fp32"]
     times = [f"ms, {size} x {length}" if length else f"ms, {size}" for size, length in timed]
     table.add_column("format", overflow="fold")

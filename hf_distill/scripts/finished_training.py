@@ -9,7 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_distill.evaluation.comparison import EvaluatedModel, LatencySettings, compare, paired_difference
+from hf_distill.evaluation.against_teacher import paired_difference
+from hf_distill.evaluation.comparison import EvaluatedModel, LatencySettings, compare
 from hf_distill.evaluation.predictions import Predictions
 from hf_distill.publishing.model_card import add_evaluation, write_model_card
 from hf_distill.publishing.run_record import RunRecord
@@ -46,7 +47,7 @@ class FinishedTraining:
 
     @property
     def evaluated_split(self) -> str | None:
-        """The labeled split that student and teacher are compared on; None: there is none."""
+        """The split that student and teacher are compared on, see `labeled_split`; None: there is none."""
         return labeled_split(self.splits, self.task)
 
     @property
@@ -64,7 +65,7 @@ class FinishedTraining:
             latency: The settings of latency measurements, and the formats to compare in. None: the defaults.
 
         Returns:
-            The comparison, see `hf_distill.evaluation.comparison.compare`; None where no split has labels.
+            The comparison, see `hf_distill.evaluation.comparison.compare`; None where no split has labels, or enough texts.
         """
         record = RunRecord.load(self.folder)
         record.student["name"] = self.folder.resolve().name

@@ -9,6 +9,7 @@ from datasets import Dataset
 from hf_distill.data.arrow_columns import StoredRows
 from hf_distill.data.sequences import text_columns
 from hf_distill.data.words import word_columns
+from hf_distill.evaluation.single_texts import FEWEST_TEXTS
 from hf_distill.tasks import Task
 
 HELD_OUT_SHARE, MAX_HELD_OUT_ROWS = 0.1, 1000
@@ -45,9 +46,10 @@ def labeled_split(splits: Mapping[str, Dataset], task: Task | None) -> str | Non
 
 
 def is_labeled(rows: Dataset, task: Task | None) -> bool:
-    """Whether at least some of the rows have the labels of the task; answers to questions, or for embeddings pairs of texts."""
+    """Whether at least some of the rows have the labels of the task; answers to questions, or for embeddings enough texts."""
     if task is Task.SENTENCE_EMBEDDING:
-        return len(text_columns(rows.features)) == 2
+        columns = text_columns(rows.features)
+        return len(columns) == 2 or (len(columns) == 1 and len(rows) >= FEWEST_TEXTS)
     if task is Task.TOKEN_CLASSIFICATION:
         return bool(word_columns(rows.features))  # which refuses rows without
     column = "answers" if task is Task.QUESTION_ANSWERING else "label"

@@ -22,6 +22,7 @@ from transformers import (
 
 from hf_distill import DistillationTrainer, SentenceEncoder, load_teacher_outputs
 from hf_distill.cli.train_summary import _gain
+from hf_distill.publishing.run_record import RunRecord
 from hf_distill.scripts import labels_alone
 from hf_distill.scripts.run import ScriptTrainingArguments
 from hf_distill.teachers.frozen import FrozenTeacher
@@ -90,8 +91,42 @@ def test_embeddings(tmp_path):
     data = trained(tmp_path, teacher, str(tmp_path / "pairs.csv"), "1/16", *more)["data"]
     assert data["train_examples"] == 2 * 36 + 40
     assert data["train_text"].startswith("36 rows of the data set, the others from texts, unlabeled; ")
-    assert found["evaluation"] is None and found["arguments"]["similarity_weight"] == 0
-    assert found["metrics"]["eval_loss"] > 0
+    assert found["arguments"]["similarity_weight"] == 0 and found["metrics"]["eval_loss"] > 0
+    assert found["evaluation"]["metric"] == "similarity_spearman" and found["evaluation"]["data"]["examples"] == 4
+
+
+def test_sentence_encoders_are_compared_on_texts_alone(tmp_path):
+    lines = [f"w{n} w{n * 7 % 90 + 5} w{n * 3 % 80 + 9}" for n in range(5, 35)]
+    (tmp_path / "texts.txt").write_text("\n".join(lines))
+    texts = ["--dataset", tmp_path / "texts.txt"]
+    SentenceEncoder.from_model(tiny_bert(32, 2)).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    placed = ["--student", "1/16", "--output-dir", tmp_path / "student"]
+    said = invoke("train", tmp_path / "teacher", *texts, *placed, *QUICK).output
+    assert re.search(
+        r"Quality: correlation with the teacher's similarities -?[\d.]+, same nearest texts [\d.]+ %, on 3 rows", said
+    )
+    assert "labels" not in said.split("Quality")[1] and "--dataset TEST-TEXTS" in said
+    teacher = ["--teacher", tmp_path / "teacher", "--no-latency"]
+    invoke("evaluate", tmp_path / "student", *teacher, *texts, "--write-cards", "--output-dir", tmp_path / "out")
+    card = (tmp_path / "student" / "README.md").read_text()
+    assert "| **student** (this model) | distilled | " in card and "same nearest texts" in card
+    assert "*Correlation* is Spearman's" in card and (tmp_path / "out" / "evaluation.png").exists()
+    assert RunRecord.load(tmp_path / "student").evaluation["metric"] == "similarity_spearman"
+    refused = invoke("evaluate", tmp_path / "student", *texts, exit_code=1).output
+    assert "pass the teacher (--teacher)" in refused
+    exported = ["--output-dir", tmp_path / "e", "--formats", "onnx-int8", "--no-latency"]
+    table = invoke("export", tmp_path / "student", *texts, *exported).output
+    assert "agreement: the mean cosine with the embeddings in torch" in table
+
+
+def test_a_sentence_encoder_with_two_texts_held_out_is_not_compared(tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(f"w{n} w{n + 1}" for n in range(5, 26)))
+    SentenceEncoder.from_model(tiny_bert(32, 2)).save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    given = [tmp_path / "teacher", "--dataset", tmp_path / "texts.txt", "--student", "1/16"]
+    said = invoke("train", *given, "--output-dir", tmp_path / "student", *QUICK).output
+    assert "validation rows, which are too few for a comparison" in said
 
 
 def saved(folder, rows: list[dict], features=None) -> str:

@@ -7,6 +7,8 @@ from scipy.stats import spearmanr
 from hf_distill import SentenceEncoder
 from hf_distill.evaluation.embeddings import (
     embeddings_of,
+    evenly_spaced,
+    neighbor_agreement,
     pair_scores,
     retrieval_agreement,
     similarity_spearman,
@@ -46,6 +48,24 @@ def test_agreement_counts_the_common_neighbors(random):
     assert retrieval_agreement(teacher, teacher, k=3) == 1
     with pytest.raises(ValueError, match="number of documents, 8, got 9"):
         retrieval_agreement(student, teacher, k=9)
+
+
+def test_agreement_of_texts_with_each_other_leaves_out_the_text_itself(random):
+    student, teacher = random.normal(size=(8, 4)), random.normal(size=(8, 5))
+
+    def nearest(side, text):
+        return set(sorted(set(range(8)) - {text}, key=lambda other: -cosine(side[text], side[other]))[:3])
+
+    expected = np.mean([len(nearest(student, text) & nearest(teacher, text)) / 3 for text in range(8)])
+    assert neighbor_agreement(student, teacher, k=3) == pytest.approx(expected)
+    assert neighbor_agreement(teacher, teacher, k=7) == 1
+    with pytest.raises(ValueError, match="number of other texts, 7, got 8"):
+        neighbor_agreement(student, teacher, k=8)
+
+
+def test_at_most_500_rows_are_compared_with_each_other():
+    assert evenly_spaced(3).tolist() == [0, 1, 2] and len(evenly_spaced(500)) == len(evenly_spaced(501)) == 500
+    assert evenly_spaced(100_000)[[0, -1]].tolist() == [0, 99_999]
 
 
 def test_scores_of_pairs():

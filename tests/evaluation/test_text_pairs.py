@@ -83,13 +83,6 @@ def test_fidelity_of_many_pairs_is_that_of_500_evenly_spaced_ones():
     assert pair_fidelity(student, teacher)["similarity_spearman"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("columns", [["text"], ["first"], []])
-def test_single_texts_cannot_be_compared(encoders, columns):
-    rows = datasets.Dataset.from_dict({**{name: FIRST for name in columns}, "label": LABELS})
-    with pytest.raises(ValueError, match="sentence encoders need two columns of texts, of pairs, got"):
-        compare(encoders, rows, "texts", "test", latency=None)
-
-
 def test_a_label_that_is_no_number_is_refused(encoders):
     with pytest.raises(ValueError, match="a row has the label 'alike'; allowed are numbers"):
         compare(encoders, pairs(label=["alike"] * 30), "sts", "test", latency=None)

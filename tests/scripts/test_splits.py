@@ -28,3 +28,10 @@ def test_the_labeled_split_is_test_or_else_validation():
     assert labeled_split({"train": labeled, "validation": labeled, "test": unlabeled}, task) == "validation"
     assert labeled_split({"train": labeled, "test": unlabeled}, task) is None
     assert not is_labeled(labeled, Task.QUESTION_ANSWERING)
+
+
+def test_texts_without_labels_are_enough_for_sentence_encoders():
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "number": [1, 2, 3]})
+    assert is_labeled(rows, Task.SENTENCE_EMBEDDING) and not is_labeled(rows, Task.SEQUENCE_CLASSIFICATION)
+    assert not is_labeled(rows.select(range(2)), Task.SENTENCE_EMBEDDING)
+    assert not is_labeled(rows.select_columns("number"), Task.SENTENCE_EMBEDDING)
