@@ -235,8 +235,8 @@ class Quickstart:
         report_plot(evaluation, self.folder / "comparison.png")
         for each in models[1:]:
             add_evaluation(self.folder / _folder_name(each.name), evaluation, each.name)
-        wide_enough = Console(width=max(console.width, 170))  # a log file counts as 80 columns, which cut the table
-        wide_enough.print(report_table(evaluation))
+        # A log file counts as 80 columns, in which the table leaves some of its own out.
+        Console(width=None if console.is_terminal else 170).print(report_table(evaluation))
         for row in students:
             interval = f"95 % interval {row['interval_low']:+.1f} to {row['interval_high']:+.1f}"
             better = f"{row['labels_only']:.1f} % on labels alone, {row['distilled']:.1f} % distilled"

@@ -12,6 +12,7 @@ WITH_EXTRAS = (
     "tests/evaluation/test_cascade.py",
     "tests/evaluation/test_comparison.py",
     "tests/evaluation/test_embeddings.py",
+    "tests/evaluation/test_fitted_table.py",
     "tests/evaluation/test_label_placement.py",
     "tests/evaluation/test_metrics.py",
     "tests/evaluation/test_modules.py",

@@ -28,7 +28,12 @@ USED_BY_OTHERS = {"onnxscript", "pillow", "torchvision"}
 OF_DEVELOPERS, OF_EVERYTHING, OF_THE_SITE = "dev", "all", "docs"
 OF_NO_USER = {OF_DEVELOPERS, OF_EVERYTHING, OF_THE_SITE}
 # Modules that import an extra's packages when they are imported themselves; all others do so in functions.
-IMPORT_EXTRAS = {"cli": {"cli"}, "evaluation/modules.py": {"eval"}, "publishing/hub_session.py": {"publish"}}
+IMPORT_EXTRAS = {
+    "cli": {"cli"},
+    "evaluation/fitted_table.py": {"eval"},
+    "evaluation/modules.py": {"eval"},
+    "publishing/hub_session.py": {"publish"},
+}
 # Parts whose functions import an extra without `require_extra`: the entry point of the command line has asked for it, or
 # it is DeepSpeed, which runs already.
 ASKED_BEFORE = {"cli": {"cli"}, "distributed": {"deepspeed"}}

@@ -106,31 +106,30 @@ def compress(
 
 
 def _show(plan: CompressionPlan) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from hf_distill.cli.consoles import table_console
+    from hf_distill.evaluation.fitted_table import FittedColumn, FittedTable
 
-    first = plan.steps[0]
-    table = Table(title=f"Plan: {plan.target:g}x fewer parameters", caption="sizes by calculation")
-    for heading in ("step", "what", "why"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("parameters", "smaller", "MB"):
-        table.add_column(heading, justify="right")
-    table.add_column("folder")
-    for step in plan.steps:
-        size = f"{step.parameters / 1e6:.2f}M", f"{first.parameters / step.parameters:.1f}x", f"{step.megabytes:.1f}"
-        table.add_row(step.name, step.what, step.why, *size, step.folder or "")
-    Console(width=None if Console().is_terminal else 160).print(table)
+    steps, whole = plan.steps, plan.steps[0].parameters
+    columns = [
+        FittedColumn("step", [f"{step.name}: {step.what}" for step in steps], "left"),
+        FittedColumn("why", [step.why for step in steps], "left"),
+        FittedColumn("parameters", [f"{step.parameters / 1e6:.2f}M" for step in steps]),
+        FittedColumn("smaller", [f"{whole / step.parameters:.1f}x" for step in steps]),
+        FittedColumn("MB", [f"{step.megabytes:.1f}" for step in steps]),
+        FittedColumn("folder", [step.folder or "" for step in steps], "left"),
+    ]
+    title = f"Plan: {plan.target:g}x fewer parameters"
+    table_console().print(FittedTable(columns, title, "sizes by calculation", named_by=2, separator="; "))
 
 
 def _report(found: dict[str, Any] | None, folder: Path) -> None:
-    from rich.console import Console
-
+    from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.report import report_table
 
     if found is None:
         typer.echo("Not compared: no split has labels.")
     else:
-        Console(width=None if Console().is_terminal else 160).print(report_table(found))
+        table_console().print(report_table(found))
         typer.echo(f"Compared on the split {printable(found['data']['split'])}, by which nothing was chosen.")
     typer.echo(f"Student: {folder / 'student'} (with its record and card where it was trained)")
     if (folder / "export").is_dir():

@@ -137,8 +137,7 @@ def _print_tables(console: Console, found: dict[str, Any]) -> None:
 
 def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> None:
     """Print the comparison as a table or JSON, and save it as JSON and as a plot."""
-    from rich.console import Console
-
+    from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.cascade import cascade_table
     from hf_distill.evaluation.report import report_plot
     from hf_distill.files import atomic_write
@@ -146,8 +145,7 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> No
     if as_json:
         print_json(found)
     else:
-        # A log file counts as 80 columns, which would cut the table.
-        console = Console(width=None if Console().is_terminal else 160)
+        console = table_console()
         _print_tables(console, found)
         if "cascade" in found["rows"][-1]:
             console.print(cascade_table(found))

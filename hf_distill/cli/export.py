@@ -86,12 +86,10 @@ def export(
 
 
 def _print(report: dict[str, Any], as_json: bool) -> None:
-    from rich.console import Console
-
+    from hf_distill.cli.consoles import table_console
     from hf_distill.exporting.report import export_table
 
     if as_json:
         print_json(report)
     else:
-        # A log file counts as 80 columns, which would cut the table.
-        Console(width=None if Console().is_terminal else 160).print(export_table(report))
+        table_console().print(export_table(report))

@@ -88,24 +88,23 @@ def _flops_of(budget: BudgetSpec, speed: float | None) -> float:
 
 def _show(arms: Sequence[ArmPlan], remarks: Sequence[str], title: str) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from hf_distill.evaluation.fitted_table import FittedColumn, FittedTable
 
     caption = "student, teacher: MFLOPs per token; share: the teacher's, of all FLOPs; epochs: over the transfer set"
-    table = Table("arm", title=title, caption=caption)
-    for name in ("student", "teacher", "share", "steps", "tokens", "epochs", "hours"):
-        table.add_column(name, justify="right")
-    for arm in arms:
-        table.add_row(
-            arm.arm,
-            f"{arm.student_flops_per_token / 1e6:.3g}",
-            f"{arm.teacher_flops_per_token / 1e6:.3g}",
-            f"{100 * arm.teacher_share:.0f} %",
-            f"{arm.steps:,}",
-            f"{arm.tokens:.3g}",
-            "" if arm.epochs is None else f"{arm.epochs:.2f}",
-            "" if arm.seconds is None else f"{arm.seconds / 3600:.3g}",
-        )
+    columns = [
+        FittedColumn("arm", [arm.arm for arm in arms], "left"),
+        FittedColumn("student", [f"{arm.student_flops_per_token / 1e6:.3g}" for arm in arms]),
+        FittedColumn("teacher", [f"{arm.teacher_flops_per_token / 1e6:.3g}" for arm in arms]),
+        FittedColumn("share", [f"{100 * arm.teacher_share:.0f} %" for arm in arms]),
+        FittedColumn("steps", [f"{arm.steps:,}" for arm in arms]),
+        FittedColumn("tokens", [f"{arm.tokens:.3g}" for arm in arms]),
+        FittedColumn("epochs", ["" if arm.epochs is None else f"{arm.epochs:.2f}" for arm in arms]),
+        FittedColumn("hours", ["" if arm.seconds is None else f"{arm.seconds / 3600:.3g}" for arm in arms]),
+    ]
+    shown = [each for each in columns if any(each.cells)]
     console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
+    tokens = next(index for index, each in enumerate(shown) if each.heading == "tokens")
+    console.print(FittedTable(shown, title, caption, least_use=[tokens]), soft_wrap=False)
     for remark in remarks:
         console.print(f"- {remark}", markup=False)

@@ -180,8 +180,7 @@ def _words(text: str) -> list[str]:
 
 
 def _report(search: Search, result: SearchResult | None, as_json: bool) -> None:
-    from rich.console import Console
-
+    from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.report import report_table
 
     left = [each for each in search.sizes if each not in search.feasible]
@@ -190,7 +189,7 @@ def _report(search: Search, result: SearchResult | None, as_json: bool) -> None:
         found = {} if result is None else {"best": result.best.as_dict(), "evaluation": result.comparison}
         print_json(content | {"excluded": [each.as_dict() for each in left]} | found)
         return
-    console = Console(width=None if Console().is_terminal else 160)
+    console = table_console()
     if result is None:
         _list_candidates(search, console)
     if left:
@@ -209,18 +208,18 @@ def _report(search: Search, result: SearchResult | None, as_json: bool) -> None:
 
 
 def _list_candidates(search: Search, console: Any) -> None:
-    from rich.table import Table
+    from hf_distill.evaluation.fitted_table import FittedColumn, FittedTable
 
     is_predicted = search.settings.limits.max_latency_ms is not None or search.settings.limits.min_accuracy is not None
-    table = Table(
-        "student", "format", title="Candidates, in the order in which they are trained", caption="by calculation"
-    )
-    for heading in ("parameters", "MB", *(["predicted ms"] if is_predicted else [])):
-        table.add_column(heading, justify="right")
-    for each in search.feasible:
-        size = search.sizes[each]
-        cells = [f"{size.parameters / 1e6:.2f}M", f"{size.megabytes(each.number_format):.1f}"]
-        table.add_row(
-            each.student, each.number_format, *cells, *([f"{search.predicted[each.name]:.2f}"] if is_predicted else [])
-        )
-    console.print(table)
+    chosen, sizes = search.feasible, [search.sizes[each] for each in search.feasible]
+    columns = [
+        FittedColumn("student", [each.student for each in chosen], "left"),
+        FittedColumn("format", [each.number_format for each in chosen], "left"),
+        FittedColumn("parameters", [f"{size.parameters / 1e6:.2f}M" for size in sizes]),
+        FittedColumn(
+            "MB", [f"{size.megabytes(each.number_format):.1f}" for each, size in zip(chosen, sizes, strict=True)]
+        ),
+    ]
+    if is_predicted:
+        columns.append(FittedColumn("predicted ms", [f"{search.predicted[each.name]:.2f}" for each in chosen]))
+    console.print(FittedTable(columns, "Candidates, in the order in which they are trained", "by calculation"))

@@ -41,22 +41,20 @@ def students(
         print_json(rows)
         return
     from rich.console import Console
-    from rich.table import Table
 
+    from hf_distill.evaluation.fitted_table import FittedColumn, FittedTable
+
+    columns = [
+        FittedColumn("shape", [row["shape"] for row in rows], "left"),
+        FittedColumn("name", [row["name"] or "" for row in rows], "left"),
+        FittedColumn("parameters", [f"{row['parameters']:,}" for row in rows]),
+        FittedColumn("MFLOPs per token", [f"{row['flops_per_token'] / 1e6:.2f}" for row in rows]),
+        FittedColumn("speed-up", [f"{row['published_tpu_speed_up']:.2f}" for row in rows]),
+        *([FittedColumn("latency ms", [f"{row['latency_ms']:.2f}" for row in rows])] if measure else []),
+        FittedColumn("checkpoint", [row["hub_id"] for row in rows], "left"),
+    ]
     caption = f"FLOPs of the forward pass at {length} tokens, without a head; speed-up over BERT-Large on a TPU v2"
-    table = Table("shape", "name", title="layers/hidden size", caption=caption)
-    for title in ("parameters", "MFLOPs per token", "speed-up", *(["latency ms"] if measure else [])):
-        table.add_column(title, justify="right")
-    table.add_column("checkpoint", overflow="fold")
-    for row in rows:
-        measured = [f"{row['latency_ms']:.2f}"] if measure else []
-        numbers = [
-            f"{row['parameters']:,}",
-            f"{row['flops_per_token'] / 1e6:.2f}",
-            f"{row['published_tpu_speed_up']:.2f}",
-        ]
-        table.add_row(row["shape"], row["name"] or "", *numbers, *measured, row["hub_id"])
-    Console().print(table)
+    Console().print(FittedTable(columns, "layers/hidden size", caption, least_use=[len(columns) - 1]))
 
 
 def _measured_latency(length: int) -> dict[str, Any]:

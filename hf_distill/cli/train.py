@@ -147,14 +147,13 @@ def _report(
     as_json: bool,
 ) -> None:
     """Compare the student with its teacher, and print the comparison, a summary and, on request, the run record."""
-    from rich.console import Console
-
+    from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.report import report_table
     from hf_distill.files import read_json
 
     evaluation = finished.evaluate(max_length)
     if evaluation is not None and not as_json:
-        Console(width=None if Console().is_terminal else 160).print(report_table(evaluation))
+        table_console().print(report_table(evaluation))
     typer.echo(printable(summary(finished, evaluation, metrics, column_options)), err=as_json)
     if as_json:
         print_json(read_json(finished.folder / "run.json", finite=False))

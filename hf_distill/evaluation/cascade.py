@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from hf_distill.evaluation.row_values import latency_of
 from hf_distill.evaluation.significance import difference_interval
 from hf_distill.extras import require_extra
 from hf_distill.tasks import REGRESSION, Task, problem_type_of, task_of
-from hf_distill.text.plain import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +24,9 @@ SHARES = np.arange(20, 0, -1) / 20  # of the items that the student answers, tri
 _ONE_SIDED_95 = 0.9  # confidence of the two-sided interval whose lower end is the one-sided 95 % bound
 _TASKS = (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 _TEMPERATURES = (0.05, 20.0)
+_HEADINGS = (
+    *("student", "confidence from", "temperature", "answered by it %", "accuracy %", "against teacher", "ms", "faster"),
+)
 
 
 @dataclass(frozen=True)
@@ -215,29 +217,18 @@ def compare_with_cascades(
 def cascade_table(evaluation: Mapping[str, Any]) -> Table:
     """A table of the cascades of a comparison."""
     require_extra("rich", "eval", "the table of a cascade")
-    from rich.markup import escape
-    from rich.table import Table
+    from hf_distill.evaluation.fitted_table import FittedColumn, FittedTable
 
     teacher, *students = evaluation["rows"]
     margin, split = students[0]["cascade"]["margin"], students[0]["cascade"]["fitted_on"]
-    table = Table(
-        title=escape(plain(f"the student where it is confident, else {teacher['name']}")),
-        caption=f"fitted on {escape(plain(split))} to lose at most {100 * margin:g} points, with a probability of 95 %",
+    lines = zip(*(_cells(evaluation, teacher, row) for row in students), strict=True)
+    columns = [FittedColumn(heading, cells) for heading, cells in zip(_HEADINGS, lines, strict=True)]
+    return FittedTable(
+        [replace(columns[0], justify="left"), *columns[1:]],
+        title=f"the student where it is confident, else {teacher['name']}",
+        caption=f"fitted on {split} to lose at most {100 * margin:g} points, with a probability of 95 %",
+        least_use=[_HEADINGS.index("temperature")],
     )
-    table.add_column("student", overflow="fold")
-    for heading in (
-        "confidence from",
-        "temperature",
-        "answered by it %",
-        "accuracy %",
-        "against teacher",
-        "ms",
-        "faster",
-    ):
-        table.add_column(heading, justify="right")
-    for row in students:
-        table.add_row(*(escape(plain(cell)) for cell in _cells(evaluation, teacher, row)))
-    return table
 
 
 def _cells(evaluation: Mapping[str, Any], teacher: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:

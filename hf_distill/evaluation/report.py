@@ -14,6 +14,7 @@ from hf_distill.evaluation.metric_text import (
     agreement_text,
     data_label,
     examples_label,
+    is_of_similarities,
     is_share,
     metric_label,
     value_text,
@@ -21,7 +22,7 @@ from hf_distill.evaluation.metric_text import (
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text, parameters_text
 from hf_distill.extras import require_extra
 from hf_distill.files import replacing
-from hf_distill.text.plain import plain, shortened
+from hf_distill.text.plain import shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,55 +31,57 @@ _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e
 _LABELED = 12  # the largest number of marks with their names in a plot
 _NAME, _METRIC = 40, 50  # the largest numbers of characters of a name and of a metric in a plot
 _OF_QUESTIONS = {"HasAns_f1": "f1 % with an answer", "NoAns_f1": "without one"}  # where some questions have none
-_P = "; p: exact McNemar test"
-_SPEED = ("ms", "p95 ms", "per second", "faster")
+_NOTES = {"p": "p: exact McNemar test"}
+_OF_FORMATS = ("against teacher", "parameters", "smaller", "MB", "smaller", "ms", "p95 ms", "per second", "faster")
+# What a narrow table leaves out, of least use first; a table of formats is printed below one with the parameters.
+_LEAST_USE = ("p", "ECE %", "fp32 MB")
+_LEAST_USE_OF_FORMATS = ("p95 ms", "per second", "parameters")
 
 
 def report_table(evaluation: Mapping[str, Any]) -> Table:
     """A table of a comparison (see `compare`); sizes and latencies are also given relative to the first row, the teacher.
 
-    Of rows of one format each (see `rows_by_format`) the files are compared as well.
+    Of rows of one format each (see `rows_by_format`) the files are compared as well. On a narrow console columns of least use
+    are left out, and names have lines of their own.
     """
     require_extra("rich", "eval", "the table of a comparison")
-    from rich.markup import escape
-    from rich.table import Table
+    from hf_distill.evaluation.fitted_table import FittedColumn, FittedTable
 
-    data, rows = evaluation["data"], evaluation["rows"]
+    rows = evaluation["rows"]
     by_format = any("format" in row for row in rows)
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     sized = [name for name in formats or ["fp32"] if any(megabytes_of_row(row, name) is not None for row in rows)]
-    compared = [row["against_teacher"] for row in rows if row.get("against_teacher")]
-    has_p = not by_format and any("mcnemar_p" in each for each in compared)
-    table = Table(
-        title=escape(plain(f"{data_label(data)}: {examples_label(evaluation)}")),
-        caption=f"± half the 95 % interval of the difference from the teacher{_P if has_p else ''}"
-        if compared
-        else None,
-    )
-    headings = [
-        metric_label(evaluation),
-        *_OF_QUESTIONS.values(),
-        "against teacher",
-        "p",
-        agreement_label(evaluation),
-        "ECE %",
-    ]
-    headings += ["parameters", "smaller"]
-    headings += [f"{each} MB" for each in sized]
-    headings += [*(f"{each} ms" for each in formats), *(["faster"] if formats else [])]
+    headings, least_use = _headings(evaluation, formats, sized), [*_LEAST_USE, agreement_label(evaluation), "smaller"]
     if by_format:
-        headings = [metric_label(evaluation), "against teacher", "parameters", "smaller", "MB", "smaller", *_SPEED]
+        headings, least_use = [metric_label(evaluation), *_OF_FORMATS], [*_LEAST_USE_OF_FORMATS]
     headings = ["model", "format" if by_format else "trained on", *headings]
     lines = [
         _cells_of_format(evaluation, row) if by_format else _cells(evaluation, row, formats, sized) for row in rows
     ]
-    # Only classifiers have a calibration, for example.
-    filled = [index for index in range(len(headings)) if any(line[index] for line in lines)]
-    for index in filled:
-        table.add_column(escape(plain(headings[index])), justify="right" if index > 1 else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(escape(plain(line[index])) for index in filled))
-    return table
+    columns = [
+        FittedColumn(heading, cells, "right" if index > 1 else "left", _NOTES.get(heading))
+        for index, (heading, cells) in enumerate(zip(headings, zip(*lines, strict=True), strict=True))
+        if any(cells)  # only classifiers have a calibration, for example
+    ]
+    title = f"{data_label(evaluation['data'])}: {examples_label(evaluation)}"
+    left_out = [index for name in least_use for index, each in enumerate(columns) if each.heading == name]
+    named_by = 1 if by_format else sum(each.heading in ("model", "trained on") for each in columns)
+    return FittedTable(columns, title, _caption(evaluation), left_out, named_by)
+
+
+def _headings(evaluation: Mapping[str, Any], formats: Sequence[str], sized: Sequence[str]) -> list[str]:
+    return [
+        metric_label(evaluation), *_OF_QUESTIONS.values(), "against teacher", "p", agreement_label(evaluation), "ECE %",
+        "parameters", "smaller", *(f"{each} MB" for each in sized), *(f"{each} ms" for each in formats),
+        *(["faster"] if formats else []),
+    ]  # fmt: skip
+
+
+def _caption(evaluation: Mapping[str, Any]) -> str | None:
+    if not any(row.get("against_teacher") for row in evaluation["rows"]):
+        return None
+    of_teacher = ", whose own is 1 by definition" if is_of_similarities(evaluation) else ""
+    return f"± half the 95 % interval of the difference from the teacher{of_teacher}"
 
 
 def _against_teacher(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> str:

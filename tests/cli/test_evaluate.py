@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from transformers import AutoModelForSequenceClassification
+from typer.testing import CliRunner
 
+from hf_distill.cli.main import app
 from hf_distill.publishing.run_record import RunRecord
 from tests.cli.commands import invoke, invoke_json
 from tests.publishing.test_run_record import MODEL, record
@@ -61,6 +64,22 @@ def test_several_formats_have_a_table_of_their_own(folders, data):
     output = invoke("evaluate", folders / "one", "--teacher", folders / "teacher", *data, *formats).output
     models, by_format = output.split("accuracy")[:2], output.split("format")[1]
     assert "format" not in models[0] and all(name in by_format for name in ("fp32", "int8", "MB"))
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_name_and_no_number_is_broken_in_a_terminal(folders, data, width):
+    name = "multilingual-e5-small-movie-reviews"
+    (folders / "one").rename(folders / name)
+    places = [folders / name, "--teacher", folders / "teacher", *data, "--max-examples", "20"]
+    command = ["evaluate", *places, *QUICK, "--formats", "fp32,int8"]
+    result = CliRunner().invoke(app, list(map(str, command)), env={"COLUMNS": str(width)})
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0 and max(map(len, lines)) <= width
+    named, *others = (index for index, line in enumerate(lines) if name in line)
+    assert re.search(r"[+-]\d+\.\d ± \d+\.\d ", " ".join(lines[named : named + 2]))
+    by_format = " ".join(lines[others[0] : others[0] + 3])
+    assert "fp32" in by_format and "int8" in by_format
+    assert ("left out for want of width" in " ".join(result.stdout.split())) is (width == 80)
 
 
 def test_without_a_teacher_or_latency(folders, data):
