@@ -80,8 +80,6 @@ def train(
     Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student
     """
     from hf_distill.scripts.external_teacher import ExternalOutputs
-    from hf_distill.scripts.interruption import advice_on_interrupt
-    from hf_distill.scripts.output_folder import resume_advice
     from hf_distill.scripts.student_training import StudentRequest, train_student
 
     of_outputs = (base_model, labels, outputs_kind, multi_label, teacher_info or ())
@@ -99,8 +97,7 @@ def train(
         request, lambda remark: typer.echo(printable(remark), err=True) if args.should_log else None
     )
     if args.should_save:
-        with advice_on_interrupt(lambda: resume_advice(args)):
-            _report(finished, metrics, _column_options(text_column, label_column), max_length, as_json)
+        _report(args, finished, metrics, _column_options(text_column, label_column), max_length, as_json)
 
 
 def training_arguments(context: typer.Context, output_dir: Path, *defaults: str) -> ScriptTrainingArguments:
@@ -140,6 +137,7 @@ def _column_options(texts: Sequence[str] | None, label: str | None) -> list[str]
 
 
 def _report(
+    args: ScriptTrainingArguments,
     finished: FinishedTraining,
     metrics: Mapping[str, float],
     column_options: Sequence[str],
@@ -150,8 +148,11 @@ def _report(
     from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.report import report_table
     from hf_distill.files import read_json
+    from hf_distill.scripts.interruption import advice_on_interrupt
+    from hf_distill.scripts.output_folder import resume_advice
 
-    evaluation = finished.evaluate(max_length)
+    with advice_on_interrupt(lambda: resume_advice(args)):
+        evaluation = finished.evaluate(max_length)
     if evaluation is not None and not as_json:
         table_console().print(report_table(evaluation))
     typer.echo(printable(summary(finished, evaluation, metrics, column_options)), err=as_json)

@@ -202,10 +202,12 @@ def _latencies(
 ) -> list[list[dict[str, Any]]]:
     """The latencies of each model in a number format, one entry per batch size and length; none of a model without it.
 
-    Runners are given by model name and format.
+    Models of the same structure, which take the same time, are measured as one. Runners are given by model name and format.
     """
     names = [evaluated.name for evaluated in evaluated_models]
-    of_format = {name: runners[name, number_format] for name in names if (name, number_format) in runners}
+    structures = {evaluated.name: _structure(evaluated.model) for evaluated in evaluated_models}
+    measured = {structures[name]: name for name in reversed(names) if (name, number_format) in runners}
+    of_format = {name: runners[name, number_format] for name in names if name in measured.values()}
     model = min(
         (evaluated.model for evaluated in evaluated_models), key=lambda each: getattr(each.config, "vocab_size", 0)
     )
@@ -216,7 +218,17 @@ def _latencies(
         inputs=lambda size, length: example_inputs(model, size, length, device),
     )
     found = affordable_latencies(measure, timed_lengths(evaluated_models, settings), settings)
-    return [[times[name] for times in found] if name in of_format else [] for name in names]
+    return [
+        [times[measured[structures[name]]] for times in found] if (name, number_format) in runners else []
+        for name in names
+    ]
+
+
+def _structure(model: PreTrainedModel) -> tuple[Any, ...]:
+    """What the latency of a model depends on: its modules, the shapes of its weights, and how it attends."""
+    shapes = tuple((name, parameter.shape) for name, parameter in model.named_parameters())
+    attention = tuple(getattr(model.config, name, None) for name in ("num_attention_heads", "_attn_implementation"))
+    return tuple(type(module) for module in model.modules()), shapes, attention
 
 
 def timed_lengths(evaluated_models: Sequence[EvaluatedModel], settings: LatencySettings) -> Sequence[int]:

@@ -24,6 +24,7 @@ from transformers import (
 
 from hf_distill.evaluation import report
 from hf_distill.evaluation.comparison import DISTILLED, OTHER, TEACHER, EvaluatedModel, LatencySettings, compare
+from hf_distill.evaluation.latency import measure_latency
 from hf_distill.evaluation.report import pareto_front, report_plot, report_table
 from hf_distill.publishing.run_record import schema
 from hf_distill.resources.digits import load_digits_dataset
@@ -92,6 +93,25 @@ def test_classifiers_are_measured_as_scikit_learn_measures_them():
     assert "fp32 MB" in headings and "int8 MB" in headings
     assert found["data"]["examples"] == 41 and found["metric"] == "accuracy"
     jsonschema.validate(found, schema()["$defs"]["evaluation"] | {"$defs": schema()["$defs"]})
+
+
+def test_models_of_the_same_structure_have_the_same_latency_which_is_measured_once(monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        "hf_distill.evaluation.comparison.measure_latency",
+        lambda models, *sizes, **more: measured.append(list(models)) or measure_latency(models, *sizes, **more),
+    )
+    attended_otherwise = tiny_bert(16, 1, **NAMES)
+    attended_otherwise.set_attn_implementation("eager")
+    models = {"big": tiny_bert(32, 2, **NAMES), "one": tiny_bert(16, 1, **NAMES), "other": attended_otherwise}
+    models["same"] = tiny_bert(16, 1, seed=1, **NAMES)
+    evaluated = [EvaluatedModel(name, OTHER, model, tiny_tokenizer()) for name, model in models.items()]
+    found = compare(evaluated, texts(), "reviews", "test", FAST)
+    assert {tuple(each) for each in measured} == {("big", "one", "other")}
+    latencies = {row["name"]: row["latency"] for row in found["rows"]}
+    assert latencies["same"] == latencies["one"] != latencies["other"] and len(latencies["big"]) == len(
+        latencies["one"]
+    )
 
 
 def named(*names: str) -> dict:
