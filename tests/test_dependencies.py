@@ -64,6 +64,9 @@ def optional(options: configparser.ConfigParser) -> dict[str, set[str]]:
     return {name: names_of(lines) for name, lines in extras.items() if name not in OF_NO_USER}
 
 
+UNLISTED = {"sklearn": "scikit-learn"}  # it lists no modules, which Python before 3.11 does not look for
+
+
 @cache
 def installed() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
@@ -74,7 +77,7 @@ def distributions_of(dotted: str) -> list[str]:
     name = dotted.split(".")[0]
     if name in {"hf_distill", *sys.stdlib_module_names}:
         return []
-    return [canonicalize_name(each) for each in installed().get(name, [name])]
+    return [canonicalize_name(each) for each in installed().get(name, [UNLISTED.get(name, name)])]
 
 
 def imported_by(modules: list[Module]) -> dict[str, set[str]]:
