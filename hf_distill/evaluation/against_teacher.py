@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from hf_distill.evaluation.fidelity import fidelity_values
+from hf_distill.evaluation.metric_text import SIMILARITY
 from hf_distill.evaluation.predictions import Predictions
 from hf_distill.evaluation.significance import difference_interval, mcnemar
-from hf_distill.evaluation.single_texts import SIMILARITY, neighbor_fidelity
+from hf_distill.evaluation.single_texts import neighbor_fidelity
 from hf_distill.evaluation.text_pairs import pair_fidelity
 from hf_distill.tasks import EMBEDDING, REGRESSION, SINGLE_LABEL, Task
 

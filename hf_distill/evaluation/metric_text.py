@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
-_SIMILARITY = "similarity_spearman"  # of single texts, to the teacher
+SIMILARITY = "similarity_spearman"  # of single texts, to the teacher
 _NEIGHBORS = "neighbor_agreement_at_"  # begins the name, which ends with their number
-_NAMES = {"mrr": "MRR", "ndcg@10": "nDCG@10", _SIMILARITY: "correlation with the teacher's similarities"}
+_NAMES = {"mrr": "MRR", "ndcg@10": "nDCG@10", SIMILARITY: "correlation with the teacher's similarities"}
 
 
 def value_text(evaluation: Mapping[str, Any], value: float, sign: str = "") -> str:
@@ -33,7 +33,7 @@ def is_share(evaluation: Mapping[str, Any]) -> bool:
 
 def is_of_similarities(evaluation: Mapping[str, Any]) -> bool:
     """Whether models are compared by the teacher's similarities of single texts, which is 1 for the teacher by definition."""
-    return evaluation["metric"] == _SIMILARITY
+    return evaluation["metric"] == SIMILARITY
 
 
 def metric_label(evaluation: Mapping[str, Any]) -> str:
@@ -68,7 +68,7 @@ def agreement_label(evaluation: Mapping[str, Any]) -> str:
 def agreement_text(row: Mapping[str, Any]) -> str:
     """The share of equal predictions or nearest texts, or for pairs of texts the correlation of the similarities."""
     fidelity = row.get("fidelity") or {}
-    agreement, correlation = fidelity.get("teacher_agreement"), fidelity.get(_SIMILARITY)
+    agreement, correlation = fidelity.get("teacher_agreement"), fidelity.get(SIMILARITY)
     neighbors = next((value for name, value in fidelity.items() if name.startswith(_NEIGHBORS)), None)
     agreement = neighbors if agreement is None else agreement
     if agreement is not None:

@@ -27,9 +27,10 @@ from hf_distill.data.sequences import SequenceEncoder, encode_label, encode_sing
 from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
 from hf_distill.evaluation.calibration import expected_calibration_error
 from hf_distill.evaluation.formats import Runner
+from hf_distill.evaluation.metric_text import SIMILARITY
 from hf_distill.evaluation.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, compute_metrics
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalized
-from hf_distill.evaluation.single_texts import SIMILARITY, scores_of_texts
+from hf_distill.evaluation.single_texts import scores_of_texts
 from hf_distill.evaluation.text_pairs import scores_of_pairs
 from hf_distill.evaluation.token_classification import entity_counts, entity_metric
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions

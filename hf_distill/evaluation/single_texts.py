@@ -10,8 +10,8 @@ from datasets import Dataset
 
 from hf_distill.data.sequences import text_columns
 from hf_distill.evaluation.embeddings import evenly_spaced, neighbor_agreement, pair_cosines, similarity_spearman
+from hf_distill.evaluation.metric_text import SIMILARITY
 
-SIMILARITY = "similarity_spearman"  # the metric that students are compared by
 FEWEST_TEXTS = 3  # whose pairs have an order
 _FEWEST_RESAMPLED = 20  # of which hardly a bootstrap sample has fewer than FEWEST_TEXTS different ones
 _NEAREST = 10

@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import accumulate
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 QUALITIES = ("accuracy", "f1", "matthews_correlation", "pearson", "exact_match", "mrr")  # of which more is better
 
@@ -94,6 +94,12 @@ def choosing_the_best(args: TrainingArguments, eval_dataset: Any) -> dict[str, A
         "metric_for_best_model": metric,
         "greater_is_better": _greater_is_better(args, metric),
     }
+
+
+def can_compare_stages(trainer: Trainer) -> bool:
+    """Whether evaluations after both stages can tell which student is better, see `quality`."""
+    is_by_loss = trainer.args.metric_for_best_model in ("loss", "eval_loss")
+    return trainer.eval_dataset is not None and trainer.compute_metrics is not None and not is_by_loss
 
 
 def quality(args: TrainingArguments, metrics: Mapping[str, float]) -> tuple[str, float] | None:

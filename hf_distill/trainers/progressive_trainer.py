@@ -37,6 +37,7 @@ from hf_distill.trainers.objective_builder import label_term
 from hf_distill.trainers.progression import (
     GeneralStageLoss,
     annealed_temperature,
+    can_compare_stages,
     choosing_the_best,
     last_steps,
     logit_scale,
@@ -224,14 +225,13 @@ class ProgressiveTrainer(DistillationTrainer):
 
     def _metrics_of_stage(self) -> dict[str, float] | None:
         """The metrics of the student after a stage; None where the students of the stages are not compared."""
-        is_wanted = self.args.keep_better_stage and self.args.has_final_stage
-        return self.evaluate() if is_wanted and self.eval_dataset is not None and self.compute_metrics else None
+        is_wanted = self.args.keep_better_stage and self.args.has_final_stage and can_compare_stages(self)
+        return self.evaluate() if is_wanted else None
 
     def _keep_better_stage(self, root: Path) -> None:
         """Go back to the student of the general stage if the final stage has made it worse."""
-        before, after = (
-            quality(self.args, metrics or {}) for metrics in (self._general_metrics, self._metrics_of_stage())
-        )
+        found = self._general_metrics, self._metrics_of_stage()
+        before, after = (quality(self.args, metrics or {}) for metrics in found)
         if before is None or after is None:
             return
         self._kept = Stage.GENERAL if before[1] > after[1] else Stage.FINAL
