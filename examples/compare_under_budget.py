@@ -209,7 +209,7 @@ class Comparison:
             inputs = dict(tokenizer(batch["text"], truncation=True, max_length=length))
             return inputs | {"labels": [encode_label(value_of(label), ids) for label in batch["label"]]}
 
-        return rows.map(encode, batched=True, remove_columns=rows.column_names)
+        return rows.map(encode, batched=True, remove_columns=rows.column_names, desc="Tokenizing")
 
     def _part(self, whole: Dataset, regime: str) -> Dataset:
         """The part of the shuffled rows that belongs to a regime."""
@@ -239,7 +239,7 @@ class Comparison:
         with PartialState().local_main_process_first():
             sequences = self._sequences(self._texts)
             filled = self._texts.filter(lambda text: bool(text and not text.isspace()), input_columns="text")
-            texts = filled.map(encode, batched=True, remove_columns=filled.column_names)
+            texts = filled.map(encode, batched=True, remove_columns=filled.column_names, desc="Tokenizing")
         return {regime: (self._part(sequences, regime), self._part(texts, regime)) for regime in self.args.regimes}
 
     def entry(self, regime: str, arm: str) -> dict[str, Any]:

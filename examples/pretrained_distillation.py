@@ -405,7 +405,7 @@ class Pipeline:
                 inputs["labels"] = [encode_label(value_of(label), ids) for label in rows["label"]]
             return inputs
 
-        return texts.map(encode, batched=True, remove_columns=texts.column_names)
+        return texts.map(encode, batched=True, remove_columns=texts.column_names, desc="Tokenizing")
 
 
 def main() -> None:

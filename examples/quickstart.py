@@ -157,6 +157,7 @@ class Quickstart:
                 lambda batch: tokenizer(batch["text"], truncation=True, max_length=MAX_LENGTH),
                 batched=True,
                 remove_columns=dropped,
+                desc="Tokenizing",
             )
 
     def _labeled_by(self, teacher: PreTrainedModel, tokenizer: Any, rows: datasets.Dataset) -> datasets.Dataset:

@@ -142,7 +142,9 @@ def load_student(
 
 def encode(rows: datasets.Dataset, tokenizer: Any, own: Any, length: int) -> datasets.Dataset:
     """The student's inputs, and the teacher's where it has a tokenizer of its own."""
-    encoded = rows.map(lambda batch: dict(own(batch["text"], truncation=True, max_length=length)), batched=True)
+    encoded = rows.map(
+        lambda batch: dict(own(batch["text"], truncation=True, max_length=length)), batched=True, desc="Tokenizing"
+    )
     return encoded if own is tokenizer else encode_for_teacher(encoded, tokenizer, "text", max_length=length)
 
 

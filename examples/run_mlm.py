@@ -209,7 +209,11 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
 
     options = {}
     if not args.streaming:
-        options = {"load_from_cache_file": not args.overwrite_cache, "num_proc": args.preprocessing_num_workers}
+        options = {
+            "load_from_cache_file": not args.overwrite_cache,
+            "num_proc": args.preprocessing_num_workers,
+            "desc": "Tokenizing",
+        }
     if args.line_by_line:
         encoded = texts.map(encode_lines, batched=True, remove_columns=columns, **options)
     else:

@@ -26,7 +26,7 @@ from hf_distill import DistillationTrainer
 from hf_distill.data.class_names import ClassIds, label_names, positions
 from hf_distill.data.files import load_files
 from hf_distill.data.sequences import STRINGS
-from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder
+from hf_distill.data.words import FIRST_TOKENS, MISSING, WordEncoder, word_label_column
 from hf_distill.evaluation.token_classification import entity_metric, predicted_classes
 from hf_distill.files import atomic_write
 from hf_distill.resources.built_in import WORDS
@@ -73,7 +73,7 @@ class DataTrainingArguments:
         default=None, help="Column of words. None: tokens, else the first column of lists."
     )
     label_column_name: str | None = HfArg(
-        default=None, help="Column of labels. None: TASK_tags, else the next column of lists."
+        default=None, help="Column of labels. None: TASK_tags, else the only other column of lists."
     )
     max_seq_length: int | None = HfArg(
         default=None, help="Maximum tokens of an input; longer ones are truncated. None: the model's maximum."
@@ -122,7 +122,7 @@ def read_lists(table: Dataset) -> Dataset:
         except ValueError as error:
             raise ValueError(f'lists must be written as JSON, such as ["EU", "rejects"], got {row}') from error
 
-    return table.map(read, remove_columns=columns)
+    return table.map(read, remove_columns=columns, desc="Reading lists")
 
 
 def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) -> tuple[str, str | None]:
@@ -130,15 +130,15 @@ def find_columns(raw: Splits, splits: list[str], args: DataTrainingArguments) ->
     features = {name: feature for split in splits for name, feature in raw[split].features.items()}
     lists = [name for name, feature in features.items() if hasattr(feature, "feature")]
     text = args.text_column_name or next((name for name in ("tokens", *lists) if name in lists), None)
-    others, tags = [name for name in lists if name != text], f"{args.task_name.lower()}_tags"
-    label = args.label_column_name or next((name for name in (tags, *others) if name in others), None)
     for split in splits:
         found = raw[split].features
         if getattr(getattr(found.get(text), "feature", None), "dtype", None) not in STRINGS:
             raise ValueError(f"text_column_name must be lists of words, got {text!r}; {split} has {found}")
-    if label not in (None, *others):
-        raise ValueError(f"label_column_name must be lists of labels, got {label!r}; the columns are {features}")
-    return text, label
+    given = args.label_column_name
+    if given is not None and given not in {*lists} - {text}:
+        raise ValueError(f"label_column_name must be lists of labels, got {given!r}; the columns are {features}")
+    advice = "name the right one with --label_column_name"
+    return text, given or word_label_column(features, text, args.task_name.lower(), advice)
 
 
 def find_labels(raw: Splits, column: str | None, own: Config, teacher: Config | None) -> tuple[list[str], ClassIds]:

@@ -125,4 +125,6 @@ def packed(
         return {"input_ids": [tokens[start : start + length] for start in starts]}
 
     columns = texts.column_names or list(next(iter(texts)))
+    if isinstance(texts, Dataset):  # streams have no progress bar
+        options = {"desc": "Tokenizing"} | options
     return texts.map(cut, batched=True, remove_columns=columns, **options)

@@ -66,6 +66,7 @@ class WindowEncoder:
             remove_columns=rows.column_names,
             num_proc=self.num_proc,
             load_from_cache_file=self.cached,
+            desc="Tokenizing",
         )
 
     def _encode_rows(self, rows: dict[str, list], indices: list[int], for_training: bool) -> dict[str, list]:

@@ -141,7 +141,8 @@ class SequenceEncoder:
                 inputs["labels"] = [encode_label(value_of(value), self.ids) for value in batch["label"]]
             return inputs
 
-        return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, load_from_cache_file=self.cached)
+        how = {"load_from_cache_file": self.cached, "desc": "Tokenizing"}
+        return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, **how)
 
 
 def single_texts(rows: Dataset, prompts: Sequence[str] = ("", "")) -> Dataset:
@@ -174,7 +175,7 @@ def _begun(rows: Dataset, prompt: str) -> Dataset:
     def begin(batch: dict[str, list]) -> dict[str, list]:
         return {"text": [text if text is None else prompt + text for text in batch["text"]]}
 
-    return rows.map(begin, batched=True)
+    return rows.map(begin, batched=True, desc="Adding the prompt")
 
 
 def encode_single_texts(

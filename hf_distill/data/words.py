@@ -31,16 +31,16 @@ def word_columns(features: Features) -> tuple[str, str]:
         features: The features of the data set.
 
     Returns:
-        The column of words, see `words_column`; and the column of labels: "ner_tags", or else the last of the other columns of lists.
+        The column of words, see `words_column`, and that of labels, see `word_label_column`.
 
     Raises:
-        ValueError: There are no such columns.
+        ValueError: There are no such columns, or several that may hold the labels.
     """
     text = words_column(features)
-    labels = [] if text is None else word_label_columns(features, text)
-    if text is None or not labels:
+    label = None if text is None else word_label_column(features, text)
+    if text is None or label is None:
         raise ValueError(f"the data need a column of lists of words and one of their labels, got {features}")
-    return text, "ner_tags" if "ner_tags" in labels else labels[-1]
+    return text, label
 
 
 def words_column(features: Features) -> str | None:
@@ -50,19 +50,30 @@ def words_column(features: Features) -> str | None:
     return "tokens" if "tokens" in texts else next(iter(texts), None)
 
 
-def word_label_columns(features: Features, text: str) -> list[str]:
-    """The columns that may hold a label for each word: other lists of single values, and not model inputs of the words.
+def word_label_column(
+    features: Features, text: str, task: str = "ner", advice: str = "name the right one with --label-column"
+) -> str | None:
+    """The column of a label for each word: "label", "ner_tags" or "labels", or else the only other list of single values.
 
     Args:
-        features: The features of the data set.
+        features: The features of the data set. Those named like model inputs do not count if it has such.
         text: The column of words.
+        task: What comes before _tags in the column's name.
+        advice: What a user can do where the choice is open, for the error message.
 
     Returns:
-        The names of the columns, in their order.
+        The column; None if there is none.
+
+    Raises:
+        ValueError: There are several, and none has one of these names.
     """
     inputs = _MODEL_INPUTS if "input_ids" in features else ()
     values = {name: getattr(feature, "feature", None) for name, feature in features.items() if name not in inputs}
-    return [name for name, value in values.items() if name != text and hasattr(value, "dtype")]
+    lists = [name for name, value in values.items() if name != text and hasattr(value, "dtype")]
+    usual = [name for name in ("label", f"{task}_tags", "labels") if name in lists]
+    if len(lists) > 1 and not usual:
+        raise ValueError(f"any of the columns {lists} may hold the labels of words; {advice}")
+    return next(iter(usual or lists), None)
 
 
 @dataclass
@@ -123,7 +134,7 @@ class WordEncoder:
                 ]
             return inputs
 
-        how = {"load_from_cache_file": self.cached, "num_proc": self.num_proc}
+        how = {"load_from_cache_file": self.cached, "num_proc": self.num_proc, "desc": "Tokenizing"}
         return rows.map(encode_rows, batched=True, remove_columns=rows.column_names, **how)
 
     def align(self, words: list[str], labels: list[str | None], words_of_tokens: list[int | None]) -> list[int]:

@@ -152,6 +152,7 @@ def _labeled_now(request: AuditRequest, gold: Dataset) -> Dataset:
     inputs = gold.map(
         lambda batch: tokenizer(*(batch[each] for each in texts), truncation=True, max_length=request.max_length),
         batched=True,
+        desc="Tokenizing",
     )
     return label_transfer_set(inputs, FrozenTeacher(model, request.teacher_dtype, request.device), tokenizer, **options)
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_distill.data.class_names import ClassIds
 from hf_distill.data.files import with_texts
 from hf_distill.data.sequences import encode_label, label_ids, label_values
-from hf_distill.data.words import WordEncoder, word_columns, word_label_columns, word_label_ids
+from hf_distill.data.words import WordEncoder, word_label_column, word_label_ids
 from hf_distill.scripts.datasets import load_unlabeled_rows
 from hf_distill.scripts.user_errors import WrongUsage
 from hf_distill.tasks import Task, task_of
@@ -63,7 +63,8 @@ def load_transfer_set(
         return dict(inputs) | labels
 
     encoded: Any = with_texts(rows, columns)
-    return encoded.map(encode, batched=True, remove_columns=dropped)
+    bar = {"desc": "Tokenizing"} if isinstance(rows, Dataset) else {}  # streams have none
+    return encoded.map(encode, batched=True, remove_columns=dropped, **bar)
 
 
 def _with_word_inputs(
@@ -77,9 +78,8 @@ def _with_word_inputs(
     if len(columns) > 1 or not isinstance(rows, Dataset):
         raise WrongUsage(f"words are read from one column, and not as a stream, got the columns {list(columns)}")
     tagger = teacher if teacher is not None and task_of(teacher) is Task.TOKEN_CLASSIFICATION else None
-    labels = word_label_columns(rows.features, columns[0]) if tagger else []
+    advice = "call the right one ner_tags, or leave out the others"
+    label = word_label_column(rows.features, columns[0], advice=advice) if tagger else None
     ids = word_label_ids(tagger.config) if tagger else ClassIds()
-    inputs = WordEncoder(tokenizer, ids, max_length)(
-        rows, columns[0], word_columns(rows.features)[1] if labels else None
-    )
+    inputs = WordEncoder(tokenizer, ids, max_length)(rows, columns[0], label)
     return concatenate_datasets([rows, inputs], axis=1)

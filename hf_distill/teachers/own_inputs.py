@@ -54,7 +54,8 @@ def encode_for_teacher(
         encoded = processing_class(*([text or "" for text in texts] for texts in raw) if for_texts else raw, **options)
         return {prefix + name: list(values) for name, values in encoded.items()}
 
-    return dataset.map(encode, batched=True)
+    bar = {"desc": "Tokenizing"} if isinstance(dataset, datasets.Dataset) else {}  # streams have none
+    return dataset.map(encode, batched=True, **bar)
 
 
 class SeparateEncodings:

@@ -40,7 +40,24 @@ def _text(value: Any) -> str:
 
 
 class ReadableProgress(ProgressCallback):
-    """transformers' progress bar, with log entries as lines of `log_line`."""
+    """transformers' progress bars with names, and log entries as lines of `log_line`."""
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Begin the bar of the training."""
+        super().on_train_begin(args, state, control, **kwargs)
+        self._name(self.training_bar, "Training")
+
+    def on_prediction_step(
+        self, args: Any, state: TrainerState, control: Any, eval_dataloader: Any = None, **kwargs: Any
+    ) -> None:
+        """Begin or continue the bar of an evaluation."""
+        super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
+        self._name(self.prediction_bar, "Evaluating")
+
+    @staticmethod
+    def _name(bar: Any, name: str) -> None:
+        if bar is not None and not bar.desc:
+            bar.set_description(name, refresh=False)
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Write the entry above the bar."""

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback
 
 from hf_distill import DistillationTrainer
@@ -56,6 +57,20 @@ def test_a_log_entry_is_one_line_of_numbers(trained, capsys):
     assert len(lines) == len(log)
     assert lines[0].startswith(f"step 2: loss {log[0]['loss']:.4g}, grad_norm ") and "'" not in lines[0]
     assert "soft_label_loss" in log[0] and "eval_teacher_kl" in log[1], "the log itself keeps its names and values"
+
+
+def test_progress_bars_say_what_of(trained, capsys, monkeypatch):
+    made = []
+
+    class Bar(tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options | {"delay": 0})
+            made.append(self)
+
+    monkeypatch.setattr("transformers.trainer_callback.tqdm", Bar)
+    trained(disable_tqdm=False)
+    assert [bar.desc for bar in made] == ["Training: ", "Evaluating: ", "Evaluating: "]
+    assert "Training:  " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("disable_tqdm", "kind"), [(False, ReadableProgress), (True, ReadablePrinter)])
