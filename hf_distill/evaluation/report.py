@@ -32,10 +32,10 @@ _LABELED = 12  # the largest number of marks with their names in a plot
 _NAME, _METRIC = 40, 50  # the largest numbers of characters of a name and of a metric in a plot
 _OF_QUESTIONS = {"HasAns_f1": "f1 % with an answer", "NoAns_f1": "without one"}  # where some questions have none
 _NOTES = {"p": "p: exact McNemar test"}
-_OF_FORMATS = ("against teacher", "parameters", "smaller", "MB", "smaller", "ms", "p95 ms", "per second", "faster")
+_OF_FORMATS = ("against teacher", "parameters", "fewer", "MB", "smaller", "ms", "p95 ms", "per second", "faster")
 # What a narrow table leaves out, of least use first; a table of formats is printed below one with the parameters.
 _LEAST_USE = ("p", "ECE %", "fp32 MB")
-_LEAST_USE_OF_FORMATS = ("p95 ms", "per second", "parameters")
+_LEAST_USE_OF_FORMATS = ("p95 ms", "per second", "fewer", "parameters")
 
 
 def report_table(evaluation: Mapping[str, Any]) -> Table:
@@ -51,7 +51,7 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
     by_format = any("format" in row for row in rows)
     formats = list(dict.fromkeys(each["format"] for row in rows for each in row.get("latency", ())))
     sized = [name for name in formats or ["fp32"] if any(megabytes_of_row(row, name) is not None for row in rows)]
-    headings, least_use = _headings(evaluation, formats, sized), [*_LEAST_USE, agreement_label(evaluation), "smaller"]
+    headings, least_use = _headings(evaluation, formats, sized), [*_LEAST_USE, agreement_label(evaluation), "fewer"]
     if by_format:
         headings, least_use = [metric_label(evaluation), *_OF_FORMATS], [*_LEAST_USE_OF_FORMATS]
     headings = ["model", "format" if by_format else "trained on", *headings]
@@ -72,7 +72,7 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
 def _headings(evaluation: Mapping[str, Any], formats: Sequence[str], sized: Sequence[str]) -> list[str]:
     return [
         metric_label(evaluation), *_OF_QUESTIONS.values(), "against teacher", "p", agreement_label(evaluation), "ECE %",
-        "parameters", "smaller", *(f"{each} MB" for each in sized), *(f"{each} ms" for each in formats),
+        "parameters", "fewer", *(f"{each} MB" for each in sized), *(f"{each} ms" for each in formats),
         *(["faster"] if formats else []),
     ]  # fmt: skip
 
