@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _LEVELS = 255  # from the lowest to the highest value of uint8
-_LARGEST = 127  # of int8 where it is symmetric
+_LARGEST = 64  # of weights, see `hf_distill.graphs.formats`
 _SMALLEST_SCALE = torch.finfo(torch.float32).tiny  # a tensor of zeros has no range
 
 
@@ -62,7 +62,7 @@ def in_range(values: Tensor, of: Tensor) -> Tensor:
 
 
 def per_row(weight: Tensor) -> Tensor:
-    """Round each row of a matrix to whole multiples, from -127 to 127, of a 127th of its largest absolute value.
+    """Round each row of a matrix to whole multiples, from -64 to 64, of a 64th of its largest absolute value.
 
     Args:
         weight: The matrix, (outputs, inputs); gradients pass through.

@@ -15,6 +15,8 @@ from torch import Tensor
 from hf_distill.extras import require_extra
 from hf_distill.graphs.export import SCOPES, silenced
 
+# Weights of linear layers have 7 of the 8 bits (`reduce_range`): processors without VNNI add pairs of products with activations, of up to
+# 255 each, in 16 bits, which would overflow with larger ones and so change the answers from one processor to the other.
 _QUANTIZED = ("MatMul", "Gemm", "Gather")  # operators whose weights are quantized: linear layers and embeddings
 
 
@@ -86,8 +88,9 @@ def convert(
     Args:
         path: The path of the single-precision file.
         target: The path of the file to write.
-        number_format: The number format: half precision; int8 weights per channel with activations whose ranges are
-            measured at run time (`INT8`), or were measured on calibration data (`INT8_STATIC`).
+        number_format: The number format: half precision; int8 weights per channel, from -64 to 64 so that the answers
+            are the same on every processor, with activations whose ranges are measured at run time (`INT8`), or were
+            measured on calibration data (`INT8_STATIC`).
         kept: The layers that stay in single precision in int8, by their names in `layers_of`.
         calibration: The batches of model inputs that `INT8_STATIC` measures the ranges of activations on.
 
@@ -159,7 +162,7 @@ def _quantize_dynamically(
 
     with silenced(None):  # it advises to preprocess, which renames the nodes
         quantize_dynamic(
-            Path(path), Path(target), op_types_to_quantize=list(operators), per_channel=True,
+            Path(path), Path(target), op_types_to_quantize=list(operators), per_channel=True, reduce_range=True,
             weight_type=QuantType.QInt8, nodes_to_quantize=nodes or ["none"],
         )  # fmt: skip
 
@@ -175,7 +178,7 @@ def _quantize_statically(
         _quantize_dynamically(path, embedded, nodes, ("Gather",))
         quantize_static(
             embedded, Path(target), _Batches(embedded, calibration), op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            per_channel=True, reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             nodes_to_quantize=nodes or ["none"], extra_options={"MatMulConstBOnly": True},
         )  # fmt: skip
 

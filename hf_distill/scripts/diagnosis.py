@@ -13,6 +13,7 @@ from huggingface_hub import constants, get_session, get_token
 from packaging.requirements import Requirement
 
 from hf_distill.compute.precision import MIN_SPEEDUP, bfloat16_speedup
+from hf_distill.graphs.speed import int8_speedup
 from hf_distill.hardware import hardware_name
 from hf_distill.resources.archives import cache_folder
 
@@ -32,12 +33,14 @@ def diagnose(hub: bool = True) -> dict[str, Any]:
     Returns:
         JSON-serializable values, and in `problems` one sentence for each thing that keeps something from working.
     """
+    extras = missing_by_extra()
     found: dict[str, Any] = {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in (NAME, *PACKAGES)},
-        "extras": missing_by_extra(),
+        "extras": extras,
         "load_failures": load_failures(),
         "devices": _devices(),
         "bfloat16_speedup": bfloat16_speedup(),
+        "int8_speedup": None if extras["onnx"] else round(int8_speedup(), 2),
         "memory_gb": _memory_gb(),
         "cache_folder": {"path": str(cache_folder()), "writable": _is_writable(str(cache_folder()))},
         "hub": _hub(hub),

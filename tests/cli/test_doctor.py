@@ -18,6 +18,7 @@ def test_versions_devices_and_extras():
     assert found["devices"][0] == f"cpu: {hardware_name('cpu')}"
     assert found["extras"]["cli"] == [] and not {"all", "dev", "docs"} & set(found["extras"])
     assert found["bfloat16_speedup"] == 1  # what the tests set
+    assert (found["int8_speedup"] is None) == bool(found["extras"]["onnx"])
     assert found["hub"]["state"] in ("not asked", "offline, by HF_HUB_OFFLINE")
 
 
@@ -49,6 +50,11 @@ def test_a_package_that_does_not_load_is_named(monkeypatch):
     (of_images,) = (each for each in diagnosis.diagnose(False)["problems"] if "for the extra vision" in each)
     assert of_images.endswith('[vision]", with torchvision from the index that torch is from')
     assert diagnosis.load_failures() == {}
+
+
+def test_without_onnx_int8_is_not_measured(monkeypatch):
+    monkeypatch.setattr(diagnosis, "missing_by_extra", lambda: {"onnx": ["onnxruntime"]})
+    assert diagnosis.diagnose(False)["int8_speedup"] is None
 
 
 def test_an_old_package_is_missing(monkeypatch):

@@ -132,6 +132,19 @@ def test_layers_that_are_kept_stay_in_single_precision(number_format, exported, 
     assert any("classifier" in name for name in single) and not any("pooler" in name for name in single)
 
 
+@pytest.mark.parametrize("number_format", [GraphFormat.INT8, GraphFormat.INT8_STATIC])
+def test_products_of_int8_do_not_overflow_on_processors_that_add_pairs_in_16_bits(
+    number_format, exported, model, tmp_path
+):
+    convert(exported, tmp_path / "int8.onnx", number_format, calibration=[traced_inputs(model, tokens(8, 16))])
+    stored = [onnx.numpy_helper.to_array(each) for each in onnx.load(tmp_path / "int8.onnx").graph.initializer]
+    matrices = [each.astype(int) for each in stored if each.dtype == "int8" and each.ndim == 2]
+    assert len(matrices) == 8 and {abs(each).max() for each in matrices} == {64}
+    assert 2 * 255 * 64 < 2**15
+    embeddings = [each for each in stored if each.dtype == "uint8" and each.ndim == 2]
+    assert {each.max() for each in embeddings} == {255}, "they are in no product"
+
+
 def test_a_static_format_needs_rows_to_calibrate_on(exported, tmp_path):
     with pytest.raises(ValueError, match="'onnx-int8-static' needs rows to calibrate on, got none"):
         convert(exported, tmp_path / "x.onnx", GraphFormat.INT8_STATIC)
