@@ -73,7 +73,7 @@ def one_scale_per_matrix(path: Path, target: Path) -> None:
     names = [name for nodes in layers_of(path).values() for name in nodes]
     with silenced(None):
         quantize_dynamic(
-            path, target, op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=False,
+            path, target, op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=False, reduce_range=True,
             weight_type=QuantType.QInt8, nodes_to_quantize=[*names, *(f"{name}_MatMul" for name in names)],
         )  # fmt: skip
 

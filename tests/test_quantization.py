@@ -34,8 +34,8 @@ def test_a_range_contains_zero(values):
 
 
 def test_rows_of_weights_have_scales_of_their_own():
-    weight = torch.tensor([[127.0, 1.4, -126.6], [0.127, -0.0634, 0.0], [0.0, 0.0, 0.0]])
-    expected = [[127.0, 1.0, -127.0], [0.127, -0.063, 0.0], [0.0, 0.0, 0.0]]
+    weight = torch.tensor([[64.0, 1.4, -63.6], [0.064, -0.0314, 0.0], [0.0, 0.0, 0.0]])
+    expected = [[64.0, 1.0, -64.0], [0.064, -0.031, 0.0], [0.0, 0.0, 0.0]]
     assert per_row(weight).tolist() == [pytest.approx(row, abs=1e-5) for row in expected]
 
 
@@ -43,7 +43,7 @@ def test_a_linear_layer_computes_as_integers_do():
     layer, inputs = nn.Linear(24, 7), torch.randn(3, 5, 24)
     numbers, scale, zero = in_integers(inputs.numpy(), inputs.numpy())
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    scales = np.abs(weight).max(axis=1) / 127
+    scales = np.abs(weight).max(axis=1) / 64
     products = (numbers - zero) @ np.rint(weight / scales[:, None]).T
     set_quantization(layer, Quantization.INT8)
     found = layer(inputs)

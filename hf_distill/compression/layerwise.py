@@ -24,6 +24,7 @@ from hf_distill.publishing.run_record import RunRecord
 from hf_distill.scripts.distillation import collator_for
 from hf_distill.scripts.labels_alone import SHARED
 from hf_distill.scripts.run import ScriptTrainingArguments
+from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.teachers.column_names import precomputed_columns
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.distillation_arguments import DistillationTrainingArguments
@@ -59,6 +60,7 @@ def train_layerwise(candidate: Candidate, material: CompressionMaterial, epochs:
         folder: The folder to save it in; a training that was interrupted goes on from its last checkpoint.
     """
     args, of_vocabulary = material.request.args, material.of_vocabulary(candidate.vocabulary)
+    set_verbosity(args)
     teacher, tokenizer = of_vocabulary.source, of_vocabulary.processing_class
     rows = of_vocabulary.trained_on["train"]
     set_seed(args.seed)
