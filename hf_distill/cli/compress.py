@@ -42,13 +42,6 @@ Vocabulary = Annotated[
 NumberFormat = Annotated[
     str, typer.Option("--format", help="The file to deploy: onnx-int8, onnx-fp16, onnx or fp32 (no export).")
 ]
-LayerwiseEpochs = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        help="Epochs in which the student learns the teacher's hidden states, layer by layer, before it learns its outputs.",
-    ),
-]
 RequiredAgreement = Annotated[
     float | None, typer.Option(help="Refuse an export that gives fewer of the student's predictions, such as 0.99.")
 ]
@@ -64,7 +57,6 @@ def compress(
     layers: StartLayers = None,
     vocabulary: Vocabulary = None,
     number_format: NumberFormat = "onnx-int8",
-    layerwise_epochs: LayerwiseEpochs = 0.0,
     require_agreement: RequiredAgreement = None,
     dataset_config: DatasetConfig = None,
     text_column: TextColumns = None,
@@ -102,7 +94,7 @@ def compress(
     say = remark(as_json)
     with without_progress_bars():
         material = CompressionMaterial(request)
-        plan = plan_compression(material, times, layers, vocabulary, number_format, layerwise_epochs, say)
+        plan = plan_compression(material, times, layers, vocabulary, number_format, say)
         workspace_of(material, plan)
         if not as_json:
             _show(plan)

@@ -10,7 +10,6 @@ from typing import Any
 
 from transformers.trainer_utils import set_seed
 
-from hf_distill.compression.layerwise import LAYERWISE, record_stages, student_after, train_layerwise
 from hf_distill.compression.material import CompressionMaterial
 from hf_distill.compression.plan import EXPORT, START, STUDENT, CompressionPlan
 from hf_distill.compression.training import export_candidate, finished_training, train_candidate
@@ -38,9 +37,7 @@ def workspace_of(material: CompressionMaterial, plan: CompressionPlan) -> Worksp
     Raises:
         ValueError: The folder holds the steps of another plan, or files of something else.
     """
-    chosen: dict[str, Any] = {"--target": f"{plan.target:g}x", "student": plan.candidate.name}
-    if plan.layerwise_epochs:
-        chosen["--layerwise-epochs"] = plan.layerwise_epochs
+    chosen = {"--target": f"{plan.target:g}x", "student": plan.candidate.name}
     return Workspace(material.request.output_dir, material.identity() | chosen)
 
 
@@ -79,8 +76,6 @@ def compress(
         if plan.is_trained:
             done("label", lambda: len(material.outputs))
         done("start", lambda: _save_start(material, plan, folder / START))
-        if plan.layerwise_epochs:
-            done(LAYERWISE, lambda: train_layerwise(candidate, material, plan.layerwise_epochs, folder / LAYERWISE))
         done("distill" if plan.is_trained else "copy", lambda: _make_student(material, plan, folder / STUDENT))
         if exported:
             done("export", lambda: export_candidate(
@@ -107,20 +102,11 @@ def _save_start(material: CompressionMaterial, plan: CompressionPlan, folder: Pa
 def _make_student(material: CompressionMaterial, plan: CompressionPlan, folder: Path) -> None:
     """Train the student, or copy a teacher that only loses tokens."""
     if plan.is_trained:
-        _distill(material, plan, folder)
+        train_candidate(plan.candidate, material, material.request.args)
         return
     _save_start(material, plan, folder)
     if Path(material.request.teacher, RUN_RECORD_NAME).exists():
         record_derived(folder, material.vocabularies[plan.candidate.vocabulary][0], material.request.teacher)
-
-
-def _distill(material: CompressionMaterial, plan: CompressionPlan, folder: Path) -> None:
-    """Train the student on the teacher's outputs, from its initial weights or those of the stage before."""
-    before = folder.with_name(LAYERWISE) if plan.layerwise_epochs else None
-    student = student_after(plan.candidate, before) if before else None
-    train_candidate(plan.candidate, material, material.request.args, student)
-    if before:
-        record_stages(before, folder)
 
 
 def _compared(material: CompressionMaterial, folder: Path, latency: LatencySettings) -> dict[str, Any] | None:

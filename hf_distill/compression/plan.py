@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hf_distill.compression.candidate import FULL, OF_TEXTS, Candidate, Size
-from hf_distill.compression.layerwise import LAYERWISE, layerwise_steps
 from hf_distill.compression.material import CompressionMaterial
 from hf_distill.evaluation.formats import Format
 from hf_distill.preflight.student_defaults import planned_steps
@@ -53,14 +52,12 @@ class CompressionPlan:
         candidate: The student.
         is_trained: Whether it is trained; a teacher that only loses tokens is not.
         steps: The steps, the teacher first.
-        layerwise_epochs: The epochs in which it learns the teacher's hidden states before its outputs; 0 for none.
     """
 
     target: float
     candidate: Candidate
     is_trained: bool
     steps: list[PlannedStep]
-    layerwise_epochs: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -98,7 +95,6 @@ def plan_compression(
     selection: str | None = None,
     vocabulary: str | None = None,
     number_format: str = Format.ONNX_INT8.value,
-    layerwise_epochs: float = 0.0,
     say: Callable[[str], None] = lambda remark: None,
 ) -> CompressionPlan:
     """Choose the student that meets a target, and plan its steps.
@@ -112,7 +108,6 @@ def plan_compression(
         selection: The layers that it starts from. None: see `default_selection`.
         vocabulary: The vocabulary, see `Candidate`. None: that of the texts, or the teacher's where it cannot be trimmed.
         number_format: The format of the file that is deployed.
-        layerwise_epochs: The epochs in which the student learns the teacher's hidden states before its outputs.
         say: A function that is called with remarks for the user.
 
     Returns:
@@ -129,7 +124,7 @@ def plan_compression(
         fitting = {each: size for each, size in group.items() if size.parameters <= most}
         if fitting:
             candidate = max(fitting, key=lambda each: fitting[each].parameters)
-            return _planned(material, target, candidate, fitting[candidate], layerwise_epochs)
+            return _planned(material, target, candidate, fitting[candidate])
         smallest = min([smallest, *(size.parameters for size in group.values())])
     reached = teacher.num_parameters() / smallest
     raise ValueError(
@@ -171,24 +166,19 @@ def _groups(
         yield {each: Size.of(each, source) for each in candidates}
 
 
-def _planned(
-    material: CompressionMaterial, target: float, candidate: Candidate, size: Size, layerwise_epochs: float
-) -> CompressionPlan:
+def _planned(material: CompressionMaterial, target: float, candidate: Candidate, size: Size) -> CompressionPlan:
     source = material.vocabularies[candidate.vocabulary][0]
     is_whole = (
         candidate.layers == source.config.num_hidden_layers and candidate.hidden_size == source.config.hidden_size
     )
     steps = [*_steps_before_training(material, target, candidate, size, is_whole)]
-    layerwise_epochs = 0.0 if is_whole else layerwise_epochs
-    if layerwise_epochs:
-        steps.append(_layerwise_step(material, size, layerwise_epochs))
     if not is_whole:
         steps.append(_training_step(material, size))
     if candidate.number_format != Format.FP32.value:
         what, why = f"to {candidate.number_format}, compared with the student", "a smaller file, faster on CPUs"
         megabytes = size.megabytes(candidate.number_format)
         steps.append(PlannedStep("export", what, why, size.parameters, megabytes, EXPORT))
-    return CompressionPlan(target, candidate, not is_whole, steps, layerwise_epochs)
+    return CompressionPlan(target, candidate, not is_whole, steps)
 
 
 def _steps_before_training(
@@ -224,12 +214,6 @@ def _shrinking_step(candidate: Candidate, material: CompressionMaterial, size: S
     }.get(candidate.initialization, "random")
     what = f"to {candidate.layers} layers of {candidate.hidden_size}; initial weights: {weights}"
     return _step("narrow", what, "one layer of the teacher's width is above the target", size, START)
-
-
-def _layerwise_step(material: CompressionMaterial, size: Size, epochs: float) -> PlannedStep:
-    rows = len(material.rows)
-    what = f"{layerwise_steps(material.request.args, rows, epochs):,} steps on the {rows:,} texts, with the teacher"
-    return _step(LAYERWISE, what, "it learns the teacher's hidden states, a better start", size, LAYERWISE)
 
 
 def _training_step(material: CompressionMaterial, size: Size) -> PlannedStep:

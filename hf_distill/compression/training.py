@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
 from transformers.trainer_utils import set_seed
 
 from hf_distill.compression.candidate import Candidate
@@ -20,27 +19,21 @@ from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.tasks import Task
 
 
-def train_candidate(
-    candidate: Candidate,
-    material: CompressionMaterial,
-    args: ScriptTrainingArguments,
-    student: PreTrainedModel | None = None,
-) -> None:
+def train_candidate(candidate: Candidate, material: CompressionMaterial, args: ScriptTrainingArguments) -> None:
     """Train a candidate on the recorded outputs, and save it with its tokenizer and run record in `args.output_dir`.
 
     Args:
         candidate: The candidate.
         material: The rows and the teacher's outputs.
         args: The training arguments; a training that was interrupted goes on from its last checkpoint.
-        student: The student that an earlier stage has made. None: the candidate's initial weights.
     """
     set_verbosity(args)
     checkpoint = checkpoint_to_resume(args)
     of_vocabulary = material.of_vocabulary(candidate.vocabulary)
     set_seed(args.seed)
     trainer = make_student_trainer(
-        student or candidate.create(of_vocabulary.source), args, None, of_vocabulary.processing_class,
-        of_vocabulary.trained_on, material.request.max_length,
+        candidate.create(of_vocabulary.source), args, None, of_vocabulary.processing_class, of_vocabulary.trained_on,
+        material.request.max_length,
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 NAME = "same student, labels alone"
 SHARE, MIN_EPOCHS = 0.1, 3
-# The arguments of a distillation that another training of its student has too.
-SHARED = (
+# The arguments of the distillation that this training has too.
+_SHARED = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps", "weight_decay"),
     *("lr_scheduler_type", "max_grad_norm", "optim", "seed", "data_seed", "bf16", "fp16", "use_cpu", "disable_tqdm"),
     *("dataloader_num_workers", "dataloader_pin_memory", "length_bucketing", "remove_unused_columns"),
@@ -88,7 +88,7 @@ def _steps(args: TrainingArguments, distilled: int, rows: int) -> int:
 
 def _arguments(args: TrainingArguments, steps: int, folder: str) -> DistillationTrainingArguments:
     """The arguments of the training on labels, given those of the distillation and its own number of steps."""
-    own: dict[str, Any] = {name: getattr(args, name) for name in SHARED}
+    own: dict[str, Any] = {name: getattr(args, name) for name in _SHARED}
     return DistillationTrainingArguments(
         folder, max_steps=steps, save_strategy="no", report_to="none",
         soft_label_weight=0.0, hard_label_weight=1.0, **own,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from itertools import pairwise
 
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -103,36 +102,6 @@ def killed_after(step, once=Workspace.once):
         return found
 
     return interrupted
-
-
-def test_hidden_states_first_is_a_stage_of_its_own_with_a_record(given, tmp_path, monkeypatch):
-    folder = tmp_path / "out"
-    call = ["compress", *given, "--target", "3x", "--output-dir", folder, *OPTIONS, "--format", "fp32"]
-    call += ["--layerwise-epochs", "1.5"]
-    plan = invoke_json(*call, "--plan")["plan"]["steps"]
-    assert [step["name"] for step in plan][-2:] == ["layerwise", "distill"] and plan[-2]["what"].startswith(
-        "3 steps on"
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr(Workspace, "once", killed_after("layerwise"))
-        invoke(*call, exit_code=130)
-    assert "layerwise: finished before" in invoke(*call).output
-    start, before, after = (
-        AutoModelForSequenceClassification.from_pretrained(folder / name) for name in ("start", "layerwise", "student")
-    )
-    assert before.num_parameters() == after.num_parameters()
-    weights = [each.bert.encoder.layer[0].output.dense.weight for each in (start, before, after)]
-    moved = [(later - earlier).abs().max().item() for earlier, later in pairwise(weights)]
-    assert min(moved) > 1e-5, "each stage goes on from the one before"
-    assert moved[1] < 3 * 4.7e-4, "in 3 steps of the distillation's rate"
-    stages = RunRecord.load(folder / "student").stages
-    terms = [[(term["name"], term["weight"]) for term in stage["objective"]] for stage in stages]
-    assert terms == [[("hidden_state", 1.0)], [("soft_label", 1.0)]]
-    assert [stage["training"]["steps"] for stage in stages] == [3, 3]
-    card = (folder / "student" / "README.md").read_text()
-    assert "| layerwise | hidden state | 3 |" in card and "first weights: layers" in card.lower()
-    other = invoke(*call[:-1], "2", exit_code=1).output
-    assert "its --layerwise-epochs is 1.5, now it is 2" in " ".join(other.split())
 
 
 def test_the_plan_alone_says_what_and_why_and_writes_nothing(given, tmp_path):
