@@ -73,7 +73,7 @@ class DataTrainingArguments:
         default=None, help="Column of words. None: tokens, else the first column of lists."
     )
     label_column_name: str | None = HfArg(
-        default=None, help="Column of labels. None: TASK_tags, else the only other column of lists."
+        default=None, help="Column of labels. None: label, TASK_tags or labels, else the only other column of lists."
     )
     max_seq_length: int | None = HfArg(
         default=None, help="Maximum tokens of an input; longer ones are truncated. None: the model's maximum."

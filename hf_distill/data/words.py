@@ -53,7 +53,7 @@ def words_column(features: Features) -> str | None:
 def word_label_column(
     features: Features, text: str, task: str = "ner", advice: str = "name the right one with --label-column"
 ) -> str | None:
-    """The column of a label for each word: "label", "ner_tags" or "labels", or else the only other list of single values.
+    """The column of a label for each word: "label", the task's tags ("ner_tags") or "labels", or else the only other list of single values.
 
     Args:
         features: The features of the data set. Those named like model inputs do not count if it has such.

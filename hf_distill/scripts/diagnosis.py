@@ -40,7 +40,7 @@ def diagnose(hub: bool = True) -> dict[str, Any]:
         "load_failures": load_failures(),
         "devices": _devices(),
         "bfloat16_speedup": bfloat16_speedup(),
-        "int8_speedup": None if extras["onnx"] else round(int8_speedup(), 2),
+        "int8_speedup": None if extras["onnx"] else _int8_speedup(),
         "memory_gb": _memory_gb(),
         "cache_folder": {"path": str(cache_folder()), "writable": _is_writable(str(cache_folder()))},
         "hub": _hub(hub),
@@ -84,6 +84,16 @@ def _is_installed(requirement: Requirement) -> bool:
     except PackageNotFoundError:
         return False
     return requirement.specifier.contains(installed, prereleases=True)
+
+
+def _int8_speedup() -> float | None:
+    """The speed of int8; None where an installed ONNX Runtime does not run, which must not keep the rest from being said."""
+    try:
+        return round(int8_speedup(), 2)
+    except (
+        Exception
+    ):  # libraries that do not load raise ImportError or OSError, operators that are missing errors of its own
+        return None
 
 
 def _devices() -> list[str]:

@@ -47,7 +47,7 @@ class StudentArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Train a student for an int8 export (quantization-aware training). int8: in training and evaluation its "
-            "linear layers and embeddings compute with the 8-bit values of the format onnx-int8; the weights that are trained "
+            "linear layers and embeddings compute with the int8 values of the format onnx-int8; the weights that are trained "
             "and saved stay in full precision, and so does the teacher. None: full precision."
         },
     )

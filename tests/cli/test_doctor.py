@@ -57,6 +57,16 @@ def test_without_onnx_int8_is_not_measured(monkeypatch):
     assert diagnosis.diagnose(False)["int8_speedup"] is None
 
 
+def test_an_onnx_runtime_that_does_not_run_hides_nothing_else(monkeypatch):
+    def failing():
+        raise OSError("cannot open shared object file")
+
+    monkeypatch.setattr(diagnosis, "missing_by_extra", lambda: {"onnx": []})
+    monkeypatch.setattr(diagnosis, "int8_speedup", failing)
+    found = diagnosis.diagnose(False)
+    assert found["int8_speedup"] is None and found["versions"]["torch"] == version("torch")
+
+
 def test_an_old_package_is_missing(monkeypatch):
     monkeypatch.setattr(diagnosis, "version", lambda name: "0.0.1")
     assert set(diagnosis.missing_by_extra()["onnx"]) == {"onnx", "onnxruntime", "onnxscript"}
