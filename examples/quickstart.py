@@ -52,7 +52,6 @@ from hf_distill.resources.sentiment import LABELS, load_sentiment, load_transfer
 from hf_distill.scripts.arguments import ScriptParser
 from hf_distill.scripts.run import first_rows, run_on_main_process
 from hf_distill.scripts.user_errors import run_main
-from hf_distill.scripts.verbosity import default_deepspeed_to_cpu
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 
 TEACHER_NAME, BASE_MODEL = "all-MiniLM-L6-v2, fine-tuned on movie reviews", "sentence-transformers/all-MiniLM-L6-v2"
@@ -289,7 +288,6 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=None, help="use this many examples of each data set; None: all")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    default_deepspeed_to_cpu()
     datasets.disable_progress_bars()
     Quickstart(options.output_dir, options.seed, options.steps, options.examples).run()
 

@@ -82,7 +82,7 @@ def compress(
     from hf_distill.compression.plan import STUDENT, plan_compression, target_of
     from hf_distill.evaluation.comparison import LatencySettings
     from hf_distill.exporting.settings import ExportSettings
-    from hf_distill.scripts.verbosity import without_progress_bars
+    from hf_distill.pretrained.progress_bars import without_progress_bars
 
     times, timed = target_of(target), LatencySettings(numbers(batch_sizes), numbers(lengths))
     checked_choices(layers, vocabulary, number_format)

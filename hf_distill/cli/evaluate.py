@@ -70,9 +70,9 @@ def evaluate(
     from rich.console import Console
 
     from hf_distill.evaluation.comparison import LatencySettings
+    from hf_distill.pretrained.progress_bars import without_progress_bars
     from hf_distill.scripts.datasets import label_column_for, load_splits, sample, with_columns
     from hf_distill.scripts.evaluated_models import load_evaluated_models
-    from hf_distill.scripts.verbosity import without_progress_bars
 
     settings = LatencySettings(numbers(batch_sizes), numbers(lengths), _formats(formats), runs)
     if threads is not None:

@@ -64,8 +64,8 @@ def export(
     from hf_distill.evaluation.comparison import LatencySettings
     from hf_distill.exporting.settings import AUTO
     from hf_distill.exporting.student import export_student
+    from hf_distill.pretrained.progress_bars import without_progress_bars
     from hf_distill.scripts.datasets import choose_split, label_column_for, load_splits, sample, splits_with_columns
-    from hf_distill.scripts.verbosity import without_progress_bars
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -105,7 +105,7 @@ def _evaluating(command: Callable[..., None]) -> Callable[..., None]:
     def checked(*args: object, **kwargs: object) -> None:
         for module in ("sklearn", "matplotlib"):
             require_extra(module, "eval", f"hf-distill {command.__name__}")
-        from hf_distill.scripts.verbosity import default_deepspeed_to_cpu
+        from hf_distill.distributed.deepspeed import default_deepspeed_to_cpu
 
         default_deepspeed_to_cpu()
         command(*args, **kwargs)

@@ -106,7 +106,7 @@ def search(
     from hf_distill.compression.search import Search, SearchSettings
     from hf_distill.compression.search_space import Limits
     from hf_distill.evaluation.comparison import LatencySettings
-    from hf_distill.scripts.verbosity import without_progress_bars
+    from hf_distill.pretrained.progress_bars import without_progress_bars
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -1,7 +1,8 @@
-"""A DeepSpeed engine (ZeRO stage 0, 1 or 2) around a model whose parameters change shape between optimizer steps."""
+"""DeepSpeed on a CPU, and its engine (ZeRO stage 0, 1 or 2) around a model whose parameters change shape between steps."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,12 @@ _FLAT_PARTS = (("bit16_groups", "single_partition_of_fp32_groups"), ("bf16_group
 _KEPT = ("global_steps", "global_samples", "micro_steps", "skipped_steps", "lr_scheduler", "client_lr_scheduler")
 
 State = dict[str, Any]  # the optimizer state of one parameter: AdamW's moments and step
+
+
+def default_deepspeed_to_cpu() -> None:
+    """On a machine without an accelerator set DS_ACCELERATOR=cpu, unless it is set; else DeepSpeed warns when imported."""
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def before_steps(engine: Any, condition: Callable[[], bool], callback: Callable[[], None]) -> None:

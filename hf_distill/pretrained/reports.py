@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+from contextlib import nullcontext
 from typing import Any
 
 from transformers import PreTrainedModel
+
+from hf_distill.pretrained.progress_bars import without_progress_bars
 
 logger = logging.getLogger(__name__)
 _REPORTS = ("LOAD REPORT", "checkpoint seem corrupted")  # the latter for any new head with tied weights
@@ -29,7 +33,7 @@ class _Held(logging.Filter):
 def from_pretrained(model_class: type[Any], name: str, **kwargs: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """`model_class.from_pretrained` with what it found; its report is shown unless it only tells of another head.
 
-    A head that is new, or one of the saved model that is left out, is logged in one line at INFO. With transformers' own
+    Its progress bar is shown where the model may have to be downloaded, not for a folder. A head that is new, or one of the saved model that is left out, is logged in one line at INFO. With transformers' own
     verbosity at INFO its report is shown too.
 
     Args:
@@ -44,7 +48,8 @@ def from_pretrained(model_class: type[Any], name: str, **kwargs: Any) -> tuple[P
     if not _LOADER.isEnabledFor(logging.INFO):
         _LOADER.addFilter(held)
     try:
-        model, info = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
+        with without_progress_bars() if os.path.isdir(name) else nullcontext():
+            model, info = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
         is_about_head = not info["mismatched_keys"] and not any(
             _is_of_encoder(key, model) for key in (*info["missing_keys"], *info["unexpected_keys"])
         )

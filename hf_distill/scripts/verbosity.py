@@ -6,10 +6,10 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partialmethod
 from typing import TYPE_CHECKING
+
+from hf_distill.distributed.deepspeed import default_deepspeed_to_cpu
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -51,28 +51,6 @@ def _is_not_of_import(record: logging.LogRecord) -> bool:
     return not _IMPORTING.search(record.getMessage())
 
 
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Hide the progress bars of datasets and transformers, unless the user's environment decides about them."""
-    import datasets
-    import huggingface_hub.constants
-    import transformers
-
-    hidden = []
-    if datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is None and not datasets.are_progress_bars_disabled():
-        hidden.append((datasets.disable_progress_bars, datasets.enable_progress_bars))
-    logs = transformers.logging
-    if huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS is None and logs.is_progress_bar_enabled():
-        hidden.append((logs.disable_progress_bar, logs.enable_progress_bar))
-    for hide, _ in hidden:
-        hide()
-    try:
-        yield
-    finally:
-        for _, show in hidden:
-            show()
-
-
 def set_verbosity(args: TrainingArguments) -> None:
     """Let scripts log at level INFO and libraries at the level that --log_level sets, by default WARNING.
 
@@ -91,11 +69,3 @@ def set_verbosity(args: TrainingArguments) -> None:
     default_deepspeed_to_cpu()
     if not torch.accelerator.is_available():
         args.dataloader_pin_memory = False
-
-
-def default_deepspeed_to_cpu() -> None:
-    """On a machine without an accelerator set DS_ACCELERATOR=cpu, unless it is set; else DeepSpeed warns when imported."""
-    import torch
-
-    if not torch.accelerator.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")

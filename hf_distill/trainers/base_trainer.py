@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from hf_distill.distributed.deepspeed import destroy_engine
+from hf_distill.distributed.deepspeed import default_deepspeed_to_cpu, destroy_engine
 from hf_distill.distributed.fsdp import aliases_hidden
 from hf_distill.distributed.padded_batches import fill_up_rows, without, without_repeats
 from hf_distill.distributed.sharding import layers_of
@@ -26,6 +26,7 @@ from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignor
 from hf_distill.objectives.model_outputs import Features, ModelOutputs
 from hf_distill.objectives.objective import Objective
 from hf_distill.objectives.reduction import NO_REAL_EXAMPLE, has_labels, label_items, row_count
+from hf_distill.pretrained.progress_bars import without_progress_bars
 from hf_distill.tasks import MULTI_LABEL, task_of, unwrapped
 from hf_distill.trainers.objective_builder import label_term
 from hf_distill.trainers.problem_type import ProblemTypeResolver
@@ -54,6 +55,7 @@ class BaseTrainer(Trainer):
     loss_is_scaled_for_ga = True
 
     def __init__(self, *args: Any, **kwargs: Any):
+        default_deepspeed_to_cpu()
         super().__init__(*args, **kwargs)
         self.task = task_of(self.model)
         self._problem_type = ProblemTypeResolver(self.task)
@@ -258,7 +260,8 @@ class BaseTrainer(Trainer):
             if conversions := getattr(self.model, "_weight_conversions", None):
                 used = [conversion for conversion in conversions if conversion.was_used()]
                 setattr(self.model, "_weight_conversions", used)  # noqa: B010  (a list is no parameter or module)
-        super()._save(output_dir, state_dict)
+        with without_progress_bars():  # a bar for every checkpoint would break up that of the training
+            super()._save(output_dir, state_dict)
 
     def has_unused_parameters(self) -> bool | None:
         """Whether there are trainable parameters that the loss does not depend on. None: unknown."""

@@ -8,12 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 import transformers
 
-from hf_distill.scripts.verbosity import logger, quiet_libraries, set_verbosity, without_progress_bars
+from hf_distill.scripts.verbosity import logger, quiet_libraries, set_verbosity
 
 LIBRARY = logging.getLogger("transformers.configuration_utils")
 SCRIPT = logging.getLogger("transformers.examples.run_glue")
@@ -104,18 +103,3 @@ def test_what_importing_torchao_says_is_hidden_and_nothing_else(caplog, monkeypa
     pytree.warning("<enum 'KernelPreference'> is an Enum subclass and is now natively supported")
     torchao.warning("int4 weights need a newer GPU")
     assert [record.getMessage() for record in caplog.records] == ["int4 weights need a newer GPU"]
-
-
-@pytest.mark.parametrize("own", [None, False, True])
-def test_bars_of_datasets_are_hidden_for_a_while_unless_the_user_decides(own, monkeypatch, recwarn):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_DISABLE_PROGRESS_BARS", own)
-    bars = sys.modules["datasets.utils.tqdm"]
-    monkeypatch.setattr(bars, "HF_DATASETS_DISABLE_PROGRESS_BARS", own)
-    monkeypatch.setattr(bars, "_hf_datasets_progress_bars_disabled", bool(own))
-    monkeypatch.setattr(sys.modules["transformers.utils.logging"], "_tqdm_active", True)  # whatever ran before
-    with without_progress_bars():
-        assert datasets.are_progress_bars_disabled() is (own is None or own)
-        assert not transformers.logging.is_progress_bar_enabled()
-    assert datasets.are_progress_bars_disabled() is bool(own)
-    assert transformers.logging.is_progress_bar_enabled()
-    assert not [each for each in recwarn if "progress bars" in str(each.message)]
