@@ -83,7 +83,7 @@ def evaluation_of(seed: int, folder: Path, target: str) -> dict[str, Any]:
 def entry(evaluation: dict[str, Any], seed: int) -> dict[str, Any]:
     """Accuracies in percent and differences in points of one seed."""
     teacher, rows = evaluation["rows"][0], evaluation["rows"]
-    (student,) = (row for row in rows if row.get("format") == Format.INT8.value)
+    (student,) = (row for row in rows if row.get("format") == Format.ONNX_INT8.value)
     difference = {
         name: round(100 * value, 2) for name, value in student["against_teacher"].items() if name != "mcnemar_p"
     }

@@ -17,7 +17,6 @@ Every stage has a folder in output_dir. An interrupted run is resumed by the sam
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -49,6 +48,7 @@ from hf_distill.data.files import load_files, require_texts
 from hf_distill.data.sequences import encode_label, label_ids, label_values
 from hf_distill.distributed.weights import unsharded_loading
 from hf_distill.evaluation.metrics import glue_metric
+from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.resources.built_in import ALL_DOMAINS, TEXTS, UNLABELED_TEXTS
@@ -190,7 +190,7 @@ def text_and_label(split: str, rows: Dataset, label: str) -> Dataset:
 def load_classifier(folder: str | Path, **config: Any) -> PreTrainedModel:
     """A classifier from a folder; not sharded, also under ZeRO-3."""
     with unsharded_loading():
-        return AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, **config)
+        return from_pretrained(AutoModelForSequenceClassification, str(folder), trust_remote_code=False, **config)[0]
 
 
 @dataclass
@@ -414,7 +414,9 @@ def main() -> None:
     set_verbosity(training)
     metrics = Pipeline(args, parsed_values(parser, DistillationTrainingArguments)).run()
     if training.should_log:
-        print(json.dumps(metrics, indent=2))
+        for name, value in metrics.items():
+            print(f"{name}: {value:.4g}")
+        print(f"Student: {training.output_dir} (weights, run.json, and README.md, its card)")
 
 
 if __name__ == "__main__":

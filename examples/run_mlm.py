@@ -188,7 +188,9 @@ def choose_teacher(
         )
     except OSError:
         logger.warning(f"{name} comes without a tokenizer: only the sizes of the vocabularies are compared")
-    logger.warning(f"{name} has no trained {missing}: its predictions are random, and nothing is learned from them")
+    logger.info(
+        f"{name} has no trained head for masked words, and needs none: the student learns from its layers alone"
+    )
     args.teacher_model_init_kwargs = args.teacher_revision = None  # they describe how to load by name
     return teacher
 
@@ -199,7 +201,8 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerBase, args: DataTrainingA
     padding = "max_length" if args.pad_to_max_length else False
     columns = texts.column_names or list(next(iter(texts)))
     column = column_of_texts(texts, args.text_column_name)
-    logger.info(f"Texts are read from the column {column}")
+    if column != "text":
+        logger.info(f"Texts are read from the column {column}")
 
     def encode_lines(rows: dict[str, list]) -> dict[str, list]:
         lines = [line for line in rows[column] if line and not line.isspace()]

@@ -154,9 +154,9 @@ def _report(labeled: Any, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    took = "" if cost is None else f", {cost.flops:.4g} FLOPs, {cost.seconds:.1f} seconds"
+    took = "" if cost is None else f", {cost.flops:.3g} floating-point operations, {cost.seconds:.1f} seconds"
     typer.echo(
         f"{found['rows']:,} rows with the outputs of {printable(manifest.provenance.teacher['name'])} in {folder} "
-        f"({found['bytes']:,} bytes, {found['shards']} files{took}). Open them with "
+        f"({found['bytes']:,} bytes, {found['shards']} file{'' if found['shards'] == 1 else 's'}{took}). Open them with "
         f"hf_distill.load_teacher_outputs({str(folder)!r}), share them with hf-distill publish {folder} NAMESPACE/NAME."
     )

@@ -10,6 +10,11 @@ _ADVICE = (
     "What helps, most of all first: {more}, more steps (--max_steps), a better start (--initialization, a wider or deeper "
     "--student), a stronger teacher."
 )
+_OF_TEACHER = (
+    "The teacher is not better than that student either ({teacher} and {labels}{unit}), and cannot teach more than it knows: train it "
+    "for longer or at a higher learning rate, until its training loss is low, or take a stronger one."
+)
+_TOO_EASY = "All are right on every row: take more rows, or harder ones, to compare on."
 # More material for the teacher, by task.
 _MORE = {
     "sequence_classification": "more unlabeled texts of the task's domain (--transfer-set, hf-distill augment)",
@@ -41,6 +46,8 @@ def summary(
     evaluate = ["hf-distill", "evaluate", str(finished.folder), *teacher, "--dataset"]
     is_separate = finished.held_out is None and finished.evaluated_split is not None
     data = finished.dataset if is_separate else "TEST-TEXTS" if _is_encoder(finished) else "LABELED-TEST-DATA"
+    export = ["hf-distill", "export", str(finished.folder), "--dataset", data, *column_options]
+    export += ["--output-dir", f"exports/{finished.folder.name}"]
     publish = ["hf-distill", "publish", str(finished.folder), "NAMESPACE/NAME", "--dry-run"]
     lines = [
         f"Student: {finished.folder} (weights, run.json, and README.md, its card)",
@@ -48,6 +55,7 @@ def summary(
         *_gain(evaluation),
         "Next:",
         f"  {shlex.join([*evaluate, data, *column_options])}",
+        f"  {shlex.join(export)}",
         f"  {shlex.join(publish)}",
     ]
     return "\n".join(lines)
@@ -113,13 +121,27 @@ def _gain(evaluation: Mapping[str, Any] | None) -> list[str]:
     found = next((row["against_labels_alone"] for row in rows if "against_labels_alone" in row), None)
     if evaluation is None or found is None:
         return []
-    from hf_distill.evaluation.metric_text import metric_label, value_text
+    from hf_distill.evaluation.metric_text import is_percentage, value_text
 
     difference, *interval = (value_text(evaluation, found[name], "+") for name in ("difference", "low", "high"))
-    unit = " points" if metric_label(evaluation).endswith("%") else ""
+    unit = " points" if is_percentage(evaluation) else ""
     than = f"than the {rows[-1]['name']}"
     shown = f"95 % interval {' to '.join(interval)}"
-    advice = _ADVICE.format(more=_MORE.get(evaluation["task"], "more rows of the task's domain"))
     if found["low"] > 0:
         return [f"Gain: {difference}{unit} better {than} ({shown})"]
-    return [f"Warning: not clearly better {than}: {difference}{unit} ({shown}). {advice}"]
+    how = "worse" if found["high"] < 0 else "not clearly better"
+    return [f"Warning: {how} {than}: {difference}{unit} ({shown}). {_advice(evaluation)}"]
+
+
+def _advice(evaluation: Mapping[str, Any]) -> str:
+    """What helps a student that is not better than one on labels alone."""
+    from hf_distill.evaluation.metric_text import is_percentage, value_text
+
+    teachers, labels = _student_and_before(evaluation)[:-1], evaluation["rows"][-1]
+    metric = evaluation["metric"]
+    values = [value_text(evaluation, row["metrics"][metric]) for row in (*teachers, labels)]
+    if is_percentage(evaluation) and set(values) == {"100.0"}:
+        return _TOO_EASY
+    if teachers and teachers[0]["metrics"][metric] <= labels["metrics"][metric]:
+        return _OF_TEACHER.format(teacher=values[0], labels=values[-1], unit=" %" if is_percentage(evaluation) else "")
+    return _ADVICE.format(more=_MORE.get(evaluation["task"], "more rows of the task's domain"))

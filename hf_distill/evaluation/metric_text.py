@@ -22,8 +22,8 @@ def value_text(evaluation: Mapping[str, Any], value: float, sign: str = "") -> s
     Returns:
         The text, without a unit.
     """
-    scaled, is_percentage = (100 * value if is_share(evaluation) else value), metric_label(evaluation).endswith("%")
-    return f"{scaled:{sign}.{1 if is_percentage else 3}f}"
+    scaled = 100 * value if is_share(evaluation) else value
+    return f"{scaled:{sign}.{1 if is_percentage(evaluation) else 3}f}"
 
 
 def is_share(evaluation: Mapping[str, Any]) -> bool:
@@ -38,13 +38,26 @@ def is_of_similarities(evaluation: Mapping[str, Any]) -> bool:
 
 def metric_label(evaluation: Mapping[str, Any]) -> str:
     """The name of the comparison's metric with its unit."""
-    is_percentage = is_share(evaluation) or evaluation["task"] == "question_answering"
-    return metric_name(evaluation["metric"]) + (" %" if is_percentage else "")
+    return metric_name(evaluation["metric"]) + (" %" if is_percentage(evaluation) else "")
+
+
+def is_percentage(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the comparison's metric is shown in percent: shares are, and so are the metrics of questions."""
+    return is_share(evaluation) or evaluation["task"] == "question_answering"
 
 
 def metric_name(metric: str) -> str:
     """A metric as it is written in prose: "MRR", "accuracy"."""
     return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def gain_text(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """A sentence that compares a distilled student with the same one trained on labels alone (`against_labels_alone`)."""
+    found = row["against_labels_alone"]
+    difference, low, high = (value_text(evaluation, found[key], "+") for key in ("difference", "low", "high"))
+    shown = f"({difference}{' points' if is_percentage(evaluation) else ''}, 95 % interval {low} to {high})"
+    how = "better" if found["low"] > 0 else "worse" if found["high"] < 0 else "not clearly better"
+    return f"It is {how} than the same student trained on the labels alone {shown}."
 
 
 def examples_label(evaluation: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e", "other": "#7a9a3a"}
 _LABELED = 12  # the largest number of marks with their names in a plot
-_NAME, _METRIC = 40, 50  # the largest numbers of characters of a name and of a metric in a plot
+_NAME, _METRIC = 50, 50  # the largest numbers of characters of a name and of a metric in a plot
 _OF_QUESTIONS = {"HasAns_f1": "f1 % with an answer", "NoAns_f1": "without one"}  # where some questions have none
 _NOTES = {"p": "p: exact McNemar test"}
 _OF_FORMATS = ("against teacher", "parameters", "fewer", "MB", "smaller", "ms", "p95 ms", "per second", "faster")
@@ -182,7 +182,8 @@ def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
     shown = [index for index in range(len(rows)) if math.isfinite(costs[index]) and math.isfinite(worths[index])]
     front = [shown[index] for index in pareto_front([(costs[index], worths[index]) for index in shown])]
     line = [costs[index] for index in front], [worths[index] for index in front]
-    axes.plot(*line, color="#999999", linewidth=1.2, linestyle="--", zorder=1, label="Pareto front")
+    if len(front) > 1:
+        axes.plot(*line, color="#999999", linewidth=1.2, linestyle="--", zorder=1, label="Pareto front")
     _draw_marks(axes, rows, shown, costs, worths)
     _label_axes(axes, evaluation, is_timed)
     if metric_label(evaluation).endswith("%"):
@@ -203,16 +204,19 @@ def report_plot(evaluation: Mapping[str, Any], path: str | os.PathLike) -> Path:
 def _draw_marks(
     axes: Any, rows: Sequence[Mapping[str, Any]], shown: list[int], costs: list[float], worths: list[float]
 ) -> None:
-    for role, color in _COLORS.items():
-        chosen = [index for index in shown if rows[index]["role"] == role]
-        if not chosen:
-            continue
-        areas = [_area(rows[index], rows) for index in chosen]
+    from matplotlib.markers import MarkerStyle
+
+    for role in [each for each in _COLORS if any(rows[index]["role"] == each for index in shown)]:
+        axes.scatter([], [], s=60, color=_COLORS[role], label=role)
+    for index in shown:
+        same = [other for other in shown if (costs[other], worths[other]) == (costs[index], worths[index])]
+        half = MarkerStyle(
+            "o", fillstyle="left" if index == same[0] else "right"
+        )  # so that none of two hides the other
         axes.scatter(
-            [costs[index] for index in chosen], [worths[index] for index in chosen], s=areas, clip_on=False,
-            color=color, alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,
+            costs[index], worths[index], s=_area(rows[index], rows), marker=half if len(same) == 2 else "o", clip_on=False,
+            color=_COLORS[rows[index]["role"]], alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,
         )  # fmt: skip
-        axes.scatter([], [], s=60, color=color, label=role)
 
 
 def _area(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
@@ -231,10 +235,10 @@ def _label_axes(axes: Any, evaluation: Mapping[str, Any], is_timed: bool) -> Non
     axes.xaxis.set_minor_locator(LogLocator(subs=range(2, 10) if high < 10 * low else (2, 5)))
     for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         formatter("{x:g}")
-    axes.tick_params(which="both", labelsize=9)
+    axes.tick_params(which="both", labelsize=9, length=3.5, pad=3.5)
     axes.set_xlabel("latency of one example (ms, median, log scale): left is faster" if is_timed else "parameters (M)")
     axes.set_ylabel(_literal(metric_label(evaluation), _METRIC))
-    title = f"{_literal(data_label(data), _NAME * 3 // 2)}: {examples_label(evaluation)}"
+    title = f"{_literal(data_label(data), 60)}: {examples_label(evaluation)}"
     axes.set_title(f"{title}\narea of a mark: parameters", pad=16)  # a mark at 100 % reaches above the axes
     axes.grid(alpha=0.25)
 

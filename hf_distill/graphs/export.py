@@ -117,6 +117,8 @@ def traced_inputs(model: Any, inputs: Mapping[str, Tensor], tokenizer: Any = Non
 def silenced(name: str | None) -> Iterator[None]:
     """Silence a logger's warnings: torch's exporter warns of operators of torchvision, which no encoder has.
 
+    Handlers that libraries add to it meanwhile are removed, with which all later messages would be printed twice or in another form.
+
     Args:
         name: The name of the logger. None: the root logger.
 
@@ -124,12 +126,13 @@ def silenced(name: str | None) -> Iterator[None]:
         Nothing.
     """
     log = logging.getLogger(name)
-    level = log.level
+    level, handlers = log.level, list(log.handlers)
     log.setLevel(logging.ERROR)
     try:
         yield
     finally:
         log.setLevel(level)
+        log.handlers[:] = handlers
 
 
 def _axes(name: str) -> dict[int, str]:

@@ -228,11 +228,16 @@ def settings_table(record: RunRecord) -> Markdown:
     }
     shown |= {"seed": record.training["seed"]} | others
     rows = [
-        [_IN_WORDS[name], value] if name in _IN_WORDS else [code(name), code(value)]
+        [_IN_WORDS[name], value] if name in _IN_WORDS else [code(name), _setting(name, value)]
         for name, value in shown.items()
         if _TRIVIAL.get(name) != value
     ]
     return table([["argument", "value"], *rows], left=2)
+
+
+def _setting(name: str, value: Any) -> Markdown:
+    is_share = name == "warmup_steps" and isinstance(value, float) and 0 < value < 1
+    return Markdown(f"{code(value)} ({100 * value:g} % of all steps)") if is_share else code(value)
 
 
 def objective_list(record: RunRecord) -> Markdown:

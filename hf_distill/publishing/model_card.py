@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 from transformers.utils import logging
 
-from hf_distill.evaluation.metric_text import examples_label
+from hf_distill.evaluation.metric_text import examples_label, gain_text
 from hf_distill.evaluation.report import report_plot, shrinking_plot
 from hf_distill.extras import require_extra
 from hf_distill.files import atomic_write
@@ -62,6 +62,7 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         first_weights=_first_weights(record),
         comparison=card_tables.comparison_table(evaluation) if evaluation else None,
         examples=examples_label(evaluation) if evaluation else None,
+        gain=gain_text(evaluation, own) if own and evaluation and own.get("against_labels_alone") else None,
         scores=card_tables.scores_table(record),
         own=own,
         speed=card_tables.speed_table(evaluation, own) if evaluation and own else None,
@@ -84,12 +85,25 @@ def _first_weights(record: RunRecord) -> str | None:
     initialization = record.student.get("initialization")
     if record.progress and initialization == "pretrained":
         return "all of a trained model's, fewer and fewer of which it kept"
+    lineage, is_staged = (
+        record.student.get("lineage"),
+        len(record.stages) > 1,
+    )  # of a later stage those of the stage before
+    if initialization == "pretrained" and lineage and not is_staged:
+        return f"those of {record.student['name']}, which {_learned(lineage)}"
     text = _FIRST_WEIGHTS.get(initialization, initialization) if initialization else None
+    text = f"{text}, before the first stage" if text and is_staged else text
     if text is None or starts_from_teacher(record):
         return text
     return text.replace(", embeddings and head of the teacher", " and embeddings of the base model").replace(
         "the teacher's", "the base model's"
     )
+
+
+def _learned(lineage: Mapping[str, Any]) -> str:
+    """How a model was trained, as the rest of a sentence about it."""
+    source = f"learned from {lineage['teacher']}" if lineage["teacher"] else "was trained without a teacher"
+    return f"{source} in {card_tables.counted(lineage['steps'], 'step')}" if "steps" in lineage else source
 
 
 def _snippet(record: RunRecord) -> Markdown | None:

@@ -246,5 +246,6 @@ def _lineage(origin: str) -> dict[str, Any] | None:
     if record is None:
         return None
     teacher = record.teacher and record.teacher["name"]
-    base = record.card.get("base_model") or record.student["name"]
+    is_new = record.student["name"] == record.student["architecture"]  # made of a configuration
+    base = record.card.get("base_model") or ("random weights" if is_new else record.student["name"])
     return {"from": base, "teacher": teacher, "trainer": record.trainer, "steps": record.training["steps"]}

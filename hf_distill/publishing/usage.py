@@ -40,7 +40,8 @@ _ANSWER = """\
 tokenizer = AutoTokenizer.from_pretrained(name)
 
 question, text = "{question}", "{context}"
-inputs = tokenizer(question, text, return_offsets_mapping=True, return_tensors="pt")
+cut = dict(truncation="only_second", max_length=384)  # longer texts are read in parts
+inputs = tokenizer(question, text, **cut, return_offsets_mapping=True, return_tensors="pt")
 places = inputs.pop("offset_mapping")[0]
 with torch.no_grad():
     outputs = student(**inputs)
@@ -103,9 +104,7 @@ def packages_of(student: Mapping[str, Any]) -> str:
     if is_sentence_encoder(student):
         return library_of(student)
     is_of_images = pipeline_of(student) == "image-classification"
-    return " ".join(
-        ["transformers", "torch", *["peft"] * is_adapter(student), *["pillow", "torchvision"] * is_of_images]
-    )
+    return " ".join(["transformers", "torch", *["peft"] * is_adapter(student), *["pillow"] * is_of_images])
 
 
 def is_adapter(student: Mapping[str, Any]) -> bool:

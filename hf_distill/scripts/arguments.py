@@ -37,6 +37,9 @@ class ScriptParser(HfArgumentParser):
     def __init__(self, groups: Iterable[type] | type | None = None, also_known: Iterable[str] = (), **options: Any):
         options = {"formatter_class": _Help, "usage": "%(prog)s [options]"} | options
         super().__init__(cast(Any, groups), **options)
+        for action in self._actions:
+            if action.option_strings and action.option_strings[0].startswith("--no_") and action.const is False:
+                action.help = f"Set --{action.dest} to false."  # transformers repeats the help of the option itself
         self._also_known = list(also_known)
 
     def error(self, message: str) -> NoReturn:

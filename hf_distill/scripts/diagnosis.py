@@ -130,7 +130,9 @@ def _hub(ask: bool) -> dict[str, Any]:
 
 
 # What to know before an extra is installed.
-_CARE = {"vision": ", with torchvision from the index that torch is from"}
+_CARE = {
+    "vision": " (of use for images alone, which transformers reads with Pillow too; torchvision from the index that torch is from)"
+}
 
 
 def _problems(found: dict[str, Any]) -> list[str]:
@@ -154,4 +156,5 @@ def _problems(found: dict[str, Any]) -> list[str]:
 def precision_text(speedup: float) -> str:
     """What the measured speed of bfloat16 means for training on the CPU."""
     used = "used by default" if speedup >= MIN_SPEEDUP else "not used by default"
-    return f"{speedup:.2g} x the speed of float32, {used}"
+    how = f"{speedup:.2g} x the speed of float32" if speedup >= 1 else f"{1 / speedup:.2g} x slower than float32"
+    return f"{how}, {used}"

@@ -33,6 +33,7 @@ class FinishedTraining:
         labels_alone: The same student trained on labels alone, see `train_on_labels`; None: there is none.
         base_model: The folder, or the id on the Hub, of the encoder that the student started from; None: the teacher.
         transfer_set: The name of the unlabeled texts that were trained on, too; None: there are none.
+        outputs: The name of the recorded outputs whose rows were trained on, in place of the data set's; None: there are none.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class FinishedTraining:
     labels_alone: EvaluatedModel | None = None
     base_model: str | None = None
     transfer_set: str | None = None
+    outputs: str | None = None
 
     @property
     def evaluated_split(self) -> str | None:
@@ -94,6 +96,9 @@ class FinishedTraining:
 
     def _of_transfer_set(self) -> str | None:
         """Where the training rows are from, if not from the data set alone."""
+        if self.outputs is not None and self.outputs != self.dataset:
+            evaluated = Path(self.dataset).stem
+            return f"those of {Path(self.outputs).stem}, with recorded outputs of the teacher; {evaluated} is evaluated on alone"
         if self.transfer_set is None:
             return None
         return f"{len(self.splits['train']):,} rows of the data set, the others from {Path(self.transfer_set).stem}, unlabeled"

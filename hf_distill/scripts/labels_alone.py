@@ -36,6 +36,7 @@ def train_on_labels(
     untrained: Callable[[], PreTrainedModel],
     splits: Mapping[str, Dataset],
     max_length: int,
+    say: Callable[[str], None] = lambda remark: None,
 ) -> EvaluatedModel | None:
     """Train the student of a finished distillation again, from the same initial weights, on its labels alone.
 
@@ -48,6 +49,7 @@ def train_on_labels(
         untrained: A function that makes the student with its initial weights.
         splits: The raw rows by split, of which train has the labeled rows.
         max_length: Tokens that longer inputs are cut to.
+        say: A function that is called with what is trained, before it is.
 
     Returns:
         The trained model, on the CPU. None: the training rows or those to evaluate on have no labels, the student embeds
@@ -67,6 +69,8 @@ def train_on_labels(
     processing = trainer.processing_class
     rows = encode_rows(splits["train"], model, processing, max_length)
     steps = _steps(args, trainer.state.global_step, len(rows))
+    name = f"{NAME} ({len(rows):,} rows, {steps:,} steps)"
+    say(f"To compare with: the {name}")
     with TemporaryDirectory() as folder:  # nothing of it is kept
         control = DistillationTrainer(
             model, _arguments(args, steps, folder), train_dataset=rows,
@@ -77,7 +81,6 @@ def train_on_labels(
         except FloatingPointError as error:  # the distilled student is saved, and is still to be compared
             logger.warning(f"Left out the same student on the labels alone, whose training failed: {error}")
             return None
-    name = f"{NAME} ({len(rows):,} rows, {steps:,} steps)"
     return EvaluatedModel(name, LABELS_ONLY, model.cpu().eval(), processing)
 
 

@@ -292,3 +292,6 @@ def _run_stages(
         predict(trainer)
     if args.push_to_hub:
         trainer.push_to_hub(tasks=pipeline)
+    if args.do_train and args.should_save:
+        folder = args.output_dir
+        logger.info(f"Model: {folder} (weights and run.json; `hf-distill card {folder}` writes its card)")

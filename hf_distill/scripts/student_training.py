@@ -102,7 +102,7 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
         metrics = {} if trainer.eval_dataset is None else trainer.evaluate()
         start = initialization_of(model)  # as chosen above, and logged there
         again = partial(create_student, request.student, source, start)
-        control = train_on_labels(trainer, again, splits, request.max_length) if request.labels_alone else None
+        control = train_on_labels(trainer, again, splits, request.max_length, say) if request.labels_alone else None
     name = request.dataset or (request.outputs.path if request.outputs else "")
     base = request.outputs.base_of(request.student) if request.outputs else None
     finished = FinishedTraining(
@@ -115,6 +115,7 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
         control,
         base,
         request.transfer_set,
+        request.outputs.path if request.outputs else None,
     )
     return finished, metrics
 
@@ -167,7 +168,7 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
 def _default_columns(rows: Dataset) -> str:
     """A sentence that says which columns are read where the user named none."""
     texts = " and ".join(text_columns(rows.features))
-    found = f"Texts are read from {texts} (--text-column)"
+    found = f"Texts are read from the column {texts} (--text-column)"
     if "label" in rows.column_names:
         return f"{found}."
     return f"{found}, labels from nothing: no column is called label or has the teacher's classes (--label-column)."

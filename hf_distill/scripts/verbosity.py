@@ -9,8 +9,6 @@ import sys
 from functools import partialmethod
 from typing import TYPE_CHECKING
 
-from hf_distill.distributed.deepspeed import default_deepspeed_to_cpu
-
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
@@ -61,6 +59,8 @@ def set_verbosity(args: TrainingArguments) -> None:
     """
     import torch
     import transformers
+
+    from hf_distill.distributed.deepspeed import default_deepspeed_to_cpu  # imports torch, as commands' help does not
 
     level = args.get_process_log_level()
     transformers.logging.set_verbosity(level)

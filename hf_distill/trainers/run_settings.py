@@ -164,8 +164,8 @@ def require_same_settings(
     if found:
         raise ValueError(
             f"{place} belongs to another run: {'; '.join(found)}. Resume it with its settings, choose another output_dir, start "
-            "afresh (resume_from_checkpoint=False, on the command line --resume_from_checkpoint false), or begin a new run "
-            "from the weights there (as model, or --model_name_or_path)."
+            "over (--overwrite_output_dir true, in Python resume_from_checkpoint=False), or begin a new run from the weights "
+            "there (as model, or --model_name_or_path)."
         )
 
 

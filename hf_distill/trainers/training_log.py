@@ -18,7 +18,7 @@ FIDELITY = ("teacher_agreement", "teacher_kl", "teacher_mse", "teacher_cosine")
 
 
 def log_line(logs: Mapping[str, Any], step: int) -> str:
-    """A log entry as one line, with numbers of four digits.
+    """A log entry as one line, with numbers of four digits; the only term of a loss is not repeated beside it.
 
     Args:
         logs: The values by name.
@@ -27,7 +27,9 @@ def log_line(logs: Mapping[str, Any], step: int) -> str:
     Returns:
         The line, such as "step 40: loss 0.04496, spent_flops 1.84e+10, tokens_per_second 2,283".
     """
-    shown = [f"{name} {_text(value)}" for name, value in logs.items() if name != "total_flos"]
+    of_loss = _text(logs["loss"]) if "loss" in logs else None
+    repeated = [name for name, value in logs.items() if name.endswith("_loss") and _text(value) == of_loss]
+    shown = [f"{name} {_text(value)}" for name, value in logs.items() if name not in ("total_flos", *repeated)]
     return f"step {step:,}: " + ", ".join(shown)
 
 
@@ -41,6 +43,10 @@ def _text(value: Any) -> str:
 
 class ReadableProgress(ProgressCallback):
     """transformers' progress bars with names, and log entries as lines of `log_line`."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._ended_bar = 0.0  # when the bar was last written that a line follows
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Begin the bar of the training."""
@@ -60,9 +66,18 @@ class ReadableProgress(ProgressCallback):
             bar.set_description(name, refresh=False)
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Write the entry above the bar."""
-        if state.is_world_process_zero and self.training_bar is not None:
-            self.training_bar.write(log_line(logs, state.global_step))
+        """Write the entry above the bar; in a file, where a bar cannot be overwritten, below it."""
+        bar = self.training_bar
+        if not state.is_world_process_zero or bar is None:
+            return
+        if bar.fp.isatty():
+            bar.write(log_line(logs, state.global_step))
+            return
+        if bar.last_print_t != self._ended_bar:  # it was written since, without an end of its line
+            bar.fp.write("\n")
+            bar.fp.flush()
+            self._ended_bar = bar.last_print_t
+        print(log_line(logs, state.global_step), flush=True)
 
 
 class ReadablePrinter(PrinterCallback):

@@ -48,7 +48,7 @@ def test_a_package_that_does_not_load_is_named(monkeypatch):
     assert "does not load beside torch" in " ".join(invoke("doctor", "--no-hub", exit_code=1).output.split())
     monkeypatch.setattr(diagnosis, "_is_installed", lambda each: False)
     (of_images,) = (each for each in diagnosis.diagnose(False)["problems"] if "for the extra vision" in each)
-    assert of_images.endswith('[vision]", with torchvision from the index that torch is from')
+    assert of_images.endswith("reads with Pillow too; torchvision from the index that torch is from)")
     assert diagnosis.load_failures() == {}
 
 

@@ -35,7 +35,7 @@ def test_label_and_train(given, arguments):
     result = run("--dtype", "float16", "--rows-per-shard", "5")
     assert result.exit_code == 0, result.output
     assert f"{len(REVIEWS)} rows with the outputs of teacher in labeled" in result.output
-    assert re.search(r"2 files, [\d.e+]+ FLOPs, [\d.]+ seconds\)", result.output)
+    assert re.search(r"2 files, [\d.e+]+ floating-point operations, [\d.]+ seconds\)", result.output)
     rows = load_teacher_outputs("labeled")
     assert (
         rows["text"][:] == [text for text, _ in REVIEWS] and rows.features["teacher_logits"].feature.dtype == "float16"

@@ -193,7 +193,7 @@ def test_without_a_test_set_some_rows_are_held_out_and_the_end_says_what_there_i
     )
     assert "held out for validation (seed 7)" in said
     assert f"hf-distill evaluate {folder} --teacher {tmp_path / 'teacher'} --dataset LABELED-TEST-DATA" in said
-    assert f"hf-distill publish {folder} NAMESPACE/NAME --dry-run" in said
+    assert f"hf-distill publish {folder} NAMESPACE/NAME --dry-run" in said and f"exports/{folder.name}" in said
     record = json.loads((folder / "run.json").read_text())
     assert (record["data"]["train_examples"], record["evaluation"]["data"]["examples"]) == (36, 4)
     assert (
@@ -441,33 +441,40 @@ def test_a_transfer_set_is_for_classifiers_of_texts(tmp_path):
     assert "--transfer-set is for classifiers of texts or words and for sentence encoders, got a ViTForImage" in output
 
 
-def compared(difference: float, low: float, high: float) -> dict:
-    row = {"metrics": {"accuracy": 0.8}, "name": "same student, labels alone (500 rows, 600 steps)"}
+def compared(difference: float, low: float, high: float, teacher: float = 0.9, labels: float = 0.8) -> dict:
     against = {"difference": difference, "low": low, "high": high}
+    rows = [
+        {"metrics": {"accuracy": teacher}, "name": "classifier", "role": "teacher"},
+        {"metrics": {"accuracy": labels + difference}, "name": "student", "role": "distilled"},
+        {
+            "metrics": {"accuracy": labels},
+            "name": "same student, labels alone (500 rows, 600 steps)",
+            "role": "labels only",
+        },
+    ]
+    rows[1]["against_labels_alone"] = against
     return {
-        "metric": "accuracy", "task": "sequence_classification", "data": {"examples": 9, "split": "test"},
-        "rows": [row, row | {"against_labels_alone": against}, row],
+        "metric": "accuracy", "task": "sequence_classification", "data": {"examples": 9, "split": "test"}, "rows": rows,
     }  # fmt: skip
 
 
+THAN = "than the same student, labels alone (500 rows, 600 steps)"
+
+
 @pytest.mark.parametrize(
-    ("found", "start"),
+    ("found", "start", "advice"),
     [
-        (
-            compared(0.05, 0.031, 0.07),
-            "Gain: +5.0 points better than the same student, labels alone (500 rows, 600 steps) (",
-        ),
-        (
-            compared(0.02, -0.001, 0.05),
-            "Warning: not clearly better than the same student, labels alone",
-        ),
-        (compared(-0.02, -0.05, -0.01), "Warning: not clearly better"),
+        (compared(0.05, 0.031, 0.07), f"Gain: +5.0 points better {THAN} (", ")"),
+        (compared(0.02, -0.001, 0.05), f"Warning: not clearly better {THAN}: ", "unlabeled texts"),
+        (compared(-0.02, -0.05, -0.01), f"Warning: worse {THAN}: -2.0 points (", "--transfer-set"),
+        (compared(-0.02, -0.05, -0.01, teacher=0.71), "Warning: worse", "(71.0 and 80.0 %), and cannot teach more"),
+        (compared(0.0, 0.0, 0.0, 1.0, 1.0), "Warning: not clearly better", "take more rows, or harder ones"),
     ],
 )
-def test_a_student_that_labels_alone_would_teach_as_well_is_warned_of(found, start):
+def test_a_student_that_labels_alone_would_teach_as_well_is_warned_of(found, start, advice):
     (line,) = _gain(found)
     assert line.startswith(start) and f"{100 * found['rows'][1]['against_labels_alone']['low']:+.1f} to" in line
-    assert ("--transfer-set" in line) == start.startswith("Warning")
+    assert advice in line
     assert _gain(None) == [] and _gain(found | {"rows": [{}, {}]}) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import time
 
@@ -275,7 +276,7 @@ def evaluation():
     times = (20.0, 2.5, 2.5)
     timed = [
         row | {"latency": [{"format": "fp32", "batch_size": 1, "sequence_length": 32, "median_ms": each}]}
-        for row, each in zip(ROWS, times, strict=True)
+        for row, each in zip(copy.deepcopy(ROWS), times, strict=True)
     ]
     data = {"name": "reviews", "split": "test", "examples": 1000, "fingerprint": "f"}
     return {"task": "sequence_classification", "metric": "accuracy", "data": data, "rows": timed}
@@ -352,3 +353,23 @@ def test_many_models_are_drawn_and_few_named_in_a_moment(evaluation, monkeypatch
 def test_pareto_front():
     assert pareto_front([(20, 90), (2, 80), (2, 85), (5, 84), (7, 88), (7, 88)]) == [2, 4, 0]
     assert pareto_front([(1, 1)]) == [0]
+
+
+def test_neither_of_two_marks_at_the_same_place_is_hidden(evaluation, monkeypatch, tmp_path):
+    def halves():
+        shapes = axes_of(evaluation, monkeypatch, tmp_path).collections
+        return [
+            paths[0].get_extents().width
+            for each in shapes
+            if len(paths := each.get_paths()) and len(each.get_offsets())
+        ]
+
+    assert halves() == pytest.approx([1.0, 1.0, 1.0])
+    evaluation["rows"][1]["metrics"]["accuracy"] = evaluation["rows"][2]["metrics"]["accuracy"]
+    assert halves() == pytest.approx([1.0, 0.5, 0.5])
+
+
+def test_a_front_of_one_model_is_no_line(evaluation, monkeypatch, tmp_path):
+    assert [line.get_label() for line in axes_of(evaluation, monkeypatch, tmp_path).lines] == ["Pareto front"]
+    evaluation["rows"][2]["metrics"]["accuracy"] = 0.95
+    assert not axes_of(evaluation, monkeypatch, tmp_path).lines

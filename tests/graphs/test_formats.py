@@ -1,13 +1,14 @@
 """Files of every format answer as the model does, are as small as their numbers, and tell nothing of this machine."""
 
 import copy
+import logging
 
 import onnx
 import pytest
 import torch
 
 from hf_distill.evaluation.formats import in_format
-from hf_distill.graphs.export import export_onnx, traced_inputs
+from hf_distill.graphs.export import export_onnx, silenced, traced_inputs
 from hf_distill.graphs.formats import GraphFormat, convert, layers_of
 from hf_distill.graphs.runner import GraphRunner
 from hf_distill.quantization import Quantization, set_quantization
@@ -153,3 +154,11 @@ def test_a_static_format_needs_rows_to_calibrate_on(exported, tmp_path):
 def test_the_file_has_no_paths_of_this_machine(exported):
     content = exported.read_bytes()
     assert b"site-packages" not in content and b".py" not in content
+
+
+def test_an_export_leaves_the_form_of_later_messages_as_it_is(exported, tmp_path):
+    before = logging.getLogger().handlers[:]
+    with silenced(None):
+        logging.getLogger().addHandler(logging.StreamHandler())  # as logging.warning of a library does
+    convert(exported, tmp_path / "int8.onnx", GraphFormat.INT8)
+    assert logging.getLogger().handlers == before

@@ -378,3 +378,39 @@ def test_escaping(given, as_text, as_code):
 def test_blocks_of_code_keep_their_indentation():
     assert code_block("a {\n  b\n}", "x") == "```x\na {\n  b\n}\n```"
     assert code_block("```") == "````\n```\n````" and plain("a\tb") == "a b"
+
+
+@pytest.mark.parametrize(
+    ("initialization", "stages", "text"),
+    [
+        ("pretrained", 1, "those of small, which learned from large in 60 steps."),
+        ("random", 2, "random, before the first stage."),
+        ("random", 0, "random."),
+    ],
+)
+def test_first_weights_that_were_trained_before_are_traced_to_their_training(record, initialization, stages, text):
+    lineage = {"from": "random weights", "teacher": "large", "trainer": "DistillationTrainer", "steps": 60}
+    record.student |= {"initialization": initialization, "lineage": lineage}
+    stage = {"name": "one", "objective": record.objective, "arguments": {}, "data": {}, "training": record.training}
+    record.stages = [stage] * stages
+    assert f"- First weights: {text}" in str(render_model_card(record))
+    record.student["lineage"] = None
+    assert "which learned" not in str(render_model_card(record))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "how"), [(0.01, 0.09, "better"), (-0.09, -0.01, "worse"), (-1, 1, "not clearly better")]
+)
+def test_the_card_says_whether_distillation_was_worth_it(record, low, high, how):
+    record.evaluation["rows"][1]["against_labels_alone"] = {"difference": 0.05, "low": low, "high": high}
+    card = str(render_model_card(record))
+    assert f"It is {how} than the same student trained on the labels alone (+5.0 points, 95 % interval" in card
+    assert "2.1 % (0 is best), the teacher's 5.0 %." in card
+
+
+def test_the_command_of_several_processes_says_so_and_a_share_of_steps_is_one(record):
+    assert "accelerate launch" not in str(render_model_card(record))
+    record.training["processes"] = 2
+    record.arguments["warmup_steps"] = 0.1
+    card = str(render_model_card(record))
+    assert "`accelerate launch --num_processes 2 --no_python`" in card and "`0.1` (10 % of all steps)" in card

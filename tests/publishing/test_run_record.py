@@ -116,3 +116,10 @@ def test_a_model_made_from_the_configuration_of_another_is_random_and_not_that_o
     note_random_weights(model)
     found = describe_model(model)
     assert (found["initialization"], found["name"], found["revision"]) == ("random", type(model).__name__, None)
+
+
+def test_a_teacher_made_of_a_configuration_began_with_random_weights(tmp_path):
+    model = tiny_bert()
+    model.save_pretrained(tmp_path / "teacher")
+    record(student=MODEL | {"name": "BertModel", "architecture": "BertModel"}).save(tmp_path / "teacher")
+    assert describe_model(type(model).from_pretrained(tmp_path / "teacher"))["lineage"]["from"] == "random weights"

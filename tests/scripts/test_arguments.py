@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,13 @@ def test_help_of_a_script_begins_with_what_it_does_and_its_own_options(name):
             if flag in shown
         ]
         assert own and all(shown.index(f"  {flag}") < shown.index("  --weight_decay") for flag in own)
+
+
+@dataclass
+class Augmenting:
+    augment: bool = field(default=True, metadata={"help": "Change images at random."})
+
+
+def test_the_contrary_of_an_option_does_not_claim_to_be_the_option():
+    text = " ".join(ScriptParser(Augmenting).format_help().split())
+    assert "--no_augment, --no-augment Set --augment to false." in text and text.count("Change images at random.") == 1

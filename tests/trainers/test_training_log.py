@@ -51,6 +51,13 @@ def test_numbers_have_few_digits(value, text):
     assert log_line({"x": value, "total_flos": 1.0}, 1200) == f"step 1,200: x {text}"
 
 
+def test_the_only_term_is_not_repeated_beside_the_loss():
+    assert log_line({"loss": 0.5, "soft_label_loss": 0.50000001, "epoch": 1.0}, 3) == "step 3: loss 0.5, epoch 1"
+    assert "soft_label_loss 0.25, hidden_state_loss 0.25" in log_line(
+        {"loss": 0.5, "soft_label_loss": 0.25, "hidden_state_loss": 0.25}, 3
+    )
+
+
 def test_a_log_entry_is_one_line_of_numbers(trained, capsys):
     log = trained().state.log_history
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
@@ -136,3 +143,9 @@ def test_so_are_several_evaluation_sets(trained, sentences, tmp_path):
     assert {"eval/terms/near_soft_label_loss", "eval/fidelity/far_teacher_kl", "eval/near_loss"} <= of_tensorboard(
         tmp_path
     )
+
+
+def test_in_a_file_lines_of_the_log_stand_below_the_bar(trained, capsys):
+    trained(disable_tqdm=False)
+    captured = capsys.readouterr()
+    assert all(line.startswith("step ") for line in captured.out.splitlines())  # none is written at the end of a bar
