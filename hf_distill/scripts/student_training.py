@@ -167,8 +167,8 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
 
 def _default_columns(rows: Dataset) -> str:
     """A sentence that says which columns are read where the user named none."""
-    texts = " and ".join(text_columns(rows.features))
-    found = f"Texts are read from the column {texts} (--text-column)"
+    columns = text_columns(rows.features)
+    found = f"Texts are read from the column{'s' if len(columns) > 1 else ''} {' and '.join(columns)} (--text-column)"
     if "label" in rows.column_names:
         return f"{found}."
     return f"{found}, labels from nothing: no column is called label or has the teacher's classes (--label-column)."
