@@ -339,7 +339,8 @@ def test_the_columns_that_are_read_are_said(tmp_path):
     places = ["--student", "1/16", "--dataset", tmp_path / "named.csv", "--output-dir", tmp_path / "student", *QUICK]
     output = invoke("train", tmp_path / "teacher", *places).output
     assert (
-        "Texts are read from the columns id and message (--text-column), labels from nothing: no column is called label" in output
+        "Texts are read from the columns id and message (--text-column), labels from nothing: no column is called label"
+        in output
     )
 
 

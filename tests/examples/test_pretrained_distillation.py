@@ -67,7 +67,11 @@ def test_three_stages_leave_one_student_one_record_and_one_card(run):
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "| fine-tuning | hard label | 30 |" in card and "| distillation | soft label | 4 |" in card
     assert "# all\n" in card and "On test.csv:" in card and "Training data: labeled.csv, 9 examples" in card
-    assert "First weights: random, before the first stage." in card and "no teacher in this stage" in card and "precomputed" not in card
+    assert (
+        "First weights: random, before the first stage." in card
+        and "no teacher in this stage" in card
+        and "precomputed" not in card
+    )
     student = AutoModelForSequenceClassification.from_pretrained(output).eval()
     assert student.config.id2label == {0: "negative", 1: "positive"} and student.config.num_hidden_layers == 1
     inputs = AutoTokenizer.from_pretrained(output)(["a warm film"], return_tensors="pt")
