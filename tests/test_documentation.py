@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import datasets
@@ -96,9 +97,9 @@ def given(tmp_path_factory):
     for name, column, labels in [("reviews", "text", LABELS), ("sentences", "sentence", ["0", "1"])]:
         lines = [f"{text},{labels[LABELS.index(label)]}" for text, label in rows]
         (folder / f"{name}.csv").write_text("\n".join([f"{column},label", *lines]) + "\n")
-    (folder / "tickets").mkdir()
-    for split in ("train", "test"):
-        shutil.copy(folder / "reviews.csv", folder / "tickets" / f"{split}.csv")
+    for name, split in product(("tickets", "reviews"), ("train", "test")):
+        (folder / name).mkdir(exist_ok=True)
+        shutil.copy(folder / "reviews.csv", folder / name / f"{split}.csv")
     pairs = [f"w{row} w9,w{row} w8 w{row + 1}" for row in range(4, 40)]
     (folder / "pairs.csv").write_text("\n".join(["question,answer", *pairs]) + "\n")
     for service in ("openai", "vllm"):
@@ -106,6 +107,9 @@ def given(tmp_path_factory):
     more_words = [{"tokens": [f"w{row}", "w9", f"w{row + 1}"]} for row in range(4, 20)]
     for name, lines in {"words": WORDS, "more_words": more_words, "questions": QUESTIONS}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "words").mkdir()
+    for split in ("train", "validation"):
+        shutil.copy(folder / "words.jsonl", folder / "words" / f"{split}.jsonl")
     (folder / "corpus").mkdir()
     for part in range(2):
         (folder / "corpus" / f"{part}.txt").write_text(
