@@ -82,10 +82,10 @@ def export(
             keep_layers=AUTO if names == [AUTO] else names, max_length=max_length,
             latency=LatencySettings(numbers(batch_sizes), numbers(lengths)) if latency else None,
         )  # fmt: skip
-    _print(report, as_json)
+    _print(report, output_dir, as_json)
 
 
-def _print(report: dict[str, Any], as_json: bool) -> None:
+def _print(report: dict[str, Any], folder: Path, as_json: bool) -> None:
     from hf_distill.cli.consoles import table_console
     from hf_distill.exporting.report import export_table
 
@@ -93,3 +93,4 @@ def _print(report: dict[str, Any], as_json: bool) -> None:
         print_json(report)
     else:
         table_console().print(export_table(report))
+        typer.echo(f"Files: {folder} (docs/exporting.md has the lines that serve them without torch)")

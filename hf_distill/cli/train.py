@@ -74,7 +74,7 @@ def train(
     They are compared on the split test, else validation; without either a tenth of the training rows is held out.
 
     All other options are training arguments, such as --recipe patient_kd, --learning_rate 1e-4 or --max_steps 500;
-    `python examples/run_glue.py --help` lists them. Without any the student learns soft labels, in batches of 32, for 3
+    transformers' TrainingArguments and DistillationTrainingArguments describe them. Without any the student learns soft labels, in batches of 32, for 3
     epochs or 600 steps, whichever is more, at a learning rate that fits its hidden size.
 
     Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student
@@ -151,6 +151,9 @@ def _report(
     from hf_distill.scripts.interruption import advice_on_interrupt
     from hf_distill.scripts.output_folder import resume_advice
 
+    if finished.evaluated_split is not None:
+        rows = len(finished.splits[finished.evaluated_split])
+        typer.echo(f"Comparing on {rows:,} rows of {printable(finished.evaluated_split)}, and timing", err=True)
     with advice_on_interrupt(lambda: resume_advice(args)):
         evaluation = finished.evaluate(max_length)
     if evaluation is not None and not as_json:

@@ -33,6 +33,7 @@ _NAME, _METRIC = 50, 50  # the largest numbers of characters of a name and of a 
 _OF_QUESTIONS = {"HasAns_f1": "f1 % with an answer", "NoAns_f1": "without one"}  # where some questions have none
 _NOTES = {"p": "p: exact McNemar test"}
 _OF_FORMATS = ("against teacher", "parameters", "fewer", "MB", "smaller", "ms", "p95 ms", "per second", "faster")
+_OF_FIRST = ("fewer", "smaller", "faster")  # relative to the first row
 # What a narrow table leaves out, of least use first; a table of formats is printed below one with the parameters.
 _LEAST_USE = ("p", "ECE %", "fp32 MB")
 _LEAST_USE_OF_FORMATS = ("p95 ms", "per second", "fewer", "parameters")
@@ -62,6 +63,7 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
         FittedColumn(heading, cells, "right" if index > 1 else "left", _NOTES.get(heading))
         for index, (heading, cells) in enumerate(zip(headings, zip(*lines, strict=True), strict=True))
         if any(cells)  # only classifiers have a calibration, for example
+        and (len(rows) > 1 or heading not in _OF_FIRST)
     ]
     title = f"{data_label(evaluation['data'])}: {examples_label(evaluation)}"
     left_out = [index for name in least_use for index, each in enumerate(columns) if each.heading == name]

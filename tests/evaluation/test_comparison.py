@@ -373,3 +373,10 @@ def test_a_front_of_one_model_is_no_line(evaluation, monkeypatch, tmp_path):
     assert [line.get_label() for line in axes_of(evaluation, monkeypatch, tmp_path).lines] == ["Pareto front"]
     evaluation["rows"][2]["metrics"]["accuracy"] = 0.95
     assert not axes_of(evaluation, monkeypatch, tmp_path).lines
+
+
+def test_one_model_is_not_compared_with_itself(evaluation):
+    evaluation["rows"] = evaluation["rows"][:1]
+    console = Console(width=160, file=io.StringIO())
+    console.print(report_table(evaluation))
+    assert "1.0x" not in console.file.getvalue() and "40.0M" in console.file.getvalue()
