@@ -212,9 +212,8 @@ def _draw_marks(
         axes.scatter([], [], s=60, color=_COLORS[role], label=role)
     for index in shown:
         same = [other for other in shown if (costs[other], worths[other]) == (costs[index], worths[index])]
-        half = MarkerStyle(
-            "o", fillstyle="left" if index == same[0] else "right"
-        )  # so that none of two hides the other
+        # Of two at the same place each is a half, so that none hides the other.
+        half = MarkerStyle("o", fillstyle="left" if index == same[0] else "right")
         axes.scatter(
             costs[index], worths[index], s=_area(rows[index], rows), marker=half if len(same) == 2 else "o", clip_on=False,
             color=_COLORS[rows[index]["role"]], alpha=0.75, edgecolor="white", linewidth=1.5, zorder=3,

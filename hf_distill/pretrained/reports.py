@@ -33,8 +33,8 @@ class _Held(logging.Filter):
 def from_pretrained(model_class: type[Any], name: str, **kwargs: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """`model_class.from_pretrained` with what it found; its report is shown unless it only tells of another head.
 
-    Its progress bar is shown where the model may have to be downloaded, not for a folder. A head that is new, or one of the saved model that is left out, is logged in one line at INFO. With transformers' own
-    verbosity at INFO its report is shown too.
+    Its progress bar is shown where the model may have to be downloaded, not for a folder. A head that is new, or one of the
+    saved model that is left out, is logged in one line at INFO. With transformers' own verbosity at INFO its report is shown too.
 
     Args:
         model_class: A class with `from_pretrained`.

@@ -85,10 +85,7 @@ def _first_weights(record: RunRecord) -> str | None:
     initialization = record.student.get("initialization")
     if record.progress and initialization == "pretrained":
         return "all of a trained model's, fewer and fewer of which it kept"
-    lineage, is_staged = (
-        record.student.get("lineage"),
-        len(record.stages) > 1,
-    )  # of a later stage those of the stage before
+    lineage, is_staged = record.student.get("lineage"), len(record.stages) > 1
     if initialization == "pretrained" and lineage and not is_staged:
         return f"those of {record.student['name']}, which {_learned(lineage)}"
     text = _FIRST_WEIGHTS.get(initialization, initialization) if initialization else None

@@ -51,7 +51,10 @@ class ReadableProgress(ProgressCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Begin the bar of the training."""
         super().on_train_begin(args, state, control, **kwargs)
-        self._name(self.training_bar, "Training")
+        bar: Any = self.training_bar
+        self._name(bar, "Training")
+        is_unseen = bar is not None and not bar.disable and bar.delay > 0
+        self._ended_bar = bar.last_print_t if is_unseen else 0.0
 
     def on_prediction_step(
         self, args: Any, state: TrainerState, control: Any, eval_dataloader: Any = None, **kwargs: Any
@@ -62,15 +65,15 @@ class ReadableProgress(ProgressCallback):
 
     @staticmethod
     def _name(bar: Any, name: str) -> None:
-        if bar is not None and not bar.desc:
+        if bar is not None and not bar.disable and not bar.desc:
             bar.set_description(name, refresh=False)
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Write the entry above the bar; in a file, where a bar cannot be overwritten, below it."""
-        bar = self.training_bar
+        bar: Any = self.training_bar
         if not state.is_world_process_zero or bar is None:
             return
-        if bar.fp.isatty():
+        if bar.disable or bar.fp.isatty():
             bar.write(log_line(logs, state.global_step))
             return
         if bar.last_print_t != self._ended_bar:  # it was written since, without an end of its line

@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,10 @@ def test_in_a_file_lines_of_the_log_stand_below_the_bar(trained, capsys):
     trained(disable_tqdm=False)
     captured = capsys.readouterr()
     assert all(line.startswith("step ") for line in captured.out.splitlines())  # none is written at the end of a bar
+
+
+def test_bars_that_are_switched_off_do_not_end_a_training(trained, monkeypatch, capsys):
+    monkeypatch.setattr("transformers.trainer_callback.tqdm", partial(tqdm, disable=True))
+    trained(disable_tqdm=False)
+    captured = capsys.readouterr()
+    assert "step 4: " in captured.out and "Training" not in captured.err
