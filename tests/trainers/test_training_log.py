@@ -78,7 +78,7 @@ def test_progress_bars_say_what_of(trained, capsys, monkeypatch):
     monkeypatch.setattr("transformers.trainer_callback.tqdm", Bar)
     trained(disable_tqdm=False)
     assert [bar.desc for bar in made] == ["Training: ", "Evaluating: ", "Evaluating: "]
-    assert "Training:  " in capsys.readouterr().err
+    assert "Training: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("disable_tqdm", "kind"), [(False, ReadableProgress), (True, ReadablePrinter)])
