@@ -107,7 +107,10 @@ def main() -> None:
         found.append(entry(evaluation, seed))
         print(json.dumps(found[-1]), flush=True)
     differences = [each["against_teacher"]["difference"] for each in found]
-    summary = {"mean": round(statistics.mean(differences), 2), "sd": round(statistics.stdev(differences), 2)}
+    summary = {
+        "mean": round(statistics.mean(differences), 2),
+        "sd": round(statistics.stdev(differences), 2) if len(found) > 1 else None,
+    }
     conditions = evaluation["conditions"] | {"target": options.target, "data": evaluation["data"]}
     atomic_write(
         RESULTS, json.dumps({"difference": summary, "seeds": found, "conditions": conditions}, indent=2) + "\n"
