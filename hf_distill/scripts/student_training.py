@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import set_seed
 
 from hf_distill.data.sequences import text_columns
+from hf_distill.data.words import word_label_column, words_column
 from hf_distill.evaluation.comparison import TEACHER
 from hf_distill.evaluation.loading import load_evaluated_model
 from hf_distill.pretrained.origin import initialization_of
@@ -91,8 +92,8 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
     set_seed(args.seed)
     model = create_student(request.student, source, request.initialization)
     require_same_shape(checkpoint, model, args)
-    if request.text_column is None and task_of(model) is Task.SEQUENCE_CLASSIFICATION:
-        say(_default_columns(splits["train"]))
+    if request.text_column is None and task_of(model) in (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION):
+        say(_default_columns(splits["train"], task_of(model)))
     trainer = make_student_trainer(
         model, args, material.teacher, material.processing_class, material.trained_on, request.max_length
     )
@@ -165,8 +166,12 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
     return with_unlabeled_texts(splits, request.transfer_set, request.text_column)
 
 
-def _default_columns(rows: Dataset) -> str:
+def _default_columns(rows: Dataset, task: Task | None) -> str:
     """A sentence that says which columns are read where the user named none."""
+    if task is Task.TOKEN_CLASSIFICATION:
+        words = words_column(rows.features)
+        labels = None if words is None else word_label_column(rows.features, words)
+        return f"Words are read from the column {words} (--text-column), labels from {labels} (--label-column)."
     columns = text_columns(rows.features)
     found = f"Texts are read from the column{'s' if len(columns) > 1 else ''} {' and '.join(columns)} (--text-column)"
     if "label" in rows.column_names:

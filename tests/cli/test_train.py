@@ -147,6 +147,9 @@ def test_words(tmp_path):
     teacher = BertForTokenClassification(sizes(**labels))
     found = trained(tmp_path, teacher, saved(tmp_path, rows, features), "1/16", "--hard_label_weight", "1")
     assert found["evaluation"]["metric"] == "f1" and len(found["objective"]) == 2
+    places = ["--student", "1/16", "--dataset", tmp_path / "data", "--output-dir", tmp_path / "other", *QUICK]
+    said = invoke("train", tmp_path / "teacher", *places).output
+    assert "Words are read from the column tokens (--text-column), labels from ner_tags (--label-column)." in said
 
 
 def test_questions(tmp_path):
