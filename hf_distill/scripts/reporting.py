@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import transformers
 from datasets import Dataset
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -12,9 +14,13 @@ from hf_distill.data.arrow_columns import StoredRows
 from hf_distill.data.sequences import label_values
 from hf_distill.objectives.reduction import IGNORE_INDEX
 from hf_distill.scripts.output_folder import output_path
+from hf_distill.tasks import SINGLE_LABEL, Task
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+logger = transformers.logging.get_logger("transformers.examples")
+_OF_A_GUESS = 0.9  # the share of the loss of a guess from which nearly nothing was learned
 
 
 def sample_counts(dataset: Any) -> dict[str, int]:
@@ -58,8 +64,25 @@ def report_training(trainer: Trainer, metrics: dict[str, float]) -> None:
     """
     if metrics:
         report(trainer, "train", metrics, trainer.train_dataset)
+        _warn_of_guessing(trainer, metrics["train_loss"])
     if metrics or not (output_path(trainer.args) / TRAINER_STATE_NAME).exists():
         trainer.save_state()
+
+
+def _warn_of_guessing(trainer: Any, loss: float) -> None:
+    """Warn where a classifier learned nearly nothing of its labels, as in 3 epochs of a few hundred rows of many classes."""
+    if (
+        trainer.task not in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
+        or trainer.problem_type != SINGLE_LABEL
+    ):
+        return
+    learns_labels_alone = [term.name for term in trainer.training_objective.terms] == ["hard_label"]
+    classes = trainer.model.config.num_labels
+    if learns_labels_alone and loss > _OF_A_GUESS * math.log(classes):
+        logger.warning(
+            f"The training loss was {loss:.3g} on average, and a guess among {classes} classes has {math.log(classes):.3g}: train for "
+            "more epochs (--num_train_epochs) or at a higher --learning_rate, most of all a teacher"
+        )
 
 
 def report(trainer: Trainer, stage: str, metrics: dict[str, float], dataset: Any) -> None:

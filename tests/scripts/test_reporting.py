@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datasets
+import pytest
 
-from hf_distill.scripts.reporting import sample_counts
+from hf_distill import DistillationTrainer
+from hf_distill.scripts.reporting import report_training, sample_counts
 
 
 def test_labeled_examples_are_counted_where_it_is_not_all():
@@ -18,3 +20,17 @@ def test_labeled_examples_are_counted_where_it_is_not_all():
     rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"])).with_transform(dict)
     assert sample_counts(rows) == {"samples": 3, "labeled_samples": 1}
     assert sample_counts(rows.with_format(None).to_iterable_dataset()) == {}
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights", "warned"),
+    [(0.69, {}, True), (0.5, {}, False), (0.69, {"hard_label_weight": 1.0, "soft_label_weight": 1.0}, False)],
+)
+def test_a_classifier_that_learned_next_to_nothing_is_warned_of(
+    loss, weights, warned, student, teacher, tokenizer, arguments, caplog
+):
+    taught = {"teacher_model": teacher} if weights else {}
+    trainer = DistillationTrainer(student, arguments(**weights), processing_class=tokenizer, **taught)
+    trainer.train_dataset = None
+    report_training(trainer, {"train_loss": loss})
+    assert ("a guess among 2 classes has 0.693" in caplog.text) is warned
