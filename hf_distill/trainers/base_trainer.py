@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
@@ -281,6 +282,18 @@ class BaseTrainer(Trainer):
                     plugin.transformer_cls_names_to_wrap = sorted(layers)
                 self._while_wrapping.enter_context(aliases_hidden(self.model))
             return super()._prepare_for_training(*args, **kwargs)
+
+    def _init_training_state(self, max_steps: int, *args: Any) -> Any:
+        """Trainer's; shares of all steps, such as logging_steps=0.05, are compared with a checkpoint's numbers as such."""
+        shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
+        shares = {name: share for name, share in shares.items() if share is not None and 0 < share < 1}
+        for name, share in shares.items():
+            setattr(self.args, name, math.ceil(max_steps * share))
+        try:
+            return super()._init_training_state(max_steps, *args)
+        finally:
+            for name, share in shares.items():
+                setattr(self.args, name, share)
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._while_wrapping.close()  # checkpoints have every name that a parameter has

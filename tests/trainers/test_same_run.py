@@ -274,3 +274,13 @@ def test_a_folder_that_another_training_uses_is_refused(make, tmp_path):
         trainer.train()
     trainer.train()
     assert not [path.name for path in (tmp_path / "output").iterdir() if path.name.startswith(".lock")]
+
+
+def test_shares_of_all_steps_are_no_other_settings(student, sentences, tokenizer, arguments, caplog):
+    shares = {"logging_steps": 0.3, "save_steps": 0.5, "eval_steps": None}
+    args = arguments(max_steps=4, save_strategy="steps", **shares)
+    DistillationTrainer(student, args, train_dataset=sentences, processing_class=tokenizer).train()
+    again = DistillationTrainer(student, args, train_dataset=sentences, processing_class=tokenizer)
+    again.train(resume_from_checkpoint=f"{args.output_dir}/checkpoint-2")
+    assert "do not match" not in caplog.text and {name: getattr(args, name) for name in shares} == shares
+    assert [entry["step"] for entry in again.state.log_history if "loss" in entry] == [2, 4]
