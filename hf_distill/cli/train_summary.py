@@ -121,16 +121,13 @@ def _gain(evaluation: Mapping[str, Any] | None) -> list[str]:
     found = next((row["against_labels_alone"] for row in rows if "against_labels_alone" in row), None)
     if evaluation is None or found is None:
         return []
-    from hf_distill.evaluation.metric_text import is_percentage, value_text
+    from hf_distill.evaluation.metric_text import gain_texts
 
-    difference, *interval = (value_text(evaluation, found[name], "+") for name in ("difference", "low", "high"))
-    unit = " points" if is_percentage(evaluation) else ""
+    how, difference, interval = gain_texts(evaluation, found)
     than = f"than the {rows[-1]['name']}"
-    shown = f"95 % interval {' to '.join(interval)}"
-    if found["low"] > 0:
-        return [f"Gain: {difference}{unit} better {than} ({shown})"]
-    how = "worse" if found["high"] < 0 else "not clearly better"
-    return [f"Warning: {how} {than}: {difference}{unit} ({shown}). {_advice(evaluation)}"]
+    if how == "better":
+        return [f"Gain: {difference} better {than} ({interval})"]
+    return [f"Warning: {how} {than}: {difference} ({interval}). {_advice(evaluation)}"]
 
 
 def _advice(evaluation: Mapping[str, Any]) -> str:

@@ -51,13 +51,19 @@ def metric_name(metric: str) -> str:
     return _NAMES.get(metric, metric.replace("_", " "))
 
 
-def gain_text(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """A sentence that compares a distilled student with the same one trained on labels alone (`against_labels_alone`)."""
-    found = row["against_labels_alone"]
-    difference, low, high = (value_text(evaluation, found[key], "+") for key in ("difference", "low", "high"))
-    shown = f"({difference}{' points' if is_percentage(evaluation) else ''}, 95 % interval {low} to {high})"
-    how = "better" if found["low"] > 0 else "worse" if found["high"] < 0 else "not clearly better"
-    return f"It is {how} than the same student trained on the labels alone {shown}."
+def gain_texts(evaluation: Mapping[str, Any], gain: Mapping[str, float]) -> tuple[str, str, str]:
+    """What a student gains over another, as text.
+
+    Args:
+        evaluation: The comparison.
+        gain: The `difference` of the metric, and the ends `low` and `high` of its 95 % interval.
+
+    Returns:
+        "better", "worse" or "not clearly better"; the difference with its unit; and its interval.
+    """
+    difference, low, high = (value_text(evaluation, gain[key], "+") for key in ("difference", "low", "high"))
+    how = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "not clearly better"
+    return how, difference + (" points" if is_percentage(evaluation) else ""), f"95 % interval {low} to {high}"
 
 
 def examples_label(evaluation: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 from transformers.utils import logging
 
-from hf_distill.evaluation.metric_text import examples_label, gain_text
+from hf_distill.evaluation.metric_text import examples_label, gain_texts
 from hf_distill.evaluation.report import report_plot, shrinking_plot
 from hf_distill.extras import require_extra
 from hf_distill.files import atomic_write
@@ -62,7 +62,7 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         first_weights=_first_weights(record),
         comparison=card_tables.comparison_table(evaluation) if evaluation else None,
         examples=examples_label(evaluation) if evaluation else None,
-        gain=gain_text(evaluation, own) if own and evaluation and own.get("against_labels_alone") else None,
+        gain=_gain(evaluation, own) if evaluation and own and "against_labels_alone" in own else None,
         scores=card_tables.scores_table(record),
         own=own,
         speed=card_tables.speed_table(evaluation, own) if evaluation and own else None,
@@ -95,6 +95,11 @@ def _first_weights(record: RunRecord) -> str | None:
     return text.replace(", embeddings and head of the teacher", " and embeddings of the base model").replace(
         "the teacher's", "the base model's"
     )
+
+
+def _gain(evaluation: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    how, difference, interval = gain_texts(evaluation, own["against_labels_alone"])
+    return f"It is {how} than the same student trained on the labels alone ({difference}, {interval})."
 
 
 def _learned(lineage: Mapping[str, Any]) -> str:

@@ -90,9 +90,7 @@ def _int8_speedup() -> float | None:
     """The speed of int8; None where an installed ONNX Runtime does not run, which must not keep the rest from being said."""
     try:
         return round(int8_speedup(), 2)
-    except (
-        Exception
-    ):  # libraries that do not load raise ImportError or OSError, operators that are missing errors of its own
+    except Exception:  # ImportError, OSError, or one of its own where an operator is missing
         return None
 
 

@@ -568,6 +568,8 @@ def test_outputs_from_elsewhere_are_evaluated_on_a_data_set(tmp_path):
     found = invoke_json("train", *places, *more, *QUICK)
     held_out = found["data"]["eval_examples"]
     assert held_out == 6 and 40 - held_out <= found["data"]["train_examples"] < 40
+    told = "with recorded outputs of the teacher; tickets is evaluated on alone"
+    assert told in found["data"]["train_text"] and told in (tmp_path / "student" / "README.md").read_text()
     assert [row["role"] for row in found["evaluation"]["rows"]] == ["distilled", "labels only"]
     assert "against_labels_alone" in found["evaluation"]["rows"][0]
 
