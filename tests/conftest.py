@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 os.environ.update(
@@ -22,6 +23,7 @@ os.environ.setdefault(
 import datasets
 import pytest
 import torch
+from tqdm.std import tqdm
 
 from hf_distill import DistillationTrainingArguments
 from tests.extras_of_tests import needs_extra
@@ -55,6 +57,18 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _one_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _bars_as_libraries_show_them(monkeypatch):
+    """Commands and scripts change progress bars for their whole process, which here is that of all tests."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith("TQDM_")}
+    monkeypatch.setattr(tqdm, "__init__", tqdm.__init__)  # set back afterwards
+    monkeypatch.setattr(sys.modules["transformers.utils.logging"], "_tqdm_active", True)
+    yield
+    for name in [name for name in os.environ if name.startswith("TQDM_")]:
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 @pytest.fixture

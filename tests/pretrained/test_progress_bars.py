@@ -14,11 +14,6 @@ from hf_distill.pretrained.progress_bars import without_progress_bars
 from hf_distill.pretrained.reports import from_pretrained
 
 
-@pytest.fixture(autouse=True)
-def _bars_are_shown(monkeypatch):
-    monkeypatch.setattr(sys.modules["transformers.utils.logging"], "_tqdm_active", True)  # whatever ran before
-
-
 @pytest.mark.parametrize("own", [None, False, True])
 def test_bars_of_datasets_are_hidden_for_a_while_unless_the_user_decides(own, monkeypatch, recwarn):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_DISABLE_PROGRESS_BARS", own)
