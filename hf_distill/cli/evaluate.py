@@ -32,6 +32,7 @@ _OF_FORMATS = ("latency", "megabytes", "megabytes_by_format")  # in the rows of 
 Formats = Annotated[
     str, typer.Option(help="Some of fp32, bf16, int8, onnx, onnx-fp16 and onnx-int8, separated by commas.")
 ]
+PrintsClasses = Annotated[bool, typer.Option("--by-class", help="Also print the F1 of each class, or type of entity.")]
 
 
 def evaluate(
@@ -46,6 +47,7 @@ def evaluate(
         int | None, typer.Option(min=2, help="Evaluate on at most so many rows, drawn at random.")
     ] = None,
     max_length: MaxLength = 128,
+    by_class: PrintsClasses = False,
     latency: MeasuresLatency = True,
     formats: Formats = "fp32",
     batch_sizes: BatchSizes = "1,32",
@@ -90,7 +92,7 @@ def evaluate(
             latency=settings if latency else None, max_length=max_length, device=device,
             progress=lambda doing: status.update(literal(doing)),
         )  # fmt: skip
-    _report(found, output_dir, as_json)
+    _report(found, output_dir, as_json, by_class)
     if write_cards:
         _write_cards(students, found, console)
 
@@ -135,10 +137,11 @@ def _print_tables(console: Console, found: dict[str, Any]) -> None:
     console.print(report_table(rows_by_format(found, formats)))
 
 
-def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> None:
-    """Print the comparison as a table or JSON, and save it as JSON and as a plot."""
+def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool, by_class: bool) -> None:
+    """Print the comparison as tables or JSON, and save it as JSON and as a plot."""
     from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.cascade import cascade_table
+    from hf_distill.evaluation.class_scores import class_table
     from hf_distill.evaluation.report import report_plot
     from hf_distill.files import atomic_write
 
@@ -149,6 +152,8 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool) -> No
         _print_tables(console, found)
         if "cascade" in found["rows"][-1]:
             console.print(cascade_table(found))
+        if by_class:
+            console.print(class_table(found) or "The F1 of each class is that of three or more classes.")
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
         atomic_write(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")

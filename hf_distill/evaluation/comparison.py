@@ -182,6 +182,8 @@ def _row(
         "weights_sha256": weights_sha256(model),
         "metrics": main.metrics,
     }
+    if main.by_class:
+        row["by_class"] = main.by_class
     if len(predictions) > 1:
         others = dict(list(predictions.items())[1:])
         row["metrics_by_format"] = {each: found.metrics for each, found in others.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,14 @@ from hf_distill.data.questions import NO_INPUTS, WindowEncoder
 from hf_distill.data.sequences import SequenceEncoder, encode_label, encode_single_texts, label_ids, text_columns
 from hf_distill.data.words import WordEncoder, word_columns, word_label_ids
 from hf_distill.evaluation.calibration import expected_calibration_error
+from hf_distill.evaluation.class_scores import class_scores
 from hf_distill.evaluation.formats import Runner
 from hf_distill.evaluation.metric_text import SIMILARITY
 from hf_distill.evaluation.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, compute_metrics
 from hf_distill.evaluation.question_answering import answers_from_logits, exact_match_and_f1, normalized
 from hf_distill.evaluation.single_texts import scores_of_texts
 from hf_distill.evaluation.text_pairs import scores_of_pairs
-from hf_distill.evaluation.token_classification import entity_counts, entity_metric
+from hf_distill.evaluation.token_classification import entity_counts, entity_metric, type_scores
 from hf_distill.objectives.reduction import IGNORE_INDEX, valid_positions
 from hf_distill.tasks import MULTI_LABEL, Task, logits_of, problem_type_of, task_of
 
@@ -62,6 +63,7 @@ class Predictions:
             (2 · items, width), or of single texts, (items, width).
         labels: The correct class of each item in the order of `Predictor.names`, (items,); None without classes.
         has_interval: Whether there are enough examples for a bootstrap interval of the main metric.
+        by_class: The F1 of each class, or type of entity, see `class_scores`; empty without classes.
     """
 
     metrics: dict[str, float]
@@ -73,6 +75,7 @@ class Predictions:
     logits: np.ndarray | None = None
     labels: np.ndarray | None = None
     has_interval: bool = True
+    by_class: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,8 @@ class Predictor:
         gold = [row[each] for row, each in zip(labels, counted, strict=True)]
         pairs = [pair for pair in zip(predicted, gold, strict=True) if len(pair[1])]
         _require_labeled(len(pairs), len(rows))
-        counts = np.array([entity_counts([own[i] for i in one], [own[i] for i in other]) for one, other in pairs])
+        tags = [([own[i] for i in one], [own[i] for i in other]) for one, other in pairs]
+        counts = np.array([entity_counts(*pair) for pair in tags])
 
         def score(examples: np.ndarray) -> float:
             correct, predicted, labeled = counts[examples].sum(axis=0)
@@ -184,8 +188,9 @@ class Predictor:
         found = self._of_classes(logits, np.concatenate(gold))
         metrics["expected_calibration_error"] = found.metrics["expected_calibration_error"]
         main = "f1" if "f1" in metrics else "accuracy"
-        return Predictions(
-            metrics, main, len(counts), score, found.predictions, found.is_correct, found.logits, found.labels
+        by_class = type_scores(*zip(*tags, strict=True)) if main == "f1" else found.by_class
+        return replace(
+            found, metrics=metrics, main_metric=main, num_examples=len(counts), score=score, by_class=by_class
         )
 
     def _questions(self, rows: Dataset) -> Predictions:
@@ -222,7 +227,8 @@ class Predictor:
         ids, logits = np.array(labels), logits[:, order]
         counted = ids != IGNORE_INDEX
         _require_labeled(counted.sum(), len(ids))
-        return predictions_of_logits(logits[counted], np.argsort(order)[ids[counted]])
+        found = predictions_of_logits(logits[counted], classes := np.argsort(order)[ids[counted]])
+        return replace(found, by_class=class_scores(classes, found.predictions, self.names))
 
     def _logits(self, inputs: Dataset, collate: Callable[[list[dict]], Mapping[str, Tensor]]) -> list[np.ndarray]:
         """The logits of each row without padding: (classes,), (tokens, classes), or (2, tokens) for starts and ends."""

@@ -31,6 +31,7 @@ _COLORS = {"teacher": "#444444", "distilled": "#1f6fb2", "labels only": "#e08a1e
 _LABELED = 12  # the largest number of marks with their names in a plot
 _NAME, _METRIC = 50, 50  # the largest numbers of characters of a name and of a metric in a plot
 _OF_QUESTIONS = {"HasAns_f1": "f1 % with an answer", "NoAns_f1": "without one"}  # where some questions have none
+_NEVER_CUT = ("question_answering", "image_classification")  # long passages are read in parts
 _NOTES = {"p": "p: exact McNemar test"}
 _OF_FORMATS = ("against teacher", "parameters", "fewer", "MB", "smaller", "ms", "p95 ms", "per second", "faster")
 _OF_FIRST = ("fewer", "smaller", "faster")  # relative to the first row
@@ -65,7 +66,7 @@ def report_table(evaluation: Mapping[str, Any]) -> Table:
         if any(cells)  # only classifiers have a calibration, for example
         and (len(rows) > 1 or heading not in _OF_FIRST)
     ]
-    title = f"{data_label(evaluation['data'])}: {examples_label(evaluation)}"
+    title = f"{data_label(evaluation['data'])}: {examples_label(evaluation)}{_limit(evaluation)}"
     left_out = [index for name in least_use for index, each in enumerate(columns) if each.heading == name]
     named_by = 1 if by_format else sum(each.heading in ("model", "trained on") for each in columns)
     return FittedTable(columns, title, _caption(evaluation), left_out, named_by)
@@ -77,6 +78,12 @@ def _headings(evaluation: Mapping[str, Any], formats: Sequence[str], sized: Sequ
         "parameters", "fewer", *(f"{each} MB" for each in sized), *(f"{each} ms" for each in formats),
         *(["faster"] if formats else []),
     ]  # fmt: skip
+
+
+def _limit(evaluation: Mapping[str, Any]) -> str:
+    """What texts were cut to."""
+    limit = evaluation.get("conditions", {}).get("max_length")
+    return f", cut to {limit:,} tokens" if limit and evaluation["task"] not in _NEVER_CUT else ""
 
 
 def _caption(evaluation: Mapping[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,29 @@ def entity_scores(predictions: Sequence[Sequence[str]], references: Sequence[Seq
     Returns:
         The metrics `precision`, `recall`, `f1` and `accuracy`, in [0, 1].
     """
-    pairs = list(zip(predictions, references, strict=True))
-    tags = [(_read_tags([*one, "O"])[:-1], _read_tags([*other, "O"])[:-1]) for one, other in pairs]
+    tags = _tags_of(predictions, references)
+    pairs = zip(predictions, references, strict=True)
     correct = [one == other for pair in pairs for one, other in zip(*pair, strict=True)]
     return _entity_scores(tags, per_type=False) | {"accuracy": sum(correct) / max(len(correct), 1)}
+
+
+def type_scores(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """The F1 of each type of entity, from class names, see `entity_scores`.
+
+    Returns:
+        For each type of some labeled entity, in alphabetical order, its `name`, the number of labeled entities (`examples`),
+        and its `f1`, in [0, 1].
+    """
+    counts = _EntityCounts.of(_tags_of(predictions, references))
+    labeled = [kind for kind in counts.kinds if counts.gold[kind]]
+    return [{"name": kind, "examples": counts.gold[kind], "f1": counts.f1(kind)} for kind in labeled]
+
+
+def _tags_of(
+    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> list[tuple[list[Tag], list[Tag]]]:
+    pairs = zip(predictions, references, strict=True)
+    return [(_read_tags([*one, "O"])[:-1], _read_tags([*other, "O"])[:-1]) for one, other in pairs]
 
 
 def predicted_classes(predictions: Any, num_classes: int) -> list[np.ndarray]:
@@ -153,20 +173,44 @@ def _entities(tags: Sequence[Tag]) -> set[tuple[str, int, int]]:
     return found
 
 
+@dataclass(frozen=True)
+class _EntityCounts:
+    """The numbers of predicted, labeled and correctly predicted entities, by type."""
+
+    predicted: Counter[str]
+    gold: Counter[str]
+    correct: Counter[str]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[list[Tag], list[Tag]]]) -> _EntityCounts:
+        """Count the entities of predicted and correct tags of sequences."""
+        counts = cls(Counter(), Counter(), Counter())
+        for predicted_tags, gold_tags in pairs:
+            predicted, gold = _entities(predicted_tags), _entities(gold_tags)
+            counts.predicted.update(kind for kind, _, _ in predicted)
+            counts.gold.update(kind for kind, _, _ in gold)
+            counts.correct.update(kind for kind, _, _ in predicted & gold)
+        return counts
+
+    @property
+    def kinds(self) -> list[str]:
+        """The types that are predicted or labeled, in alphabetical order; entities without a type are left out."""
+        return sorted(filter(None, self.predicted.keys() | self.gold.keys()))
+
+    def f1(self, kind: str) -> float:
+        """The F1 of a type."""
+        return _f1(self.correct[kind], self.predicted[kind], self.gold[kind])
+
+
 def _entity_scores(pairs: Sequence[tuple[list[Tag], list[Tag]]], per_type: bool) -> dict[str, float]:
-    predicted, gold, correct = Counter[str](), Counter[str](), Counter[str]()
-    for predicted_tags, gold_tags in pairs:
-        predicted_entities, gold_entities = _entities(predicted_tags), _entities(gold_tags)
-        predicted.update(kind for kind, _, _ in predicted_entities)
-        gold.update(kind for kind, _, _ in gold_entities)
-        correct.update(kind for kind, _, _ in predicted_entities & gold_entities)
+    counts = _EntityCounts.of(pairs)
+    correct, predicted, gold = counts.correct.total(), counts.predicted.total(), counts.gold.total()
     scores = {
-        "precision": correct.total() / predicted.total() if predicted.total() else 0.0,
-        "recall": correct.total() / gold.total() if gold.total() else 0.0,
-        "f1": _f1(correct.total(), predicted.total(), gold.total()),
+        "precision": correct / predicted if predicted else 0.0,
+        "recall": correct / gold if gold else 0.0,
+        "f1": _f1(correct, predicted, gold),
     }
-    kinds = sorted(filter(None, predicted.keys() | gold.keys())) if per_type else []
-    return scores | {f"{kind}_f1": _f1(correct[kind], predicted[kind], gold[kind]) for kind in kinds}
+    return scores | {f"{kind}_f1": counts.f1(kind) for kind in (counts.kinds if per_type else ())}
 
 
 def _f1(correct: int, predicted: int, gold: int) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_distill.publishing.card_tables import scores_of
+from hf_distill.publishing.card_results import scores_of
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.publishing.usage import is_adapter, is_sentence_encoder, library_of, pipeline_of, widget
 from hf_distill.text.hub_ids import is_hub_id

@@ -16,7 +16,7 @@ from hf_distill.evaluation.metric_text import examples_label, gain_texts
 from hf_distill.evaluation.report import report_plot, shrinking_plot
 from hf_distill.extras import require_extra
 from hf_distill.files import atomic_write
-from hf_distill.publishing import card_tables, citations, usage
+from hf_distill.publishing import card_results, card_tables, citations, usage
 from hf_distill.publishing.card_metadata import base_model_of, datasets_of, metadata_of, starts_from_teacher
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.recipes import RECIPES
@@ -60,13 +60,14 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         packages=usage.packages_of(record.student),
         base=hub_link(base_model_of(record)),
         first_weights=_first_weights(record),
-        comparison=card_tables.comparison_table(evaluation) if evaluation else None,
+        comparison=card_results.comparison_table(evaluation) if evaluation else None,
         examples=examples_label(evaluation) if evaluation else None,
         gain=_gain(evaluation, own) if evaluation and own and "against_labels_alone" in own else None,
-        scores=card_tables.scores_table(record),
+        scores=card_results.scores_table(record),
         own=own,
-        speed=card_tables.speed_table(evaluation, own) if evaluation and own else None,
-        exports=card_tables.exports_table(record.exports) if record.exports else None,
+        by_class=card_results.class_table(evaluation, own) if evaluation and own else None,
+        speed=card_results.speed_table(evaluation, own) if evaluation and own else None,
+        exports=card_results.exports_table(record.exports) if record.exports else None,
         data_sets=[hub_link(name, "datasets/") for name in datasets_of(record)],
         teacher_name=_teacher_name(record),
         recipe=RECIPES.get(record.arguments.get("recipe", "")),

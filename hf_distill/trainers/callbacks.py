@@ -10,7 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_distill.distributed.weights import is_sharded
 from hf_distill.hardware import hardware_name
-from hf_distill.publishing.card_tables import is_result, optimizer_text
+from hf_distill.publishing.card_results import is_result
+from hf_distill.publishing.card_tables import optimizer_text
 from hf_distill.publishing.run_origin import changed_arguments, command_line, git_state
 from hf_distill.publishing.run_record import RunRecord, describe_model
 from hf_distill.tasks import unwrapped

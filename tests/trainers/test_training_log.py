@@ -67,7 +67,8 @@ def test_a_log_entry_is_one_line_of_numbers(trained, capsys):
     assert "soft_label_loss" in log[0] and "eval_teacher_kl" in log[1], "the log itself keeps its names and values"
 
 
-def test_progress_bars_say_what_of(trained, capsys, monkeypatch):
+@pytest.fixture
+def bars(monkeypatch):
     made = []
 
     class Bar(tqdm):
@@ -76,9 +77,22 @@ def test_progress_bars_say_what_of(trained, capsys, monkeypatch):
             made.append(self)
 
     monkeypatch.setattr("transformers.trainer_callback.tqdm", Bar)
+    return made
+
+
+def test_progress_bars_say_what_of(trained, bars, capsys):
     trained(disable_tqdm=False)
-    assert [bar.desc for bar in made] == ["Training: ", "Evaluating: ", "Evaluating: "]
+    assert [bar.desc for bar in bars] == ["Training: ", "Evaluating: ", "Evaluating: "]
     assert "Training: " in capsys.readouterr().err
+
+
+def test_the_rate_of_a_resumed_training_is_that_of_its_own_steps(student, sentences, tokenizer, arguments, bars):
+    options = dict(train_dataset=sentences, processing_class=tokenizer)
+    args = arguments(max_steps=3, save_strategy="steps", save_steps=2)
+    DistillationTrainer(student, args, **options).train()
+    args.disable_tqdm = False
+    DistillationTrainer(student, args, **options).train(resume_from_checkpoint=f"{args.output_dir}/checkpoint-2")
+    assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(2, 3, 3)]
 
 
 @pytest.mark.parametrize(("disable_tqdm", "kind"), [(False, ReadableProgress), (True, ReadablePrinter)])
