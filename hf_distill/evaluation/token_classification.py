@@ -100,7 +100,11 @@ def entity_scores(predictions: Sequence[Sequence[str]], references: Sequence[Seq
 
 
 def type_scores(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """The F1 of each type of entity, from class names, see `entity_scores`.
+    """The F1 of each type of entity, from class names.
+
+    Args:
+        predictions: The names of the predicted classes of the tokens of each sequence, see `entity_metric`.
+        references: The names of the correct classes of the same tokens.
 
     Returns:
         For each type of some labeled entity, in alphabetical order, its `name`, the number of labeled entities (`examples`),
