@@ -59,16 +59,16 @@ def _one_seed():
     torch.manual_seed(0)
 
 
+_SHOW_BARS = tqdm.__init__
+
+
 @pytest.fixture(autouse=True)
 def _bars_as_libraries_show_them(monkeypatch):
-    """Commands and scripts change progress bars for their whole process, which here is that of all tests."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith("TQDM_")}
-    monkeypatch.setattr(tqdm, "__init__", tqdm.__init__)  # set back afterwards
+    """Commands and scripts, also those of a module's fixture, change bars for their whole process, which is that of all tests."""
+    monkeypatch.setattr(tqdm, "__init__", _SHOW_BARS)
     monkeypatch.setattr(sys.modules["transformers.utils.logging"], "_tqdm_active", True)
-    yield
     for name in [name for name in os.environ if name.startswith("TQDM_")]:
-        del os.environ[name]
-    os.environ.update(environment)
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
