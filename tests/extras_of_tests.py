@@ -10,6 +10,7 @@ WITH_EXTRAS = (
     "tests/cli",
     "tests/compression",
     "tests/evaluation/test_cascade.py",
+    "tests/evaluation/test_class_scores.py",
     "tests/evaluation/test_comparison.py",
     "tests/evaluation/test_embeddings.py",
     "tests/evaluation/test_fitted_table.py",
