@@ -109,14 +109,15 @@ def train_general(folder: Path) -> Path:
     return student
 
 
-def comparison_of(folder: Path, target: str, general: Path) -> dict[str, Any]:
+def comparison_of(seed: int, folder: Path, target: str, general: Path) -> dict[str, Any]:
     """The comparison of a seed's teacher with both students, in the formats fp32 and int8."""
     names = "teacher", "rows", f"compressed-{target}", "general-4-layers"
     teacher, rows, compressed, student = (folder / name for name in names)
     options = ["--dataset", rows, "--max-length", MAX_LENGTH]
     if not (student / "run.json").exists():
         outputs = ["--teacher-outputs", compressed / "teacher-outputs", "--base-model", general, "--student", SHAPE]
-        run("-m", "hf_distill.cli.main", "train", *outputs, *options, "--no-labels-alone", "--output-dir", student)
+        command = ["-m", "hf_distill.cli.main", "train", *outputs, *options, "--no-labels-alone", "--seed", seed]
+        run(*command, "--output-dir", student)
     if not (folder / "comparison" / "evaluation.json").exists():
         formats = ["--formats", f"fp32,{Format.ONNX_INT8.value}", "--lengths", 32, "--batch-sizes", 1]
         models = [compressed / "student", student, "--teacher", teacher]
@@ -161,7 +162,7 @@ def main() -> None:
     for seed in range(options.seeds):
         folder = options.folder / str(seed)
         compress(seed, folder, options.target)
-        comparison = comparison_of(folder, options.target, general)
+        comparison = comparison_of(seed, folder, options.target, general)
         found.append(entry(comparison, seed))
         print(json.dumps(found[-1]), flush=True)
     summary = {start: summary_of([each[start]["difference"] for each in found]) for start in STARTS}

@@ -141,7 +141,7 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool, by_cl
     """Print the comparison as tables or JSON, and save it as JSON and as a plot."""
     from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.cascade import cascade_table
-    from hf_distill.evaluation.class_scores import class_table
+    from hf_distill.evaluation.class_scores import NO_CLASSES, class_table
     from hf_distill.evaluation.report import report_plot
     from hf_distill.files import atomic_write
 
@@ -153,7 +153,7 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool, by_cl
         if "cascade" in found["rows"][-1]:
             console.print(cascade_table(found))
         if by_class:
-            console.print(class_table(found) or "The F1 of each class is that of three or more classes.")
+            console.print(class_table(found) or NO_CLASSES)
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
         atomic_write(output_dir / "evaluation.json", json.dumps(found, indent=2) + "\n")

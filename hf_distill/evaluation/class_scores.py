@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _MOST = 100  # classes; the scores of more are not kept
+NO_CLASSES = f"No F1 of each class: it is that of classifiers with 3 to {_MOST} classes, and of taggers of entities."
 
 
 def class_scores(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -53,11 +53,11 @@ class ReadableProgress(ProgressCallback):
         super().on_train_begin(args, state, control, **kwargs)
         bar: Any = self.training_bar
         self._name(bar, "Training")
-        self.current_step = state.global_step
+        self.current_step = made = (
+            state.global_step
+        )  # above 0 where a training is resumed, whose rate is that of new steps
         if bar is not None:
-            bar.initial = bar.n = bar.last_print_n = (
-                state.global_step
-            )  # of a resumed training, whose rate is that of new steps
+            bar.initial = bar.n = bar.last_print_n = made
         is_unseen = bar is not None and not bar.disable and bar.delay > 0
         self._ended_bar = bar.last_print_t if is_unseen else 0.0
 
