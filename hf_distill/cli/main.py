@@ -16,19 +16,18 @@ from hf_distill.cli.compress import compress
 from hf_distill.cli.doctor import doctor
 from hf_distill.cli.evaluate import evaluate
 from hf_distill.cli.export import export
-from hf_distill.cli.json_output import WithJson
 from hf_distill.cli.label import label
 from hf_distill.cli.peak import peak
 from hf_distill.cli.plan import plan
 from hf_distill.cli.publish import publish
 from hf_distill.cli.publish_family import publish_family
 from hf_distill.cli.recipes import recipes
+from hf_distill.cli.required_options import NamesAllMissing, WithTrainingArguments
 from hf_distill.cli.search import search
 from hf_distill.cli.students import students
 from hf_distill.cli.train import train
 from hf_distill.extras import require_extra
 from hf_distill.scripts.user_errors import exit_on_user_error
-from hf_distill.text.suggestions import suggestion
 
 # What a user wants to do, by the command that does it.
 JOBS = {
@@ -63,34 +62,6 @@ class Commands(TyperGroup):
         """Write a table from jobs to commands in place of the list of commands."""
         with formatter.section("Jobs and their commands"):
             formatter.write_dl([(JOBS[name], name) for name in JOBS], col_max=70)
-
-
-class WithTrainingArguments(WithJson):
-    """A command that also takes training arguments, for which its own misspelt options would be mistaken."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command's own options; where a required one is missing, suggest it for a misspelt option."""
-        given = [word for word in args if word.startswith("--")]
-        try:
-            rest = super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            missing = getattr(error.param, "opts", [])
-            meant = [f" There is no option {word}{suggestion(word, missing)}" for word in given]
-            ctx.fail(error.format_message() + "".join(text for text in meant if text.endswith("?")))
-        first, outputs = ctx.params["teacher"], ctx.params.get("teacher_outputs")
-        if outputs is not None and str(first).startswith("--"):
-            ctx.params["teacher"], rest = (
-                None,
-                [first, *rest],
-            )  # an argument of the training: there is no teacher to name
-            ctx.args = rest
-        elif first is None and outputs is None:
-            ctx.fail("Missing argument 'TEACHER', or --teacher-outputs in its place.")
-        elif first is not None and ctx.params["dataset"] is None and outputs is None:
-            ctx.fail("Missing option '--dataset'.")
-        elif str(first).startswith("--"):
-            ctx.fail(f"The teacher comes before training arguments such as {first}.")
-        return rest
 
 
 def _with_dashes(name: str) -> str:
@@ -132,23 +103,23 @@ def hf_distill() -> None:
     """
 
 
-app.command(cls=WithJson)(students)
-app.command(cls=WithJson)(recipes)
-app.command(cls=WithJson)(augment)
-app.command(cls=WithJson)(label)
+app.command(cls=NamesAllMissing)(students)
+app.command(cls=NamesAllMissing)(recipes)
+app.command(cls=NamesAllMissing)(augment)
+app.command(cls=NamesAllMissing)(label)
 for _command in (train, compress, search):
     app.command(cls=WithTrainingArguments, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
         _evaluating(_command)
     )
-app.command(cls=WithJson)(_evaluating(evaluate))
-app.command(cls=WithJson)(_evaluating(export))
-app.command(cls=WithJson)(_evaluating(audit))
-app.command(cls=WithJson)(card)
-app.command(cls=WithJson)(doctor)
-app.command(cls=WithJson)(peak)
-app.command(cls=WithJson)(plan)
-app.command(cls=WithJson)(publish)
-app.command(cls=WithJson)(publish_family)
+app.command(cls=NamesAllMissing)(_evaluating(evaluate))
+app.command(cls=NamesAllMissing)(_evaluating(export))
+app.command(cls=NamesAllMissing)(_evaluating(audit))
+app.command(cls=NamesAllMissing)(card)
+app.command(cls=NamesAllMissing)(doctor)
+app.command(cls=NamesAllMissing)(peak)
+app.command(cls=NamesAllMissing)(plan)
+app.command(cls=NamesAllMissing)(publish)
+app.command(cls=NamesAllMissing)(publish_family)
 
 
 if __name__ == "__main__":

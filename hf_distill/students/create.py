@@ -126,7 +126,7 @@ def _chosen(
         return Initialization.RANDOM
     chosen, reason = fitting_initialization(size, teacher)
     config = teacher.config
-    sizes = f"{size[0]}/{size[1]}, of a teacher of {config.num_hidden_layers}/{config.hidden_size}"
+    sizes = f"{size[0]}/{size[1]}, from a model of {config.num_hidden_layers}/{config.hidden_size}"
     logger.warning(f"Initial weights of the student ({sizes}): {chosen.value}, because {reason}.")
     return chosen
 
@@ -144,12 +144,12 @@ def fitting_initialization(size: tuple[int, int], teacher: PreTrainedModel) -> t
     (layers, width), config = size, teacher.config
     is_shallower = layers <= config.num_hidden_layers
     if is_shallower and width == config.hidden_size:
-        return Initialization.TRUNCATED, "it has the teacher's width and no more layers"
+        return Initialization.TRUNCATED, "it has the same width and no more layers"
     if is_shallower and can_be_narrowed(teacher, width):
-        return Initialization.WIDTH, "it is narrower than the teacher by whole heads, and has no more layers"
+        return Initialization.WIDTH, "it is narrower by whole heads, and has no more layers"
     if can_give_embeddings(teacher, width):
-        return Initialization.EMBEDDINGS, "the teacher's layers do not fit it, its embeddings do"
-    return Initialization.RANDOM, "none of the teacher's weights fit it"
+        return Initialization.EMBEDDINGS, "the layers do not fit it, the embeddings do"
+    return Initialization.RANDOM, "none of the weights fit it"
 
 
 def _from_teacher(

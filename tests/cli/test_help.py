@@ -107,7 +107,10 @@ def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, tmp_path, mon
     [
         (["evaluate", "a", "--dataset", "digits", "--formats", "fp64"], "formats must be among fp32, bf16, int8, onnx"),
         (["evaluate", "a", "--dataset", "digits", "--lengths", "1,-2"], "positive whole numbers"),
-        (["evaluate", "a"], "Missing option"),
+        (["evaluate", "a"], "Missing option '--dataset'."),
+        (["evaluate"], "Missing argument 'students', option '--dataset'."),
+        (["compress"], "Missing argument 'teacher', option '--dataset', option '--target', option '--output-dir'."),
+        (["train", "a", "--max_steps", "3"], "Missing option '--student', option '--output-dir', option '--dataset'."),
         (["nothing"], "No such command"),
     ],
 )

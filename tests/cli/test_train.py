@@ -577,7 +577,7 @@ def test_outputs_from_elsewhere_are_evaluated_on_a_data_set(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        ([], 2, "Missing argument 'TEACHER', or --teacher-outputs"),
+        ([], 2, "Missing argument 'teacher', option '--dataset'. --teacher-outputs takes the place of"),
         (["BASE"], 2, "Missing option '--dataset'"),
         (["BASE", "--teacher-outputs", "FILE"], 1, "either TEACHER, a model, or --teacher-outputs.*got both"),
         (["--teacher-outputs", "FILE"], 1, "a student of size 1/16 needs an encoder.*--base-model"),

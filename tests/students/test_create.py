@@ -189,12 +189,12 @@ def test_what_does_not_fit_is_refused(arguments, options, message):
 @pytest.mark.parametrize(
     ("shape", "teacher", "expected", "reason"),
     [
-        ("1/16", ("bert", 16), "truncated", "it has the teacher's width and no more layers"),
+        ("1/16", ("bert", 16), "truncated", "it has the same width and no more layers"),
         ("1/8", ("bert", 16), "width", "narrower than the teacher by whole heads"),
-        ("3/16", ("bert", 16), "embeddings", "its embeddings do"),
-        ("3/64", ("bert", 128), "embeddings", "its embeddings do"),
-        ("1/64", ("bert", 16), "random", "none of the teacher's weights fit it"),
-        ("3/64", ("vit", None), "random", "none of the teacher's weights fit it"),
+        ("3/16", ("bert", 16), "embeddings", "the embeddings do"),
+        ("3/64", ("bert", 128), "embeddings", "the embeddings do"),
+        ("1/64", ("bert", 16), "random", "none of the weights fit it"),
+        ("3/64", ("vit", None), "random", "none of the weights fit it"),
     ],
 )
 def test_without_an_initialization_the_student_starts_from_what_fits(shape, teacher, expected, reason, monkeypatch):
