@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_refused(arguments, options, message):
     ("shape", "teacher", "expected", "reason"),
     [
         ("1/16", ("bert", 16), "truncated", "it has the same width and no more layers"),
-        ("1/8", ("bert", 16), "width", "narrower than the teacher by whole heads"),
+        ("1/8", ("bert", 16), "width", "narrower by whole heads"),
         ("3/16", ("bert", 16), "embeddings", "the embeddings do"),
         ("3/64", ("bert", 128), "embeddings", "the embeddings do"),
         ("1/64", ("bert", 16), "random", "none of the weights fit it"),
