@@ -7,9 +7,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fault_cards import outcome, whole_record
+from fault_undisturbed import Undisturbed
 from fault_work import (
     CONTEXT,
     ENDED,
@@ -38,9 +39,6 @@ from hf_distill.fingerprints import weights_sha256
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
-
-if TYPE_CHECKING:
-    from faults import Faults
 
 CHUNK = 100
 Outcome = tuple[str, str | None]  # what came of a try, and what of that is a fault, if anything is
@@ -79,23 +77,23 @@ def saved_weights(folder: Path) -> str:
 # Full disks
 
 
-def full_training(faults: Faults, make: str, index: int, number: int) -> Outcome:
+def full_training(undisturbed: Undisturbed, make: str, index: int, number: int) -> Outcome:
     """Every other one on a small file system, where this process may mount one; else the disk is full after some step."""
-    wanted, part = faults.undisturbed(make), (index + 0.5) / number
-    if faults.mounts and index % 2:
-        folder = faults.scratch / "disk"
+    wanted, part = undisturbed.training(make), (index + 0.5) / number
+    if undisturbed.mounts and index % 2:
+        folder = undisturbed.scratch / "disk"
         with small_disk(folder, int(wanted["bytes"] * part / 1024)) as enlarge:
             came = Child(train, make, folder).came()
             return gone_on(folder, make, wanted, came, enlarge)
-    folder = faults.fresh("limited")
+    folder = undisturbed.fresh("limited")
     full = AfterStep(1 + 5 * index % 9, lambda: limit_files(int(wanted["largest"] * part)))
     came = Child(train, make, folder, callbacks=(full,)).came()
     return gone_on(folder, make, wanted, came, int)
 
 
-def full_last_save(faults: Faults, index: int, number: int) -> Outcome:
+def full_last_save(undisturbed: Undisturbed, index: int, number: int) -> Outcome:
     make = list(TRAININGS)[index % 3]
-    wanted, folder = faults.undisturbed(make), faults.fresh("limited")
+    wanted, folder = undisturbed.training(make), undisturbed.fresh("limited")
     limit = int(wanted["model"] * (index + 0.5) / number)
     came = Child(train, make, folder, after=lambda: limit_files(limit)).came()
     return gone_on(folder, make, wanted, came, int)
@@ -112,16 +110,16 @@ def gone_on(
     return after_training(folder, wanted, Child(train, make, folder).came())
 
 
-def full_recording(faults: Faults, index: int, number: int) -> Outcome:
+def full_recording(undisturbed: Undisturbed, index: int, number: int) -> Outcome:
     """The second call has no room either, the third has."""
-    wanted, part = faults.recorded()["contents"], (index + 0.5) / number
-    if faults.mounts and index % 2:
-        with small_disk(faults.scratch / "disk", int(sum(map(len, wanted.values())) * part / 1024)) as enlarge:
-            folder = faults.scratch / "disk" / "recorded"
+    wanted, part = undisturbed.recording()["contents"], (index + 0.5) / number
+    if undisturbed.mounts and index % 2:
+        with small_disk(undisturbed.scratch / "disk", int(sum(map(len, wanted.values())) * part / 1024)) as enlarge:
+            folder = undisturbed.scratch / "disk" / "recorded"
             came = [Child(record, folder).came() for _ in range(2)]
             enlarge()
             return recorded_again(folder, wanted, came)
-    limit, folder = int(max(map(len, wanted.values())) * part), faults.fresh("limited")
+    limit, folder = int(max(map(len, wanted.values())) * part), undisturbed.fresh("limited")
     came = [Child(record, folder, before=lambda: limit_files(limit)).came() for _ in range(2)]
     return recorded_again(folder, wanted, came)
 
@@ -136,9 +134,9 @@ def recorded_again(folder: Path, wanted: dict[str, bytes], came: list[tuple[str,
     return "went on with what was there, same bytes" if kept else "began anew, same bytes", None
 
 
-def full_files(name: str) -> Callable[[Faults, int], Iterator[Outcome]]:
+def full_files(name: str) -> Callable[[Undisturbed, int], Iterator[Outcome]]:
     """Tries of writing a file over an earlier one, cut at so many sizes, all in one process."""
-    return lambda faults, number: iter(required(Child(cut_file, faults.fresh("files"), name, number)))
+    return lambda undisturbed, number: iter(required(Child(cut_file, undisturbed.fresh("files"), name, number)))
 
 
 def cut_file(folder: Path, name: str, points: int) -> list[Outcome]:
@@ -189,21 +187,21 @@ def write_file(folder: Path, name: str, number: int) -> None:
 # Killed processes
 
 
-def killed_training(faults: Faults, index: int, number: int) -> Outcome:
+def killed_training(undisturbed: Undisturbed, index: int, number: int) -> Outcome:
     make = list(TRAININGS)[index % 3]
-    wanted, folder = faults.undisturbed(make), faults.fresh("killed")
+    wanted, folder = undisturbed.training(make), undisturbed.fresh("killed")
     child = Child(train, make, folder)
-    child.kill_after(faults.moments.uniform(0.1, 1) * wanted["seconds"])
+    child.kill_after(undisturbed.moments.uniform(0.1, 1) * wanted["seconds"])
     killed = child.came()[0] == KILLED
     read_whole(folder)
     said, fault = after_training(folder, wanted, Child(train, make, folder).came())
     return said if killed or fault else "had ended before", fault
 
 
-def killed_of_two_trainings(faults: Faults, index: int, number: int) -> Outcome:
+def killed_of_two_trainings(undisturbed: Undisturbed, index: int, number: int) -> Outcome:
     """The first has begun and is killed, the second is refused before; the same command goes on when neither is."""
     make = list(TRAININGS)[index % 3]
-    wanted, folder = faults.undisturbed(make), faults.fresh("killed")
+    wanted, folder = undisturbed.training(make), undisturbed.fresh("killed")
 
     def in_use() -> None:
         end = time.monotonic() + 60
@@ -212,7 +210,7 @@ def killed_of_two_trainings(faults: Faults, index: int, number: int) -> Outcome:
 
     first, second = Child(train, make, folder), Child(train, make, folder, before=in_use)
     in_use()
-    first.kill_after(faults.moments.uniform(0.1, 0.5) * wanted["seconds"])
+    first.kill_after(undisturbed.moments.uniform(0.1, 0.5) * wanted["seconds"])
     killed, came = first.came()[0] == KILLED, second.came()
     if came[0] not in (ENDED, "FolderInUseError"):
         return "failed", f"lost: {came}"
@@ -220,13 +218,13 @@ def killed_of_two_trainings(faults: Faults, index: int, number: int) -> Outcome:
     return said if killed or fault else "had ended before", fault
 
 
-def killed_of_two_recordings(faults: Faults, index: int, number: int) -> Outcome:
+def killed_of_two_recordings(undisturbed: Undisturbed, index: int, number: int) -> Outcome:
     """The other one, which had to wait, ends with all rows."""
-    wanted, folder = faults.recorded(), faults.fresh("killed")
+    wanted, folder = undisturbed.recording(), undisturbed.fresh("killed")
     begun = CONTEXT.Barrier(3)
     first, second = (Child(record, folder, before=begun.wait) for _ in range(2))
     begun.wait(60)
-    first.kill_after(faults.moments.uniform(0, 1) * wanted["seconds"])
+    first.kill_after(undisturbed.moments.uniform(0, 1) * wanted["seconds"])
     killed, came = first.came()[0] == KILLED, second.came()
     # One that was killed leaves hidden files, which are no part of a recording.
     found = {name: content for name, content in contents(folder).items() if not name.startswith(".")}
@@ -235,13 +233,13 @@ def killed_of_two_recordings(faults: Faults, index: int, number: int) -> Outcome
     return "the other ended it, same bytes" if killed else "had ended before", None
 
 
-def killed_launch(faults: Faults, index: int, number: int) -> Outcome:
+def killed_launch(undisturbed: Undisturbed, index: int, number: int) -> Outcome:
     """One of two processes under torchrun, after another step each time."""
-    folder = faults.fresh("launched")
+    folder = undisturbed.fresh("launched")
     if launch(folder, kill_at=2 + index * 3 % (STEPS - 2)) == 0:
         return "ended", "nothing was killed"
     resumes, code = last_complete_checkpoint(folder) is not None, launch(folder)
-    if code or (folder / "weights.txt").read_text() != faults.launched():
+    if code or (folder / "weights.txt").read_text() != undisturbed.launch():
         return "other weights", f"lost: exit code {code}"
     return "went on from a checkpoint, same weights" if resumes else "began anew, same weights", None
 
@@ -249,10 +247,10 @@ def killed_launch(faults: Faults, index: int, number: int) -> Outcome:
 # Several writers
 
 
-def two_recordings(faults: Faults, seeds: tuple[int, int], index: int, number: int) -> Outcome:
+def two_recordings(undisturbed: Undisturbed, seeds: tuple[int, int], index: int, number: int) -> Outcome:
     """Of one teacher, each begins a moment apart; of two, the second is refused."""
-    wanted, folder = faults.recorded()["contents"], faults.fresh("together")
-    begun, apart = CONTEXT.Barrier(2), faults.moments.choice([0, 0, 0.001, 0.05, 0.2])
+    wanted, folder = undisturbed.recording()["contents"], undisturbed.fresh("together")
+    begun, apart = CONTEXT.Barrier(2), undisturbed.moments.choice([0, 0, 0.001, 0.05, 0.2])
     first = Child(record, folder, seeds[0], before=begun.wait)
     second = Child(record, folder, seeds[1], before=lambda: (begun.wait(), time.sleep(apart)))
     came = [first.came(), second.came()]
@@ -266,10 +264,10 @@ def two_recordings(faults: Faults, seeds: tuple[int, int], index: int, number: i
     return "both have all rows, same bytes" if len(ended) == 2 else "one recorded, one was refused", None
 
 
-def two_trainings(faults: Faults, index: int, number: int) -> Outcome:
+def two_trainings(undisturbed: Undisturbed, index: int, number: int) -> Outcome:
     """Of two seeds."""
     make, seeds, begun = list(TRAININGS)[index % 3], (1, 2), CONTEXT.Barrier(2)
-    wanted, folder = {seed: faults.undisturbed(make, seed) for seed in seeds}, faults.fresh("together")
+    wanted, folder = {seed: undisturbed.training(make, seed) for seed in seeds}, undisturbed.fresh("together")
     children = [Child(train, make, folder, seed, before=begun.wait) for seed in seeds]
     came = dict(zip(seeds, [child.came() for child in children], strict=True))
     ended = [seed for seed in seeds if came[seed][0] == ENDED]
@@ -283,9 +281,9 @@ def two_trainings(faults: Faults, index: int, number: int) -> Outcome:
 # Hostile records
 
 
-def hostile_records(faults: Faults, number: int) -> Iterator[Outcome]:
+def hostile_records(undisturbed: Undisturbed, number: int) -> Iterator[Outcome]:
     for start in range(0, number, CHUNK):
-        folder = faults.fresh("cards")
+        folder = undisturbed.fresh("cards")
         folder.mkdir()
         chunk = range(start, min(start + CHUNK, number))
         found = required(Child(lambda chunk, folder: [outcome(each, folder) for each in chunk], chunk, folder))

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import shutil
 import sys
 import tempfile
 import time
@@ -39,7 +37,8 @@ from fault_attempts import (
     two_recordings,
     two_trainings,
 )
-from fault_work import TRAININGS, Child, can_mount, contents, launch, record, required, train
+from fault_undisturbed import Undisturbed
+from fault_work import TRAININGS
 
 from hf_distill.files import atomic_write
 from hf_distill.fingerprints import package_versions
@@ -61,15 +60,13 @@ class Faults:
 
     Args:
         path: Of the file.
-        scratch: A folder for what is tried.
+        undisturbed: What the tries share.
         anew: Try also what is finished.
     """
 
-    def __init__(self, path: Path, scratch: Path, anew: bool = False):
-        self.path, self.scratch, self.anew = path, scratch, anew
-        self.mounts, self.moments = can_mount(scratch / "disk"), random.Random(0)
+    def __init__(self, path: Path, undisturbed: Undisturbed, anew: bool = False):
+        self.path, self.undisturbed, self.anew = path, undisturbed, anew
         self.cells: dict[str, Any] = json.loads(path.read_text())["kinds"] if path.exists() else {}
-        self._undisturbed: dict[str, Any] = {}
 
     def try_all(self, kind: str, number: int) -> None:
         """Try a kind so many times, unless that is done and nothing was found."""
@@ -77,7 +74,7 @@ class Faults:
         if number == 0 or (not self.anew and (known.get("tried"), known.get("faulty")) == (number, 0)):
             return
         begin, outcomes, faults = time.perf_counter(), Counter(), []
-        for index, (came, fault) in enumerate(KINDS[kind](self, number)):
+        for index, (came, fault) in enumerate(KINDS[kind](self.undisturbed, number)):
             outcomes[came] += 1
             if fault:
                 faults.append(f"{index}: {came}: {fault}")
@@ -94,7 +91,7 @@ class Faults:
     def save(self) -> None:
         totals = {name: sum(self._tried(name)) for name in GROUPS}
         content = {
-            "hardware": hardware_name("cpu"), "versions": package_versions(), "small_file_systems": self.mounts,
+            "hardware": hardware_name("cpu"), "versions": package_versions(), "small_file_systems": self.undisturbed.mounts,
             "tried": totals, "faults": sum(cell["faulty"] for cell in self.cells.values()), "kinds": self.cells,
         }  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,57 +100,21 @@ class Faults:
     def _tried(self, name: str) -> list[int]:
         return [cell["tried"] for kind, cell in self.cells.items() if kind.partition("/")[0] == name]
 
-    def undisturbed(self, make: str, seed: int = 0) -> dict[str, Any]:
-        """What a training gives that nothing disturbs: `weights`, `seconds`, bytes of all files and of the largest."""
-        name = f"{make}-{seed}"
-        if name not in self._undisturbed:
-            folder = self.fresh(name)
-            begin = time.perf_counter()
-            weights, _ = required(Child(train, make, folder, seed))
-            sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-            self._undisturbed[name] = {
-                "weights": weights, "seconds": time.perf_counter() - begin, "bytes": sum(sizes), "largest": max(sizes),
-                "model": (folder / "model.safetensors").stat().st_size,
-            }  # fmt: skip
-        return self._undisturbed[name]
 
-    def recorded(self) -> dict[str, Any]:
-        """The same of a recording; `contents` are its files."""
-        if "recorded" not in self._undisturbed:
-            folder = self.fresh("recorded")
-            begin = time.perf_counter()
-            required(Child(record, folder))
-            self._undisturbed["recorded"] = {"contents": contents(folder), "seconds": time.perf_counter() - begin}
-        return self._undisturbed["recorded"]
-
-    def launched(self) -> str:
-        """The weights of a training on two processes that nothing disturbs."""
-        if "launched" not in self._undisturbed:
-            folder = self.fresh("undisturbed")
-            launch(folder)
-            self._undisturbed["launched"] = (folder / "weights.txt").read_text()
-        return self._undisturbed["launched"]
-
-    def fresh(self, name: str) -> Path:
-        """A folder that is not there yet."""
-        shutil.rmtree(self.scratch / name, ignore_errors=True)
-        return self.scratch / name
-
-
-def each(attempt: Callable[..., Outcome], *given: Any) -> Callable[[Faults, int], Iterator[Outcome]]:
+def each(attempt: Callable[..., Outcome], *given: Any) -> Callable[[Undisturbed, int], Iterator[Outcome]]:
     """Tries one by one; an attempt is told its number and how many there are, and what it raises is a fault."""
 
-    def tries(faults: Faults, number: int) -> Iterator[Outcome]:
+    def tries(undisturbed: Undisturbed, number: int) -> Iterator[Outcome]:
         for index in range(number):
             try:
-                yield attempt(faults, *given, index, number)
+                yield attempt(undisturbed, *given, index, number)
             except Exception as error:
                 yield "failed", f"lost: {type(error).__name__}: {error}"
 
     return tries
 
 
-KINDS: dict[str, Callable[[Faults, int], Iterator[Outcome]]] = {
+KINDS: dict[str, Callable[[Undisturbed, int], Iterator[Outcome]]] = {
     **{f"disks/{make}": each(full_training, make) for make in TRAININGS},
     "disks/final save": each(full_last_save),
     "disks/recording": each(full_recording),
@@ -195,7 +156,7 @@ def main() -> None:
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        faults = Faults(options.output, Path(scratch), options.anew)
+        faults = Faults(options.output, Undisturbed(Path(scratch)), options.anew)
         for kind, number in (QUICK if options.quick else numbers).items():
             faults.try_all(kind, number)
     sys.exit(any(cell["faulty"] for cell in faults.cells.values()))
