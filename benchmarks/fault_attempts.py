@@ -33,7 +33,7 @@ from PIL import Image
 from transformers import AutoModelForSequenceClassification
 
 from hf_distill import load_teacher_outputs
-from hf_distill.evaluation.report import report_plot, shrinking_plot
+from hf_distill.evaluation.plots import report_plot, shrinking_plot
 from hf_distill.files import LOCK_FILES, atomic_write
 from hf_distill.fingerprints import weights_sha256
 from hf_distill.publishing.model_card import write_model_card

@@ -40,8 +40,9 @@ from hf_distill import (
     label_transfer_set,
 )
 from hf_distill.evaluation.comparison import DISTILLED, LABELS_ONLY, TEACHER, EvaluatedModel, LatencySettings, compare
+from hf_distill.evaluation.plots import report_plot
 from hf_distill.evaluation.predictions import Predictions
-from hf_distill.evaluation.report import report_plot, report_table
+from hf_distill.evaluation.report import report_table
 from hf_distill.evaluation.significance import difference_interval
 from hf_distill.files import atomic_write
 from hf_distill.pruning import trim_vocabulary

@@ -84,7 +84,9 @@ class DataTrainingArguments:
     label_all_tokens: bool = HfArg(
         default=False, help="Label all tokens of a word (I- after B-). False: the first token only."
     )
-    return_entity_level_metrics: bool = HfArg(default=False, help="Also report the F1 of each entity type.")
+    return_entity_level_metrics: bool = HfArg(
+        default=False, help="Also report precision, recall, F1 and number of each type of entity."
+    )
     max_train_samples: int | None = HfArg(default=None, help="Use this many training examples. None: all.")
     max_eval_samples: int | None = HfArg(default=None, help="Use this many validation examples. None: all.")
     max_predict_samples: int | None = HfArg(default=None, help="Use this many test examples. None: all.")

@@ -142,7 +142,7 @@ def _report(found: dict[str, Any], output_dir: Path | None, as_json: bool, by_cl
     from hf_distill.cli.consoles import table_console
     from hf_distill.evaluation.cascade import cascade_table
     from hf_distill.evaluation.class_scores import NO_CLASSES, class_table
-    from hf_distill.evaluation.report import report_plot
+    from hf_distill.evaluation.plots import report_plot
     from hf_distill.files import atomic_write
 
     if as_json:

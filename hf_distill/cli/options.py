@@ -21,8 +21,8 @@ UnlabeledTexts = Annotated[
     str | None,
     typer.Option(
         "--transfer-set",
-        help="Unlabeled texts, or rows of words, of the task's domain that the teacher labels too: a built-in set, a file, a "
-        "folder of files, or a name on the Hub. Texts of --dataset among them are left out.",
+        help="Unlabeled texts, rows of words, questions with passages, or images, of the task's domain, that the teacher labels too: a "
+        "built-in set, a file, a folder of files, or a name on the Hub. Those of --dataset among them are left out.",
     ),
 ]
 LabelsAlone = Annotated[

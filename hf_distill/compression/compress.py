@@ -16,7 +16,7 @@ from hf_distill.compression.training import export_candidate, finished_training,
 from hf_distill.compression.workspace import Workspace
 from hf_distill.evaluation.comparison import LatencySettings, compare
 from hf_distill.evaluation.formats import Format
-from hf_distill.evaluation.report import report_plot
+from hf_distill.evaluation.plots import report_plot
 from hf_distill.evaluation.rows_by_format import formats_of, rows_by_format
 from hf_distill.files import atomic_write
 from hf_distill.publishing.derived_record import record_derived

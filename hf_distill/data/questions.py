@@ -55,7 +55,7 @@ class WindowEncoder:
             The windows, at least one per row.
 
         Raises:
-            ValueError: A row has no question or no context, or a question is too long.
+            ValueError: A row has no question, no context or, where others have them, no answers, or a question is too long.
         """
         require_texts(rows, ["question", "context"])
         return rows.map(
@@ -97,7 +97,11 @@ class WindowEncoder:
         if "answers" in rows:
             answers = [rows["answers"][source] for source in sources]
             if None in answers:
-                raise ValueError("a row has no answers; where a question has none, its lists of answers must be empty")
+                raise ValueError(
+                    f"row {indices[sources[answers.index(None)]]} has no answers. Where the passage has none, its lists of answers "
+                    "must be empty; questions whose answers nobody knows belong in a file of their own, for hf-distill train "
+                    "--transfer-set, or leave answers out of all rows and learn soft labels alone"
+                )
             spans = list(map(answer_tokens, map(np.array, offsets), answers, nulls))
             columns["start_positions"], columns["end_positions"] = map(list, zip(*spans, strict=True))
         return dict(encoded) | columns

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_distill.evaluation.comparison import TEACHER, EvaluatedModel, LatencySettings, compare
-from hf_distill.evaluation.metric_text import value_text
+from hf_distill.evaluation.metric_text import difference_text, value_text
 from hf_distill.evaluation.predictions import Predictions
 from hf_distill.evaluation.row_values import latency_of
 from hf_distill.evaluation.significance import difference_interval
@@ -233,14 +233,14 @@ def cascade_table(evaluation: Mapping[str, Any]) -> Table:
 
 def _cells(evaluation: Mapping[str, Any], teacher: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
     found = row["cascade"]
-    half, mean = 50 * (found["high"] - found["low"]), found.get("mean_ms")
+    mean = found.get("mean_ms")
     return [
         row["name"],
         "never" if found["threshold"] is None else f"{found['threshold']:.3f}",
         f"{found['temperature']:.2f}",
         f"{100 * found['share']:.1f}",
         value_text(evaluation, found["accuracy"]),
-        f"{100 * found['difference']:+.1f} ± {half:.1f}",
+        difference_text(evaluation, found),
         "" if mean is None else f"{mean:.2f}",
         "" if mean is None else f"{latency_of(teacher) / mean:.1f}x",
     ]

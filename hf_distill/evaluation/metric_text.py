@@ -26,6 +26,20 @@ def value_text(evaluation: Mapping[str, Any], value: float, sign: str = "") -> s
     return f"{scaled:{sign}.{1 if is_percentage(evaluation) else 3}f}"
 
 
+def difference_text(evaluation: Mapping[str, Any], found: Mapping[str, float]) -> str:
+    """A difference of the comparison's metric with its interval, such as "-1.2 (-2.7 to -0.1)", without a unit.
+
+    Args:
+        evaluation: The comparison.
+        found: The `difference`, and the ends `low` and `high` of its 95 % interval.
+
+    Returns:
+        The text.
+    """
+    difference, low, high = (value_text(evaluation, found[key], "+") for key in ("difference", "low", "high"))
+    return f"{difference} ({low} to {high})"
+
+
 def is_share(evaluation: Mapping[str, Any]) -> bool:
     """Whether the comparison's metric is in [0, 1] and shown in percent."""
     return evaluation["metric"] in _PERCENT and evaluation["task"] != "question_answering"

@@ -28,13 +28,13 @@ def entity_metric(label_names: Sequence[str], per_type: bool = True) -> Callable
         label_names: The names of the classes in the order of the model's outputs. "B-PER", "I-PER", "E-PER" and "S-PER"
             are parts of entities of type PER, names without a prefix are outside; "B", "I", "E" and "S", if there is
             nothing else but "O", are parts of entities without a type.
-        per_type: Also return the F1 of each type.
+        per_type: Also return the scores of each type.
 
     Returns:
         A function of an evaluation's predictions (sequences, tokens, classes) and labels (sequences, tokens); tokens
         labeled -100 are removed from their sequences. The keys of its result are `precision`, `recall`, `f1` (0 if no
         entity is predicted or none is labeled) and `accuracy` of tokens, and for each type that occurs in labels or
-        predictions one such as `PER_f1`. Without prefixed names there is `accuracy` alone. The result is empty if no
+        predictions `PER_precision`, `PER_recall`, `PER_f1` and the number of labeled entities, `PER_number`. Without prefixed names there is `accuracy` alone. The result is empty if no
         token is left. The function raises a ValueError for predictions of another number of classes.
 
     Raises:
@@ -112,7 +112,7 @@ def type_scores(predictions: Sequence[Sequence[str]], references: Sequence[Seque
     """
     counts = _EntityCounts.of(_tags_of(predictions, references))
     labeled = [kind for kind in counts.kinds if counts.gold[kind]]
-    return [{"name": kind, "examples": counts.gold[kind], "f1": counts.f1(kind)} for kind in labeled]
+    return [{"name": kind, "examples": counts.gold[kind], "f1": counts.scores(kind)["f1"]} for kind in labeled]
 
 
 def _tags_of(
@@ -201,22 +201,24 @@ class _EntityCounts:
         """The types that are predicted or labeled, in alphabetical order; entities without a type are left out."""
         return sorted(filter(None, self.predicted.keys() | self.gold.keys()))
 
-    def f1(self, kind: str) -> float:
-        """The F1 of a type."""
-        return _f1(self.correct[kind], self.predicted[kind], self.gold[kind])
+    def scores(self, kind: str) -> dict[str, float]:
+        """Precision, recall and F1 of a type."""
+        return _scores(self.correct[kind], self.predicted[kind], self.gold[kind])
 
 
 def _entity_scores(pairs: Sequence[tuple[list[Tag], list[Tag]]], per_type: bool) -> dict[str, float]:
     counts = _EntityCounts.of(pairs)
-    correct, predicted, gold = counts.correct.total(), counts.predicted.total(), counts.gold.total()
-    scores = {
+    scores = _scores(counts.correct.total(), counts.predicted.total(), counts.gold.total())
+    for kind in counts.kinds if per_type else ():
+        of_kind = counts.scores(kind) | {"number": counts.gold[kind]}
+        scores |= {f"{kind}_{name}": value for name, value in of_kind.items()}
+    return scores
+
+
+def _scores(correct: int, predicted: int, gold: int) -> dict[str, float]:
+    """Precision, recall and their harmonic mean."""
+    return {
         "precision": correct / predicted if predicted else 0.0,
         "recall": correct / gold if gold else 0.0,
-        "f1": _f1(correct, predicted, gold),
+        "f1": 2 * correct / (predicted + gold) if correct else 0.0,
     }
-    return scores | {f"{kind}_f1": counts.f1(kind) for kind in (counts.kinds if per_type else ())}
-
-
-def _f1(correct: int, predicted: int, gold: int) -> float:
-    """The harmonic mean of precision and recall."""
-    return 2 * correct / (predicted + gold) if correct else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_distill.evaluation.class_scores import rows_of_classes
-from hf_distill.evaluation.metric_text import agreement_label, agreement_text, metric_label, value_text
+from hf_distill.evaluation.metric_text import agreement_label, agreement_text, difference_text, metric_label, value_text
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text, parameters_text
 from hf_distill.publishing.card_tables import MANY_CLASSES, counted, words
 from hf_distill.publishing.run_record import RunRecord
@@ -53,14 +53,11 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Markdown:
     lines: list[list[Any]] = [[*headings, *(["latency"] if is_timed else [])]]
     for index, row in enumerate(rows):
         against, name = row.get("against_teacher") or {}, escaped(row["name"])
-        change, *interval = (
-            value_text(evaluation, against[key], "+") if against else "" for key in ("difference", "low", "high")
-        )
         cells = [
             Markdown(f"**{name}** (this model)") if index == evaluation.get("this") else name,
             _ROLES.get(row["role"], row["role"]),
             value_text(evaluation, row["metrics"][metric]),
-            Markdown(f"{change} ({' to '.join(interval)})") if against else "",
+            Markdown(difference_text(evaluation, against)) if against else "",
             agreement_text(row),
             parameters_text(row["parameters"]),
             *([megabytes_text(megabytes_of_row(row))] if is_sized else []),

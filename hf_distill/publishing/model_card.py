@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from transformers.utils import logging
 
 from hf_distill.evaluation.metric_text import examples_label, gain_texts
-from hf_distill.evaluation.report import report_plot, shrinking_plot
+from hf_distill.evaluation.plots import report_plot, shrinking_plot
 from hf_distill.extras import require_extra
 from hf_distill.files import atomic_write
 from hf_distill.publishing import card_results, card_tables, citations, usage

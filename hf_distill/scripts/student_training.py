@@ -27,6 +27,8 @@ from hf_distill.scripts.run import ScriptTrainingArguments, checkpoint_to_resume
 from hf_distill.scripts.splits import training_splits
 from hf_distill.scripts.training_material import TrainingMaterial
 from hf_distill.scripts.unlabeled_texts import (
+    with_unlabeled_images,
+    with_unlabeled_questions,
     with_unlabeled_single_texts,
     with_unlabeled_texts,
     with_unlabeled_words,
@@ -50,7 +52,7 @@ class StudentRequest:
         text_column: The column of texts, or the columns of pairs of texts. None: see `text_columns`.
         label_column: The column of labels. None: label.
         max_length: Tokens that longer inputs are cut to.
-        transfer_set: The name of a data set of unlabeled texts. None: there is none.
+        transfer_set: The name of a data set of unlabeled texts, words, questions or images. None: there is none.
         labels_alone: Whether to train the student on the labels alone too, see `train_on_labels`.
         outputs: Outputs of a teacher from elsewhere. None: there is a teacher.
     """
@@ -159,10 +161,10 @@ def _training_rows(request: StudentRequest, splits: Mapping[str, Dataset], teach
         return with_unlabeled_words(splits, request.transfer_set)
     if task is Task.SENTENCE_EMBEDDING:
         return with_unlabeled_single_texts(splits, request.transfer_set, teacher.config)
-    if task is not Task.SEQUENCE_CLASSIFICATION:
-        raise ValueError(
-            f"--transfer-set is for classifiers of texts or words and for sentence encoders, got a {type(teacher).__name__}"
-        )
+    if task is Task.QUESTION_ANSWERING:
+        return with_unlabeled_questions(splits, request.transfer_set)
+    if task is Task.IMAGE_CLASSIFICATION:
+        return with_unlabeled_images(splits, request.transfer_set)
     return with_unlabeled_texts(splits, request.transfer_set, request.text_column)
 
 

@@ -1,19 +1,25 @@
-"""Unlabeled texts or words that a student learns from beside the labeled rows of a data set."""
+"""Unlabeled texts, words, questions or images that a student learns from beside the labeled rows of a data set."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import cast
 
-from datasets import Dataset, Features, concatenate_datasets
+from datasets import Dataset, Features, Image, concatenate_datasets
 from transformers import PretrainedConfig
 
 from hf_distill.data.corpus import text_hash
+from hf_distill.data.files import load_named
 from hf_distill.data.sequences import single_texts, string_columns, text_columns
 from hf_distill.data.words import word_columns, words_column
+from hf_distill.resources.squad import is_squad_file, load_squad_file
 from hf_distill.scripts.datasets import load_unlabeled_rows
 from hf_distill.sentence_encoder import DEFAULT_PROMPT, PROMPTS
+
+QUESTION, IMAGE = ("question", "context"), "image"
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +78,52 @@ def with_unlabeled_words(splits: Mapping[str, Dataset], source: str) -> Dataset:
     return _with_new(splits, rows.select_columns([theirs]).rename_columns({theirs: own}), [own], [label])
 
 
+def with_unlabeled_questions(splits: Mapping[str, Dataset], source: str) -> Dataset:
+    """The training questions and questions that are in none of the splits, all without answers: the teacher gives them.
+
+    Args:
+        splits: The rows of the data set by split, train among them.
+        source: A file with SQuAD's format, or rows with the columns question and context, see `load_unlabeled_rows`; answers
+            are not read.
+
+    Returns:
+        Rows with the columns question and context.
+
+    Raises:
+        ValueError: The source lacks one of the columns.
+        OSError: The source does not exist.
+    """
+    path = Path(source)
+    rows = load_squad_file(path) if is_squad_file(path) else cast(Dataset, load_unlabeled_rows(source))
+    if missing := set(QUESTION) - set(rows.column_names):
+        raise ValueError(f"the transfer set {source} has no columns {sorted(missing)}, it has {rows.column_names}")
+    return _with_new(splits, rows.select_columns(list(QUESTION)), list(QUESTION), [])
+
+
+def with_unlabeled_images(splits: Mapping[str, Dataset], source: str) -> Dataset:
+    """The labeled training images, followed by images without labels that are in none of the splits.
+
+    Args:
+        splits: The rows of the data set by split, train among them.
+        source: A folder of image files, or a data set with the column image; labels of them are not read.
+
+    Returns:
+        The rows with the columns image and label, which is None for unlabeled images.
+
+    Raises:
+        ValueError: The data set or the source has no column image.
+        OSError: The source does not exist.
+    """
+    rows = load_named(source, split="train")
+    for whose, columns in (("data set", splits["train"].column_names), ("transfer set", rows.column_names)):
+        if IMAGE not in columns:
+            raise ValueError(f"a transfer set of images needs the column {IMAGE}, the {whose} has {columns}")
+    known = {found for split in splits.values() for found in _image_hashes(split)}
+    hashes = _image_hashes(rows)
+    new = [index for index, found in enumerate(hashes) if found not in known]
+    return _followed_by(splits["train"].select_columns([IMAGE, "label"]), rows.select_columns([IMAGE]), new)
+
+
 def with_unlabeled_single_texts(splits: Mapping[str, Dataset], source: str, config: PretrainedConfig) -> Dataset:
     """All texts of the training rows, each by itself, followed by texts that are in none of the splits.
 
@@ -104,8 +156,20 @@ def _with_new(splits: Mapping[str, Dataset], rows: Dataset, own: list[str], labe
     rows = rows.cast(Features({name: train.features[name] for name in own}))
     known = {found for split in splits.values() for found in text_hashes(split, own)}
     new = [index for index, found in enumerate(text_hashes(rows, own)) if found not in known]
+    return _followed_by(train.select_columns([*own, *labels]), rows, new)
+
+
+def _followed_by(train: Dataset, rows: Dataset, new: list[int]) -> Dataset:
+    """The training rows, followed by the new ones among others, which have no labels."""
     logger.info(f"{len(new)} rows of the transfer set are used; {len(rows) - len(new)} are in the data set too.")
-    return concatenate_datasets([train.select_columns([*own, *labels]), rows.select(new)])
+    return concatenate_datasets([train, rows.select(new)])
+
+
+def _image_hashes(rows: Dataset) -> Iterator[bytes]:
+    """A hash of the file of each image."""
+    for batch in rows.select_columns([IMAGE]).cast_column(IMAGE, Image(decode=False)).iter(batch_size=100):
+        for image in batch[IMAGE]:
+            yield sha256(image["bytes"] or Path(image["path"]).read_bytes()).digest()
 
 
 def text_hashes(rows: Dataset, columns: list[str]) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import torch
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from hf_distill.distributed.deepspeed import default_deepspeed_to_cpu
 from hf_distill.distributed.weights import gathered_copy, unsharded_loading
 from hf_distill.pretrained.files import require_floating_weights
 from hf_distill.pretrained.loading import config_of, load_as_saved
@@ -84,6 +85,7 @@ def create_student(
     Source:
         Turc et al. 2019, arXiv 1908.08962, section 4. Projected embeddings and "width" are additions of this library.
     """
+    default_deepspeed_to_cpu()  # which transformers imports when a model is saved
     size, dimensions = shape_of(shape), choice(DimensionSelection, dimensions, "dimensions")
     layers = choice(LayerSelection, layers, "layers")
     teacher = None if teacher is None else _model_of(teacher)

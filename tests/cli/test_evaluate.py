@@ -76,7 +76,7 @@ def test_no_name_and_no_number_is_broken_in_a_terminal(folders, data, width):
     lines = result.stdout.splitlines()
     assert result.exit_code == 0 and max(map(len, lines)) <= width
     named, *others = (index for index, line in enumerate(lines) if name in line)
-    assert re.search(r"[+-]\d+\.\d ± \d+\.\d ", " ".join(lines[named : named + 2]))
+    assert re.search(r"[+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\) ", " ".join(lines[named : named + 2]))
     by_format = " ".join(lines[others[0] : others[0] + 3])
     assert "fp32" in by_format and "int8" in by_format
     assert ("left out for want of width" in " ".join(result.stdout.split())) is (width == 80)

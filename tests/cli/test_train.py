@@ -160,6 +160,32 @@ def test_questions(tmp_path):
     assert found["evaluation"]["task"] == "question_answering" and found["metrics"]["eval_loss"] > 0
 
 
+def test_questions_without_answers_are_learned_from_besides_those_with(tmp_path):
+    context = " ".join(f"w{number}" for number in range(10, 40))
+    answer = {"text": ["w12 w13"], "answer_start": [context.index("w12")]}
+    rows = [
+        {"id": str(n), "question": f"w{n + 4} w5", "context": context, "answers": answer if n < 8 else None}
+        for n in range(14)
+    ]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[6:]))
+    dataset = datasets.DatasetDict(
+        {"train": datasets.Dataset.from_list(rows[:6]), "test": datasets.Dataset.from_list(rows[6:8])}
+    )
+    dataset.save_to_disk(tmp_path / "data")
+    more = ["--transfer-set", tmp_path / "more.jsonl"]
+    found = trained(tmp_path, BertForQuestionAnswering(sizes()), tmp_path / "data", "1/16", *more)
+    assert found["data"]["train_examples"] == 6 + 6, "of the transfer set two are in the test split"
+    assert [row["role"] for row in found["evaluation"]["rows"]] == ["teacher", "distilled", "labels only"]
+    places = ["--student", "1/16", "--dataset", tmp_path / "data", *more, "--output-dir", tmp_path / "other", *QUICK]
+    refused = invoke("train", tmp_path / "teacher", *places, "--hard_label_weight", "0.5", exit_code=1).output
+    assert "hard_label_weight is above 0 but the training examples carry no" in refused.replace("\n", " ")
+    (tmp_path / "texts.txt").write_text("w4 w5")
+    refused = invoke(
+        "train", tmp_path / "teacher", *places[:4], "--transfer-set", tmp_path / "texts.txt", *places[6:], exit_code=1
+    )
+    assert "has no columns ['context', 'question'], it has ['text']" in refused.output.replace("\n", " ")
+
+
 def texts(folder, rows: int, name: str = "texts.txt") -> str:
     (folder / name).write_text("\n".join(f"w{row % 90 + 4} w{row % 7 + 4}" for row in range(rows)))
     return str(folder / name)
@@ -436,13 +462,38 @@ def test_words_without_labels_are_learned_from_too(tmp_path):
     assert "must have a column of lists of words, it has ['text']" in refused.output
 
 
-def test_a_transfer_set_is_for_classifiers_of_texts(tmp_path):
+def photos(folder, names: list[str], count: int, first: int = 0) -> None:
+    """Images of which each is another shade, in turn dark and light."""
+    for index in range(first, first + count):
+        name = names[index % len(names)]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (200 if index % 2 else 20) + index).save(folder / name / f"{index}.png")
+
+
+def test_images_without_labels_are_learned_from_besides_those_with(tmp_path):
+    names = {"id2label": {0: "dark", 1: "light"}, "label2id": {"dark": 0, "light": 1}}
+    for split, count, first in (("train", 12, 0), ("test", 4, 12)):
+        photos(tmp_path / "photos" / split, ["dark", "light"], count, first)
+    photos(tmp_path / "more", [""], 10, 10)  # two of the training images, four of the test images, four others
+    size = dict(image_size=8, patch_size=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    teacher = ViTForImageClassification(ViTConfig(**size, intermediate_size=32, **names))
+    processor = ViTImageProcessor(size={"height": 8, "width": 8})
+    found = trained(
+        tmp_path, teacher, tmp_path / "photos", "1/32", "--transfer-set", tmp_path / "more", processor=processor
+    )
+    assert found["data"]["train_examples"] == 12 + 4 and len(found["evaluation"]["rows"]) == 3
+    (folder,) = (tmp_path / "student" / "teacher-outputs").iterdir()
+    assert sorted(load_teacher_outputs(folder)["label"][:], key=str) == [0] * 6 + [1] * 6 + [None] * 4
+
+
+def test_images_that_are_no_files_have_no_transfer_set(tmp_path):
     names = {"id2label": {n: str(n) for n in range(10)}, "label2id": {str(n): n for n in range(10)}}
     size = dict(image_size=8, patch_size=4, num_channels=1, hidden_size=64, num_hidden_layers=2, num_attention_heads=2)
     ViTForImageClassification(ViTConfig(**size, intermediate_size=32, **names)).save_pretrained(tmp_path / "teacher")
+    photos(tmp_path / "more", [""], 2)
     default = ["--student", "1/64", "--dataset", "digits", "--output-dir", tmp_path / "student", *QUICK]
-    output = invoke("train", tmp_path / "teacher", *default, "--transfer-set", "digits", exit_code=1).output
-    assert "--transfer-set is for classifiers of texts or words and for sentence encoders, got a ViTForImage" in output
+    output = invoke("train", tmp_path / "teacher", *default, "--transfer-set", tmp_path / "more", exit_code=1).output
+    assert "a transfer set of images needs the column image, the data set has" in output.replace("\n", " ")
 
 
 def compared(difference: float, low: float, high: float, teacher: float = 0.9, labels: float = 0.8) -> dict:

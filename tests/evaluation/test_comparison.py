@@ -23,10 +23,11 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from hf_distill.evaluation import report
+from hf_distill.evaluation import plots
 from hf_distill.evaluation.comparison import DISTILLED, OTHER, TEACHER, EvaluatedModel, LatencySettings, compare
 from hf_distill.evaluation.latency import measure_latency
-from hf_distill.evaluation.report import pareto_front, report_plot, report_table
+from hf_distill.evaluation.plots import pareto_front, report_plot
+from hf_distill.evaluation.report import report_table
 from hf_distill.publishing.run_record import schema
 from hf_distill.resources.digits import load_digits_dataset
 from tests.tiny_models import tiny_bert, tiny_tokenizer
@@ -286,7 +287,17 @@ def test_table_and_plot(evaluation, tmp_path):
     console = Console(width=160, file=io.StringIO())
     console.print(report_table(evaluation))
     shown = console.file.getvalue()
-    for said in ("85.0", "91.0", "4.0M", "10.0x", "8.0x", "labels only", "-5.0 ± 2.0", "0.004", "1,000 examples"):
+    for said in (
+        "85.0",
+        "91.0",
+        "4.0M",
+        "10.0x",
+        "8.0x",
+        "labels only",
+        "-5.0 (-7.0 to -3.0)",
+        "0.004",
+        "1,000 examples",
+    ):
         assert said in shown, said
     with Image.open(report_plot(evaluation, tmp_path / "plot.png")) as image:
         assert image.size[0] >= 800 and len(image.convert("L").getcolors()) > 20
@@ -325,7 +336,7 @@ def test_no_number_is_cut_off_on_a_narrow_terminal(evaluation):
 
 def axes_of(evaluation, monkeypatch, tmp_path):
     figures = []
-    monkeypatch.setattr(report, "_saved", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "_saved", lambda figure, path: figures.append(figure))
     report_plot(evaluation, tmp_path / "plot.png")
     return figures[0].axes[0]
 

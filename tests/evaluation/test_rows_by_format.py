@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hf_distill.evaluation.report import report_plot, report_table
+from hf_distill.evaluation.plots import report_plot
+from hf_distill.evaluation.report import report_table
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row
 from hf_distill.evaluation.rows_by_format import rows_by_format
 
@@ -57,7 +58,7 @@ def test_each_row_is_of_one_format(evaluation):
 def test_the_table_compares_files_and_speed_with_the_teacher(evaluation):
     table = report_table(rows_by_format(evaluation, {"big": ["fp32"], "small": ["onnx-int8"]}))
     cells = {column.header: list(column.cells)[-1] for column in table.columns}
-    assert cells["format"] == "onnx-int8" and cells["against teacher"] == "-10.0 ± 20.0" and cells["MB"] == "1"
+    assert cells["format"] == "onnx-int8" and cells["against teacher"] == "-10.0 (-40.0 to +0.0)" and cells["MB"] == "1"
     assert (cells["ms"], cells["p95 ms"], cells["per second"], cells["faster"]) == ("1.00", "2.00", "4,000", "8.0x")
     assert "McNemar" not in table.caption
 
@@ -65,7 +66,7 @@ def test_the_table_compares_files_and_speed_with_the_teacher(evaluation):
 def test_the_plot_places_each_format_by_its_own_latency(evaluation, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "hf_distill.evaluation.report.label_marks",
+        "hf_distill.evaluation.plots.label_marks",
         lambda axes, names, points, *others: drawn.update(names=names, at=points),
     )
     report_plot(rows_by_format(evaluation, {"big": ["fp32"], "small": ["fp32", "onnx-int8"]}), tmp_path / "plot.png")

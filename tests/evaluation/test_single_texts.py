@@ -14,7 +14,8 @@ from hf_distill import SentenceEncoder
 from hf_distill.evaluation.comparison import DISTILLED, TEACHER, EvaluatedModel, LatencySettings, compare
 from hf_distill.evaluation.embeddings import neighbor_agreement, normalized, similarity_spearman
 from hf_distill.evaluation.metric_text import examples_label
-from hf_distill.evaluation.report import report_plot, report_table
+from hf_distill.evaluation.plots import report_plot
+from hf_distill.evaluation.report import report_table
 from hf_distill.evaluation.significance import difference_interval
 from hf_distill.evaluation.single_texts import neighbor_fidelity, scores_of_texts, similarity_score
 from hf_distill.publishing.run_record import schema

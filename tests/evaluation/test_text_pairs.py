@@ -13,7 +13,8 @@ from scipy.stats import pearsonr, spearmanr
 from hf_distill import SentenceEncoder
 from hf_distill.evaluation.comparison import DISTILLED, TEACHER, EvaluatedModel, LatencySettings, compare
 from hf_distill.evaluation.embeddings import pair_scores, similarity_spearman
-from hf_distill.evaluation.report import report_plot, report_table
+from hf_distill.evaluation.plots import report_plot
+from hf_distill.evaluation.report import report_table
 from hf_distill.evaluation.text_pairs import pair_fidelity
 from hf_distill.publishing.run_record import schema
 from tests.tiny_models import tiny_bert, tiny_tokenizer

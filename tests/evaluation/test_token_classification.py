@@ -56,7 +56,12 @@ def test_one_sequence(predicted, gold, precision, recall):
     assert {name: found[name] for name in ("precision", "recall", "f1")} == pytest.approx(
         {"precision": precision, "recall": recall, "f1": f1}
     )
-    assert all(type(value) is float for value in found.values())
+    assert all(type(value) in (float, int) for value in found.values())  # which JSON can have
+
+
+def of(kind, *values):
+    """The scores of a type of entity."""
+    return dict(zip([f"{kind}_{name}" for name in ("precision", "recall", "f1", "number")], values, strict=True))
 
 
 def test_several_sequences_and_types():
@@ -66,7 +71,8 @@ def test_several_sequences_and_types():
     )
     # Predicted: PER, LOC; LOC; PER of three words. Gold: PER, PER; LOC; PER, PER of two words. Right: one PER, one LOC.
     expected = {
-        "precision": 2 / 4, "recall": 2 / 5, "f1": 4 / 9, "PER_f1": 2 / 6, "LOC_f1": 2 / 3, "accuracy": 6 / 9,
+        "precision": 2 / 4, "recall": 2 / 5, "f1": 4 / 9, "accuracy": 6 / 9,
+        **of("PER", 1 / 2, 1 / 4, 2 / 6, 4), **of("LOC", 1 / 2, 1, 2 / 3, 1),
     }  # fmt: skip
     assert found == pytest.approx(expected)
     json.dumps(found)
@@ -82,7 +88,7 @@ def test_entities_end_with_their_sequence():
 def test_tokens_of_minus_100_are_taken_out():
     # Further pieces of words between the parts of an entity: whatever is predicted there, the entity goes on.
     assert scores(["O B-PER O I-PER B-LOC O"], ["- B-PER - I-PER - O"]) == pytest.approx(
-        {"precision": 1, "recall": 1, "f1": 1, "PER_f1": 1, "accuracy": 1}
+        {"precision": 1, "recall": 1, "f1": 1, "accuracy": 1} | of("PER", 1, 1, 1, 1)
     )
     assert scores(["B-PER O"], ["- -"]) == {}
     assert scores(["B-PER", "B-LOC"], ["-", "B-LOC"])["f1"] == 1
@@ -93,7 +99,7 @@ def test_names_without_a_prefix_are_no_entities():
     assert scores(["NOUN VERB I NOUN"], ["NOUN NOUN I -"], names) == {"accuracy": pytest.approx(2 / 3)}
     mixed = ["O", "B-PER", "I-PER", "PER"]
     assert scores(["B-PER PER"], ["B-PER O"], mixed) == {
-        "precision": 1, "recall": 1, "f1": 1, "PER_f1": 1, "accuracy": 0.5,
+        "precision": 1, "recall": 1, "f1": 1, "accuracy": 0.5, **of("PER", 1, 1, 1, 1),
     }  # fmt: skip
 
 
@@ -103,9 +109,8 @@ def test_entities_without_a_type_and_types_with_a_hyphen():
     )
     names = ["O", "B-work-of-art", "I-work-of-art", "B-art"]
     found = scores(["B-work-of-art I-work-of-art B-art"], ["B-work-of-art I-work-of-art O"], names)
-    assert found == pytest.approx(
-        {"precision": 1 / 2, "recall": 1, "f1": 2 / 3, "work-of-art_f1": 1, "art_f1": 0, "accuracy": 2 / 3}
-    )
+    types = of("work-of-art", 1, 1, 1, 1) | of("art", 0, 0, 0, 0)
+    assert found == pytest.approx({"precision": 1 / 2, "recall": 1, "f1": 2 / 3, "accuracy": 2 / 3} | types)
 
 
 def test_further_outputs_and_separate_batches():
@@ -174,5 +179,5 @@ def test_random_sequences_against_trying_every_span():
             if kind is None:
                 expected |= {"precision": precision, "recall": recall, "f1": f1}
             elif guessed or there:
-                expected[f"{kind}_f1"] = f1
+                expected |= of(kind, precision, recall, f1, len(there))
         assert metric(evaluation([*map(" ".join, predicted)], [*map(" ".join, gold)])) == pytest.approx(expected)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hf_distill.evaluation.report import report_plot, shrinking_plot
+from hf_distill.evaluation.plots import report_plot, shrinking_plot
 from hf_distill.files import FileFormatError, atomic_write, json_bytes, remove_partial_files, replacing
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord

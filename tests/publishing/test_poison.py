@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from hf_distill.evaluation.report import report_plot
+from hf_distill.evaluation.plots import report_plot
 from hf_distill.publishing.family import family_table, with_family
 from hf_distill.publishing.run_record import RunRecord
 from tests.publishing.poison import HEADINGS, WHOLE, card_of, hostile_strings, live_parts, poisoned_records
