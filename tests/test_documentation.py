@@ -105,11 +105,13 @@ def given(tmp_path_factory):
     for service in ("openai", "vllm"):
         shutil.copy(REPOSITORY / "tests" / "responses" / f"{service}.jsonl", folder)
     more_words = [{"tokens": [f"w{row}", "w9", f"w{row + 1}"]} for row in range(4, 20)]
-    for name, lines in {"words": WORDS, "more_words": more_words, "questions": QUESTIONS}.items():
+    more_questions = [{"question": f"w{row}", "context": f"w9 w{row} w13"} for row in range(20, 30)]
+    rows = {"words": WORDS, "more_words": more_words, "questions": QUESTIONS, "more_questions": more_questions}
+    for name, lines in rows.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "words").mkdir()
-    for split in ("train", "validation"):
-        shutil.copy(folder / "words.jsonl", folder / "words" / f"{split}.jsonl")
+    for name, split in product(("words", "questions"), ("train", "validation")):
+        (folder / name).mkdir(exist_ok=True)
+        shutil.copy(folder / f"{name}.jsonl", folder / name / f"{split}.jsonl")
     (folder / "corpus").mkdir()
     for part in range(2):
         (folder / "corpus" / f"{part}.txt").write_text(

@@ -142,7 +142,7 @@ class FittedTable(Table):
 
     def _caption(self, chosen: Iterable[int]) -> str | None:
         left_out = [column.heading for index, column in enumerate(self._fitted) if index not in chosen]
-        missing = f"left out for want of width: {', '.join(dict.fromkeys(left_out))}" if left_out else None
+        missing = f"not shown for want of width: {', '.join(dict.fromkeys(left_out))}" if left_out else None
         parts = [self._said, *(self._fitted[index].note for index in chosen), missing]
         return escape("; ".join(plain(each) for each in parts if each)) or None
 

@@ -13,13 +13,21 @@ FOLDS = 5
 _MOST_N_GRAM = 2
 
 
-def cross_validated_predictions(texts: Sequence[str], classes: np.ndarray, folds: int = FOLDS) -> Predictions:
+def cross_validated_predictions(
+    texts: Sequence[str],
+    classes: np.ndarray,
+    folds: int = FOLDS,
+    further_texts: Sequence[str] = (),
+    further_classes: Sequence[int] | np.ndarray = (),
+) -> Predictions:
     """Predict every text by a logistic regression on tf-idf of words and pairs of words, trained on the other folds.
 
     Args:
         texts: The texts.
         classes: The class of each, (texts,), with two different classes at least.
         folds: The number of parts, each predicted from the others; fewer if there are fewer texts.
+        further_texts: Texts that every part is predicted from too, such as the training split.
+        further_classes: The class of each of them.
 
     Returns:
         The predictions and their metrics.
@@ -41,12 +49,11 @@ def cross_validated_predictions(texts: Sequence[str], classes: np.ndarray, folds
     count = min(folds, len(texts))
     split = (StratifiedKFold if smallest >= count else KFold)(count, shuffle=True, random_state=0)
     array, predicted = np.array(texts, dtype=object), np.empty_like(classes)
-    for train, test in split.split(array, classes):
+    for others, test in split.split(array, classes):
+        train = [*array[others], *further_texts]
+        labels = np.array([*classes[others], *further_classes])
         # With a pattern for any characters but white space every text that is not empty has words.
         words = TfidfVectorizer(ngram_range=(1, _MOST_N_GRAM), sublinear_tf=True, token_pattern=r"\S+")
-        is_one_class = len(set(classes[train].tolist())) < 2
-        model = DummyClassifier() if is_one_class else LogisticRegression(max_iter=1000)
-        predicted[test] = model.fit(words.fit_transform(array[train]), classes[train]).predict(
-            words.transform(array[test])
-        )
+        model = LogisticRegression(max_iter=1000) if len(set(labels.tolist())) > 1 else DummyClassifier()
+        predicted[test] = model.fit(words.fit_transform(train), labels).predict(words.transform(array[test]))
     return predictions_of_classes(predicted, classes)

@@ -8,7 +8,13 @@ from typing import Any
 _PERCENT = ("accuracy", "f1", "f1_macro", "precision", "recall")  # in [0, 1]; SQuAD's metrics are percentages already
 SIMILARITY = "similarity_spearman"  # of single texts, to the teacher
 _NEIGHBORS = "neighbor_agreement_at_"  # begins the name, which ends with their number
-_NAMES = {"mrr": "MRR", "ndcg@10": "nDCG@10", SIMILARITY: "correlation with the teacher's similarities"}
+_NAMES = {
+    "mrr": "MRR", "ndcg@10": "nDCG@10", SIMILARITY: "correlation with the teacher's similarities",
+    "exact_match": "exact match %", "HasAns_exact": "exact match % of questions with an answer",
+    "HasAns_f1": "f1 % of questions with an answer", "HasAns_total": "questions with an answer",
+    "NoAns_exact": "exact match % of questions without an answer", "NoAns_f1": "f1 % of questions without an answer",
+    "NoAns_total": "questions without an answer",
+}  # fmt: skip
 
 
 def value_text(evaluation: Mapping[str, Any], value: float, sign: str = "") -> str:
@@ -107,6 +113,11 @@ def agreement_text(row: Mapping[str, Any]) -> str:
     if agreement is not None:
         return f"{100 * agreement:.1f} %"
     return "" if correlation is None else f"{correlation:.3f}"
+
+
+def quality_metric(report: Mapping[str, Any]) -> str | None:
+    """The metric of an export's report that says how good the files are. None: there is none, as on rows that students learn from."""
+    return None if report["data"]["split"] == "train" else report.get("metric")
 
 
 def data_label(data: Mapping[str, Any]) -> str:

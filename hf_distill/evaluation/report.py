@@ -94,9 +94,10 @@ def _against_teacher(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> s
 
 def _notes(evaluation: Mapping[str, Any]) -> dict[str, str]:
     """What the caption says of columns."""
-    if evaluation["task"] == Task.TOKEN_CLASSIFICATION.value:
-        return {"p": f"{_P} words are right", "agreement": "agreement: words with the teacher's label, O included"}
-    return {"p": f"{_P} examples are right"}
+    if evaluation["task"] != Task.TOKEN_CLASSIFICATION.value:
+        return {"p": f"{_P} examples are right"}
+    which = ", also outside of entities" if evaluation["metric"] == "f1" else ""
+    return {"p": f"{_P} words are right", "agreement": f"agreement: of all words{which}"}
 
 
 def _cells_of_format(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:

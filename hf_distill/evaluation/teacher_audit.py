@@ -28,11 +28,15 @@ class GoldRows:
         texts: The texts, of a pair both in one string.
         classes: The correct class of each, an index of the outputs' labels, (rows,).
         outputs: The teacher's distributions for the rows.
+        further_texts: Texts of other labeled rows, from which a student could learn without the teacher.
+        further_classes: The correct class of each of them.
     """
 
     texts: Sequence[str]
     classes: np.ndarray
     outputs: LabelDistributions
+    further_texts: Sequence[str] = ()
+    further_classes: Sequence[int] | np.ndarray = ()
 
     @property
     def is_correct(self) -> np.ndarray:
@@ -180,7 +184,9 @@ def _templates(gold: GoldRows) -> list[dict[str, float]]:
 def _against_labels_alone(gold: GoldRows, teacher: Predictions) -> dict[str, Any]:
     """The teacher compared with a classifier that learned from the labels of the other rows, on the same rows."""
     try:
-        baseline = cross_validated_predictions(gold.texts, gold.classes)
+        baseline = cross_validated_predictions(
+            gold.texts, gold.classes, further_texts=gold.further_texts, further_classes=gold.further_classes
+        )
     except ValueError as error:
         return {"expected_gain": "unknown", "reason": str(error)}
     difference = paired_difference(baseline, teacher)
@@ -188,11 +194,19 @@ def _against_labels_alone(gold: GoldRows, teacher: Predictions) -> dict[str, Any
     assert baseline.is_correct is not None and teacher.is_correct is not None  # of classifiers
     return {
         "expected_gain": gain,
-        "method": f"tf-idf and logistic regression, {FOLDS}-fold cross-validation on the labeled rows",
+        "method": f"tf-idf and logistic regression on {_learned_from(gold)}",
         "accuracy": baseline.metrics["accuracy"],
         **difference,
         "mcnemar_p": mcnemar(baseline.is_correct, teacher.is_correct),
     }
+
+
+def _learned_from(gold: GoldRows) -> str:
+    """What a classifier on labels alone learned from."""
+    own = f"{len(gold.texts):,} of these rows, in {FOLDS}-fold cross-validation"
+    return (
+        f"the {len(gold.further_texts):,} labeled rows of train and the {own}" if gold.further_texts else f"the {own}"
+    )
 
 
 def _disagreements(gold: GoldRows) -> list[dict[str, Any]]:

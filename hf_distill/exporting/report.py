@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hf_distill.evaluation.metric_text import data_label, metric_label, value_text
+from hf_distill.evaluation.metric_text import data_label, metric_label, quality_metric, value_text
 from hf_distill.evaluation.row_values import megabytes_text
 from hf_distill.extras import require_extra
 
@@ -18,7 +18,7 @@ def export_table(report: Mapping[str, Any]) -> Table:
     require_extra("rich", "eval", "the table of an export")
     from hf_distill.evaluation.fitted_table import FittedColumn, FittedTable
 
-    data, metric = report["data"], report["metric"]
+    data, metric = report["data"], quality_metric(report)
     timed = [(each["batch_size"], each["sequence_length"]) for each in report["rows"][0].get("latency", ())]
     headings = ["format", "file", "MB", *([metric_label(report)] if metric else []), "agreement %", "layers in fp32"]
     headings += [f"ms, {size} x {length}" if length else f"ms, {size}" for size, length in timed]
@@ -29,15 +29,22 @@ def export_table(report: Mapping[str, Any]) -> Table:
             for heading, cells in zip(headings, lines, strict=True)
         ],
         title=f"{data_label(data)}: {data['examples']:,} examples",
-        caption="agreement: the mean cosine with the embeddings in torch"
-        if report["task"] == "sentence_embedding"
-        else None,
+        caption=_caption(report),
         least_use=[headings.index("file"), headings.index("layers in fp32")],
     )
 
 
+def _caption(report: Mapping[str, Any]) -> str | None:
+    agreement = "agreement: the mean cosine with the embeddings in torch"
+    said = [
+        *([agreement] if report["task"] == "sentence_embedding" else []),
+        *(["rows that students learn from: no quality is shown"] if quality_metric(report) != report["metric"] else []),
+    ]
+    return "; ".join(said) or None
+
+
 def _cells(report: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    metric, kept = report["metric"], row.get("kept_layers") or ()
+    metric, kept = quality_metric(report), row.get("kept_layers") or ()
     return [
         row["format"],
         row["file"] or "(torch)",

@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_distill.evaluation.class_scores import rows_of_classes
-from hf_distill.evaluation.metric_text import agreement_label, agreement_text, difference_text, metric_label, value_text
+from hf_distill.evaluation.metric_text import (
+    agreement_label,
+    agreement_text,
+    difference_text,
+    metric_label,
+    metric_name,
+    quality_metric,
+    value_text,
+)
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text, parameters_text
-from hf_distill.publishing.card_tables import MANY_CLASSES, counted, words
+from hf_distill.publishing.card_tables import MANY_CLASSES, counted
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.text.markdown import Markdown, code, escaped, table
 
@@ -36,7 +44,7 @@ def scores_table(record: RunRecord) -> Markdown | None:
     scores = scores_of(record)
     splits = [split for split in _SPLITS.values() if any(split in values for values in scores.values())]
     rows = [
-        [words(name), *(f"{values[split]:.4g}" if split in values else "" for split in splits)]
+        [escaped(metric_name(name)), *(f"{values[split]:.4g}" if split in values else "" for split in splits)]
         for name, values in scores.items()
     ]
     return table([["", *splits], *rows]) if rows else None
@@ -108,7 +116,7 @@ def speed_table(evaluation: Mapping[str, Any], own: Mapping[str, Any]) -> Markdo
 
 def exports_table(exports: Mapping[str, Any]) -> Markdown:
     """The table of a student's exports: size, quality, agreement with the student, and latency."""
-    rows, metric = exports["rows"], exports.get("metric")
+    rows, metric = exports["rows"], quality_metric(exports)
     is_timed = all(row.get("latency") for row in rows)
     headings = ["format", "file", "MB", *([metric_label(exports)] if metric else []), "agreement", "in fp32"]
     lines: list[list[Any]] = [[*headings, *(["latency"] if is_timed else [])]]

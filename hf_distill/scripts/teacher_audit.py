@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,15 @@ from hf_distill.precomputed.distributions import label_distributions
 from hf_distill.precomputed.label import label_transfer_set
 from hf_distill.precomputed.shards import load_teacher_outputs
 from hf_distill.pretrained.loading import SavedModel, load_as_saved
-from hf_distill.scripts.datasets import choose_split, load_splits, with_columns
+from hf_distill.scripts.datasets import choose_split, label_column_for, load_splits, sample, with_columns
 from hf_distill.scripts.external_teacher import ExternalOutputs, recorded_rows, rows_from_elsewhere
 from hf_distill.scripts.prompted_teacher import PromptOptions, load_prompted_teacher
 from hf_distill.scripts.unlabeled_texts import text_hashes
 from hf_distill.tasks import Task
 from hf_distill.teachers.column_names import TEMPLATE_LOGITS, precomputed_columns
 from hf_distill.teachers.frozen import FrozenTeacher
+
+MOST_FURTHER_ROWS = 5000  # of a training split, to learn from labels alone
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +85,10 @@ def audited_rows(request: AuditRequest) -> tuple[GoldRows, Dataset]:
         )
     if request.outputs is None:
         _require_classifier(request)
-        labeled = _labeled_now(request, _gold(request))
-        return _with_classes(labeled, _texts_of(_plain(labeled))), labeled
-    given = None if request.dataset is None else _gold(request)
+        given, train = _gold(request)
+        labeled = _labeled_now(request, given)
+        return _with_classes(labeled, _texts_of(_plain(labeled)), train), labeled
+    given, train = (None, None) if request.dataset is None else _gold(request)
     label = request.label_column or "label"
     if request.outputs.is_recorded:
         outputs = recorded_rows(request.outputs, request.text_column, label)
@@ -100,17 +103,34 @@ def audited_rows(request: AuditRequest) -> tuple[GoldRows, Dataset]:
     recorded = outputs.select_columns(named)
     if given is None:
         return _with_classes(_beside(own, recorded), _texts_of(own)), everything
-    return _matched(given, own, recorded), everything
+    return _matched(given, own, recorded, train), everything
 
 
-def _gold(request: AuditRequest) -> Dataset:
-    """The labeled rows, with the columns that their encoders expect."""
+def _gold(request: AuditRequest) -> tuple[Dataset, Dataset | None]:
+    """The labeled rows, with the columns that their encoders expect; and those of the split train, unless it is audited."""
     if request.dataset is None:
         raise ValueError("a teacher that is run needs --dataset, the labeled rows")
-    _, rows = choose_split(load_splits(request.dataset, request.dataset_config), request.split)
-    rows = with_columns(_plain(rows), request.text_column, request.label_column)
-    kept = (*_texts_of(rows), "label")
-    return rows.select_columns([name for name in rows.column_names if name in kept])
+    splits = load_splits(request.dataset, request.dataset_config)
+    label = request.label_column
+    if request.teacher is not None and request.prompt is None:
+        label = label_column_for(request.teacher, splits, label)
+    name, rows = choose_split(splits, request.split)
+    audited = _read(rows, request.text_column, label)
+    train = splits.get("train", rows)
+    if name == "train" or (label or "label") not in train.column_names:
+        return audited, None
+    return audited, sample(_read(train, request.text_column, label), MOST_FURTHER_ROWS)
+
+
+def _read(rows: Dataset, texts: list[str] | None, label: str | None) -> Dataset:
+    rows = with_columns(_plain(rows), texts, label)
+    kept = _texts_of(rows)
+    if "label" not in rows.column_names:
+        raise ValueError(
+            f"an audit needs labels: none of the columns {rows.column_names} is called label or has the teacher's classes; name "
+            "it (--label-column)"
+        )
+    return rows.select_columns([*kept, "label"])
 
 
 def _require_classifier(request: AuditRequest) -> None:
@@ -157,23 +177,33 @@ def _labeled_now(request: AuditRequest, gold: Dataset) -> Dataset:
     return label_transfer_set(inputs, FrozenTeacher(model, request.teacher_dtype, request.device), tokenizer, **options)
 
 
-def _with_classes(rows: Dataset, texts: Sequence[str]) -> GoldRows:
-    """The rows that have a label."""
+def _with_classes(rows: Dataset, texts: Sequence[str], further: Dataset | None = None) -> GoldRows:
+    """The rows that have a label, and further ones with labels but no outputs."""
     if "label" not in rows.column_names:
         raise ValueError(
             f"an audit needs the column label, got {_plain(rows).column_names}: pass --dataset or --label-column"
         )
-    outputs = label_distributions(rows)
-    value_of, ids = label_values(rows.features["label"]), ClassIds.of(outputs.labels)
-    classes = np.array([encode_label(value_of(value), ids) for value in rows["label"]])
-    counted = np.flatnonzero(classes != IGNORE_INDEX)
+    ids = ClassIds.of(label_distributions(rows).labels)
+    joined, classes, counted = _labeled(rows, texts, ids)
     if not len(counted):
         raise ValueError(f"none of the {len(rows)} rows has a label")
+    gold = GoldRows(joined, classes, label_distributions(rows.select(counted)))
+    if further is None:
+        return gold
+    further_texts, further_classes, _ = _labeled(further, texts, ids)
+    return replace(gold, further_texts=further_texts, further_classes=further_classes)
+
+
+def _labeled(rows: Dataset, texts: Sequence[str], ids: ClassIds) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The texts of the rows that have a label, their classes, and their places."""
+    value_of = label_values(rows.features["label"])
+    classes = np.array([encode_label(value_of(value), ids) for value in rows["label"]])
+    counted = np.flatnonzero(classes != IGNORE_INDEX)
     joined = ["\n".join(row) for row in zip(*(rows[name] for name in texts), strict=True)]
-    return GoldRows([joined[row] for row in counted], classes[counted], label_distributions(rows.select(counted)))
+    return [joined[row] for row in counted], classes[counted], counted
 
 
-def _matched(gold: Dataset, answered: Dataset, recorded: Dataset) -> GoldRows:
+def _matched(gold: Dataset, answered: Dataset, recorded: Dataset, further: Dataset | None) -> GoldRows:
     """The labeled rows whose texts have recorded outputs, in whatever order and among whatever others these are."""
     texts = text_columns(gold.features)
     by_hash = {found: row for row, found in enumerate(text_hashes(answered, text_columns(answered.features)))}
@@ -186,7 +216,7 @@ def _matched(gold: Dataset, answered: Dataset, recorded: Dataset) -> GoldRows:
             f"{len(gold) - len(known)} of {len(gold)} labeled texts have no teacher outputs and are left out."
         )
     chosen = recorded.select([place for place in places if place is not None])
-    return _with_classes(_beside(gold.select(known), chosen), texts)
+    return _with_classes(_beside(gold.select(known), chosen), texts, further)
 
 
 def _beside(rows: Dataset, recorded: Dataset) -> Dataset:

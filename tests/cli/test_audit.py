@@ -110,6 +110,21 @@ def test_audits_of_a_classifier_and_of_outputs_from_elsewhere(given, tmp_path):
     assert "Confused: negative taken for positive in 10 rows" in said
 
 
+def test_the_column_of_labels_is_found_and_labels_alone_learn_from_the_training_split(given, tmp_path):
+    rows = list(csv.reader((given / "gold.csv").read_text().splitlines()))[1:]
+    for split, chosen in (("train", rows[:12]), ("test", rows[12:])):
+        with open(tmp_path / f"{split}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("id", "text", "team"), *(("7", *row) for row in chosen)])
+    found = invoke_json("audit", given / "bert", "--dataset", tmp_path)
+    assert found["examples"] == ROWS // 2 + 1 - 12
+    assert "on the 12 labeled rows of train and the 9 of these rows" in found["labels_alone"]["method"]
+    for split in ("train", "test"):
+        path = tmp_path / f"{split}.csv"
+        path.write_text(path.read_text().replace("positive", "good").replace("negative", "bad"))
+    said = invoke("audit", given / "bert", "--dataset", tmp_path, exit_code=1).output.replace("\n", " ")
+    assert "none of the columns ['id', 'text', 'team'] is called label or has the teacher's classes" in said
+
+
 def test_a_tagger_of_words_is_refused(given, tmp_path):
     kind = BertForTokenClassification(tiny_bert(32, 1, vocab_size=800, **NAMES).config)
     kind.save_pretrained(tmp_path / "tagger")

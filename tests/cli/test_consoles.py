@@ -28,4 +28,4 @@ def test_lists_fit(arguments, whole, width):
     table, _, _ = output.partition("\n- ")
     assert max(map(len, table.splitlines())) <= width
     assert all(each in output for each in whole) and "…" not in output
-    assert ("left out for want of width" in " ".join(output.split())) is (width == 80)
+    assert ("not shown for want of width" in " ".join(output.split())) is (width == 80)

@@ -79,7 +79,7 @@ def test_no_name_and_no_number_is_broken_in_a_terminal(folders, data, width):
     assert re.search(r"[+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\) ", " ".join(lines[named : named + 2]))
     by_format = " ".join(lines[others[0] : others[0] + 3])
     assert "fp32" in by_format and "int8" in by_format
-    assert ("left out for want of width" in " ".join(result.stdout.split())) is (width == 80)
+    assert ("not shown for want of width" in " ".join(result.stdout.split())) is (width == 80)
 
 
 def test_without_a_teacher_or_latency(folders, data):

@@ -76,7 +76,7 @@ def test_a_comparison_is_readable(width, models):
         (numbers,) = (line for line in lines[place : place + 2] if f"{70.1 + index:.1f}" in line)
         assert f"{20.9 + index:.2f}" in numbers and (index == 0 or "-10.5 (-22.5 to +1.5)" in numbers)
     assert "distilled" in text and "(teacher)" in text and "fp32" in text
-    assert ("left out for want of width: p, ECE %" in text) is (width == 80)
+    assert ("not shown for want of width: p, ECE %" in text) is (width == 80)
     assert ("McNemar" in text) is (width > 80)
 
 
@@ -89,7 +89,7 @@ def test_a_comparison_of_formats_is_readable(width):
         block = " ".join(lines[of_name : of_name + 3])
         assert all(each in block for each in (*FORMATS, f"{70.1 + index:.1f}", f"{20.9 + index:.2f}"))
     left_out = {80: "parameters, fewer, p95 ms, per second", 100: "p95 ms", 160: None}[width]
-    assert " ".join(lines).partition("left out for want of width: ")[2] == (left_out or "")
+    assert " ".join(lines).partition("not shown for want of width: ")[2] == (left_out or "")
 
 
 def test_a_comparison_of_short_names_stays_one_table_at_160_columns():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,17 @@ def test_whether_a_student_gains_is_the_difference_from_labels_alone():
     assert better["expected_gain"] == "yes" and better["low"] > 0 and better["mcnemar_p"] < 0.01
     few = GoldRows(noise[:3], gold.classes[:3], LabelDistributions(LABELS, perfect.logits[:3]))
     assert audit_teacher(few)["labels_alone"]["expected_gain"] == "unknown"
+
+
+def test_labels_alone_are_those_of_the_training_split_too():
+    """Its words are unknown in the other rows, so that only it can tell what they mean."""
+    words, classes = [f"w{row}" for row in range(40)], np.arange(40) % 2
+    assert cross_validated_predictions(words, classes).metrics["accuracy"] < 0.7
+    assert cross_validated_predictions(words, classes, 5, words, classes).metrics["accuracy"] == 1
+    gold = GoldRows(words, classes, LabelDistributions(["a", "b"], torch.eye(2)[torch.from_numpy(classes)]))
+    assert audit_teacher(gold)["labels_alone"]["method"].endswith("on the 40 of these rows, in 5-fold cross-validation")
+    found = audit_teacher(replace(gold, further_texts=words * 30, further_classes=[*classes] * 30))["labels_alone"]
+    assert found["accuracy"] == 1 and "on the 1,200 labeled rows of train and the 40 of these rows" in found["method"]
 
 
 def test_rare_classes_and_texts_of_signs_are_cross_validated():

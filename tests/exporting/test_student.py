@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, BertForTokenClassification
 
 from hf_distill import SentenceEncoder, export_student
@@ -21,8 +23,9 @@ from hf_distill.evaluation.embeddings import embeddings_of
 from hf_distill.exporting.agreement import AgreementError
 from hf_distill.exporting.job import ExportJob
 from hf_distill.exporting.layers import fewest_kept
+from hf_distill.exporting.report import export_table
 from hf_distill.graphs.formats import GraphFormat
-from hf_distill.publishing.model_card import write_model_card
+from hf_distill.publishing.model_card import add_exports, write_model_card
 from hf_distill.publishing.run_record import RunRecord, schema
 from hf_distill.resources.digits import load_digits_dataset
 from tests.evaluation.test_comparison import NAMES, texts
@@ -87,6 +90,15 @@ def test_all_formats_of_a_classifier_with_record_and_card(student, tmp_path):
     card = (folder / "README.md").read_text()
     assert "## Exports" in card and re.search(r"\| onnx-int8 \| `model_quantized.onnx` \|.*\d %", card)
     assert str(tmp_path) not in card + (tmp_path / "export" / "export.json").read_text()
+    assert "no quality is shown" not in card and "accuracy %" in card.partition("## Exports")[2]
+    console = Console(width=160, file=io.StringIO())
+    for split in ("test", "train"):  # what a student has learned from says nothing of its quality
+        report["data"]["split"] = split
+        console.print(export_table(report))
+        shown = console.file.getvalue()
+        assert ("no quality is shown" in shown) is (split == "train") and shown.count("accuracy %") == 1
+    of_training = add_exports(folder, report).read_text().partition("## Exports")[2]
+    assert "of rows that students learn from, no quality is shown" in of_training and "accuracy %" not in of_training
 
 
 def test_an_export_that_differs_is_refused_with_the_layers_that_hurt_and_leaves_nothing(student, tmp_path):
@@ -166,6 +178,45 @@ def test_token_classification_and_question_answering(tmp_path):
         **settings,
     )
     assert report["rows"][1]["agreement"] == 1 and report["rows"][2]["agreement"] >= 0.9
+
+
+def test_the_documented_lines_tag_words_as_they_are_given(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    names = ["O", "B-X", "I-X", "B-Y", "I-Y"]
+    model = BertForTokenClassification(
+        config(id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
+    )
+    words = [["w4.w5", "w6", f"w{row}!", "w9"] for row in range(4, 24)]  # the tokenizer splits words at punctuation
+    rows = datasets.Dataset.from_dict({"tokens": words, "ner_tags": [["O", "B-X", "I-X", "O"]] * len(words)})
+    tokenizer, folder = tiny_tokenizer(), tmp_path / "exports" / "student"
+    export_student(model, folder, rows, processing_class=tokenizer, formats=["onnx", "onnx-int8"], latency=None)
+    first = re.search(r"```python\n(import json\n.*?)def classify", DOCS.read_text(), re.DOTALL)[1]
+    second = re.search(r"```python\n(def tag.*?)```", DOCS.read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    served: dict = {}
+    exec(first.replace("model_quantized", "model") + second, served)
+    for row in words:
+        inputs = tokenizer(row, is_split_into_words=True, return_tensors="pt")
+        with torch.no_grad():
+            found = model.eval()(**inputs).logits[0].argmax(-1).tolist()
+        expected = [names[found[inputs.word_ids().index(word)]] for word in range(len(row))]
+        assert served["tag"](row) == list(zip(row, expected, strict=True))
+    text = [
+        ("Anna", "B-PER"),
+        ("Meier", "I-PER"),
+        ("in", "O"),
+        ("Lima", "I-LOC"),
+        ("Bo", "B-PER"),
+        ("X", "B-PER"),
+        ("Y", "I-LOC"),
+    ]
+    assert served["entities"](text) == [
+        ("Anna Meier", "PER"),
+        ("Lima", "LOC"),
+        ("Bo", "PER"),
+        ("X", "PER"),
+        ("Y", "LOC"),
+    ]
 
 
 def test_images(tmp_path):

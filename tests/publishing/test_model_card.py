@@ -192,7 +192,10 @@ def test_what_a_mean_over_all_examples_hides_is_told(record):
     own |= {"HasAns_f1": 61.25, "NoAns_f1": 90.0}
     del own["f1_macro"]
     text = str(render_model_card(record))
-    assert "F1 of questions with an answer: 61.2 %, of those without one: 90.0 %." in text and "Macro" not in text
+    assert "F1 of questions with an answer: 61.2 %; of those without one: 90.0 %." in text and "Macro" not in text
+    record.evaluation["rows"][0]["metrics"] |= {"HasAns_f1": 71.0, "NoAns_f1": 80.0}
+    text = str(render_model_card(record))
+    assert "answer: 61.2 %, the teacher's 71.0 %; of those without one: 90.0 %, the teacher's 80.0 %." in text
 
 
 def test_an_evaluation_is_kept_and_shown(record, tmp_path):
