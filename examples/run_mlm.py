@@ -16,7 +16,6 @@ Or prune a copy of the teacher while it is distilled (HomoDistil):
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +33,7 @@ from transformers.hf_argparser import HfArg
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.data.corpus import Texts, column_of_texts, packed
 from hf_distill.data.files import load_files, load_named
+from hf_distill.evaluation.metrics import perplexity
 from hf_distill.pretrained.origin import note_random_weights
 from hf_distill.pretrained.reports import from_pretrained
 from hf_distill.resources.built_in import UNLABELED_TEXTS, load_unlabeled
@@ -235,8 +235,7 @@ def evaluate(trainer: DistillationTrainer, teacher_predicts: bool) -> dict[str, 
         return metrics
     if not teacher_predicts:
         metrics = {name: value for name, value in metrics.items() if not name.startswith("eval_teacher_")}
-    loss = metrics.get("eval_hard_label_loss", metrics["eval_loss"])
-    return metrics | {"perplexity": math.exp(loss) if loss < 700 else math.inf}
+    return metrics | {"perplexity": perplexity(metrics)}
 
 
 def main() -> None:

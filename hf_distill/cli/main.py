@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from hf_distill import __version__
 from hf_distill.cli.audit import audit
 from hf_distill.cli.augment import augment
 from hf_distill.cli.card import card
@@ -94,8 +95,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hf_distill {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def hf_distill() -> None:
+def hf_distill(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Distill and compress Hugging Face encoders.
 
     Every command explains itself with an example: hf-distill train --help. Mistakes end in one line; the environment variable

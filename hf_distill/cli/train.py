@@ -75,7 +75,7 @@ def train(
 
     All other options are training arguments, those of transformers and of DistillationTrainingArguments, such as --recipe
     patient_kd, --learning_rate 1e-4 or --max_steps 500. Without any the student learns soft labels, in batches of 32, for 3
-    epochs or 600 steps, whichever is more, at a learning rate that fits its hidden size.
+    epochs or 600 steps (1,800 of more than 20 classes), whichever is more, at a learning rate that fits its hidden size.
 
     Example: hf-distill train outputs/teacher --student 2/128 --dataset labeled.csv --transfer-set texts.txt --output-dir outputs/student
     """

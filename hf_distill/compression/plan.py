@@ -217,7 +217,7 @@ def _shrinking_step(candidate: Candidate, material: CompressionMaterial, size: S
 
 
 def _training_step(material: CompressionMaterial, size: Size) -> PlannedStep:
-    steps = planned_steps(material.request.args, len(material.rows))
+    steps = planned_steps(material.request.args, len(material.rows), material.teacher.model)
     return _step(
         "distill",
         f"{steps:,} steps on the {len(material.rows):,} texts",

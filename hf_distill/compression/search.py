@@ -151,7 +151,7 @@ class Search:
     @property
     def rungs(self) -> list[int]:
         """The numbers of steps that students are trained for, ascending."""
-        full = planned_steps(self.material.request.args, len(self.material.rows))
+        full = planned_steps(self.material.request.args, len(self.material.rows), self.material.teacher.model)
         return sorted({max(1, full // self.settings.reduction_factor**power) for power in range(RUNGS)})
 
     def run(self) -> SearchResult:

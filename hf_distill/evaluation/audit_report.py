@@ -32,7 +32,7 @@ def audit_lines(found: Mapping[str, Any], name: str) -> Iterator[str]:
     for number, each in enumerate(found["templates"], start=1):
         yield f"Template {number} alone: accuracy {_share(each['accuracy'], each)}"
     for each in found["confused"][:_SHOWN]:
-        yield f"Confused: {each['label']} taken for {each['taken_for']} in {each['rows']} rows"
+        yield f"Confused: {each['label']} taken for {each['taken_for']} in {each['rows']} row{'' if each['rows'] == 1 else 's'}"
     for each in sorted(found["not_told_apart"], key=lambda pair: pair["auc"])[:_SHOWN]:
         first, second = each["labels"]
         yield f"Not told apart: {first} and {second}, AUC {each['auc']:.2f} on {each['rows']} rows (p = {each['p']:.2g})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -45,6 +46,20 @@ def _functions() -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
         "pearson": lambda labels, predicted: pearsonr(labels, predicted).statistic,
         "spearmanr": lambda labels, predicted: spearmanr(labels, predicted).statistic,
     }
+
+
+def perplexity(metrics: Mapping[str, float], prefix: str = "eval") -> float:
+    """The perplexity over predicted tokens: e to the loss on the labels, or to the whole loss where there is no other term.
+
+    Args:
+        metrics: The metrics of an evaluation of a language model.
+        prefix: The beginning of their names.
+
+    Returns:
+        The perplexity, infinite where it is too large for a float.
+    """
+    loss = metrics.get(f"{prefix}_hard_label_loss", metrics[f"{prefix}_loss"])
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 def compute_metrics(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from hf_distill.pretrained.origin import initialization_of
 from hf_distill.tasks import Task, task_of, unwrapped
@@ -15,6 +15,7 @@ from hf_distill.tasks import Task, task_of, unwrapped
 # transformers' own defaults, which are for fine-tuning a whole pre-trained model.
 STOCK = {"learning_rate": 5e-5, "warmup_steps": 0.0, "num_train_epochs": 3.0}
 RATE_TIMES_HIDDEN_SIZE, WARMUP, MIN_STEPS = 0.06, 0.1, 600
+MANY_CLASSES, MIN_STEPS_OF_MANY_CLASSES = 20, 1800
 EMBEDDING_RATE, EMBEDDING_RATE_TIMES_HIDDEN_SIZE = 1e-3, 0.384  # of sentence encoders, the lower one
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
 
     Students that `create_student` or a script made, whose weights are new or cut out of a larger model, need larger steps than a whole
     pre-trained model, and more of them where there are few rows: a learning rate of 0.06 / hidden size (4.7e-4 for 128 and
-    1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps. Sentence
-    encoders, which imitate whole vectors, need larger steps: 1e-3, above a hidden size of 384 0.384 / hidden size.
+    1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps, of classifiers with more
+    than 20 classes 1,800. Sentence encoders, which imitate whole vectors, need larger steps: 1e-3, above a hidden size of 384 0.384 / hidden size.
 
     Args:
         student: The student, or a wrapper of it.
@@ -46,20 +47,31 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
     rate = RATE_TIMES_HIDDEN_SIZE / hidden
     if task_of(model) is Task.SENTENCE_EMBEDDING:
         rate = min(EMBEDDING_RATE, EMBEDDING_RATE_TIMES_HIDDEN_SIZE / hidden)
-    return {"learning_rate": float(f"{rate:.2g}"), "warmup_steps": WARMUP, "num_train_epochs": _epochs(steps_per_epoch)}
+    return {
+        "learning_rate": float(f"{rate:.2g}"),
+        "warmup_steps": WARMUP,
+        "num_train_epochs": _epochs(steps_per_epoch, model),
+    }
 
 
-def _epochs(steps_per_epoch: int | None) -> float:
+def _epochs(steps_per_epoch: int | None, model: nn.Module) -> float:
     epochs = STOCK["num_train_epochs"]
-    return max(epochs, math.ceil(MIN_STEPS / steps_per_epoch)) if steps_per_epoch else epochs
+    return max(epochs, math.ceil(_least_steps(model) / steps_per_epoch)) if steps_per_epoch else epochs
 
 
-def planned_steps(args: TrainingArguments, rows: int) -> int:
+def _least_steps(model: nn.Module) -> int:
+    is_classifier = task_of(model) in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
+    classes = cast(PreTrainedModel, model).config.num_labels or 0 if is_classifier else 0
+    return MIN_STEPS_OF_MANY_CLASSES if classes > MANY_CLASSES else MIN_STEPS
+
+
+def planned_steps(args: TrainingArguments, rows: int, model: nn.Module) -> int:
     """The optimizer steps of the training of a student that `create_student` makes.
 
     Args:
         args: The training arguments, before the training.
         rows: The number of training rows.
+        model: The student, or its teacher, which has the same classes.
 
     Returns:
         The steps.
@@ -68,7 +80,7 @@ def planned_steps(args: TrainingArguments, rows: int) -> int:
         return args.max_steps
     steps = steps_per_epoch(args, rows)
     is_open = "num_train_epochs" in getattr(args, "open_settings", set())
-    return math.ceil((_epochs(steps) if is_open else args.num_train_epochs) * steps)
+    return math.ceil((_epochs(steps, model) if is_open else args.num_train_epochs) * steps)
 
 
 def steps_per_epoch(args: TrainingArguments, rows: int) -> int:

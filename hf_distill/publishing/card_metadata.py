@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_distill.publishing.card_results import scores_of
+from hf_distill.publishing.card_results import LANGUAGE_MODELS, scores_of
 from hf_distill.publishing.run_record import RunRecord
 from hf_distill.publishing.usage import is_adapter, is_sentence_encoder, library_of, pipeline_of, widget
 from hf_distill.text.hub_ids import is_hub_id
@@ -42,7 +42,9 @@ def metadata_of(record: RunRecord, title: str) -> ModelCardData:
     tag = card.get("pipeline_tag") or pipeline_of(record.student)
     measured, measured_on = _measured(record)
     base = base_model_of(record)
-    kind = "knowledge-distillation" if record.is_distilled else "fine-tuning"
+    kind = (
+        "knowledge-distillation" if record.is_distilled else "pre-training" if tag in LANGUAGE_MODELS else "fine-tuning"
+    )
     found_by = _EMBEDDER_TAGS if is_sentence_encoder(record.student) else [adapter["type"].lower()] if adapter else []
     tags = ["hf_distill", kind, *found_by, *_listed(card.get("tags"))]
     extra: dict[str, Any] = {}

@@ -15,12 +15,15 @@ from hf_distill.evaluation.metric_text import (
     quality_metric,
     value_text,
 )
+from hf_distill.evaluation.metrics import perplexity
 from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text, parameters_text
 from hf_distill.publishing.card_tables import MANY_CLASSES, counted
 from hf_distill.publishing.run_record import RunRecord
+from hf_distill.publishing.usage import pipeline_of
 from hf_distill.text.markdown import Markdown, code, escaped, table
 
 _SPLITS = {"eval": "validation", "test": "test"}  # keys: prefixes of metric names
+LANGUAGE_MODELS = ("fill-mask", "text-generation")
 _ROLES = {"teacher": "(teacher)", "other": ""}
 
 
@@ -40,8 +43,15 @@ def is_result(name: str) -> bool:
 
 
 def scores_table(record: RunRecord) -> Markdown | None:
-    """The table of metrics by split; None if there are none."""
+    """The table of metrics by split, with the perplexity of language models; None if there are none."""
     scores = scores_of(record)
+    if pipeline_of(record.student) in LANGUAGE_MODELS and record.student.get("has_trained_head") is not False:
+        values = {
+            split: perplexity(record.metrics, name)
+            for name, split in _SPLITS.items()
+            if f"{name}_loss" in record.metrics
+        }
+        scores |= {"perplexity": values} if values else {}
     splits = [split for split in _SPLITS.values() if any(split in values for values in scores.values())]
     rows = [
         [escaped(metric_name(name)), *(f"{values[split]:.4g}" if split in values else "" for split in splits)]

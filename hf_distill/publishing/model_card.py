@@ -62,6 +62,7 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         first_weights=_first_weights(record),
         comparison=card_results.comparison_table(evaluation) if evaluation else None,
         examples=examples_label(evaluation) if evaluation else None,
+        other_teacher=_other_teacher(record),
         gain=_gain(evaluation, own) if evaluation and own and "against_labels_alone" in own else None,
         scores=card_results.scores_table(record),
         own=own,
@@ -79,6 +80,15 @@ def render_model_card(record: RunRecord, with_plots: bool = True) -> ModelCard:
         package_name=_package_name(),
     )
     return ModelCard(page)
+
+
+def _other_teacher(record: RunRecord) -> str | None:
+    """The teacher of the comparison, where it is known to be another one than the student learned from."""
+    rows = (record.evaluation or {}).get("rows") or [{}]
+    known = (record.teacher or {}).get("weights_sha256"), rows[0].get("weights_sha256")
+    if rows[0].get("role") != "teacher" or not all(known) or known[0] == known[1]:
+        return None
+    return None if rows[0]["name"] == (record.teacher or {})["name"] else rows[0]["name"]  # it was trimmed, for example
 
 
 def _first_weights(record: RunRecord) -> str | None:

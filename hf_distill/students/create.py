@@ -95,9 +95,7 @@ def create_student(
         with unsharded_loading():
             student = _pretrained(model_class, size, teacher, pretrained_model_name_or_path, config)
     elif pretrained_model_name_or_path is not None:
-        raise ValueError(
-            f"pretrained_model_name_or_path is for 'pretrained', got initialization {initialization.value!r}"
-        )
+        raise ValueError(f"pretrained_model_name_or_path is for 'pretrained', got {initialization.value!r}")
     elif teacher is not None:
         student = _from_teacher(model_class, size, teacher, initialization, layers, dimensions, config)
     elif initialization is Initialization.RANDOM:

@@ -16,22 +16,23 @@ class StudentArguments(TrainingArguments):
     learning_rate: float | None = field(  # type: ignore[assignment]  # None until the student is known
         default=None,
         metadata={
-            "help": "Peak learning rate. None: 0.06 / hidden size for a student with a teacher that create_student made (4.7e-4 "
-            "for 128 dimensions, 1.6e-4 for 384), 1e-3 or less for a sentence encoder, else 5e-5."
+            "help": "Peak learning rate. None: 0.06 / hidden size for a student with a teacher that this program made, by create_student "
+            "or of a configuration (4.7e-4 for 128 dimensions, 1.6e-4 for 384), 1e-3 or less for such a sentence encoder, else 5e-5, "
+            "also for a small student that was saved before."
         },
     )
     warmup_steps: float | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
             "help": "Steps, or below 1 the share of all steps, in which the learning rate rises. None: 0.1 for a student with a "
-            "teacher that create_student made, else 0."
+            "teacher that this program made, else 0."
         },
     )
     num_train_epochs: float | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
-            "help": "Passes over the training set. None: 3; for a student with a teacher that create_student made, as many as "
-            "make 600 steps, if that is more."
+            "help": "Passes over the training set. None: 3; for a student with a teacher that this program made, as many as "
+            "make 600 steps, with more than 20 classes 1,800, if that is more."
         },
     )
     bf16: bool | None = field(  # type: ignore[assignment]  # None until the device is known

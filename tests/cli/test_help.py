@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from hf_distill import __version__
 from hf_distill.cli import entry_point
 from hf_distill.cli.main import app
 from hf_distill.publishing.model_card import write_model_card
@@ -116,6 +117,10 @@ def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, tmp_path, mon
 )
 def test_wrong_usage_is_exit_code_2(arguments, message):
     assert message in re.sub(r"[│\s]+", " ", invoke(*arguments, exit_code=2).output)
+
+
+def test_the_version_is_printed():
+    assert invoke("--version").output == f"hf_distill {__version__}\n"
 
 
 def test_help_imports_neither_torch_nor_transformers():

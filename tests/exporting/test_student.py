@@ -15,8 +15,15 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
-from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, BertForTokenClassification
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForTokenClassification,
+    ViTImageProcessor,
+)
 
 from hf_distill import SentenceEncoder, export_student
 from hf_distill.evaluation.embeddings import embeddings_of
@@ -227,6 +234,29 @@ def test_images(tmp_path):
     rows = load_digits_dataset()["test"].select(range(40))
     report = export_student(model, tmp_path / "e", rows, formats=["onnx", "onnx-fp16", "onnx-int8"], **QUICK)
     assert report["rows"][1]["agreement"] == 1 and report["rows"][1]["largest_difference"] < 1e-4
+
+
+def test_the_documented_lines_classify_images(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    names = ["dark", "light", "other"]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    model = tiny_model("vit", image_size=8, patch_size=4, num_channels=3, initializer_range=0.5, **labels).eval()
+    processor = ViTImageProcessor(size={"height": 8, "width": 8})
+    generator = np.random.default_rng(0)
+    images = [Image.fromarray(generator.integers(0, 256, (12, 10, 3), dtype=np.uint8)) for _ in range(24)]
+    for index, image in enumerate(images):
+        (tmp_path / "photos" / "train" / names[index % 3]).mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "photos" / "train" / names[index % 3] / f"{index}.png")
+    rows = datasets.load_dataset(str(tmp_path / "photos"), split="train", cache_dir=str(tmp_path / "cache"))
+    export_student(model, tmp_path / "e", rows, processing_class=processor, formats=["onnx", "onnx-int8"], latency=None)
+    code = re.search(r"```python\n(from PIL.*?)```", DOCS.read_text(), re.DOTALL)[1].replace("model_quantized", "model")
+    served: dict = {}
+    exec(f"import json, numpy, onnxruntime\n{code}", served)
+    with torch.no_grad():
+        expected = model(**processor(images, return_tensors="pt")).logits.argmax(-1).tolist()
+    paths = [tmp_path / "photos" / "train" / names[index % 3] / f"{index}.png" for index in range(24)]
+    found = [served["classify_image"](tmp_path / "e", path) for path in paths]
+    assert found == [names[index] for index in expected] and len({*found}) > 1
 
 
 def test_a_sentence_encoder_is_served_by_the_documented_line(tmp_path, monkeypatch):

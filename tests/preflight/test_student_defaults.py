@@ -5,7 +5,7 @@ import torch
 from transformers import TrainingArguments
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, SentenceEncoder, create_student
-from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP, student_defaults
+from hf_distill.preflight.student_defaults import RATE_TIMES_HIDDEN_SIZE, STOCK, WARMUP, planned_steps, student_defaults
 from hf_distill.pretrained.origin import note_initialization, note_random_weights
 from hf_distill.publishing.run_record import RunRecord
 from tests.tiny_models import tiny_bert
@@ -55,6 +55,19 @@ def test_few_rows_are_read_more_often(plain, teacher, sentences, tokenizer, rows
     args = plain(per_device_train_batch_size=batch, **said)
     chosen(args, create_student("1/32", teacher), sentences.select(range(rows)), tokenizer, teacher)
     assert args.num_train_epochs == epochs
+
+
+@pytest.mark.parametrize(("classes", "steps"), [(20, 600), (21, 1800)])
+def test_many_classes_take_longer(classes, steps):
+    names = {
+        "id2label": {index: str(index) for index in range(classes)},
+        "label2id": {str(index): index for index in range(classes)},
+    }
+    student = create_student("1/16", tiny_bert(32, 2, **names))
+    assert student_defaults(student, 10)["num_train_epochs"] == steps / 10
+    assert student_defaults(student, 1000)["num_train_epochs"] == 3
+    args = DistillationTrainingArguments("out", per_device_train_batch_size=8, use_cpu=True, report_to="none")
+    assert planned_steps(args, 80, student) == steps
 
 
 def test_what_the_user_says_counts(plain, teacher, sentences, tokenizer):

@@ -144,6 +144,26 @@ def test_card_of_a_student_of_labels_alone_names_no_teacher(record):
     assert "fine-tuned on labels alone" in text and "distilled from" not in text and "arXiv" not in text
 
 
+def test_card_of_an_encoder_pretrained_without_a_teacher(record):
+    """It learned no labels, and its masked words are counted by the perplexity that the script prints."""
+    record.teacher, record.objective, record.evaluation = None, [{"name": "hard_label", "weight": 1.0}], None
+    record.student |= {"architecture": "BertForMaskedLM"}
+    record.metrics = {"eval_loss": 2.0, "eval_runtime": 1.0}
+    card = render_model_card(record)
+    for said in (
+        "pre-trained on texts alone, without a teacher",
+        "The tokens of the texts themselves.",
+        "It learned from the texts",
+    ):
+        assert said in card.text
+    assert re.search(r"\| perplexity \| 7.389 \|", card.text) and "label" not in card.text.lower().replace(
+        "hard label", ""
+    )
+    assert card.data.tags[:2] == ["hf_distill", "pre-training"]
+    record.student |= {"has_trained_head": False}
+    assert "perplexity" not in render_model_card(record).text
+
+
 @pytest.mark.parametrize(
     ("change", "number"),
     [
@@ -196,6 +216,17 @@ def test_what_a_mean_over_all_examples_hides_is_told(record):
     record.evaluation["rows"][0]["metrics"] |= {"HasAns_f1": 71.0, "NoAns_f1": 80.0}
     text = str(render_model_card(record))
     assert "answer: 61.2 %, the teacher's 71.0 %; of those without one: 90.0 %, the teacher's 80.0 %." in text
+
+
+def test_a_comparison_with_another_teacher_says_so(record):
+    record.evaluation = copy.deepcopy(EVALUATION) | {"this": 1}
+    record.teacher["weights_sha256"] = "a" * 64
+    record.evaluation["rows"][0]["weights_sha256"] = "a" * 64
+    assert "learned from." not in str(render_model_card(record))
+    record.evaluation["rows"][0]["weights_sha256"] = "b" * 64
+    assert "**big** is not the teacher that it learned from." in str(render_model_card(record))
+    record.teacher["name"] = "big"  # with fewer tokens, for example
+    assert "learned from." not in str(render_model_card(record))
 
 
 def test_an_evaluation_is_kept_and_shown(record, tmp_path):
@@ -416,4 +447,4 @@ def test_the_command_of_several_processes_says_so_and_a_share_of_steps_is_one(re
     record.training["processes"] = 2
     record.arguments["warmup_steps"] = 0.1
     card = str(render_model_card(record))
-    assert "`accelerate launch --num_processes 2 --no_python`" in card and "`0.1` (10 % of all steps)" in card
+    assert "`torchrun --nproc_per_node 2 --no-python`" in card and "`0.1` (10 % of all steps)" in card
