@@ -145,6 +145,9 @@ def _pip(arguments: Sequence[str]) -> None:
     """Nothing is installed here, but this repository has the extras that are asked for."""
     subcommand, *requirements = arguments
     assert subcommand == "install", f"no rule runs pip {subcommand}"
+    if requirements[0] == "-c":
+        assert (REPOSITORY / requirements[1]).is_file(), f"there is no {requirements[1]}"
+        requirements = requirements[2:]
     setup = ConfigParser()
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
     for requirement in requirements:

@@ -220,7 +220,7 @@ def test_what_a_mean_over_all_examples_hides_is_told(record):
 
 def test_a_comparison_with_another_teacher_says_so(record):
     record.evaluation = copy.deepcopy(EVALUATION) | {"this": 1}
-    record.teacher["weights_sha256"] = "a" * 64
+    record.teacher |= {"name": "large", "weights_sha256": "a" * 64}
     record.evaluation["rows"][0]["weights_sha256"] = "a" * 64
     assert "learned from." not in str(render_model_card(record))
     record.evaluation["rows"][0]["weights_sha256"] = "b" * 64

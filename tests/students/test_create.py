@@ -177,7 +177,7 @@ def test_a_published_checkpoint_or_one_of_ones_own(tmp_path, monkeypatch):
         (
             ("2/128",),
             {"task": "masked_lm", "pretrained_model_name_or_path": "x"},
-            r"is for 'pretrained', got initialization 'random'",
+            r"is for 'pretrained', got 'random'",
         ),
     ],
 )
