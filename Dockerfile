@@ -18,6 +18,7 @@ WORKDIR /opt/hf_distill
 
 # The dependencies change less often than the code.
 FROM base AS dependencies
+ARG PIP_INDEX_URL
 COPY --chown=1001 Makefile setup.cfg setup.py pyproject.toml constraints.txt README.md LICENSE ./
 COPY --chown=1001 hf_distill/__init__.py hf_distill/
 RUN make EXTRAS=all .venv/.installed \

@@ -79,4 +79,4 @@ def class_table(evaluation: Mapping[str, Any]) -> Table | None:
         FittedColumn(heading, values, "left" if index == 0 else "right")
         for index, (heading, *values) in enumerate(zip(*cells, strict=True))
     ]
-    return FittedTable(columns, "F1 % of each class")
+    return FittedTable(columns, f"F1 % of each {cells[0][0]}")

@@ -15,7 +15,13 @@ from hf_distill.evaluation.metric_text import (
     metric_label,
     value_text,
 )
-from hf_distill.evaluation.row_values import latency_of, megabytes_of_row, megabytes_text, parameters_text
+from hf_distill.evaluation.row_values import (
+    latency_of,
+    megabytes_of_row,
+    megabytes_text,
+    parameters_text,
+    shortest_latency,
+)
 from hf_distill.extras import require_extra
 from hf_distill.tasks import Task
 
@@ -80,10 +86,14 @@ def _limit(evaluation: Mapping[str, Any]) -> str:
 
 
 def _caption(evaluation: Mapping[str, Any]) -> str | None:
-    if not any(row.get("against_teacher") for row in evaluation["rows"]):
-        return None
-    of_teacher = ", whose own is 1 by definition" if is_of_similarities(evaluation) else ""
-    return f"difference from the teacher{of_teacher}, with its 95 % interval"
+    rows, said = evaluation["rows"], []
+    if any(row.get("against_teacher") for row in rows):
+        of_teacher = ", whose own is 1 by definition" if is_of_similarities(evaluation) else ""
+        said = [f"difference from the teacher{of_teacher}, with its 95 % interval"]
+    if shortest := shortest_latency(rows[0]):
+        tokens = f" x {shortest['sequence_length']} tokens" if shortest.get("sequence_length") else ""
+        said.append(f"ms: median of {shortest['batch_size']}{tokens}")
+    return "; ".join(said) or None
 
 
 def _against_teacher(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> str:

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def latency_of(row: Mapping[str, Any], number_format: str | None = None, value: str = "median_ms") -> float | None:
-    """A latency (ms) of the smallest batch and length measured in a format, by default the row's own; None without one."""
+def shortest_latency(row: Mapping[str, Any], number_format: str | None = None) -> Mapping[str, Any]:
+    """What was measured of the smallest batch and length in a format, by default the row's own; empty if nothing was."""
     wanted = number_format or row.get("format", "fp32")
     found = [each for each in row.get("latency", ()) if each["format"] == wanted]
-    shortest: Mapping[str, Any] = min(
-        found, key=lambda each: (each["batch_size"], each.get("sequence_length") or 0), default={}
-    )
-    return shortest.get(value)
+    return min(found, key=lambda each: (each["batch_size"], each.get("sequence_length") or 0), default={})
+
+
+def latency_of(row: Mapping[str, Any], number_format: str | None = None, value: str = "median_ms") -> float | None:
+    """A latency (ms) of the smallest batch and length measured in a format, by default the row's own; None without one."""
+    return shortest_latency(row, number_format).get(value)
 
 
 def megabytes_of_row(row: Mapping[str, Any], number_format: str | None = None) -> float | None:
