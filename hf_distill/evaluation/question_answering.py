@@ -36,7 +36,7 @@ def exact_match_and_f1(
     Returns:
         The metrics by name, in percent: `exact_match` and `f1`, the F1 over the bags of words of prediction and answer.
         With `version_2` also `HasAns_exact`, `HasAns_f1`, `NoAns_exact` and `NoAns_f1` over the questions with and
-        without answers, if there are any. Empty without questions.
+        without answers, and their numbers `HasAns_total` and `NoAns_total`, if there are any. Empty without questions.
 
     Raises:
         ValueError: The numbers of predictions and answers differ, or a question has no answer without `version_2`.
@@ -56,9 +56,9 @@ def exact_match_and_f1(
         scores[index] = (predicted in golds, max(_f1(predicted, gold, version_2) for gold in golds))
     answerable = np.array([len(given) > 0 for given in answers], dtype=bool)
     metrics = _means(scores, "exact_match", "f1")
-    if version_2:
-        metrics |= _means(scores[answerable], "HasAns_exact", "HasAns_f1")
-        metrics |= _means(scores[~answerable], "NoAns_exact", "NoAns_f1")
+    for name, chosen in (("HasAns", answerable), ("NoAns", ~answerable)):
+        if version_2 and chosen.any():
+            metrics |= _means(scores[chosen], f"{name}_exact", f"{name}_f1") | {f"{name}_total": int(chosen.sum())}
     return metrics
 
 

@@ -71,14 +71,14 @@ def test_unanswerable_questions():
     assert exact_match_and_f1(predictions, golds, version_2=True) == pytest.approx(
         {
             "exact_match": 60, "f1": 60, "HasAns_exact": 50, "HasAns_f1": 50,
-            "NoAns_exact": 200 / 3, "NoAns_f1": 200 / 3,
+            "NoAns_exact": 200 / 3, "NoAns_f1": 200 / 3, "HasAns_total": 2, "NoAns_total": 3,
         }
     )  # fmt: skip
 
 
 def test_answer_of_articles_only_wants_an_empty_prediction_in_version_2():
     assert exact_match_and_f1(["", "the", "cat"], [["the"]] * 3, version_2=True) == pytest.approx(
-        {"exact_match": 200 / 3, "f1": 200 / 3, "HasAns_exact": 200 / 3, "HasAns_f1": 200 / 3}
+        {"exact_match": 200 / 3, "f1": 200 / 3, "HasAns_exact": 200 / 3, "HasAns_f1": 200 / 3, "HasAns_total": 3}
     )
     assert exact_match_and_f1(["cat", ""], [["the", "cat"]] * 2, version_2=True)["exact_match"] == 50
 

@@ -214,8 +214,12 @@ def test_what_a_mean_over_all_examples_hides_is_told(record):
     text = str(render_model_card(record))
     assert "F1 of questions with an answer: 61.2 %; of those without one: 90.0 %." in text and "Macro" not in text
     record.evaluation["rows"][0]["metrics"] |= {"HasAns_f1": 71.0, "NoAns_f1": 80.0}
+    own |= {"HasAns_total": 1100, "NoAns_total": 50}
     text = str(render_model_card(record))
-    assert "answer: 61.2 %, the teacher's 71.0 %; of those without one: 90.0 %, the teacher's 80.0 %." in text
+    assert (
+        "F1 of the 1,100 questions with an answer: 61.2 %, the teacher's 71.0 %; of the 50 without one: 90.0 %, the"
+        in text
+    )
 
 
 def test_a_comparison_with_another_teacher_says_so(record):
