@@ -294,7 +294,7 @@ def test_what_cannot_work_is_named(run, files, tmp_path):
         run("--model_name_or_path", "nowhere", "--do_train", "--train_file", unlabeled, *WINDOWS)
     with pytest.raises(ValueError, match="ids of validation must all be different"):
         run(*start, "--validation_file", write(tmp_path / "twice.jsonl", rows + rows[:1]))
-    with pytest.raises(ValueError, match="row 1 has no answers. Where the passage has none"):
+    with pytest.raises(ValueError, match=r"row 1 has no answers\. Where the passage has none"):
         run(*start, "--validation_file", write(tmp_path / "some.jsonl", [rows[0], {**rows[1], "answers": None}]))
     with pytest.raises(ValueError, match=r"doc_stride must be .* below max_seq_length \(20\), got 20"):
         run(*start, *files, "--doc_stride", "20")
