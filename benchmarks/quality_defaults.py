@@ -18,7 +18,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,12 +98,14 @@ class Study:
         folder: Where the cells are kept.
         rates: The learning rates that are tried. None: those of `RATES`.
         changes: Which of `CHANGES` are tried.
+        label_steps: The lengths that are tried on labels alone.
     """
 
     task: Task
     folder: Path
     rates: tuple[float, ...] | None
     changes: list[str]
+    label_steps: Sequence[int] = LABEL_STEPS
 
     def cell(self, kind: str, setting: Setting, seed: int) -> dict[str, float]:
         """Accuracies and seconds of one training."""
@@ -147,7 +149,9 @@ class Study:
     def explore(self, kind: str) -> dict[str, Any]:
         """The best settings of a kind of student, and what every change did."""
         rates = self.rates or RATES[has_layers(self.task, kind)]
-        on_labels = {f"{rate} {steps}": Setting(LABELS_ONLY, rate, steps) for rate in rates for steps in LABEL_STEPS}
+        on_labels = {
+            f"{rate} {steps}": Setting(LABELS_ONLY, rate, steps) for rate in rates for steps in self.label_steps
+        }
         best_on_labels, tried_on_labels = self.best(kind, on_labels)
         if self.task.kinds[kind][1] == "truncated":  # what distilled students may choose too
             on_labels[SPACED] = replace(on_labels[best_on_labels], layers="uniform")
@@ -203,6 +207,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the settings compared at last, at least 2")
     parser.add_argument("--kinds", nargs="+", help="which kinds of students; default: all of the task")
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates to try; default: by kind of student")
+    parser.add_argument(
+        "--label-steps", nargs="+", type=int, default=LABEL_STEPS, help="lengths to try on labels alone"
+    )
     parser.add_argument("--changes", nargs="*", default=list(CHANGES), choices=list(CHANGES), help="changes to try")
     parser.add_argument("--compared", nargs="+", default=FINALS, choices=FINALS, help="settings to compare over seeds")
     parser.add_argument("--explore", action="store_true", help="the cells with seed 0 alone, and no file of results")
@@ -212,7 +219,7 @@ def main() -> None:
     folder = options.folder / options.task
     folder.mkdir(parents=True, exist_ok=True)
     task = TASKS[options.task](folder)
-    study = Study(task, folder, options.rates, options.changes)
+    study = Study(task, folder, options.rates, options.changes, options.label_steps)
     teacher = study.kept("teacher", task.teacher_scores)
     kinds = options.kinds or list(task.kinds)
     explored = {kind: study.explore(kind) for kind in kinds}

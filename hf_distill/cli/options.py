@@ -26,8 +26,8 @@ UnlabeledTexts = Annotated[
 LabelsAlone = Annotated[
     bool,
     typer.Option(
-        help="Also train the same student on the labels alone, for as many steps (no more than 600, 3 epochs of "
-        "them or a tenth, whichever is most), and say by how much distillation is better.",
+        help="Also train the same student on the labels alone, for as many steps (no more than 600, or 1,800 with more than 20 "
+        "classes, 3 epochs of them or a tenth, whichever is most), and say by how much distillation is better.",
     ),
 ]
 TransferSet = Annotated[

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import set_seed
 
 from hf_distill.evaluation.comparison import LABELS_ONLY, EvaluatedModel
-from hf_distill.preflight.student_defaults import MIN_STEPS, steps_per_epoch
+from hf_distill.preflight.student_defaults import least_steps, steps_per_epoch
 from hf_distill.scripts.distillation import collator_for, encode_rows
 from hf_distill.scripts.splits import is_labeled, labeled_split
 from hf_distill.tasks import Task, task_of, unwrapped
@@ -40,7 +40,7 @@ def train_on_labels(
 ) -> EvaluatedModel | None:
     """Train the student of a finished distillation again, from the same initial weights, on its labels alone.
 
-    It takes as many steps as the distillation, but no more than 600, 3 epochs of the labeled rows or a tenth of the
+    It takes as many steps as the distillation, but no more than `least_steps`, 3 epochs of the labeled rows or a tenth of the
     distillation's steps, whichever is most: with few labels a student needs no more. With the defaults and without a transfer
     set these are equally many.
 
@@ -68,7 +68,7 @@ def train_on_labels(
     model = untrained()
     processing = trainer.processing_class
     rows = encode_rows(splits["train"], model, processing, max_length)
-    steps = _steps(args, trainer.state.global_step, len(rows))
+    steps = _steps(args, trainer.state.global_step, len(rows), least_steps(model))
     name = f"{NAME} ({len(rows):,} rows, {steps:,} steps)"
     say(f"To compare with: the {name}")
     with TemporaryDirectory() as folder:  # nothing of it is kept
@@ -84,9 +84,9 @@ def train_on_labels(
     return EvaluatedModel(name, LABELS_ONLY, model.cpu().eval(), processing)
 
 
-def _steps(args: TrainingArguments, distilled: int, rows: int) -> int:
-    """The steps of the training on labels, given those of the distillation and the number of labeled rows."""
-    return min(distilled, max(MIN_STEPS, MIN_EPOCHS * steps_per_epoch(args, rows), round(SHARE * distilled)))
+def _steps(args: TrainingArguments, distilled: int, rows: int, least: int) -> int:
+    """The steps of the training on labels, given those of the distillation, the number of labeled rows, and the least that helps."""
+    return min(distilled, max(least, MIN_EPOCHS * steps_per_epoch(args, rows), round(SHARE * distilled)))
 
 
 def _arguments(args: TrainingArguments, steps: int, folder: str) -> DistillationTrainingArguments:

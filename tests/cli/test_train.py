@@ -566,7 +566,7 @@ def test_the_training_on_labels_is_short_starts_from_the_same_weights_and_can_be
         return train(self, *args, **kwargs)
 
     monkeypatch.setattr(DistillationTrainer, "train", noted)
-    monkeypatch.setattr(labels_alone, "MIN_STEPS", 3)
+    monkeypatch.setattr(labels_alone, "least_steps", lambda model: 3)
     ended(tmp_path, labeled(tmp_path, 40), "--max_steps", "50")
     (distilled, first), (control, also_first) = trainers
     assert torch.equal(first, also_first) and control.args.max_steps == 6, "three epochs, which are more than a tenth"
