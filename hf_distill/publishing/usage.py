@@ -147,7 +147,7 @@ def usage(student: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
         return _imports(["import torch"], student, "AutoTokenizer") + _loaded(student) + answer
     channels = student.get("num_channels", 3)
     if task == "image-classification" and channels != 3:  # pipelines convert every image to three channels
-        pixels = _PIXELS.format(channels=int(channels), size=int(student.get("image_size") or 224))
+        pixels = _PIXELS.format(channels=int(channels), size=_image_size(student))
         return _imports(["import torch"], student) + _loaded(student) + pixels
     return _pipeline(task, student) + _question(task, student, data)
 
@@ -198,12 +198,18 @@ def _auto(student: Mapping[str, Any]) -> str:
     return f"AutoModel{ending}"
 
 
+def _image_size(student: Mapping[str, Any]) -> int:
+    """Height and width of the images that a student reads."""
+    return int(student.get("image_size") or 224)
+
+
 def _question(task: str, student: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """The line of code that calls a pipeline, with options for regression and multi-label classification."""
     if task == "fill-mask":
         return 'print(student(f"This is a {student.tokenizer.mask_token}."))'
     if task == "image-classification":
-        return 'print(student(Image.new("RGB", (224, 224), "white")))  # or Image.open("path/to/an/image.png")'
+        size = _image_size(student)
+        return f'print(student(Image.new("RGB", ({size}, {size}), "white")))  # or Image.open("path/to/an/image.png")'
     if task in ("token-classification", "text-generation"):
         return f'print(student("{_NAMES[0] if task == "token-classification" else _PROMPTS[0]}"))'
     text = f'"{_TEXTS[0]}"'
