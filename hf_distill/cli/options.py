@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-_DATASET_HELP = "A built-in set (movie_reviews, wordnet, brown, digits, ...), a file, a folder (files by split, images by class, or as saved), or a name on the Hub."
+_DATASET_HELP = (
+    "A built-in set (movie_reviews, wordnet, brown, digits, ...), a file, a folder (files by split, images by class, or as saved), "
+    "or a name on the Hub."
+)
 DatasetName = Annotated[str, typer.Option("--dataset", help=_DATASET_HELP)]
 TrainedOn = Annotated[
     str | None,

@@ -12,7 +12,8 @@ _ADVICE = (
 )
 _OF_TEACHER = (
     "The teacher is not better than that student either ({teacher} and {labels}{unit}), and cannot teach more than it knows: train it "
-    "for longer or at a higher learning rate, until its training loss is low; where that is low already, on more rows; or take a stronger one."
+    "for longer or at a higher learning rate, until its training loss is low; where that is low already, on more rows; or take a "
+    "stronger one."
 )
 _TOO_EASY = "All are right on every row: take more rows, or harder ones, to compare on."
 # More material for the teacher, by task.

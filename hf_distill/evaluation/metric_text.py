@@ -116,7 +116,7 @@ def agreement_text(row: Mapping[str, Any]) -> str:
 
 
 def quality_metric(report: Mapping[str, Any]) -> str | None:
-    """The metric of an export's report that says how good the files are. None: there is none, as on rows that students learn from."""
+    """The metric that says how good exported files are. None: none does, as on a split that students learn from."""
     return None if report["data"]["split"] == "train" else report.get("metric")
 
 

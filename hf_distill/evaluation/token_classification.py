@@ -34,8 +34,9 @@ def entity_metric(label_names: Sequence[str], per_type: bool = True) -> Callable
         A function of an evaluation's predictions (sequences, tokens, classes) and labels (sequences, tokens); tokens
         labeled -100 are removed from their sequences. The keys of its result are `precision`, `recall`, `f1` (0 if no
         entity is predicted or none is labeled) and `accuracy` of tokens, and for each type that occurs in labels or
-        predictions `PER_precision`, `PER_recall`, `PER_f1` and the number of labeled entities, `PER_number`. Without prefixed names there is `accuracy` alone. The result is empty if no
-        token is left. The function raises a ValueError for predictions of another number of classes.
+        predictions `PER_precision`, `PER_recall`, `PER_f1` and the number of labeled entities, `PER_number`. Without prefixed
+        names there is `accuracy` alone. The result is empty if no token is left. The function raises a ValueError for
+        predictions of another number of classes.
 
     Raises:
         ValueError: There are no names, or some have a known and others an unknown prefix.

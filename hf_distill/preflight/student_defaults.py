@@ -27,7 +27,8 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
     Students that `create_student` or a script made, whose weights are new or cut out of a larger model, need larger steps than a whole
     pre-trained model, and more of them where there are few rows: a learning rate of 0.06 / hidden size (4.7e-4 for 128 and
     1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps, of classifiers with more
-    than 20 classes 1,800. Sentence encoders, which imitate whole vectors, need larger steps: 1e-3, above a hidden size of 384 0.384 / hidden size.
+    than 20 classes 1,800. Sentence encoders, which imitate whole vectors, need larger steps: 1e-3, above a hidden size of 384
+    0.384 / hidden size.
 
     Args:
         student: The student, or a wrapper of it.

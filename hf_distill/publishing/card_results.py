@@ -46,11 +46,8 @@ def scores_table(record: RunRecord) -> Markdown | None:
     """The table of metrics by split, with the perplexity of language models; None if there are none."""
     scores = scores_of(record)
     if pipeline_of(record.student) in LANGUAGE_MODELS and record.student.get("has_trained_head") is not False:
-        values = {
-            split: perplexity(record.metrics, name)
-            for name, split in _SPLITS.items()
-            if f"{name}_loss" in record.metrics
-        }
+        known = {name: value for name, value in record.metrics.items() if value is not None}
+        values = {split: perplexity(known, name) for name, split in _SPLITS.items() if f"{name}_loss" in known}
         scores |= {"perplexity": values} if values else {}
     splits = [split for split in _SPLITS.values() if any(split in values for values in scores.values())]
     rows = [

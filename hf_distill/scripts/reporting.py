@@ -81,7 +81,8 @@ def _warn_of_guessing(trainer: Any, loss: float) -> None:
     if learns_labels_alone and loss > _OF_A_GUESS * math.log(classes):
         logger.warning(
             f"The training loss was {loss:.3g} on average, and a guess among {classes} classes has {math.log(classes):.3g}: train for "
-            "more epochs (--num_train_epochs) or at a higher --learning_rate; a teacher above all, whose students learn no more than it knows"
+            "more epochs (--num_train_epochs) or at a higher --learning_rate; a teacher above all, whose "
+            "students learn no more than it knows"
         )
 
 

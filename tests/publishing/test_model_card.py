@@ -160,6 +160,9 @@ def test_card_of_an_encoder_pretrained_without_a_teacher(record):
         "hard label", ""
     )
     assert card.data.tags[:2] == ["hf_distill", "pre-training"]
+    record.metrics = {"eval_loss": None, "eval_hard_label_loss": None}  # as a diverged training has it
+    assert "perplexity" not in render_model_card(record).text
+    record.metrics = {"eval_loss": 2.0}
     record.student |= {"has_trained_head": False}
     assert "perplexity" not in render_model_card(record).text
 
