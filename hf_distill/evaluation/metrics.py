@@ -58,7 +58,8 @@ def perplexity(metrics: Mapping[str, float], prefix: str = "eval") -> float:
     Returns:
         The perplexity, infinite where it is too large for a float.
     """
-    loss = metrics.get(f"{prefix}_hard_label_loss", metrics[f"{prefix}_loss"])
+    own = f"{prefix}_hard_label_loss"
+    loss = metrics[own if own in metrics else f"{prefix}_loss"]
     return math.exp(loss) if loss < 700 else math.inf
 
 

@@ -47,7 +47,10 @@ def scores_table(record: RunRecord) -> Markdown | None:
     scores = scores_of(record)
     if pipeline_of(record.student) in LANGUAGE_MODELS and record.student.get("has_trained_head") is not False:
         known = {name: value for name, value in record.metrics.items() if value is not None}
-        values = {split: perplexity(known, name) for name, split in _SPLITS.items() if f"{name}_loss" in known}
+        needed = (
+            "hard_label_loss" if record.is_distilled else "loss"
+        )  # the loss of a distilled one is not of tokens alone
+        values = {split: perplexity(known, name) for name, split in _SPLITS.items() if f"{name}_{needed}" in known}
         scores |= {"perplexity": values} if values else {}
     splits = [split for split in _SPLITS.values() if any(split in values for values in scores.values())]
     rows = [

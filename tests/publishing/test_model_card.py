@@ -225,6 +225,15 @@ def test_what_a_mean_over_all_examples_hides_is_told(record):
     )
 
 
+def test_the_perplexity_of_a_distilled_language_model_is_that_of_its_tokens(record):
+    record.student |= {"architecture": "BertForMaskedLM"}
+    record.metrics, record.evaluation = {"eval_loss": 2.0}, None
+    text = render_model_card(record).text
+    assert record.is_distilled and "| loss | 2 |" in text and "perplexity" not in text
+    record.metrics |= {"eval_hard_label_loss": 1.0}
+    assert re.search(r"\| perplexity \| 2.718 \|", render_model_card(record).text)
+
+
 def test_a_comparison_with_another_teacher_says_so(record):
     record.evaluation = copy.deepcopy(EVALUATION) | {"this": 1}
     record.teacher |= {"name": "large", "weights_sha256": "a" * 64}
