@@ -65,7 +65,8 @@ def as_record(publication: Publication) -> dict[str, Any]:
     """The publication as JSON content, without local paths."""
     files = [{"name": each.name, "size": each.size, "sha256": each.sha256} for each in publication.files]
     shown = ("repo_id", "repo_type", "private", "create_pr", "tag", "commit", "changed", "url")
-    return {name: getattr(publication, name) for name in shown} | {"files": files, "left_out": publication.left_out}
+    described = {"files": files, "left_out": publication.left_out, "license": publication.license}
+    return {name: getattr(publication, name) for name in shown} | described
 
 
 def publication_lines(publication: Publication) -> list[str]:
@@ -79,6 +80,10 @@ def publication_lines(publication: Publication) -> list[str]:
     lines += [f"  {file.name:<{width}}  {file.size:>13,} bytes" for file in publication.files]
     lines += [f"  {'':<{width}}  {sum(file.size for file in publication.files):>13,} bytes in all"]
     lines += [f"Stays here: {', '.join(publication.left_out) or 'nothing'}"]
+    if publication.license is None:
+        of_student = "`hf-distill card FOLDER --license apache-2.0` writes one into it"
+        of_rows = "`license: ...` between the first lines of README.md, which are ---, names one"
+        lines += [f"The card names no license: {of_student if publication.repo_type == 'model' else of_rows}."]
     if sent:
         already = "" if publication.changed else " (the Hub had it already)"
         lines += [f"Commit {publication.commit}{already}"]

@@ -18,7 +18,7 @@ from hf_distill.evaluation.comparison import LatencySettings, compare
 from hf_distill.evaluation.formats import Format
 from hf_distill.evaluation.plots import report_plot
 from hf_distill.evaluation.rows_by_format import formats_of, rows_by_format
-from hf_distill.files import atomic_write
+from hf_distill.files import atomic_write, share_weights
 from hf_distill.publishing.derived_record import record_derived
 from hf_distill.publishing.run_record import RUN_RECORD_NAME
 from hf_distill.scripts.evaluated_models import load_evaluated_models
@@ -97,6 +97,7 @@ def _save_start(material: CompressionMaterial, plan: CompressionPlan, folder: Pa
     set_seed(material.request.args.seed)
     (plan.candidate.create(source) if plan.is_trained else source).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    share_weights(folder)
 
 
 def _make_student(material: CompressionMaterial, plan: CompressionPlan, folder: Path) -> None:

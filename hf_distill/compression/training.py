@@ -14,7 +14,8 @@ from hf_distill.exporting.student import export_student
 from hf_distill.graphs.formats import GraphFormat
 from hf_distill.scripts.distillation import make_student_trainer
 from hf_distill.scripts.finished_training import FinishedTraining
-from hf_distill.scripts.run import ScriptTrainingArguments, checkpoint_to_resume
+from hf_distill.scripts.output_folder import checkpoint_to_resume, output_folder_in_use
+from hf_distill.scripts.run import ScriptTrainingArguments
 from hf_distill.scripts.verbosity import set_verbosity
 from hf_distill.tasks import Task
 
@@ -28,15 +29,16 @@ def train_candidate(candidate: Candidate, material: CompressionMaterial, args: S
         args: The training arguments; a training that was interrupted goes on from its last checkpoint.
     """
     set_verbosity(args)
-    checkpoint = checkpoint_to_resume(args)
-    of_vocabulary = material.of_vocabulary(candidate.vocabulary)
-    set_seed(args.seed)
-    trainer = make_student_trainer(
-        candidate.create(of_vocabulary.source), args, None, of_vocabulary.processing_class, of_vocabulary.trained_on,
-        material.request.max_length,
-    )  # fmt: skip
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
+    with output_folder_in_use(args):
+        checkpoint = checkpoint_to_resume(args)
+        of_vocabulary = material.of_vocabulary(candidate.vocabulary)
+        set_seed(args.seed)
+        trainer = make_student_trainer(
+            candidate.create(of_vocabulary.source), args, None, of_vocabulary.processing_class, of_vocabulary.trained_on,
+            material.request.max_length,
+        )  # fmt: skip
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model()
 
 
 def finished_training(folder: Path, material: CompressionMaterial) -> FinishedTraining:

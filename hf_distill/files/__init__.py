@@ -3,7 +3,7 @@
 from hf_distill.files.folders import is_own_file, named_file, regular_files_below, require_sound_table
 from hf_distill.files.locking import LOCK_FILES, FolderInUseError, folder_lock
 from hf_distill.files.reading import FileFormatError, as_dataclass, checked, parse_json, read_json
-from hf_distill.files.writing import atomic_write, json_bytes, remove_partial_files, replacing
+from hf_distill.files.writing import atomic_write, json_bytes, remove_partial_files, replacing, share_weights
 
 __all__ = [
     "LOCK_FILES",
@@ -22,4 +22,5 @@ __all__ = [
     "remove_partial_files",
     "replacing",
     "require_sound_table",
+    "share_weights",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,17 @@ def remove_partial_files(folder: Path) -> None:
     """Delete temporary files of processes killed within `replacing`; no other process may be writing here."""
     for path in folder.glob(f".*{_PARTIAL}"):
         path.unlink(missing_ok=True)
+
+
+def share_weights(folder: str | os.PathLike[str]) -> None:
+    """Give the safetensors files of a folder the mode of its JSON files, so that a server under another account can read them.
+
+    safetensors 0.8 and later creates files that only their owner can read, whatever the umask.
+    """
+    usual = [stat.S_IMODE(path.stat().st_mode) for path in sorted(Path(folder).glob("*.json"))]
+    for path in Path(folder).glob("*.safetensors") if usual else ():
+        if not path.is_symlink():
+            path.chmod(usual[0])
 
 
 def _sync_folder(folder: Path) -> None:

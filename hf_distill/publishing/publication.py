@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from huggingface_hub import metadata_load
+
 from hf_distill.publishing.student_folder import PublishedFile
 
 
@@ -34,3 +36,9 @@ class Publication:
     commit: str | None = None
     changed: bool = False
     repo_type: str = "model"
+
+    @property
+    def license(self) -> str | None:
+        """The license that the card's metadata names, as the Hub calls it. None: it names none."""
+        (card,) = (file.path for file in self.files if file.name == "README.md")
+        return (metadata_load(card) or {}).get("license")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +14,15 @@ import transformers
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_distill.files import folder_lock
 from hf_distill.publishing.student_folder import is_weights
 from hf_distill.trainers.checkpoints import last_complete_checkpoint
 from hf_distill.trainers.progressive_trainer import Stage
+from hf_distill.trainers.resuming import training_lock
 
 logger = transformers.logging.get_logger("transformers.examples")
+
+_kept = ExitStack()
+atexit.register(_kept.close)
 
 
 @dataclass
@@ -38,6 +44,35 @@ def output_path(args: TrainingArguments) -> Path:
     """The folder of `output_dir`, which TrainingArguments gives a default where none is passed."""
     assert args.output_dir is not None
     return Path(args.output_dir)
+
+
+@contextmanager
+def output_folder_in_use(args: TrainingArguments) -> Iterator[None]:
+    """Keep other processes from training into `output_dir`, from before its last checkpoint is looked for.
+
+    Args:
+        args: The run's arguments. Without `do_train` the folder is free for others.
+
+    Raises:
+        FolderInUseError: Another process trains into the folder; names it.
+    """
+    if not args.do_train:
+        yield
+        return
+    if args.should_save:
+        output_path(args).mkdir(parents=True, exist_ok=True)
+    with training_lock(args):
+        yield
+
+
+def keep_output_folder(args: TrainingArguments) -> None:
+    """Enter `output_folder_in_use` until `leave_output_folders` is called, or the process ends."""
+    _kept.enter_context(output_folder_in_use(args))
+
+
+def leave_output_folders() -> None:
+    """Let other processes train into the folders of `keep_output_folder`."""
+    _kept.close()
 
 
 def prepare_fresh_run(args: TrainingArguments, requested: bool, overwrite: bool = False) -> None:
@@ -67,7 +102,7 @@ def prepare_fresh_run(args: TrainingArguments, requested: bool, overwrite: bool 
     if not args.should_save:
         return
     if overwrite and found:
-        with folder_lock(folder, "deleting the checkpoints of an earlier run", timeout=0):
+        with training_lock(args):
             for path in found:
                 shutil.rmtree(path, ignore_errors=True)
         logger.warning(f"Deleted the {len(found)} checkpoints of an earlier run in {folder}: --overwrite_output_dir.")
@@ -85,6 +120,47 @@ def last_checkpoint(args: TrainingArguments) -> str | None:
     root = output_path(args)
     places = [root / stage.value for stage in reversed(Stage)] if has_stages(args) else [root]
     return next(filter(None, map(last_complete_checkpoint, places)), None)
+
+
+def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:
+    """Find the checkpoint that a run resumes from; start over where there is none.
+
+    Args:
+        args: The run's arguments. Their resume_from_checkpoint is a checkpoint's folder, true for the last checkpoint,
+            false for none, or None for the last if there is one. With overwrite_output_dir the checkpoints in output_dir
+            are deleted, and none is resumed from.
+
+    Returns:
+        The checkpoint's folder; of a run in stages True, the last checkpoint of the last stage; None where there is none.
+
+    Raises:
+        ValueError: A checkpoint is requested and does not exist, or is to be deleted as well; or none is requested, and
+            output_dir has some.
+    """
+    wanted, overwrite = str(args.resume_from_checkpoint).lower(), getattr(args, "overwrite_output_dir", False)
+    if not args.do_train:
+        return None
+    if overwrite and wanted not in ("none", "false"):
+        raise ValueError(
+            "pass either overwrite_output_dir, which starts over, or resume_from_checkpoint, which resumes, got both "
+            f"({args.resume_from_checkpoint!r})"
+        )
+    if overwrite or wanted == "false":
+        prepare_fresh_run(args, requested=True, overwrite=overwrite)
+        return None
+    searched = wanted in ("none", "true")
+    folder = str(args.output_dir if searched else args.resume_from_checkpoint)
+    found = None if not Path(folder).is_dir() else last_checkpoint(args) if searched else folder
+    if found is None and wanted != "none":
+        raise ValueError(
+            f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
+            f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
+        )
+    if found is None and wanted == "none":
+        prepare_fresh_run(args, requested=False)
+    elif found is not None and args.should_log:
+        logger.warning(f"Resuming from {found}. To start over, pass --overwrite_output_dir true.")
+    return True if searched and found is not None and has_stages(args) else found
 
 
 def resume_advice(args: TrainingArguments) -> str:

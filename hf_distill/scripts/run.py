@@ -21,9 +21,9 @@ from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.scripts.models import TeacherArguments, teacher_init_kwargs
 from hf_distill.scripts.output_folder import (
     OutputFolderArguments,
-    has_stages,
-    last_checkpoint,
-    prepare_fresh_run,
+    checkpoint_to_resume,
+    keep_output_folder,
+    leave_output_folders,
     resume_advice,
 )
 from hf_distill.scripts.reporting import report, report_training
@@ -163,49 +163,10 @@ def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
     return dataset.select(range(len(dataset))[:limit])
 
 
-def checkpoint_to_resume(args: TrainingArguments) -> str | bool | None:
-    """Find the checkpoint that a run resumes from; start over where there is none.
-
-    Args:
-        args: The run's arguments. Their resume_from_checkpoint is a checkpoint's folder, true for the last checkpoint,
-            false for none, or None for the last if there is one. With overwrite_output_dir the checkpoints in output_dir
-            are deleted, and none is resumed from.
-
-    Returns:
-        The checkpoint's folder; of a run in stages True, the last checkpoint of the last stage; None where there is none.
-
-    Raises:
-        ValueError: A checkpoint is requested and does not exist, or is to be deleted as well; or none is requested, and
-            output_dir has some.
-    """
-    wanted, overwrite = str(args.resume_from_checkpoint).lower(), getattr(args, "overwrite_output_dir", False)
-    if not args.do_train:
-        return None
-    if overwrite and wanted not in ("none", "false"):
-        raise ValueError(
-            "pass either overwrite_output_dir, which starts over, or resume_from_checkpoint, which resumes, got both "
-            f"({args.resume_from_checkpoint!r})"
-        )
-    if overwrite or wanted == "false":
-        prepare_fresh_run(args, requested=True, overwrite=overwrite)
-        return None
-    searched = wanted in ("none", "true")
-    folder = str(args.output_dir if searched else args.resume_from_checkpoint)
-    found = None if not Path(folder).is_dir() else last_checkpoint(args) if searched else folder
-    if found is None and wanted != "none":
-        raise ValueError(
-            f"resume_from_checkpoint must be a checkpoint's folder, false, or true where output_dir has a checkpoint, got "
-            f"{args.resume_from_checkpoint!r} and output_dir {args.output_dir!r}"
-        )
-    if found is None and wanted == "none":
-        prepare_fresh_run(args, requested=False)
-    elif found is not None and args.should_log:
-        logger.warning(f"Resuming from {found}. To start over, pass --overwrite_output_dir true.")
-    return True if searched and found is not None and has_stages(args) else found
-
-
 def prepare_run(args: DistillationTrainingArguments, models: TeacherArguments) -> str | bool | None:
     """Set verbosity and seed, let the teacher be loaded from where the model is, and find the checkpoint to resume from.
+
+    From then on no other process trains into output_dir, until `run` returns or this process ends.
 
     Args:
         args: The training arguments; the teacher's keyword arguments of `from_pretrained` are written into them.
@@ -218,6 +179,7 @@ def prepare_run(args: DistillationTrainingArguments, models: TeacherArguments) -
     if models.teacher_model_name_or_path:
         args.teacher_model_init_kwargs = models.source | teacher_init_kwargs(args)
     transformers.set_seed(args.seed)
+    keep_output_folder(args)
     return checkpoint_to_resume(args)
 
 
@@ -268,8 +230,11 @@ def run(
         evaluate: Function that returns the metrics. None: `trainer.evaluate()`.
         predict: Function that predicts and writes the predictions, called with `do_predict`. None: nothing is predicted.
     """
-    with advice_on_interrupt(lambda: resume_advice(trainer.args)):
-        _run_stages(trainer, checkpoint, pipeline, evaluate, predict)
+    try:
+        with advice_on_interrupt(lambda: resume_advice(trainer.args)):
+            _run_stages(trainer, checkpoint, pipeline, evaluate, predict)
+    finally:
+        leave_output_folders()
 
 
 def _run_stages(

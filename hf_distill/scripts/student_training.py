@@ -22,8 +22,8 @@ from hf_distill.scripts.external_teacher import ExternalOutputs, external_materi
 from hf_distill.scripts.finished_training import FinishedTraining
 from hf_distill.scripts.interruption import advice_on_interrupt
 from hf_distill.scripts.labels_alone import train_on_labels
-from hf_distill.scripts.output_folder import output_path, resume_advice
-from hf_distill.scripts.run import ScriptTrainingArguments, checkpoint_to_resume
+from hf_distill.scripts.output_folder import checkpoint_to_resume, output_folder_in_use, output_path, resume_advice
+from hf_distill.scripts.run import ScriptTrainingArguments
 from hf_distill.scripts.splits import training_splits
 from hf_distill.scripts.training_material import TrainingMaterial
 from hf_distill.scripts.unlabeled_texts import (
@@ -85,8 +85,13 @@ def train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[
         ValueError: An option does not fit the data, the teacher or another option.
         OSError: The teacher or the data do not exist.
     """
+    set_verbosity(request.args)
+    with output_folder_in_use(request.args):
+        return _train_student(request, say)
+
+
+def _train_student(request: StudentRequest, say: Callable[[str], None]) -> tuple[FinishedTraining, dict[str, float]]:
     args = request.args
-    set_verbosity(args)
     checkpoint = checkpoint_to_resume(args)
     material = _material(request)
     splits, source = material.splits, material.source

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from hf_distill.scripts.interruption import RESUME_SEVERAL_TRAININGS, advice_on_interrupt, exit_on_interrupt
-from hf_distill.scripts.verbosity import quiet_libraries
+from hf_distill.scripts.verbosity import announce_compilation, quiet_libraries
 from hf_distill.text.plain import printable
 
 TRACEBACK = "HF_DISTILL_TRACEBACK"
@@ -61,6 +61,7 @@ def run_main(main: Callable[[], None], trains_several: bool = False) -> None:
         trains_several: Whether the script trains one model after another and skips the finished ones when started again.
     """
     quiet_libraries()
+    announce_compilation()
     with (
         exit_on_user_error(),
         advice_on_interrupt(lambda: RESUME_SEVERAL_TRAININGS) if trains_several else nullcontext(),

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from functools import partialmethod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,20 @@ def quiet_libraries() -> None:
         _set_defaults_of_bars({name.removeprefix("TQDM_").lower(): float(value) for name, value in missing.items()})
     for name in _WHO_IMPORTS:
         logging.getLogger(name).addFilter(_is_not_of_import)
+
+
+def announce_compilation() -> None:
+    """Say that DeepSpeed may compile kernels, which it does without a message, where none has been compiled yet."""
+    is_used = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" or "--deepspeed" in sys.argv
+    if not is_used or os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    from torch.utils.cpp_extension import get_default_build_root
+
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    if not any(folder.glob("**/*.so")):
+        logger.warning(
+            f"DeepSpeed may compile kernels now, for minutes and silently; later runs find them in {folder}."
+        )
 
 
 def _set_defaults_of_bars(defaults: dict[str, float]) -> None:

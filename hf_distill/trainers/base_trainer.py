@@ -23,6 +23,7 @@ from hf_distill.distributed.fsdp import aliases_hidden
 from hf_distill.distributed.padded_batches import fill_up_rows, without, without_repeats
 from hf_distill.distributed.sharding import layers_of
 from hf_distill.distributed.weights import gathered_copy, is_sharded, load_full_state_dict
+from hf_distill.files import share_weights
 from hf_distill.objectives.hard_labels import float_label_loss, zero_where_ignored
 from hf_distill.objectives.model_outputs import Features, ModelOutputs
 from hf_distill.objectives.objective import Objective
@@ -246,6 +247,7 @@ class BaseTrainer(Trainer):
             cast(Any, copy.deepcopy(model)).merge_and_unload().save_pretrained(folder)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
+            share_weights(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
@@ -263,6 +265,7 @@ class BaseTrainer(Trainer):
                 setattr(self.model, "_weight_conversions", used)  # noqa: B010  (a list is no parameter or module)
         with without_progress_bars():  # a bar for every checkpoint would break up that of the training
             super()._save(output_dir, state_dict)
+        share_weights(output_dir or str(self.args.output_dir))
 
     def has_unused_parameters(self) -> bool | None:
         """Whether there are trainable parameters that the loss does not depend on. None: unknown."""

@@ -355,11 +355,11 @@ class DistillationTrainer(PublishingTrainer):
             if resume_from_checkpoint is True:
                 resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir)) or True
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        point = resume_point(self, resume_from_checkpoint)
-        self.extensions = point.extensions
-        if point.finished is not None:
-            return load_finished(self, point)
-        with training_lock(self.args, str(self.args.output_dir)):
+        with training_lock(self.args):
+            point = resume_point(self, resume_from_checkpoint)
+            self.extensions = point.extensions
+            if point.finished is not None:
+                return load_finished(self, point)
             return super().train(point.checkpoint, *args, **kwargs)
 
     def training_notes(self) -> dict[str, Any]:

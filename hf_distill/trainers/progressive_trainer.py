@@ -143,7 +143,7 @@ class ProgressiveTrainer(DistillationTrainer):
             FolderInUseError: Another process trains into `output_dir`; names it.
         """
         root = Path(str(self.args.output_dir))
-        with training_lock(self.args, root):
+        with training_lock(self.args):
             before = self.cost_tracker.previous
             try:
                 return self._train_stages(root, resume_from_checkpoint, *args, **kwargs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from hf_distill.trainers.run_settings import (
 )
 
 logger = logging.getLogger(__name__)
+
+_training_here: set[tuple[int, Path]] = set()  # threads of this process, and the folders that they have locked
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,26 @@ def load_finished(trainer: Any, point: ResumePoint) -> TrainOutput:
     return TrainOutput(state.global_step, known[-1] if known else float("nan"), {})
 
 
-def training_lock(args: TrainingArguments, folder: str | Path) -> AbstractContextManager[None]:
-    """A lock that keeps other trainings out of a folder, see `folder_lock`; taken by the processes that save."""
-    return folder_lock(folder, "training", timeout=0) if args.should_save else nullcontext()
+@contextmanager
+def training_lock(args: TrainingArguments) -> Iterator[None]:
+    """A lock that keeps other trainings out of `output_dir`, see `folder_lock`; taken by the processes that save.
+
+    Within this context the same thread may enter it again: a script holds it from the choice of the checkpoint on, and the
+    trainer while it trains.
+
+    Args:
+        args: The arguments of the training, whose `output_dir` exists.
+
+    Raises:
+        FolderInUseError: Another process trains into the folder; names it.
+    """
+    holder = (threading.get_ident(), Path(str(args.output_dir)).resolve())
+    if holder in _training_here or not args.should_save:
+        yield
+        return
+    with folder_lock(str(args.output_dir), "training", timeout=0):
+        _training_here.add(holder)
+        try:
+            yield
+        finally:
+            _training_here.discard(holder)

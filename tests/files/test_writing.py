@@ -6,15 +6,18 @@ import json
 import os
 import resource
 import signal
+import stat
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from hf_distill import DistillationTrainer, DistillationTrainingArguments
 from hf_distill.evaluation.plots import report_plot, shrinking_plot
-from hf_distill.files import FileFormatError, atomic_write, json_bytes, remove_partial_files, replacing
+from hf_distill.files import FileFormatError, atomic_write, json_bytes, remove_partial_files, replacing, share_weights
 from hf_distill.publishing.model_card import write_model_card
 from hf_distill.publishing.run_record import RunRecord
+from tests.tiny_models import encoded_sentences, tiny_bert, tiny_tokenizer
 
 MODEL = {"name": "small", "architecture": "BertForSequenceClassification", "parameters": 4, "weights_sha256": "ab" * 32}
 ROW = {"name": "small", "role": "distilled", "parameters": 4, "metrics": {"accuracy": 0.5}}
@@ -168,3 +171,30 @@ def test_the_package_and_its_scripts_write_no_other_way():
     }
     allowed = ("hf_distill/resources/", "hf_distill/pruning/vocabulary.py", "hf_distill/publishing/family.py")
     assert {line for line in found if not line.startswith(allowed)} == set()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_weights_can_be_read_by_whom_the_umask_allows(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        model = tiny_bert()
+        model.save_pretrained(tmp_path)
+        (tmp_path / "linked.safetensors").symlink_to(tmp_path / "gone")
+        share_weights(tmp_path)
+        share_weights(tmp_path.parent / "none")
+        trainer = DistillationTrainer(
+            tiny_bert(),
+            DistillationTrainingArguments(
+                output_dir=str(tmp_path / "run"), max_steps=1, report_to="none", use_cpu=True, disable_tqdm=True
+            ),
+            teacher_model=model,
+            train_dataset=encoded_sentences(4),
+            processing_class=tiny_tokenizer(),
+        )
+        trainer.train()
+        trainer.save_model()
+    finally:
+        os.umask(before)
+    saved = [*tmp_path.glob("model.safetensors"), *tmp_path.glob("run/**/model.safetensors")]
+    assert len(saved) == 3  # one of them in the checkpoint
+    assert {stat.S_IMODE(path.stat().st_mode) for path in saved} == {0o666 & ~umask}

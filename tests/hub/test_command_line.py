@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from hf_distill.cli.main import app
 from tests.hub.contents import User
+from tests.hub.data_sets import make_labeled
 from tests.hub.environment import TOKEN
 from tests.hub.students import make_student
 
@@ -30,7 +31,8 @@ def test_dry_run_then_publish_then_again(hub, folder):
     size = (folder / "model.safetensors").stat().st_size
     assert f"model.safetensors             {size:,} bytes" in dry.stdout
     assert "Stays here: checkpoint-10/, events.out.tfevents.1, finished.json, optimizer.pt" in dry.stdout
-    assert dry.stdout.endswith(f"{hub.url}/alice/tiny\n")
+    named = "The card names no license: `hf-distill card FOLDER --license apache-2.0` writes one into it.\n"
+    assert dry.stdout.endswith(f"{named}{hub.url}/alice/tiny\n")
     done = run(*words)
     assert done.exit_code == 0 and "Published alice/tiny (private, tagged v1):" in done.stdout
     commit = hub.contents.repositories["alice/tiny"].head.oid
@@ -42,6 +44,17 @@ def test_dry_run_then_publish_then_again(hub, folder):
     assert str(folder) not in again.stdout
     for result in (dry, done, again):
         assert TOKEN not in result.output
+
+
+def test_a_card_without_a_license_is_mentioned(hub, folder, tmp_path):
+    rows = make_labeled(tmp_path / "rows")
+    for where in (folder, rows):
+        card = where / "README.md"
+        without = run("publish", where, "alice/tiny", "--dry-run")
+        assert "The card names no license: `" in without.stdout
+        card.write_text(card.read_text().replace("---\n", "---\nlicense: mit\n", 1))
+        assert "license" not in run("publish", where, "alice/tiny", "--dry-run").stdout
+        assert json.loads(run("publish", where, "alice/tiny", "--dry-run", "--json").stdout)["license"] == "mit"
 
 
 def test_failures_end_with_a_message(hub, folder, monkeypatch):

@@ -1,6 +1,8 @@
 """What the example scripts share."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 import transformers
@@ -13,6 +15,7 @@ from hf_distill.scripts import output_folder as used_folder
 from hf_distill.scripts import run as scripts
 from hf_distill.scripts.models import AnyModelArguments, FineTuningArguments, teacher_options
 from hf_distill.scripts.output_folder import OutputFolderArguments
+from hf_distill.trainers.resuming import training_lock
 
 
 def test_checkpoints_are_found_unless_refused(tmp_path, arguments):
@@ -48,6 +51,30 @@ def test_a_run_in_stages_names_the_folder_and_the_stage_it_resumes_from_once(log
     assert scripts.checkpoint_to_resume(args) is True
     line = f"Resuming from {tmp_path}/final_stage/checkpoint-2. To start over, pass --overwrite_output_dir true."
     assert said == [line] * logs
+
+
+def test_a_folder_in_use_is_refused_before_a_checkpoint_is_chosen_and_free_after_the_run(tmp_path, arguments):
+    args, models = (
+        arguments(output_dir=str(tmp_path / "output"), do_train=True),
+        FineTuningArguments(model_name_or_path="a"),
+    )
+    (tmp_path / "output" / "checkpoint-2").mkdir(parents=True)
+    (tmp_path / "output" / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    with (
+        folder_lock(tmp_path / "output", "training", timeout=0),
+        pytest.raises(FolderInUseError, match="output is in use by process"),
+    ):
+        scripts.prepare_run(args, models)
+    assert scripts.prepare_run(args, models) == str(tmp_path / "output" / "checkpoint-2")
+    with pytest.raises(FolderInUseError), folder_lock(tmp_path / "output", "training", timeout=0):
+        pass
+    with training_lock(args), ThreadPoolExecutor(1) as other, pytest.raises(FolderInUseError):
+        other.submit(lambda: training_lock(args).__enter__()).result()  # the trainer may, another thread may not
+    trainer = Mock(args=args, **{"train.side_effect": ValueError("diverged")})
+    with pytest.raises(ValueError, match="diverged"):
+        scripts.run(trainer, None, "text-classification")
+    with folder_lock(tmp_path / "output", "training", timeout=0):
+        scripts.prepare_run(arguments(output_dir=str(tmp_path / "output"), do_eval=True), models)
 
 
 @dataclasses.dataclass

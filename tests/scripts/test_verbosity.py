@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from hf_distill.scripts.verbosity import logger, quiet_libraries, set_verbosity
+from hf_distill.scripts.verbosity import announce_compilation, logger, quiet_libraries, set_verbosity
 
 LIBRARY = logging.getLogger("transformers.configuration_utils")
 SCRIPT = logging.getLogger("transformers.examples.run_glue")
@@ -103,3 +103,28 @@ def test_what_importing_torchao_says_is_hidden_and_nothing_else(caplog, monkeypa
     pytree.warning("<enum 'KernelPreference'> is an Enum subclass and is now natively supported")
     torchao.warning("int4 weights need a newer GPU")
     assert [record.getMessage() for record in caplog.records] == ["int4 weights need a newer GPU"]
+
+
+@pytest.mark.parametrize("words", [["--deepspeed", "zero2.json"], []])
+def test_where_deepspeed_has_compiled_nothing_yet_it_is_said_that_it_may(tmp_path, caplog, monkeypatch, words):
+    monkeypatch.setattr(sys, "argv", ["run_glue.py", *words])
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "false" if words else "true")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    announce_compilation()
+    assert not caplog.records
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    announce_compilation()
+    (said,) = caplog.records
+    assert (
+        f"DeepSpeed may compile kernels now, for minutes and silently; later runs find them in {tmp_path}."
+        in said.message
+    )
+    (tmp_path / "deepspeed_shm_comm").mkdir()
+    (tmp_path / "deepspeed_shm_comm" / "deepspeed_shm_comm.so").touch()
+    announce_compilation()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "other"))
+    monkeypatch.setattr(sys, "argv", ["run_glue.py"])
+    monkeypatch.delenv("ACCELERATE_USE_DEEPSPEED")
+    announce_compilation()
+    assert caplog.records == [said]
