@@ -6,7 +6,7 @@ import atexit
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +50,8 @@ def output_path(args: TrainingArguments) -> Path:
 def output_folder_in_use(args: TrainingArguments) -> Iterator[None]:
     """Keep other processes from training into `output_dir`, from before its last checkpoint is looked for.
 
+    The folder is created, and removed if it is still empty in the end, as after a mistake in another argument.
+
     Args:
         args: The run's arguments. Without `do_train` the folder is free for others.
 
@@ -59,10 +61,17 @@ def output_folder_in_use(args: TrainingArguments) -> Iterator[None]:
     if not args.do_train:
         yield
         return
-    if args.should_save:
-        output_path(args).mkdir(parents=True, exist_ok=True)
-    with training_lock(args):
-        yield
+    folder = output_path(args)
+    is_new = args.should_save and not folder.exists()
+    if is_new:
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with training_lock(args):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def keep_output_folder(args: TrainingArguments) -> None:

@@ -70,6 +70,9 @@ def test_a_folder_in_use_is_refused_before_a_checkpoint_is_chosen_and_free_after
         pass
     with training_lock(args), ThreadPoolExecutor(1) as other, pytest.raises(FolderInUseError):
         other.submit(lambda: training_lock(args).__enter__()).result()  # the trainer may, another thread may not
+    with used_folder.output_folder_in_use(arguments(output_dir=str(tmp_path / "empty"), do_train=True)):
+        assert (tmp_path / "empty").is_dir()
+    assert not (tmp_path / "empty").exists()
     trainer = Mock(args=args, **{"train.side_effect": ValueError("diverged")})
     with pytest.raises(ValueError, match="diverged"):
         scripts.run(trainer, None, "text-classification")
