@@ -132,35 +132,20 @@ def run(*command: Any) -> None:
 
 
 def entry(comparison: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Accuracies in percent, differences in points, sizes and latencies of one seed, the teacher's in single precision."""
+    """Accuracies in percent, differences in points, and megabytes of one seed, of the teacher in single precision."""
     teacher, *students = comparison["rows"]
-    megabytes, milliseconds = teacher["megabytes_by_format"][Format.FP32.value], median_ms(teacher, Format.FP32)
-    found = {
-        "seed": seed,
-        "teacher": {"fp32": round(100 * teacher["metrics"]["accuracy"], 2), "megabytes": megabytes, "ms": milliseconds},
-    }
+    int8, megabytes = Format.ONNX_INT8.value, teacher["megabytes_by_format"][Format.FP32.value]
+    found = {"seed": seed, "teacher": round(100 * teacher["metrics"]["accuracy"], 2), "teacher_megabytes": megabytes}
     for start, row in zip(STARTS, students, strict=True):
-        int8 = Format.ONNX_INT8.value
-        against, size, time = (
-            row["against_teacher_by_format"][int8],
-            row["megabytes_by_format"][int8],
-            median_ms(row, int8),
-        )
+        against, size = row["against_teacher_by_format"][int8], row["megabytes_by_format"][int8]
         found[start] = {
             "fp32": round(100 * row["metrics"]["accuracy"], 2),
             "int8": round(100 * row["metrics_by_format"][int8]["accuracy"], 2),
             **{name: round(100 * against[name], 2) for name in ("difference", "low", "high")},
             "megabytes": size,
-            "ms": time,
             "smaller": round(megabytes / size, 1),
-            "faster": round(milliseconds / time, 1),
         }
     return found
-
-
-def median_ms(row: dict[str, Any], format_: str) -> float:
-    """The median latency of a model in a format."""
-    return next(timed["median_ms"] for timed in row["latency"] if timed["format"] == format_)
 
 
 def summary_of(differences: list[float]) -> dict[str, float | None]:
