@@ -132,20 +132,30 @@ def run(*command: Any) -> None:
 
 
 def entry(comparison: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Accuracies in percent, differences in points, and megabytes of one seed, of the teacher in single precision."""
+    """Accuracies in percent, differences in points, megabytes and milliseconds of one seed, of the teacher in single precision."""
     teacher, *students = comparison["rows"]
-    int8, megabytes = Format.ONNX_INT8.value, teacher["megabytes_by_format"][Format.FP32.value]
-    found = {"seed": seed, "teacher": round(100 * teacher["metrics"]["accuracy"], 2), "teacher_megabytes": megabytes}
+    fp32, int8 = Format.FP32.value, Format.ONNX_INT8.value
+    megabytes, milliseconds = teacher["megabytes_by_format"][fp32], milliseconds_of(teacher, fp32)
+    found = {"seed": seed, "teacher": round(100 * teacher["metrics"]["accuracy"], 2)}
+    found |= {"teacher_megabytes": megabytes, "teacher_milliseconds": milliseconds}
     for start, row in zip(STARTS, students, strict=True):
         against, size = row["against_teacher_by_format"][int8], row["megabytes_by_format"][int8]
+        time = milliseconds_of(row, int8)
         found[start] = {
             "fp32": round(100 * row["metrics"]["accuracy"], 2),
             "int8": round(100 * row["metrics_by_format"][int8]["accuracy"], 2),
             **{name: round(100 * against[name], 2) for name in ("difference", "low", "high")},
             "megabytes": size,
             "smaller": round(megabytes / size, 1),
+            "milliseconds": time,
+            "faster": round(milliseconds / time, 1),
         }
     return found
+
+
+def milliseconds_of(row: dict[str, Any], number_format: str) -> float:
+    """The median latency of a model in a number format."""
+    return next(each["median_ms"] for each in row["latency"] if each["format"] == number_format)
 
 
 def summary_of(differences: list[float]) -> dict[str, float | None]:

@@ -1,8 +1,8 @@
-"""Whether an ONNX file gives the answers of its model: 52 exports of random models, compared on real rows.
+"""Whether an ONNX file gives the answers of its model: 65 exports of random models, compared on real rows.
 
     python benchmarks/exports.py
 
-Models of every family and task, of random shapes and weights, in all four formats. Texts are movie reviews, which share one
+Models of every family and task, of random shapes and weights, in all four formats and in what int8 is made of. Texts are movie reviews, which share one
 WordPiece tokenizer, images are handwritten digits. Logits are compared with torch's at every position that is not padding.
 Models that `results/exports.json` has are not repeated.
 """
@@ -50,7 +50,12 @@ SPECIAL = {
 NAMES_OF_DISTILBERT = dict(
     hidden_size="dim", num_hidden_layers="n_layers", num_attention_heads="n_heads", intermediate_size="hidden_dim"
 )
-LARGEST = {GraphFormat.ONNX: 1e-4, GraphFormat.FP16: 0.05}  # of the standard deviation of the logits; int8 rounds more
+FUSED = "fused"  # the single-precision file that int8 is made of, see `fuse_attention`
+LARGEST = {
+    GraphFormat.ONNX: 1e-4,
+    FUSED: 1e-4,
+    GraphFormat.FP16: 0.05,
+}  # of the standard deviation of the logits; int8 rounds more
 
 
 def tokenizer_of(texts: list[str]) -> PreTrainedTokenizerFast:
@@ -122,24 +127,27 @@ def compared(family: str, head: str, seed: int, tokenizer: PreTrainedTokenizerFa
         [traced_inputs(model, each, tokenizer) for each in batches(family, head, split, number, tokenizer)]
         for split, number in (("test", ROWS), ("train", CALIBRATION_ROWS))
     )
-    source = folder / "source.onnx"
-    export_onnx(model, {name: value[:2] for name, value in others[0].items()}, source)
+    sources = {is_fused: folder / f"source-{is_fused}.onnx" for is_fused in (False, True)}
+    for is_fused, path in sources.items():
+        export_onnx(model, {name: value[:2] for name, value in others[0].items()}, path, fused=is_fused)
     with torch.inference_mode():
         expected = torch.cat([logits(model(**each), each) for each in rows])
     scale, formats = float(expected[expected > -1e4].std()), {}
-    for number_format in GraphFormat:
-        convert(source, target := folder / number_format.file_name, number_format, calibration=others)
+    for number_format in (*GraphFormat, FUSED):
+        target = sources[True]
+        if number_format != FUSED:
+            target = folder / number_format.file_name
+            convert(sources[number_format.is_quantized], target, number_format, calibration=others)
         run = GraphRunner(target)
         found = torch.cat([logits(run(each), each) for each in rows])
         share = float((found - expected).abs().max()) / scale
-        formats[number_format.value] = {
+        name = str(getattr(number_format, "value", number_format))
+        formats[name] = {
             "largest_difference": share,
             "agreement": float((found.argmax(-1) == expected.argmax(-1)).float().mean()),
         }
         if share > LARGEST.get(number_format, float("inf")):
-            raise ValueError(
-                f"{family} {head} in {number_format.value}: logits differ by {share:.2g} standard deviations"
-            )
+            raise ValueError(f"{family} {head} in {name}: logits differ by {share:.2g} standard deviations")
     shape = f"{model.config.num_hidden_layers}/{model.config.hidden_size}"
     return {"family": family, "head": head, "shape": shape, "predictions": len(expected), "formats": formats}
 

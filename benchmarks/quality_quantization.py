@@ -30,8 +30,9 @@ from transformers.trainer_utils import set_seed
 from hf_distill import DistillationTrainer
 from hf_distill.files import atomic_write
 from hf_distill.fingerprints import package_versions
-from hf_distill.graphs.export import export_onnx, silenced, traced_inputs
+from hf_distill.graphs.export import export_onnx, traced_inputs
 from hf_distill.graphs.formats import GraphFormat, convert, layers_of
+from hf_distill.graphs.messages import silenced
 from hf_distill.graphs.runner import GraphRunner
 from hf_distill.hardware import hardware_name
 from hf_distill.preflight.student_defaults import student_defaults

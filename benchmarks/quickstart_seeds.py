@@ -25,13 +25,14 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "quickstart.py"
 
 
 def results_of(seed: int, folder: Path, options: list[str]) -> dict[str, Any]:
-    """What the quickstart of a seed leaves in results.json, with the minutes it took."""
+    """What the quickstart of a seed leaves in results.json, with the minutes it took; None if it was resumed."""
     path, minutes = folder / str(seed) / "results.json", folder / str(seed) / "minutes.json"
     if not path.exists():
-        started = time.perf_counter()
+        is_resumed, started = path.parent.exists(), time.perf_counter()
         command = [sys.executable, str(SCRIPT), f"--seed={seed}", f"--output_dir={path.parent}", *options]
         subprocess.run(command, check=True)
-        minutes.write_text(json.dumps(round((time.perf_counter() - started) / 60, 1)))
+        taken = round((time.perf_counter() - started) / 60, 1)
+        minutes.write_text(json.dumps(None if is_resumed else taken))
     return json.loads(path.read_text()) | {"minutes": json.loads(minutes.read_text())}
 
 

@@ -70,12 +70,12 @@ console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # of several proc
 
 @dataclass(frozen=True)
 class Student:
-    """A student of the quickstart: its name, shape, initialization, learning rate and lengths of training on labels."""
+    """A student of the quickstart: its name, shape, initialization, and learning rate and lengths of training on labels."""
 
     name: str
     shape: str
     initialization: str
-    learning_rate: float
+    label_rate: float
     label_steps: tuple[int, int]
 
 
@@ -118,11 +118,11 @@ class Quickstart:
         transfer_set = self._labeled_by(teacher, tokenizer, self._tokenized(args, self.texts, small, keep=["text"]))
         models = [EvaluatedModel("MiniLM-6-layers", TEACHER, teacher, tokenizer)]
         for student in STUDENTS:
-            lengths = [(LABELS_ONLY, steps, rows) for steps in student.label_steps]
-            for training, steps, dataset in [*lengths, (DISTILLED, self.steps, transfer_set)]:
+            on_labels = [(LABELS_ONLY, steps, student.label_rate, rows) for steps in student.label_steps]
+            for training, steps, rate, dataset in [*on_labels, (DISTILLED, self.steps, None, transfer_set)]:
                 name = f"{student.name}, {training}" + (f", {steps} steps" if training == LABELS_ONLY else "")
                 weights = ON_LABELS if training == LABELS_ONLY else {}
-                args = self._arguments(_folder_name(name), steps, student.learning_rate, **weights)
+                args = self._arguments(_folder_name(name), steps, rate, **weights)
                 model = self._trained(
                     args, lambda student=student: create_student(student.shape, trimmed, student.initialization),
                     dataset, small, INITIALIZATIONS[student.initialization],
@@ -204,7 +204,8 @@ class Quickstart:
             shutil.rmtree(checkpoint)
         _write_json(folder / "finished.json", metrics)
 
-    def _arguments(self, name: str, steps: int, rate: float, **weights: float) -> DistillationTrainingArguments:
+    def _arguments(self, name: str, steps: int, rate: float | None, **weights: float) -> DistillationTrainingArguments:
+        """The training arguments; the learning rate None is the default of a distilled student."""
         return DistillationTrainingArguments(
             str(self.folder / name),
             max_steps=min(steps, self.steps),

@@ -128,7 +128,7 @@ def _graph_runner(model: nn.Module, number_format: GraphFormat, example: Mapping
     require_extra("onnxscript", "onnx", f"format {number_format.value!r}")  # torch's exporter imports it
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, GraphFormat.ONNX.file_name)
-        export_onnx(model, traced_inputs(model, example), path)
+        export_onnx(model, traced_inputs(model, example), path, fused=number_format.is_quantized)
         if number_format is not GraphFormat.ONNX:
             convert(path, converted := Path(folder, "converted.onnx"), number_format)
             path = converted

@@ -61,13 +61,10 @@ class ExportJob:
         self.calibration, _ = with_labels(
             others.select(range(min(len(others), _MOST_CALIBRATION_ROWS))), evaluated.model
         )
-        self.source = folder / "source.onnx"
-        example = example_inputs(evaluated.model, 2, 16, "cpu")
-        self.student = in_format(evaluated.model, Format.FP32, example)
+        self.example = example_inputs(evaluated.model, 2, 16, "cpu")
+        self.student = in_format(evaluated.model, Format.FP32, self.example)
         progress("predictions of the student")
         self.reference = self._predicted(self.student)
-        progress("export")
-        export_onnx(evaluated.model, traced_inputs(evaluated.model, example, evaluated.processing_class), self.source)
         self._recorded: RecordingRunner | None = None
 
     def report(self, data: tuple[str, str]) -> dict[str, Any]:
@@ -105,6 +102,15 @@ class ExportJob:
         predictor = Predictor(model, self.evaluated.processing_class, run, names, batch_size, self.settings.max_length)
         return predictor.predict(self.rows if rows is None else rows)
 
+    def _source(self, number_format: GraphFormat) -> Path:
+        """The single-precision file that a format is made of, exported when it is needed first."""
+        path = self.folder / ("source-fused.onnx" if number_format.is_quantized else "source.onnx")
+        if not path.exists():
+            self.progress("export")
+            inputs = traced_inputs(self.evaluated.model, self.example, self.evaluated.processing_class)
+            export_onnx(self.evaluated.model, inputs, path, fused=number_format.is_quantized)
+        return path
+
     @property
     def recorded(self) -> RecordingRunner:
         """The batches of the calibration rows, with the logits in single precision."""
@@ -119,7 +125,7 @@ class ExportJob:
 
     def _in_format(self, number_format: GraphFormat) -> tuple[dict[str, Any], GraphRunner]:
         """A format's row of the report, and its runner; layers are kept until the agreement holds."""
-        layers = list(layers_of(self.source))
+        layers = list(layers_of(self._source(number_format)))
         keep = self.settings.keep_layers
         names = [] if keep == AUTO else named_layers([keep] if isinstance(keep, str) else keep, layers)
         kept = names if number_format.is_quantized else []
@@ -152,7 +158,7 @@ class ExportJob:
         """The file of a format, as a runner, its predictions, and their agreement with the student's."""
         path = self.folder / number_format.file_name
         calibration = self.recorded.inputs if number_format is GraphFormat.INT8_STATIC else ()
-        convert(self.source, path, number_format, kept, calibration)
+        convert(self._source(number_format), path, number_format, kept, calibration)
         run = GraphRunner(path)
         predictions = self._predicted(run)
         agreed = self._agreement(predictions)
@@ -169,7 +175,7 @@ class ExportJob:
 
     def _hurt(self, number_format: GraphFormat) -> dict[str, float]:
         self.progress(f"layers that {number_format.value} hurts")
-        return hurt_by_layer(self.source, number_format, self.recorded)
+        return hurt_by_layer(self._source(number_format), number_format, self.recorded)
 
     def _refusal(self, number_format: GraphFormat, agreed: float, hurt: dict[str, float], kept: Sequence[str]) -> str:
         required = self.settings.require_agreement

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +14,9 @@ from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from hf_distill.extras import require_extra
+from hf_distill.graphs.attention import fuse_attention, with_attention
+from hf_distill.graphs.messages import silenced
+from hf_distill.graphs.simplification import remove_round_trips, split_normalization
 from hf_distill.quantization import set_quantization
 from hf_distill.sentence_encoder import SentenceEncoder
 
@@ -26,7 +27,9 @@ _MOST_BYTES = 2**31 - 2**24  # an ONNX file is one protocol buffer, of at most 2
 _ONLY_LOGITS = {"output_hidden_states": False, "output_attentions": False, "return_dict": True, "use_cache": False}
 
 
-def export_onnx(model: nn.Module, example: Mapping[str, Tensor], path: str | os.PathLike) -> None:
+def export_onnx(
+    model: nn.Module, example: Mapping[str, Tensor], path: str | os.PathLike, *, fused: bool = False
+) -> None:
     """Export a model in single precision; the model itself is not modified.
 
     Inputs and outputs have the names that they have in transformers, as in the exports of optimum.
@@ -35,6 +38,8 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], path: str | os.
         model: A model of transformers, in single precision, on the CPU.
         example: Model inputs to trace the model with, of at least two rows, see `traced_inputs`.
         path: The path of the file to write.
+        fused: Whether attention is one operator, see `fuse_attention`: faster, and for ONNX Runtime 1.23 or newer. Otherwise the
+            file has operators that all tools know.
 
     Raises:
         ImportError: onnx or onnxscript is not installed.
@@ -43,6 +48,7 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], path: str | os.
     require_extra("onnx", "onnx", "an export to ONNX")
     require_extra("onnxscript", "onnx", "an export to ONNX")  # torch's exporter imports it
     import onnx
+    from onnxscript.optimizer import remove_unused_nodes
 
     size = sum(each.numel() * each.element_size() for each in model.parameters())
     if size > _MOST_BYTES:
@@ -57,6 +63,8 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], path: str | os.
         outputs = [key for key, value in model(**example).items() if isinstance(value, Tensor)]
     if isinstance(model, SentenceEncoder):
         outputs[outputs.index("logits")] = EMBEDDING_OUTPUT
+    if fused:
+        fuse_attention(model)
     axes = {name: _axes(name) for name in names}
     with warnings.catch_warnings(), silenced("torch.onnx._internal.exporter._registration"):
         warnings.simplefilter("ignore")
@@ -65,6 +73,11 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], path: str | os.
             dynamo=True, external_data=False, verbose=False,
         )  # fmt: skip
     exported = onnx.load(path)
+    split_normalization(exported.graph)
+    if fused:
+        exported = with_attention(exported)
+        remove_round_trips(exported.graph)
+        remove_unused_nodes(exported)
     _clean(exported.graph)
     onnx.save(exported, path)
 
@@ -111,28 +124,6 @@ def traced_inputs(model: Any, inputs: Mapping[str, Tensor], tokenizer: Any = Non
     if has_types and "token_type_ids" in known and "input_ids" in found:
         found.setdefault("token_type_ids", torch.zeros_like(found["input_ids"]))
     return found
-
-
-@contextmanager
-def silenced(name: str | None) -> Iterator[None]:
-    """Silence a logger's warnings: torch's exporter warns of operators of torchvision, which no encoder has.
-
-    Handlers that libraries add to it meanwhile are removed, with which all later messages would be printed twice or in another form.
-
-    Args:
-        name: The name of the logger. None: the root logger.
-
-    Yields:
-        Nothing.
-    """
-    log = logging.getLogger(name)
-    level, handlers = log.level, list(log.handlers)
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.handlers[:] = handlers
 
 
 def _axes(name: str) -> dict[int, str]:

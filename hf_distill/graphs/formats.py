@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from hf_distill.extras import require_extra
-from hf_distill.graphs.export import SCOPES, silenced
+from hf_distill.graphs.export import SCOPES
+from hf_distill.graphs.messages import silenced
 
 # Weights of linear layers have 7 of the 8 bits (`reduce_range`): processors without VNNI add pairs of products with activations, of up to
 # 255 each, in 16 bits, which would overflow with larger ones and so change the answers from one processor to the other.
@@ -163,7 +164,7 @@ def _quantize_dynamically(
     with silenced(None):  # it advises to preprocess, which renames the nodes
         quantize_dynamic(
             Path(path), Path(target), op_types_to_quantize=list(operators), per_channel=True, reduce_range=True,
-            weight_type=QuantType.QInt8, nodes_to_quantize=nodes or ["none"],
+            weight_type=QuantType.QInt8, nodes_to_quantize=nodes or ["none"], extra_options=_tensor_type(),
         )  # fmt: skip
 
 
@@ -179,8 +180,15 @@ def _quantize_statically(
         quantize_static(
             embedded, Path(target), _Batches(embedded, calibration), op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True, reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            nodes_to_quantize=nodes or ["none"], extra_options={"MatMulConstBOnly": True},
+            nodes_to_quantize=nodes or ["none"], extra_options={"MatMulConstBOnly": True} | _tensor_type(),
         )  # fmt: skip
+
+
+def _tensor_type() -> dict[str, int]:
+    """The type of tensors that depend on operators of ONNX Runtime, of which onnx infers none."""
+    import onnx
+
+    return {"DefaultTensorType": onnx.TensorProto.FLOAT}
 
 
 class _Batches:

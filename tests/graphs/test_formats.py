@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hf_distill.evaluation.formats import in_format
-from hf_distill.graphs.export import export_onnx, silenced, traced_inputs
+from hf_distill.graphs.export import export_onnx, traced_inputs
 from hf_distill.graphs.formats import GraphFormat, convert, layers_of
+from hf_distill.graphs.messages import silenced
 from hf_distill.graphs.runner import GraphRunner
 from hf_distill.quantization import Quantization, set_quantization
 from tests.tiny_architectures import tiny_model
