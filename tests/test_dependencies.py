@@ -24,7 +24,7 @@ from tests.architecture_rules import Module, edges_of, modules_of
 REPOSITORY = Path(__file__).parents[1]
 # Used by others on our behalf: torch's exporter writes with the first one, transformers' image processors read with the
 # others.
-USED_BY_OTHERS = {"onnxscript", "pillow", "torchvision"}
+USED_BY_OTHERS = {"pillow", "torchvision"}
 OF_DEVELOPERS, OF_EVERYTHING, OF_THE_SITE = "dev", "all", "docs"
 OF_NO_USER = {OF_DEVELOPERS, OF_EVERYTHING, OF_THE_SITE}
 # Modules that import an extra's packages when they are imported themselves; all others do so in functions.

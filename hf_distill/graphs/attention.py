@@ -10,6 +10,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
+from hf_distill.extras import require_extra
 from hf_distill.graphs.messages import silenced
 
 _NAME = "hf_distill_fused"  # among the attention implementations of transformers
@@ -44,7 +45,11 @@ def with_attention(model: Any) -> Any:
 
     Returns:
         The model.
+
+    Raises:
+        ImportError: onnxscript is not installed.
     """
+    require_extra("onnxscript", "onnx", "attention as one operator")
     from onnxscript import ir
     from onnxscript.version_converter import convert_version
 
