@@ -15,7 +15,7 @@ from hf_distill.tasks import Task, task_of, unwrapped
 # transformers' own defaults, which are for fine-tuning a whole pre-trained model.
 STOCK = {"learning_rate": 5e-5, "warmup_steps": 0.0, "num_train_epochs": 3.0}
 RATE_TIMES_HIDDEN_SIZE, WARMUP, MIN_STEPS = 0.06, 0.1, 600
-MANY_CLASSES, MIN_STEPS_OF_MANY_CLASSES = 20, 1800
+MANY_CLASSES, MIN_STEPS_OF_MANY_CLASSES, RATE_OF_MANY_CLASSES = 20, 1800, 2.0  # times the rate of few classes
 EMBEDDING_RATE, EMBEDDING_RATE_TIMES_HIDDEN_SIZE = 1e-3, 0.384  # of sentence encoders, the lower one
 
 logger = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
 
     Students that `create_student` or a script made, whose weights are new or cut out of a larger model, need larger steps than a whole
     pre-trained model, and more of them where there are few rows: a learning rate of 0.06 / hidden size (4.7e-4 for 128 and
-    1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps, of classifiers with more
-    than 20 classes 1,800. Sentence encoders, which imitate whole vectors, need larger steps: 1e-3, above a hidden size of 384
-    0.384 / hidden size.
+    1.6e-4 for 384), which rises over the first tenth of the steps, and 3 epochs, or as many as make 600 steps. Classifiers with more
+    than 20 classes need twice the rate and 1,800 steps, and sentence encoders, which imitate whole vectors, larger steps too: 1e-3,
+    above a hidden size of 384 0.384 / hidden size.
 
     Args:
         student: The student, or a wrapper of it.
@@ -45,7 +45,7 @@ def student_defaults(student: nn.Module, steps_per_epoch: int | None) -> dict[st
     hidden = getattr(getattr(model, "config", None), "hidden_size", None)
     if origin in (None, "pretrained") or hidden is None:
         return STOCK
-    rate = RATE_TIMES_HIDDEN_SIZE / hidden
+    rate = RATE_TIMES_HIDDEN_SIZE / hidden * (RATE_OF_MANY_CLASSES if _has_many_classes(model) else 1.0)
     if task_of(model) is Task.SENTENCE_EMBEDDING:
         rate = min(EMBEDDING_RATE, EMBEDDING_RATE_TIMES_HIDDEN_SIZE / hidden)
     return {
@@ -69,9 +69,13 @@ def least_steps(model: nn.Module) -> int:
     Returns:
         600, of classifiers with more than 20 classes 1,800.
     """
+    return MIN_STEPS_OF_MANY_CLASSES if _has_many_classes(model) else MIN_STEPS
+
+
+def _has_many_classes(model: nn.Module) -> bool:
+    """Whether a model is a classifier of texts or images with more than 20 classes."""
     is_classifier = task_of(model) in (Task.SEQUENCE_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
-    classes = cast(PreTrainedModel, model).config.num_labels or 0 if is_classifier else 0
-    return MIN_STEPS_OF_MANY_CLASSES if classes > MANY_CLASSES else MIN_STEPS
+    return is_classifier and (cast(PreTrainedModel, model).config.num_labels or 0) > MANY_CLASSES
 
 
 def planned_steps(args: TrainingArguments, rows: int, model: nn.Module) -> int:

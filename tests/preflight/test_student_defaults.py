@@ -57,14 +57,15 @@ def test_few_rows_are_read_more_often(plain, teacher, sentences, tokenizer, rows
     assert args.num_train_epochs == epochs
 
 
-@pytest.mark.parametrize(("classes", "steps"), [(20, 600), (21, 1800)])
-def test_many_classes_take_longer(classes, steps):
+@pytest.mark.parametrize(("classes", "steps", "rate"), [(20, 600, 0.06 / 16), (21, 1800, 0.12 / 16)])
+def test_many_classes_take_longer_and_larger_steps(classes, steps, rate):
     names = {
         "id2label": {index: str(index) for index in range(classes)},
         "label2id": {str(index): index for index in range(classes)},
     }
     student = create_student("1/16", tiny_bert(32, 2, **names))
     assert student_defaults(student, 10)["num_train_epochs"] == steps / 10
+    assert student_defaults(student, 10)["learning_rate"] == pytest.approx(rate, rel=0.05)
     assert student_defaults(student, 1000)["num_train_epochs"] == 3
     args = DistillationTrainingArguments("out", per_device_train_batch_size=8, use_cpu=True, report_to="none")
     assert planned_steps(args, 80, student) == steps
